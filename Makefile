@@ -1,0 +1,30 @@
+# Weir.  `make help` lists every target; `make demo` and `make test` need nothing set up beforehand.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: ## install what Weir needs on a Debian 12 machine (apt packages, .venv); safe to repeat
+	@deploy/setup
+
+demo: setup ## the main job on real packets, in network namespaces; KEEP=1 leaves it running
+	@$(PY) -m bench.demo $(if $(KEEP),--keep)
+
+check: setup ## lint, types, unit and golden tests: under a minute
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@$(PY) -m pytest -q tests/unit tests/planner tests/sim tests/test_layers.py
+
+test: check ## everything: check, packets through the kernel, end to end, chaos
+	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos
+
+bench: setup ## ns/packet through the kernel
+	@$(PY) -m bench.packet
+
+clean: ## remove .venv and caches
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: help setup demo check test bench clean

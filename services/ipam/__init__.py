@@ -1,0 +1,1 @@
+"""ipam: gives every exposed Service its VIPs."""

@@ -1,0 +1,1 @@
+"""planner: turns everything known into what the kernel should hold."""

@@ -1,0 +1,1 @@
+"""watcher: what the cluster or a folder of manifests says, as facts."""

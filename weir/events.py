@@ -1,0 +1,502 @@
+"""Every fact of the log, grouped by the service that states it.
+
+A fact carries the whole state of its entity, so the last fact per entity is enough to start from.  Its subject is
+`weir.<cluster>.<author>.<kind>.<namespace>.<name>`; `kind` is the entity's, shared by all facts about it.
+Tags are on disk forever: new fields have defaults, nothing is renamed, retyped or used again.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from weir.model import (
+    Algorithm,
+    Backend,
+    Condition,
+    Endpoint,
+    Family,
+    Mode,
+    Probe,
+    Problem,
+    Protocol,
+    Rejection,
+    Root,
+    ServicePort,
+    SlicePort,
+    endpoint_name,
+)
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+    """A fact.  Past tense, immutable, true forever."""
+
+    author: ClassVar[str]  # the service that states it
+    kind: ClassVar[str]  # of the entity
+    gone: ClassVar[bool] = False  # the entity is no more: nothing of it is kept in a fold
+
+    def entity(self) -> tuple[str, str]:
+        """Namespace ("" where there is none) and name of the entity."""
+        raise TypeError(f"{type(self).__name__} names no entity")
+
+
+class _Object(Event, frozen=True, kw_only=True):
+    """A fact about one object that the watcher follows."""
+
+    author: ClassVar[str] = "watcher"
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, self.root.name
+
+
+# ── watcher ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"):
+    """A Service, by its fields that concern a load balancer.  `annotations`: those under weir.dev/ (aliases resolved)."""
+
+    kind: ClassVar[str] = "service"
+    exposed: bool  # type LoadBalancer, and of our class
+    ports: tuple[ServicePort, ...] = ()
+    families: tuple[Family, ...] = ()  # empty: whatever a pool gives
+    requested: tuple[str, ...] = ()  # addresses asked for
+    mode: Mode = "default"
+    algorithm: Algorithm = "maglev"
+    idle_timeout_s: int = 0  # 0: by protocol
+    probe: Probe | None = None
+    annotations: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    unsupported: tuple[Problem, ...] = ()  # asked for, valid, and not served yet
+
+
+class ServiceGone(_Object, frozen=True, kw_only=True, tag="service_gone"):
+    """The Service is no more."""
+
+    kind: ClassVar[str] = "service"
+    gone: ClassVar[bool] = True
+
+
+class EndpointSliceObserved(_Object, frozen=True, kw_only=True, tag="endpointslice_observed"):
+    """An EndpointSlice; `service` is the name of its Service, in its own namespace."""
+
+    kind: ClassVar[str] = "endpointslice"
+    service: str
+    family: Family
+    ports: tuple[SlicePort, ...] = ()
+    endpoints: tuple[Endpoint, ...] = ()
+
+
+class EndpointSliceGone(_Object, frozen=True, kw_only=True, tag="endpointslice_gone"):
+    """The EndpointSlice is no more."""
+
+    kind: ClassVar[str] = "endpointslice"
+    gone: ClassVar[bool] = True
+
+
+class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
+    """A VIPPool.  `addresses`: CIDR or `first-last`, canonical, in the order written."""
+
+    kind: ClassVar[str] = "pool"
+    addresses: tuple[str, ...]
+    auto_assign: bool = True
+    priority: int = 0
+    avoid_buggy_ips: bool = False
+
+
+class PoolGone(_Object, frozen=True, kw_only=True, tag="pool_gone"):
+    """The VIPPool is no more; VIPs given from it stay until their Services let go."""
+
+    kind: ClassVar[str] = "pool"
+    gone: ClassVar[bool] = True
+
+
+class NamespaceObserved(_Object, frozen=True, kw_only=True, tag="namespace_observed"):
+    """A Namespace, for the selectors of pools."""
+
+    kind: ClassVar[str] = "namespace"
+    labels: dict[str, str] = {}
+
+
+class NamespaceGone(_Object, frozen=True, kw_only=True, tag="namespace_gone"):
+    """The Namespace is no more."""
+
+    kind: ClassVar[str] = "namespace"
+    gone: ClassVar[bool] = True
+
+
+class NodeObserved(_Object, frozen=True, kw_only=True, tag="node_observed"):
+    """A Node of the cluster; endpoints on its own addresses are refused."""
+
+    kind: ClassVar[str] = "node"
+    addresses: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+
+
+class NodeGone(_Object, frozen=True, kw_only=True, tag="node_gone"):
+    """The Node is no more."""
+
+    kind: ClassVar[str] = "node"
+    gone: ClassVar[bool] = True
+
+
+class ManifestRejected(Event, frozen=True, kw_only=True, tag="manifest_rejected"):
+    """A file, or one document of it, that cannot be used.  What it said before, if anything, still holds."""
+
+    author: ClassVar[str] = "watcher"
+    kind: ClassVar[str] = "manifest"
+    source: str  # "shop.yaml", or "shop.yaml#2" for its second document
+    problems: tuple[Problem, ...]
+    root: Root | None = None  # the object, where the document got as far as naming one
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.source
+
+
+class ManifestAccepted(Event, frozen=True, kw_only=True, tag="manifest_accepted"):
+    """What was wrong with `source` is mended, or `source` is gone."""
+
+    author: ClassVar[str] = "watcher"
+    kind: ClassVar[str] = "manifest"
+    gone: ClassVar[bool] = True
+    source: str
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.source
+
+
+# ── ipam ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Vip(Event, frozen=True, kw_only=True):
+    """A fact about one VIP: allocated, released, freed follow one another on one subject."""
+
+    author: ClassVar[str] = "ipam"
+    kind: ClassVar[str] = "vip"
+    vip: str
+    pool: str
+    services: tuple[str, ...]  # holders, "namespace/name", the first is the oldest
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
+class VipAllocated(_Vip, frozen=True, kw_only=True, tag="vip_allocated"):
+    """The VIP belongs to `services`."""
+
+
+class VipReleased(_Vip, frozen=True, kw_only=True, tag="vip_released"):
+    """Nobody holds the VIP any more, but nodes may still forward for it: it must not be given on yet."""
+
+
+class VipFreed(_Vip, frozen=True, kw_only=True, tag="vip_freed"):
+    """Every node has let go of the VIP: it may be given on."""
+
+    gone: ClassVar[bool] = True
+
+
+class VipDenied(Event, frozen=True, kw_only=True, tag="vip_denied"):
+    """A Service waits for an address of `family`; `since` is the sequence at which it began, the oldest is served first."""
+
+    author: ClassVar[str] = "ipam"
+    kind: ClassVar[str] = "claim"
+    service: str
+    family: Family
+    reason: str  # CamelCase, as a condition's
+    message: str
+    holders: tuple[str, ...]  # Services that hold what was asked for; at most ten
+    since: int
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, f"{self.root.name}:{self.family}"
+
+
+class ClaimSettled(Event, frozen=True, kw_only=True, tag="claim_settled"):
+    """The Service waits no more: served, or withdrawn."""
+
+    author: ClassVar[str] = "ipam"
+    kind: ClassVar[str] = "claim"
+    gone: ClassVar[bool] = True
+    service: str
+    family: Family
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, f"{self.root.name}:{self.family}"
+
+
+# ── planner ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
+    """Nodes answer for the VIP and forward what comes to it."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "planvip"
+    vip: str
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
+class VipWithdrawn(Event, frozen=True, kw_only=True, tag="vip_withdrawn"):
+    """Nodes let go of the VIP; `release` is the sequence of the `vip_released` that this answers."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "planvip"
+    vip: str
+    release: int
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
+class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
+    """VIP + port + protocol, and the backend set that serves it."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "frontend"
+    vip: str
+    port: int
+    protocol: Protocol
+    service: str
+    backends: str  # the set: "namespace/name:port/protocol:family"
+    chunks: int  # how many `backends_planned` make the set
+    mode: Mode = "default"
+    algorithm: Algorithm = "maglev"
+    idle_timeout_s: int = 0
+    probe: Probe | None = None
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", endpoint_name(self.vip, self.port, self.protocol)
+
+
+class FrontendWithdrawn(Event, frozen=True, kw_only=True, tag="frontend_withdrawn"):
+    """The frontend is no more."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "frontend"
+    gone: ClassVar[bool] = True
+    vip: str
+    port: int
+    protocol: Protocol
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", endpoint_name(self.vip, self.port, self.protocol)
+
+
+class BackendsPlanned(Event, frozen=True, kw_only=True, tag="backends_planned"):
+    """One chunk of a backend set.  A backend's chunk follows from its address alone, so one flip rewrites one chunk."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "backends"
+    set: str  # "namespace/name:port/protocol:family"
+    chunk: int
+    chunks: int
+    protocol: Protocol
+    backends: tuple[Backend, ...]  # by address, then port
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+
+
+class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdrawn"):
+    """The chunk is no more."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "backends"
+    gone: ClassVar[bool] = True
+    set: str
+    chunk: int
+    chunks: int
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+
+
+class StatusPlanned(Event, frozen=True, kw_only=True, tag="status_planned"):
+    """What the owner of a Service should be told.  `programmed` only from what nodes have read back."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "status"
+    service: str
+    vips: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, self.root.name
+
+
+class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
+    """There is nothing to tell: the Service is gone or no longer exposed."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "status"
+    gone: ClassVar[bool] = True
+    service: str
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, self.root.name
+
+
+# ── dataplane, one per node ────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _OfNode(Event, frozen=True, kw_only=True):
+    """A fact about one node, stated by that node."""
+
+    author: ClassVar[str] = "dataplane"
+    node: str
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.node
+
+
+class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
+    """A node forwards: how, and on which interfaces."""
+
+    kind: ClassVar[str] = "lbnode"
+    hook: str
+    layout: int
+    interfaces: tuple[str, ...]
+
+
+class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
+    """The node's kernel holds the plan up to sequence `seq`, read back, but for `rejected`."""
+
+    kind: ClassVar[str] = "applied"
+    seq: int
+    rejected: tuple[Rejection, ...] = ()
+    writes: int = 0  # map entries written or deleted to get here from the watermark before
+
+
+class VipTaken(_OfNode, frozen=True, kw_only=True, tag="vip_taken"):
+    """The node claimed the VIP on the wire: gratuitous ARP or unsolicited NA on `interfaces`."""
+
+    kind: ClassVar[str] = "taken"
+    vip: str
+    interfaces: tuple[str, ...]
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
+class MapPressure(_OfNode, frozen=True, kw_only=True, tag="map_pressure"):
+    """A kernel map passed a tenth of its size, up or down: `used_percent` is rounded down to tens."""
+
+    kind: ClassVar[str] = "pressure"
+    map: str
+    used_percent: int
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.map
+
+
+# ── health, one per node ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _OfEndpoint(Event, frozen=True, kw_only=True):
+    """A fact about one backend, as probed from `node`."""
+
+    author: ClassVar[str] = "health"
+    kind: ClassVar[str] = "endpoint"
+    node: str
+    address: str
+    port: int
+    protocol: Protocol
+    reason: str
+
+    def entity(self) -> tuple[str, str]:
+        return "", endpoint_name(self.address, self.port, self.protocol)
+
+
+class EndpointDown(_OfEndpoint, frozen=True, kw_only=True, tag="endpoint_down"):
+    """The backend failed `failures` probes in a row."""
+
+    failures: int
+
+
+class EndpointUp(_OfEndpoint, frozen=True, kw_only=True, tag="endpoint_up"):
+    """The backend answers again.  Up is what a backend is taken for, so nothing of it is kept."""
+
+    gone: ClassVar[bool] = True
+
+
+AnyEvent = (
+    ServiceObserved
+    | ServiceGone
+    | EndpointSliceObserved
+    | EndpointSliceGone
+    | PoolObserved
+    | PoolGone
+    | NamespaceObserved
+    | NamespaceGone
+    | NodeObserved
+    | NodeGone
+    | ManifestRejected
+    | ManifestAccepted
+    | VipAllocated
+    | VipReleased
+    | VipFreed
+    | VipDenied
+    | ClaimSettled
+    | VipPlanned
+    | VipWithdrawn
+    | FrontendPlanned
+    | FrontendWithdrawn
+    | BackendsPlanned
+    | BackendsWithdrawn
+    | StatusPlanned
+    | StatusWithdrawn
+    | NodeSeen
+    | AppliedThrough
+    | VipTaken
+    | MapPressure
+    | EndpointDown
+    | EndpointUp
+)
+
+DECODE = msgspec.json.Decoder(AnyEvent).decode
+ENCODE = msgspec.json.Encoder(order="deterministic").encode
+
+
+def token(text: str) -> str:
+    """`text` as one subject token: letters, digits and `-` stay, "" is `_`, all else becomes `=HH` per UTF-8 byte."""
+    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "".join(f"={b:02X}" for b in c.encode()) for c in text) or "_"
+
+
+def untoken(text: str) -> str:
+    """The inverse of `token`."""
+    if text == "_":
+        return ""
+    return bytes.fromhex("".join(_hex(part, first=i == 0) for i, part in enumerate(text.split("=")))).decode()
+
+
+def _hex(part: str, *, first: bool) -> str:
+    return part.encode().hex() if first else part[:2] + part[2:].encode().hex()
+
+
+def author_of(event: Event) -> str:
+    """The author's token: the service, and the node where it runs per node, so that two nodes never share a subject."""
+    node = getattr(event, "node", "")
+    return f"{event.author}-{token(node)}" if node else event.author
+
+
+def key_of(event: Event) -> str:
+    """The entity's key: its subject without `weir.<cluster>.`."""
+    namespace, name = event.entity()
+    return f"{author_of(event)}.{event.kind}.{token(namespace)}.{token(name)}"
+
+
+def key(author: str, kind: str, namespace: str, name: str) -> str:
+    """The key of an entity known by name, as `key_of` gives it."""
+    return f"{author}.{kind}.{token(namespace)}.{token(name)}"

@@ -1,0 +1,123 @@
+"""The values that events carry and cores compute with.
+
+All are frozen and compare by content.  Addresses travel as canonical text, numbers are integers and carry their unit.
+"""
+
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Literal
+
+import msgspec
+
+Protocol = Literal["TCP", "UDP"]
+Family = Literal["IPv4", "IPv6"]
+Mode = Literal["default", "onearm", "fullnat"]
+Algorithm = Literal["maglev", "rr"]
+BackendState = Literal["active", "draining", "down"]
+Address = IPv4Address | IPv6Address
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all values: immutable, defaults left out of the log."""
+
+
+class Root(Value):
+    """The object a fact goes back to; kept in every fact so that `why` works past the log's retention."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    generation: int = 0
+    resource_version: str = ""  # of the Kubernetes API; for a manifest its path and document, "shop.yaml#2"
+
+
+class Problem(Value):
+    """One fault in an object, as STYLE section 9 wants it told: what, where, got, accepted."""
+
+    field: str
+    got: str
+    accepted: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: got {self.got}, accepted: {self.accepted}"
+
+
+class ServicePort(Value):
+    """A port of a Service.  `target` is a number, or the name of a port of the endpoints; 0 means the same as `port`."""
+
+    port: int
+    protocol: Protocol = "TCP"
+    name: str = ""
+    target: int | str = 0
+    node_port: int = 0
+
+
+class SlicePort(Value):
+    """A port of an EndpointSlice; `port` 0 means all ports (null in the API)."""
+
+    port: int
+    protocol: Protocol = "TCP"
+    name: str = ""
+
+
+class Endpoint(Value):
+    """One endpoint of a slice.  `ready` null counts as true (discovery.k8s.io/v1, EndpointConditions)."""
+
+    address: str
+    ready: bool = True
+    serving: bool = True
+    terminating: bool = False
+    node: str = ""
+
+
+class Probe(Value):
+    """How a backend is checked: every `interval_s`, down after `retries` failures in a row, up after as many successes."""
+
+    kind: Literal["tcp"] = "tcp"
+    interval_s: int = 2
+    timeout_s: int = 1
+    retries: int = 2
+
+
+class Backend(Value):
+    """One address + port that serves a frontend.  Only active backends get new flows; all down counts as all up."""
+
+    address: str
+    port: int
+    state: BackendState = "active"
+
+
+class Condition(Value):
+    """A condition on an object as the Kubernetes API words it (type, status, reason in CamelCase)."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str = ""
+
+
+class Rejection(Value):
+    """A planned entity that a node could not apply, in the words of the kernel."""
+
+    entity: str
+    reason: str
+
+
+def family_of(address: str) -> Family:
+    """The IP family of a canonical address."""
+    return "IPv6" if ":" in address else "IPv4"
+
+
+def endpoint_name(address: str, port: int, protocol: str) -> str:
+    """`10.0.0.1:80/TCP`, `[fd00::1]:80/TCP`: how a frontend or backend is named everywhere."""
+    return f"[{address}]:{port}/{protocol}" if ":" in address else f"{address}:{port}/{protocol}"
+
+
+def parse_address(text: str) -> Address | None:
+    """The address in `text`, or None where it is none; zones (`fe80::1%eth0`) and IPv4-mapped forms are none."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped):
+        return None
+    return address
