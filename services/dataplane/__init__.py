@@ -1,0 +1,1 @@
+"""dataplane: makes one node's kernel match the plan."""
