@@ -20,7 +20,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all values: immutable, defaults left out of the log."""
 
 
-class Root(Value):
+class Root(Value, frozen=True, kw_only=True, omit_defaults=True):
     """The object a fact goes back to; kept in every fact so that `why` works past the log's retention."""
 
     kind: str
@@ -30,7 +30,7 @@ class Root(Value):
     resource_version: str = ""  # of the Kubernetes API; for a manifest its path and document, "shop.yaml#2"
 
 
-class Problem(Value):
+class Problem(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One fault in an object, as STYLE section 9 wants it told: what, where, got, accepted."""
 
     field: str
@@ -41,7 +41,7 @@ class Problem(Value):
         return f"{self.field}: got {self.got}, accepted: {self.accepted}"
 
 
-class ServicePort(Value):
+class ServicePort(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A port of a Service.  `target` is a number, or the name of a port of the endpoints; 0 means the same as `port`."""
 
     port: int
@@ -51,7 +51,7 @@ class ServicePort(Value):
     node_port: int = 0
 
 
-class SlicePort(Value):
+class SlicePort(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A port of an EndpointSlice; `port` 0 means all ports (null in the API)."""
 
     port: int
@@ -59,7 +59,7 @@ class SlicePort(Value):
     name: str = ""
 
 
-class Endpoint(Value):
+class Endpoint(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One endpoint of a slice.  `ready` null counts as true (discovery.k8s.io/v1, EndpointConditions)."""
 
     address: str
@@ -69,7 +69,7 @@ class Endpoint(Value):
     node: str = ""
 
 
-class Probe(Value):
+class Probe(Value, frozen=True, kw_only=True, omit_defaults=True):
     """How a backend is checked: every `interval_s`, down after `retries` failures in a row, up after as many successes."""
 
     kind: Literal["tcp"] = "tcp"
@@ -78,7 +78,7 @@ class Probe(Value):
     retries: int = 2
 
 
-class Backend(Value):
+class Backend(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One address + port that serves a frontend.  Only active backends get new flows; all down counts as all up."""
 
     address: str
@@ -86,7 +86,7 @@ class Backend(Value):
     state: BackendState = "active"
 
 
-class Condition(Value):
+class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A condition on an object as the Kubernetes API words it (type, status, reason in CamelCase)."""
 
     type: str
@@ -95,7 +95,7 @@ class Condition(Value):
     message: str = ""
 
 
-class Rejection(Value):
+class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A planned entity that a node could not apply, in the words of the kernel."""
 
     entity: str

@@ -1,0 +1,14 @@
+"""ipam: gives every exposed Service its VIPs."""
+
+from services.ipam.core import HEARS, Ipam
+from weir.service import Runner, Where, options, serve
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    chosen = options("ipam").parse_args()
+    serve(Runner("ipam", Ipam(), HEARS, Where(chosen.instance)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""Which Service holds which VIP.
+
+An address is given once and kept until its Service lets go of it, whatever becomes of the pools.  It is given on only after
+every node has let go of it too: released -> withdrawn by the planner -> applied by each node -> freed.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address, ip_network
+from typing import ClassVar, NamedTuple
+
+from weir.decider import Change, Index, World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    ClaimSettled,
+    NodeSeen,
+    PoolGone,
+    PoolObserved,
+    ServiceGone,
+    ServiceObserved,
+    VipAllocated,
+    VipDenied,
+    VipFreed,
+    VipPlanned,
+    VipReleased,
+    VipWithdrawn,
+    key,
+)
+from weir.model import Address, Family, Root, family_of
+
+HEARS = (ServiceObserved, PoolObserved, VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen)
+HOLDERS_TOLD = 10
+BLOCK_BITS = 8  # free addresses are looked for in blocks of 256: a full block costs one look
+
+
+class Refusal(NamedTuple):
+    """Why a Service gets no address now."""
+
+    reason: str
+    message: str
+    holders: tuple[str, ...] = ()
+
+
+def _vips_of(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case VipAllocated(services=services):
+            return services
+    return ()
+
+
+def _taken_block(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case VipAllocated(vip=vip) | VipReleased(vip=vip):
+            return (_block(ip_address(vip)),)
+    return ()
+
+
+class Ipam:
+    """The core.  Order of service: the claim that has waited longest, then by name."""
+
+    indexes: ClassVar[Mapping[str, Index]] = {"holder": _vips_of, "block": _taken_block}
+
+    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
+        """Addresses given, released and freed because of `change`."""
+        book = _Book(world, change.fact.seq)
+        match change.fact.event:
+            case ServiceObserved(root=root) | ServiceGone(root=root):
+                book.settle(f"{root.namespace}/{root.name}")
+            case PoolObserved() | PoolGone():
+                book.settle_waiting()
+            case VipWithdrawn() | AppliedThrough() | NodeSeen():
+                if book.free_released():
+                    book.settle_waiting()
+        return book.events
+
+    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+        """The same over every Service."""
+        book = _Book(world, max((fact.seq for fact in world.facts.values()), default=0))
+        book.free_released()
+        book.settle_waiting()
+        services = [_service_name(observed) for observed in world.of(ServiceObserved)]
+        for service in sorted({*services, *world.words("holder")}):
+            book.settle(service)
+        return book.events
+
+
+class _Book:
+    """One decision under way: the world, and what was decided upon it so far."""
+
+    def __init__(self, world: World, now: int) -> None:
+        self.world, self.now = world, now
+        self.events: list[AnyEvent] = []
+        self._given: dict[str, str] = {}  # address -> Service
+        self._freed: set[str] = set()
+        self._settled: set[str] = set()
+
+    def settle(self, service: str) -> None:
+        """Gives `service` what it asks for and has not, takes back what it has and does not ask for."""
+        if service in self._settled:
+            return
+        self._settled.add(service)
+        namespace, _, name = service.partition("/")
+        event = self.world.get(key("watcher", "service", namespace, name))
+        observed = event if isinstance(event, ServiceObserved) and event.exposed else None
+        wanted = self._wanted(observed) if observed else {}
+        held = self._release_unwanted(service, wanted)
+        for family in ("IPv4", "IPv6"):
+            claim = self.world.get(key("ipam", "claim", namespace, f"{name}:{family}"))
+            if observed and family in wanted and family not in held:
+                self._serve(service, family, wanted[family], observed.root, claim)
+            elif isinstance(claim, VipDenied):
+                self.events.append(ClaimSettled(service=service, family=family, root=claim.root))
+
+    def settle_waiting(self) -> None:
+        """Serves those who wait, the oldest first."""
+        for claim in sorted(self.world.of(VipDenied), key=lambda claim: (claim.since, claim.service)):
+            self.settle(claim.service)
+
+    def free_released(self) -> bool:
+        """Frees each released VIP that every node has let go of; True when there was one."""
+        nodes = [seen.node for seen in self.world.of(NodeSeen)]
+        for vip in self.world.of(VipReleased):
+            if self._let_go(vip.vip, self.world.seq(vip), nodes):
+                self.events.append(VipFreed(vip=vip.vip, pool=vip.pool, services=vip.services, root=vip.root))
+                self._freed.add(vip.vip)
+        return bool(self._freed)
+
+    def _let_go(self, vip: str, release: int, nodes: list[str]) -> bool:
+        withdrawn = self.world.facts.get(key("planner", "planvip", "", vip))
+        if not withdrawn or not isinstance(withdrawn.event, VipWithdrawn) or withdrawn.event.release != release:
+            return False
+        applied = {through.node: through.seq for through in self.world.of(AppliedThrough)}
+        return all(applied.get(node, 0) >= withdrawn.seq for node in nodes)
+
+    def _release_unwanted(self, service: str, wanted: dict[Family, str]) -> set[Family]:
+        """Families that `service` holds a VIP of, after releasing those it did not ask for."""
+        held: set[Family] = set()
+        for vip in self.world.find("holder", service, VipAllocated):
+            family = family_of(vip.vip)
+            if family in wanted and wanted[family] in ("", vip.vip) and family not in held:
+                held.add(family)
+            else:
+                self.events.append(VipReleased(vip=vip.vip, pool=vip.pool, services=vip.services, root=vip.root))
+        return held
+
+    def _wanted(self, observed: ServiceObserved) -> dict[Family, str]:
+        """Family -> the address asked for, "" for any.  Without a word on families: that of the address asked for, or of the pools."""
+        asked = {family_of(address): address for address in reversed(observed.requested)}
+        families = observed.families or tuple(asked) or self._pool_families(observed)
+        return {family: asked.get(family, "") for family in families}
+
+    def _pool_families(self, observed: ServiceObserved) -> tuple[Family, ...]:
+        held = [family_of(vip.vip) for vip in self.world.find("holder", _service_name(observed), VipAllocated)]
+        if held:  # what a Service has does not change because a pool came
+            return (held[0],)
+        offered = {family_of(addresses) for pool in self._pools() for addresses in pool.addresses}
+        return ("IPv6",) if offered == {"IPv6"} else ("IPv4",)
+
+    def _serve(self, service: str, family: Family, asked: str, root: Root, claim: AnyEvent | None) -> None:
+        found = self._asked_for(asked) if asked else self._any_free(family)
+        if isinstance(found, Refusal):
+            since = claim.since if isinstance(claim, VipDenied) else self.now
+            denied = VipDenied(service=service, family=family, since=since, root=root, **found._asdict())
+            if denied != claim:
+                self.events.append(denied)
+            return
+        vip, pool = found
+        self._given[vip] = service
+        self.events.append(VipAllocated(vip=vip, pool=pool, services=(service,), root=root))
+        if isinstance(claim, VipDenied):
+            self.events.append(ClaimSettled(service=service, family=family, root=root))
+
+    def _asked_for(self, vip: str) -> tuple[str, str] | Refusal:
+        address = ip_address(vip)
+        pool = next((pool.root.name for pool in self._pools() if _offers(pool, address)), None)
+        if pool is None:
+            offered = ", ".join(text for pool in self._pools() for text in pool.addresses) or "none"
+            return Refusal("AddressOutsidePools", f"{vip} is in no pool; pools offer {offered}")
+        if holder := self._holder(vip):
+            return Refusal("AddressHeld", f"{vip} is held by {holder}", (holder,))
+        return vip, pool
+
+    def _any_free(self, family: Family) -> tuple[str, str] | Refusal:
+        pools = [pool for pool in self._pools() if pool.auto_assign]
+        version = 4 if family == "IPv4" else 6
+        for pool in sorted(pools, key=lambda pool: (-pool.priority, pool.root.name)):
+            for first, last in _ranges(pool, version):
+                for address in self._free_in(first, last):
+                    if not (pool.avoid_buggy_ips and _is_buggy(address)):
+                        return str(address), pool.root.name
+        return self._exhausted(family, pools)
+
+    def _exhausted(self, family: Family, pools: list[PoolObserved]) -> Refusal:
+        version = 4 if family == "IPv4" else 6
+        names = sorted(pool.root.name for pool in pools if any(True for _ in _ranges(pool, version)))
+        if not names:
+            return Refusal("NoPool", f"no pool offers {family} addresses")
+        vips = [*self.world.of(VipAllocated), *self.world.of(VipReleased)]
+        holders = sorted({service for vip in vips if vip.pool in names for service in vip.services})
+        return Refusal("PoolExhausted", f"every {family} address of {', '.join(names)} is held", tuple(holders[:HOLDERS_TOLD]))
+
+    def _free_in(self, first: Address, last: Address) -> Iterator[Address]:
+        number, end = int(first), int(last)
+        while number <= end:
+            block_end = min(number | ((1 << BLOCK_BITS) - 1), end)
+            taken = self._taken(first.__class__(number))
+            if len(taken) <= block_end - number:
+                for candidate in range(number, block_end + 1):
+                    address = first.__class__(candidate)
+                    if str(address) not in taken:
+                        yield address
+            number = block_end + 1
+
+    def _taken(self, address: Address) -> set[str]:
+        """Addresses of the same block that are not free."""
+        block = _block(address)
+        vips = [*self.world.find("block", block, VipAllocated), *self.world.find("block", block, VipReleased)]
+        held = {vip.vip for vip in vips}
+        return (held - self._freed) | {vip for vip in self._given if _block(ip_address(vip)) == block}
+
+    def _holder(self, vip: str) -> str:
+        """Who holds `vip`, "" when it is free; one that is being released still is its last holder's."""
+        if vip in self._given:
+            return self._given[vip]
+        held = self.world.get(key("ipam", "vip", "", vip))
+        if isinstance(held, VipAllocated | VipReleased) and vip not in self._freed:
+            return held.services[0]
+        return ""
+
+    def _pools(self) -> list[PoolObserved]:
+        return self.world.of(PoolObserved)
+
+
+def _service_name(observed: ServiceObserved) -> str:
+    return f"{observed.root.namespace}/{observed.root.name}"
+
+
+def _ranges(pool: PoolObserved, version: int) -> Iterator[tuple[Address, Address]]:
+    """First and last address of each range of an IP version, in the order written."""
+    for text in pool.addresses:
+        first, dash, last = text.partition("-")
+        network = None if dash else ip_network(text, strict=False)
+        low, high = (network[0], network[-1]) if network else (ip_address(first), ip_address(last))
+        if low.version == version:
+            yield low, high
+
+
+def _offers(pool: PoolObserved, address: Address) -> bool:
+    return any(int(first) <= int(address) <= int(last) for first, last in _ranges(pool, address.version))
+
+
+def _block(address: Address) -> str:
+    return f"{address.version}:{int(address) >> BLOCK_BITS:x}"
+
+
+def _is_buggy(address: Address) -> bool:
+    """Ends in .0 or .255: some old equipment takes these for network and broadcast addresses."""
+    return address.version == 4 and int(address) & 0xFF in (0, 0xFF)

@@ -1,0 +1,325 @@
+"""From everything known to what the kernel should hold: `plan_service`, a pure function of the world.
+
+The plan is published as a difference from the last, so skipping states in between never changes the result.  A backend's
+chunk follows from its address alone, never from history: one endpoint that flips rewrites one chunk.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar
+from zlib import crc32
+
+import msgspec
+
+from services.planner.status import bare, status_of
+from weir.decider import Change, Index, World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    BackendsPlanned,
+    BackendsWithdrawn,
+    ClaimSettled,
+    EndpointDown,
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    EndpointUp,
+    FrontendPlanned,
+    FrontendWithdrawn,
+    ManifestAccepted,
+    ManifestRejected,
+    NodeSeen,
+    ServiceGone,
+    ServiceObserved,
+    StatusPlanned,
+    StatusWithdrawn,
+    VipAllocated,
+    VipDenied,
+    VipFreed,
+    VipPlanned,
+    VipReleased,
+    VipWithdrawn,
+    key,
+    key_of,
+)
+from weir.model import Backend, Endpoint, Family, Root, ServicePort, SlicePort, endpoint_name, family_of
+
+HEARS = (
+    ServiceObserved,
+    EndpointSliceObserved,
+    ManifestRejected,
+    VipAllocated,
+    VipDenied,
+    VipPlanned,
+    FrontendPlanned,
+    BackendsPlanned,
+    StatusPlanned,
+    EndpointDown,
+    AppliedThrough,
+    NodeSeen,
+)
+CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
+CHUNK_MOST = 100  # a set up to this size is one chunk
+
+Planned = FrontendPlanned | BackendsPlanned | StatusPlanned  # what is planned per Service
+
+
+def _service_of(event: AnyEvent) -> Iterable[str]:
+    """The Services that an observation or an allocation concerns."""
+    match event:
+        case EndpointSliceObserved(root=root, service=service):
+            return (f"{root.namespace}/{service}",)
+        case VipAllocated(services=services):
+            return services
+        case VipDenied(service=service):
+            return (service,)
+        case ManifestRejected(root=Root(kind="Service") as root):
+            return (_name(root),)
+    return ()
+
+
+def _planned_for(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case FrontendPlanned(root=root) | BackendsPlanned(root=root) | StatusPlanned(root=root):
+            return (_name(root),)
+    return ()
+
+
+def _backends_in(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case BackendsPlanned(backends=backends, protocol=protocol):
+            return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]
+    return ()
+
+
+def _down_backend(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case EndpointDown(address=address, port=port, protocol=protocol):
+            return (endpoint_name(address, port, protocol),)
+    return ()
+
+
+def _unprogrammed(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case StatusPlanned(conditions=conditions) if any(c.type == "Programmed" and not c.status for c in conditions):
+            return ("",)
+    return ()
+
+
+class Planner:
+    """The core."""
+
+    indexes: ClassVar[Mapping[str, Index]] = {
+        "service": _service_of,
+        "planned": _planned_for,
+        "backend": _backends_in,
+        "down": _down_backend,
+        "unprogrammed": _unprogrammed,
+    }
+
+    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
+        """The part of the plan that `change` touches, as a difference from what is planned."""
+        events: list[AnyEvent] = []
+        event = change.fact.event
+        if isinstance(event, VipAllocated | VipReleased | VipFreed):
+            events += _plan_vip(world, event.vip)
+        for service in sorted(_touched(world, change)):
+            events += _differences(world, service)
+        return events
+
+    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+        """The whole plan, as a difference from what is planned."""
+        events: list[AnyEvent] = []
+        for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
+            events += _plan_vip(world, vip.vip)
+        services = {_name(observed.root) for observed in world.of(ServiceObserved)}
+        for service in sorted({*services, *world.words("planned")}):
+            events += _differences(world, service)
+        return events
+
+
+def plan(world: World) -> dict[str, AnyEvent]:
+    """Everything the kernel of any node should hold, and every status, by entity key."""
+    vips: list[VipAllocated | VipReleased] = [*world.of(VipAllocated), *world.of(VipReleased)]
+    events = [_vip_entry(world, vip) for vip in vips]
+    for observed in world.of(ServiceObserved):
+        events += plan_service(world, _name(observed.root))
+    return dict(sorted((key_of(event), event) for event in events))
+
+
+def plan_service(world: World, service: str) -> list[AnyEvent]:
+    """The plan of one Service: frontends, chunks of backends, status.  Empty when it is not exposed."""
+    namespace, _, name = service.partition("/")
+    observed = world.get(key("watcher", "service", namespace, name))
+    if not isinstance(observed, ServiceObserved) or not observed.exposed:
+        return []
+    vips = sorted(vip.vip for vip in world.find("service", service, VipAllocated))
+    events: list[AnyEvent] = []
+    found: list[Backend] = []
+    for port in observed.ports:
+        for family in sorted({family_of(vip) for vip in vips}):
+            backends = backends_of(world, observed, port, family)
+            found += backends
+            events += _set(observed, port, family, backends, [vip for vip in vips if family_of(vip) == family])
+    return [*events, status_of(world, observed, vips, events, found)]
+
+
+def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> list[Backend]:
+    """The backends of one port and family, each once, by address and port.
+
+    Ready endpoints serve; when none is ready, those that terminate but still serve do (KEP-1669).
+    Terminating ones beside ready ones drain.  A backend that a probe found dead is down.
+    """
+    states: dict[tuple[str, int], str] = {}
+    for found in world.find("service", _name(observed.root), EndpointSliceObserved):
+        if found.family == family:
+            for slice_port in found.ports:
+                if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
+                    _merge(states, found.endpoints, _number(slice_port, port))
+    if "active" not in states.values():
+        states = dict.fromkeys(states, "active")
+    backends = [
+        Backend(address=address, port=number, state="draining" if state == "draining" else "active")
+        for (address, number), state in states.items()
+    ]
+    if observed.probe:
+        down = {(event.address, event.port) for event in _downs(world, backends, port)}
+        backends = [
+            msgspec.structs.replace(b, state="down") if (b.address, b.port) in down and b.state == "active" else b for b in backends
+        ]
+    return sorted(backends, key=lambda backend: (backend.address, backend.port))
+
+
+def _downs(world: World, backends: list[Backend], port: ServicePort) -> list[EndpointDown]:
+    names = {endpoint_name(backend.address, backend.port, port.protocol) for backend in backends}
+    return [down for name in sorted(names) for down in world.find("down", name, EndpointDown)]
+
+
+def _merge(states: dict[tuple[str, int], str], endpoints: Iterable[Endpoint], number: int) -> None:
+    """An endpoint that several slices name is what the best of them says."""
+    for endpoint in endpoints:
+        where = (endpoint.address, number)
+        if endpoint.ready:
+            states[where] = "active"
+        elif endpoint.serving and endpoint.terminating:
+            states.setdefault(where, "draining")
+
+
+def _number(slice_port: SlicePort, port: ServicePort) -> int:
+    """The port to dial: the slice's, else the Service's target where that is a number, else the Service's own."""
+    return slice_port.port or (port.target if isinstance(port.target, int) and port.target else port.port)
+
+
+def _set(observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend], vips: list[str]) -> list[AnyEvent]:
+    """One backend set in chunks, and its frontend on each VIP."""
+    root, service = observed.root, _name(observed.root)
+    name = f"{service}:{port.port}/{port.protocol}:{family}"
+    chunks: dict[int, list[Backend]] = {}
+    count = chunk_count(len(backends))
+    for backend in backends:
+        chunks.setdefault(chunk_of(backend, count), []).append(backend)
+    planned: list[AnyEvent] = [
+        BackendsPlanned(set=name, chunk=chunk, chunks=count, protocol=port.protocol, backends=tuple(members), root=root)
+        for chunk, members in sorted(chunks.items())
+    ]
+    frontends = [
+        FrontendPlanned(
+            vip=vip,
+            port=port.port,
+            protocol=port.protocol,
+            service=service,
+            backends=name,
+            chunks=count,
+            mode=observed.mode,
+            algorithm=observed.algorithm,
+            idle_timeout_s=observed.idle_timeout_s,
+            probe=observed.probe if port.protocol == "TCP" else None,
+            root=root,
+        )
+        for vip in vips
+    ]
+    return [*planned, *frontends]
+
+
+def chunk_count(backends: int) -> int:
+    """How many chunks a set of this size has: one, or a power of two, so that sizes nearby agree."""
+    return 1 if backends <= CHUNK_MOST else 1 << (-(-backends // CHUNK) - 1).bit_length()
+
+
+def chunk_of(backend: Backend, chunks: int) -> int:
+    """The chunk of a backend among `chunks`."""
+    return crc32(f"{backend.address}:{backend.port}".encode()) % chunks
+
+
+def _touched(world: World, change: Change) -> set[str]:
+    """The Services whose plan may differ after `change`."""
+    event, before = change.fact.event, change.before
+    match event:
+        case ServiceObserved(root=root) | ServiceGone(root=root):
+            return {_name(root)}
+        case EndpointDown() | EndpointUp():
+            name = endpoint_name(event.address, event.port, event.protocol)
+            return {_name(chunk.root) for chunk in world.find("backend", name, BackendsPlanned)}
+        case VipReleased(services=services) | VipFreed(services=services):
+            return set(services)
+        case ClaimSettled(service=service):
+            return {service}
+        case AppliedThrough(rejected=rejected):
+            of_before = before.rejected if isinstance(before, AppliedThrough) else ()
+            return _waiting(world) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
+        case NodeSeen():
+            return set(world.words("planned"))
+        case EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied() | ManifestRejected() | ManifestAccepted():
+            return {*_service_of(event), *(_service_of(before) if before else ())}
+    return set()
+
+
+def _waiting(world: World) -> set[str]:
+    return {_name(status.root) for status in world.find("unprogrammed", "", StatusPlanned)}
+
+
+def _rejected(world: World, entities: set[str]) -> set[str]:
+    return {service for entity in entities if (event := world.get(entity)) for service in _planned_for(event)}
+
+
+def _plan_vip(world: World, vip: str) -> list[AnyEvent]:
+    event = world.get(key("ipam", "vip", "", vip))
+    if not isinstance(event, VipAllocated | VipReleased):
+        return []
+    wanted = _vip_entry(world, event)
+    return [] if _same(wanted, world.get(key_of(wanted))) else [wanted]
+
+
+def _vip_entry(world: World, event: VipAllocated | VipReleased) -> AnyEvent:
+    if isinstance(event, VipAllocated):
+        return VipPlanned(vip=event.vip, root=event.root)
+    return VipWithdrawn(vip=event.vip, release=world.seq(event), root=event.root)
+
+
+def _differences(world: World, service: str) -> list[AnyEvent]:
+    wanted = {key_of(event): event for event in plan_service(world, service)}
+    held: list[Planned] = [
+        *world.find("planned", service, FrontendPlanned),
+        *world.find("planned", service, BackendsPlanned),
+        *world.find("planned", service, StatusPlanned),
+    ]
+    planned = {key_of(event): event for event in held}
+    changed = [event for where, event in sorted(wanted.items()) if not _same(event, planned.get(where))]
+    return [*changed, *(_withdrawn(event) for where, event in sorted(planned.items()) if where not in wanted)]
+
+
+def _same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
+    """Whether both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan."""
+    return type(wanted) is type(planned) and bare(wanted) == bare(planned)
+
+
+def _withdrawn(event: Planned) -> AnyEvent:
+    match event:
+        case FrontendPlanned(vip=vip, port=port, protocol=protocol, root=root):
+            return FrontendWithdrawn(vip=vip, port=port, protocol=protocol, root=root)
+        case BackendsPlanned(set=name, chunk=chunk, chunks=chunks, root=root):
+            return BackendsWithdrawn(set=name, chunk=chunk, chunks=chunks, root=root)
+        case StatusPlanned(service=service, root=root):
+            return StatusWithdrawn(service=service, root=root)
+
+
+def _name(root: Root) -> str:
+    return f"{root.namespace}/{root.name}"

@@ -1,0 +1,103 @@
+"""What the owner of a Service is told.  `Programmed` comes from what the nodes read back, never from what was planned."""
+
+from collections.abc import Sequence
+
+from weir.decider import World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    FrontendPlanned,
+    ManifestRejected,
+    NodeSeen,
+    ServiceObserved,
+    StatusPlanned,
+    VipDenied,
+    VipPlanned,
+    key_of,
+)
+from weir.model import Backend, Condition
+
+
+def status_of(
+    world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent], backends: Sequence[Backend]
+) -> StatusPlanned:
+    """The conditions of one Service.  `planned`: the frontends and chunks it should have; `backends`: all in them."""
+    service = f"{observed.root.namespace}/{observed.root.name}"
+    conditions = (
+        _accepted(world, observed, service),
+        _allocated(world, service, vips),
+        _serving(backends),
+        _programmed(world, observed, vips, planned),
+    )
+    return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
+
+
+def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
+    rejected = world.find("service", service, ManifestRejected)
+    if rejected:
+        words = "; ".join(f"{event.source}: {problem}" for event in rejected for problem in event.problems)
+        return Condition(type="Accepted", status=False, reason="Invalid", message=f"what was valid before still serves; {words}")
+    if observed.unsupported:
+        return Condition(type="Accepted", status=False, reason="Unsupported", message="; ".join(map(str, observed.unsupported)))
+    return Condition(type="Accepted", status=True, reason="Accepted")
+
+
+def _allocated(world: World, service: str, vips: Sequence[str]) -> Condition:
+    denied = world.find("service", service, VipDenied)
+    if denied:
+        return Condition(type="Allocated", status=False, reason=denied[0].reason, message="; ".join(claim.message for claim in denied))
+    if not vips:
+        return Condition(type="Allocated", status=False, reason="Pending")
+    return Condition(type="Allocated", status=True, reason="Allocated")
+
+
+def _serving(backends: Sequence[Backend]) -> Condition:
+    if not backends:
+        return Condition(
+            type="Serving", status=False, reason="NoEndpoints", message="no EndpointSlice of this Service has a ready endpoint"
+        )
+    if all(backend.state == "down" for backend in backends):
+        return Condition(
+            type="Serving", status=False, reason="AllDown", message="every probe fails; all backends get traffic as if all were up"
+        )
+    return Condition(type="Serving", status=True, reason="Serving")
+
+
+def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent]) -> Condition:
+    nodes = [seen.node for seen in world.of(NodeSeen)]
+    if not nodes:
+        return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
+    entries = [
+        *(event for event in planned if isinstance(event, FrontendPlanned)),
+        *(VipPlanned(vip=vip, root=observed.root) for vip in vips),
+    ]
+    through = {event.node: event for event in world.of(AppliedThrough)}
+    refusals = [
+        f"{node}: {r.reason}"
+        for node in nodes
+        if node in through
+        for r in through[node].rejected
+        if r.entity in {key_of(e) for e in planned}
+    ]
+    if refusals:
+        return Condition(type="Programmed", status=False, reason="Rejected", message="; ".join(refusals))
+    if not entries or not all(_held(world, entry) for entry in entries):
+        return Condition(type="Programmed", status=False, reason="Pending")
+    head = max(world.seq(entry) for entry in entries)
+    behind = [node for node in nodes if node not in through or through[node].seq < head]
+    if behind:
+        return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {', '.join(behind)}")
+    return Condition(type="Programmed", status=True, reason="Programmed")
+
+
+def _held(world: World, entry: AnyEvent) -> bool:
+    """Whether the log holds this very entry: one that differs is still to be planned, and has no sequence yet."""
+    held = world.get(key_of(entry))
+    return held is not None and type(held) is type(entry) and bare(held) == bare(entry)
+
+
+def bare(event: AnyEvent | None) -> tuple[object, ...]:
+    """What an event says, without the object it goes back to."""
+    if event is None:
+        return ()
+    return tuple(getattr(event, name) for name in event.__struct_fields__ if name != "root")

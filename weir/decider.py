@@ -1,0 +1,174 @@
+"""The fold and the step: how facts become a world, and how a core's decisions become facts.
+
+A world is one dict, entity key -> last fact, with indexes derived from it here and nowhere else.  `Fold` is the runner without
+I/O: it hears facts in log order, lets the core decide, and holds what was decided as a guess until the log has it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, NamedTuple, Protocol, TypeVar
+
+from weir.events import AnyEvent, Event, author_of, key_of
+
+E = TypeVar("E", bound=Event)
+_CLASS = ""  # the name of the index that every world has
+
+PENDING = 2**63 - 1  # the sequence of a fact that the log does not have yet
+Index = Callable[[AnyEvent], Iterable[str]]
+
+
+class Fact(NamedTuple):
+    """An event and its place in the log."""
+
+    seq: int
+    event: AnyEvent
+
+
+class Change(NamedTuple):
+    """What just became of one entity; `before` is its fact until now."""
+
+    key: str
+    before: AnyEvent | None
+    fact: Fact
+
+
+class World:
+    """Last fact per entity, and indexes over them.
+
+    indexes: name -> function that gives the words under which an event is found; run once per fact, in both directions.
+    """
+
+    def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
+        self.facts: dict[str, Fact] = {}
+        self._functions: dict[str, Index] = {**(indexes or {}), _CLASS: _class_of}
+        self._found: dict[str, dict[str, set[str]]] = {name: {} for name in self._functions}
+
+    def evolve(self, fact: Fact) -> Change:
+        """Records `fact`; an entity whose last fact says `gone` is not kept.  Never refuses."""
+        key = key_of(fact.event)
+        before = self.facts.pop(key, None)
+        if before:
+            self._unindex(key, before.event)
+        if not fact.event.gone:
+            self.facts[key] = fact
+            self._index(key, fact.event)
+        return Change(key, before.event if before else None, fact)
+
+    def get(self, key: str) -> AnyEvent | None:
+        """The last event of an entity, None when there is none or it is gone."""
+        fact = self.facts.get(key)
+        return fact.event if fact else None
+
+    def find(self, index: str, word: str, kind: type[E]) -> list[E]:
+        """Events of class `kind` that `index` lists under `word`, by key."""
+        events = (self.facts[key].event for key in sorted(self._found[index].get(word, ())))
+        return [event for event in events if isinstance(event, kind)]
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Every event of class `kind`, by key."""
+        return self.find(_CLASS, kind.__name__, kind)
+
+    def seq(self, event: Event) -> int:
+        """The sequence of the last fact about the entity that `event` speaks of; 0 when there is none."""
+        fact = self.facts.get(key_of(event))
+        return fact.seq if fact else 0
+
+    def words(self, index: str) -> list[str]:
+        """Every word that `index` lists something under, sorted."""
+        return sorted(self._found[index])
+
+    def _index(self, key: str, event: AnyEvent) -> None:
+        for name, words_of in self._functions.items():
+            for word in words_of(event):
+                self._found[name].setdefault(word, set()).add(key)
+
+    def _unindex(self, key: str, event: AnyEvent) -> None:
+        for name, words_of in self._functions.items():
+            for word in words_of(event):
+                keys = self._found[name][word]
+                keys.discard(key)
+                if not keys:
+                    del self._found[name][word]
+
+
+def _class_of(event: AnyEvent) -> Iterable[str]:
+    return (type(event).__name__,)
+
+
+class Core(Protocol):
+    """What a service decides.  Both functions are pure and idempotent: deciding again what the world holds yields nothing."""
+
+    indexes: ClassVar[Mapping[str, Index]]
+
+    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
+        """What follows from `change`; the world holds it already."""
+
+    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+        """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append."""
+
+
+class Decided(NamedTuple):
+    """A decision on its way into the log; `cause` is the sequence that led to it."""
+
+    event: AnyEvent
+    cause: int
+
+
+class Fold:
+    """A core's world, kept in step with the log.
+
+    Own facts enter the world when decided, as guesses with sequence PENDING, and get their sequence by `acked`.
+    They come back from the log later and are recognised by sequence, not author: a fact of an earlier life is news.
+    After a refusal the whole fold is thrown away and read again.
+    """
+
+    def __init__(self, core: Core, author: str) -> None:
+        self._core = core
+        self._author = author
+        self._own: set[int] = set()
+        self.world = World(core.indexes)
+        self.position = 0  # last sequence heard
+        self.fence = 0  # last sequence in the author's own subtree, as far as heard or acked
+
+    def load(self, fact: Fact) -> None:
+        """A fact of the past: folded, never decided again."""
+        self.world.evolve(fact)
+        self._passed(fact)
+
+    def caught_up(self) -> list[Decided]:
+        """Decisions that are owed once the past is read; none, unless a life ended between deciding and appending."""
+        return self._guess(self._core.reconcile(self.world), self.position)
+
+    def hear(self, fact: Fact) -> tuple[list[Decided], Change | None]:
+        """A fact of now: what follows from it, and what it changed; nothing and None for an own fact come back."""
+        if fact.seq in self._own:
+            self._own.discard(fact.seq)
+            self.position = fact.seq
+            return [], None
+        change = self.world.evolve(fact)
+        self._passed(fact)
+        return self._guess(self._core.decide(self.world, change), fact.seq), change
+
+    def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
+        """Facts that come from an edge, not from the log."""
+        return self._guess(events, cause)
+
+    def acked(self, decided: Iterable[Decided], first: int) -> None:
+        """The log took `decided` at `first`, `first` + 1 …"""
+        for seq, item in enumerate(decided, first):
+            self.fence = seq
+            self._own.add(seq)
+            key = key_of(item.event)
+            held = self.world.facts.get(key)
+            if held and held.event is item.event:
+                self.world.facts[key] = Fact(seq, item.event)
+
+    def _passed(self, fact: Fact) -> None:
+        self.position = fact.seq
+        if author_of(fact.event) == self._author:
+            self.fence = max(self.fence, fact.seq)
+
+    def _guess(self, events: Iterable[AnyEvent], cause: int) -> list[Decided]:
+        decided = [Decided(event, cause) for event in events]
+        for item in decided:
+            self.world.evolve(Fact(PENDING, item.event))
+        return decided

@@ -1,0 +1,233 @@
+"""The runner every service shares: start from STATE, follow the log, decide, append fenced, tell the edges.
+
+A session lasts until the log is lost or refuses an append; then everything folded is thrown away and read again, because
+that is the one recovery there is.  Edges run beside the sessions and outlive them: the kernel forwards on without the log.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+import uvloop
+
+from weir.bus import BATCH, Bus, LogError, NotUnderstood
+from weir.decider import Change, Core, Decided, Fact, Fold, World
+from weir.events import AnyEvent, Event, token
+
+RETRY_MOST_S = 5.0
+
+log = structlog.get_logger()
+Heard = Callable[[World, Sequence[Change] | None], Awaitable[None]]
+Edge = Callable[["Runner"], Awaitable[None]]
+
+
+class Where(msgspec.Struct, frozen=True):
+    """One installation on this machine: its name decides where everything of it is."""
+
+    instance: str = "weir"
+
+    @property
+    def state(self) -> Path:
+        """What outlives a reboot: the log's store, the last plan, logs."""
+        return Path("/var/lib") / self.instance
+
+    @property
+    def run(self) -> Path:
+        """What does not: pids, the services' own word on how they are."""
+        return Path("/run") / self.instance
+
+    @property
+    def pins(self) -> Path:
+        """Programs, maps and links of the packet path."""
+        return Path("/sys/fs/bpf") / self.instance
+
+    def nats_url(self) -> str:
+        """Where the log is; WEIR_NATS overrides the embedded one."""
+        named = self.state / "nats.url"
+        return os.environ.get("WEIR_NATS") or (named.read_text().strip() if named.exists() else "nats://127.0.0.1:4222")
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A service's own word on how it is, in `run`/NAME.json; rewritten on transitions only."""
+
+    service: str
+    pid: int
+    state: str  # following | degraded
+    reason: str = ""
+
+
+class Runner:
+    """One service in the life of one process.
+
+    hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
+    heard: called after each batch of facts with the changes, and with None after each catching up (everything may be new).
+    """
+
+    def __init__(
+        self, name: str, core: Core, hears: Iterable[type[Event]], where: Where, node: str = "", heard: Heard | None = None
+    ) -> None:
+        self.name, self.node, self.where = name, node, where
+        self.author = f"{name}-{token(node)}" if node else name
+        self.world = World(core.indexes)
+        self._core, self._heard = core, heard
+        self._kinds = sorted({event.kind for event in hears})
+        self._live: tuple[Bus, Fold] | None = None
+        self._turn = asyncio.Lock()
+        self._caught_up = asyncio.Event()
+        self._told: Health | None = None
+
+    async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
+        """Appends what `decide` makes of the world, waiting for the log as long as it takes.
+
+        `decide` may run several times: after a refusal it sees the world as it then is, so it must yield differences only.
+        """
+        while True:
+            await self._caught_up.wait()
+            async with self._turn:
+                if not self._live:
+                    continue
+                bus, fold = self._live
+                try:
+                    await self._append(bus, fold, fold.propose(decide(fold.world), cause))
+                except LogError:
+                    await self._end(bus)  # the session sees it and starts again
+                    continue
+                return
+
+    async def run(self) -> None:
+        """Sessions, one after another, for ever."""
+        retry_s = 0.1
+        while True:
+            try:
+                await self._session()
+            except LogError as error:
+                if self._caught_up.is_set():
+                    retry_s = 0.1
+                self._caught_up.clear()
+                self._live = None
+                self._tell("degraded", f"{type(error).__name__}: {error}")
+                level = log.error if isinstance(error, NotUnderstood) else log.warning
+                level("log_lost", service=self.author, reason=str(error), retry_ms=int(retry_s * 1000))
+            await asyncio.sleep(retry_s * random.uniform(0.8, 1.2))
+            retry_s = min(retry_s * 2, RETRY_MOST_S)
+
+    async def _session(self) -> None:
+        async with await Bus.connect(self.where.nats_url(), self.author) as bus:
+            fold = Fold(self._core, self.author)
+            fence = await bus.last(self.author)  # before the fold: whoever writes after this is noticed by the fence
+            async for entries in bus.state(self._kinds):
+                for entry in entries:
+                    fold.load(entry.fact)
+            async with bus.follow(fold.position, self._kinds) as pull:
+                while pull.pending:
+                    for entry in await pull.next():
+                        fold.load(entry.fact)
+                # STATE may remember own facts that the history has dropped; the server compares with the history.
+                fold.fence = max(fence, fold.fence) if fence else 0
+                await self._catch_up(bus, fold)
+                while True:
+                    entries = await pull.next()
+                    async with self._turn:
+                        changes = await self._hear(bus, fold, [entry.fact for entry in entries])
+                    if self._heard and changes:
+                        await self._heard(fold.world, changes)
+
+    async def _catch_up(self, bus: Bus, fold: Fold) -> None:
+        owed = fold.caught_up()
+        await self._append(bus, fold, owed)
+        self._live, self.world = (bus, fold), fold.world
+        log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
+        self._tell("following")
+        if self._heard:
+            await self._heard(fold.world, None)
+        self._caught_up.set()
+
+    async def _hear(self, bus: Bus, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
+        decided: list[Decided] = []
+        changes: list[Change] = []
+        for fact in facts:
+            more, change = fold.hear(fact)
+            decided += more
+            changes += [change] if change else []
+        await self._append(bus, fold, decided)
+        return changes
+
+    async def _append(self, bus: Bus, fold: Fold, decided: Sequence[Decided]) -> None:
+        for start in range(0, len(decided), BATCH):
+            part = decided[start : start + BATCH]
+            first = await bus.append(self.author, part, fold.fence)
+            fold.acked(part, first)
+            for seq, item in enumerate(part, first):
+                log.info(type(item.event).__struct_config__.tag, service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
+
+    async def _end(self, bus: Bus) -> None:
+        self._caught_up.clear()
+        self._live = None
+        await bus.close()
+
+    def _tell(self, state: str, reason: str = "") -> None:
+        told = Health(service=self.author, pid=os.getpid(), state=state, reason=reason)
+        if told != self._told:
+            self._told = told
+            write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(told))
+
+
+def write_file(path: Path, content: bytes, *, sync: bool = False) -> None:
+    """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.  `sync`: and it survives power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def options(name: str) -> argparse.ArgumentParser:
+    """The options every service has; a service adds its own."""
+    parser = argparse.ArgumentParser(prog=f"weir-{name}")
+    parser.add_argument("--instance", default="weir", help="name of this installation (default: %(default)s)")
+    parser.add_argument("--node", default=os.uname().nodename, help="name of this node (default: %(default)s)")
+    return parser
+
+
+def serve(runner: Runner, *edges: Edge) -> None:
+    """Runs the service until SIGTERM.  An exception that nobody named ends the process: the log is the recovery."""
+    configure_logging()
+    gc.freeze()
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(runner.run())
+                for edge in edges:
+                    group.create_task(edge(runner))  # type: ignore[arg-type]
+
+    uvloop.run(main())
+
+
+def configure_logging() -> None:
+    """JSON lines on standard error, or a pretty form on a terminal."""
+    pretty = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(20),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
