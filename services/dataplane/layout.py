@@ -1,6 +1,6 @@
 """Every map's key and value, as Python sees them; `bpf/lib/types.h` is the same in C, and a test compares the two.
 
-Any change of a size, an offset or a meaning raises LAYOUT, which is the directory of the pins: a program never meets maps of another layout.
+Any change of a size, an offset or a meaning raises LAYOUT, the directory of the pins: a program never meets maps of another layout.
 Addresses are text here and 16 bytes in the maps, IPv4 v4-mapped; ports are numbers here and in network order there.
 """
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import ClassVar, Self
 
+from weir.pins import LAYOUT as LAYOUT
 from weir.pins import PROTOCOL_NAMES, address_bytes, address_text, backend_key
-
-LAYOUT = 1
 
 HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE = 1, 2, 6, 9, 11  # enum bpf_map_type
 NO_PREALLOC = 1
@@ -362,7 +361,8 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("backend_hosts", HASH, 16, 1, backends, NO_PREALLOC),
         MapSpec("origins", HASH, 20, 88, backends, NO_PREALLOC),
         MapSpec("conntrack", LRU_HASH, FlowKey.FORMAT.size, Flow.FORMAT.size, conntrack),
-        MapSpec("next_hops", PERCPU_ARRAY, 4, 56, 16_384),
+        MapSpec("next_hops", PERCPU_ARRAY, 4, 64, 16_384),
+        MapSpec("scratch", PERCPU_ARRAY, 4, Flow.FORMAT.size, 1),
         MapSpec("interfaces", HASH, 4, Interface.FORMAT.size, 1_024, NO_PREALLOC),
         MapSpec("vips", HASH, 16, Vip.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),

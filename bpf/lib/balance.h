@@ -1,0 +1,367 @@
+/* The whole path of one packet: an established flow, a reply, a new flow, or not ours. */
+
+static __always_inline struct stats *stats_of(void *map, __u32 id)
+{
+	return bpf_map_lookup_elem(map, &id);
+}
+
+static __always_inline void count_in(CTX *ctx, __u32 frontend_id, __u32 backend_id)
+{
+	struct stats *frontend = stats_of(MAP(frontend_stats), frontend_id);
+	struct stats *backend = stats_of(MAP(backend_stats), backend_id);
+	__u32 packets = ctx_packets(ctx), bytes = ctx_len(ctx);
+
+	if (frontend) {
+		frontend->packets_in += packets;
+		frontend->bytes_in += bytes;
+	}
+	if (backend) {
+		backend->packets_in += packets;
+		backend->bytes_in += bytes;
+	}
+}
+
+static __always_inline void count_out(CTX *ctx, __u32 frontend_id, __u32 backend_id)
+{
+	struct stats *frontend = stats_of(MAP(frontend_stats), frontend_id);
+	struct stats *backend = stats_of(MAP(backend_stats), backend_id);
+	__u32 packets = ctx_packets(ctx), bytes = ctx_len(ctx);
+
+	if (frontend) {
+		frontend->packets_out += packets;
+		frontend->bytes_out += bytes;
+	}
+	if (backend) {
+		backend->packets_out += packets;
+		backend->bytes_out += bytes;
+	}
+}
+
+static __always_inline void count_flow(__u32 frontend_id, __u32 backend_id)
+{
+	struct stats *frontend = stats_of(MAP(frontend_stats), frontend_id);
+	struct stats *backend = stats_of(MAP(backend_stats), backend_id);
+
+	if (frontend)
+		frontend->flows++;
+	if (backend)
+		backend->flows++;
+}
+
+static __always_inline void touch_in(CTX *ctx, const struct packet *p, struct flow *flow)
+{
+	flow->last_seen_ns = p->now;
+	flow->packets_in += ctx_packets(ctx);
+	flow->bytes_in += ctx_len(ctx);
+	track(flow, p, FLOW_FIN_IN);
+}
+
+static __always_inline void touch_out(CTX *ctx, const struct packet *p, struct flow *flow)
+{
+	flow->last_seen_ns = p->now;
+	flow->packets_out += ctx_packets(ctx);
+	flow->bytes_out += ctx_len(ctx);
+	track(flow, p, FLOW_FIN_OUT);
+}
+
+/* Sources no client can have: the stack, which would refuse them, never sees these packets. */
+static __always_inline bool martian(const struct packet *p)
+{
+	const struct addr *src = &p->key->src;
+	__u8 first = bpf_ntohl(src->w[3]) >> 24;
+
+	if (same_addr(src, &p->key->dst))
+		return true;
+	if (!p->v6)
+		return first == 0 || first == 127 || first >= 224;
+	return (bpf_ntohl(src->w[0]) >> 24) == 0xff || (!src->d[0] && !src->w[2] && bpf_ntohl(src->w[3]) <= 1);
+}
+
+static __always_inline bool source_allowed(const struct frontend *frontend, const struct packet *p)
+{
+	struct source_range_key key = { .bits = 32 + 128, .frontend_id = frontend->id, .network = p->key->src };
+
+	return !(frontend->flags & FRONTEND_SOURCES) || map_get(source_ranges, &key);
+}
+
+static __always_inline __u32 first_slot(const struct frontend *frontend, const struct packet *p)
+{
+	struct stats *stats;
+
+	if (frontend->algorithm != ALGORITHM_RR)
+		return flow_hash(p->key, frontend->flags & FRONTEND_AFFINITY);
+	stats = stats_of(MAP(frontend_stats), frontend->id);
+	return stats ? stats->flows : 0;
+}
+
+static __always_inline __u8 mode_of(const struct frontend *frontend, const struct packet *p)
+{
+	if (frontend->mode == MODE_DEFAULT && map_get(backend_hosts, &p->key->src))
+		return MODE_FULLNAT;	/* its reply would never come back through us */
+	return frontend->mode;
+}
+
+/* Where source NAT writes from.  False: the egress interface has no address of this family. */
+static __always_inline bool nat_source(CTX *ctx, struct packet *p, __u8 mode, const struct addr *backend, struct addr *source)
+{
+	struct interface *interface;
+	struct next_hop *hop;
+
+	*source = p->key->dst;
+	if (mode == MODE_FULLNAT)
+		return true;
+	hop = next_hop(ctx, p, &p->key->dst, backend);
+	if (!hop)
+		return false;
+	interface = map_get(interfaces, &hop->ifindex);
+	p->verdict = DROP_NO_INTERFACE;
+	if (!interface)
+		return false;
+	*source = p->v6 ? interface->v6 : interface->v4;
+	return p->v6 ? source->d[0] || source->d[1] : !!source->w[3];
+}
+
+/* May a reverse entry that stands in the way be taken over?  Yes when its flow is gone or over. */
+static __always_inline bool abandoned(const struct flow_key *key, const struct packet *p)
+{
+	struct flow *reverse = map_get(conntrack, key), *flow;
+	struct flow_key forward;
+
+	if (!reverse)
+		return true;
+	if (reverse->kind != KIND_REVERSE)
+		return false;
+	partner_key(&forward, reverse, key->proto);
+	flow = map_get(conntrack, &forward);
+	return !flow || expired(flow, p->now);
+}
+
+#define PORT_TRIES 16
+#define PORT_STRIDE 4099	/* prime to the size of both ranges */
+
+/* Insert the reverse entry under a free port, which becomes key->dport.  The first try follows from the client alone: another
+ * node would mostly give the flow the same port.
+ */
+static __always_inline bool take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
+{
+	__u32 low = mode == MODE_FULLNAT ? 1024 : 61000;	/* 61000: above the ports this machine dials from */
+	__u32 start = flow_hash(p->key, false);
+
+	for (int i = 0; i < PORT_TRIES; i++) {
+		key->dport = bpf_htons(low + (start % 65536 + i * PORT_STRIDE) % (65536 - low));
+		if (!map_put(conntrack, key, reverse, BPF_NOEXIST))
+			return true;
+		if (abandoned(key, p) && !map_put(conntrack, key, reverse, BPF_ANY))
+			return true;
+	}
+	return false;
+}
+
+static __always_inline struct frontend *frontend_of(const struct packet *p)
+{
+	struct frontend_key key = { .port = p->key->dport, .proto = p->key->proto };
+
+	__builtin_memcpy(key.vip, &p->key->dst, sizeof(key.vip));
+	return map_get(frontends, &key);
+}
+
+/* Choose a backend and write the flow.  old: the entry it takes the place of, or NULL; it stays
+ * if the choice falls on its backend again.  NULL: dropped, the verdict says why.
+ */
+static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const struct frontend *frontend, struct flow *old)
+{
+	struct flow_key partner = { .proto = p->key->proto };
+	struct backend *backend;
+	struct flow *fresh;
+	struct addr address;
+	__u32 id, zero = 0;
+	__u8 mode;
+
+	p->verdict = DROP_MARTIAN;
+	if (martian(p))
+		return NULL;
+	p->verdict = DROP_SOURCE_DENIED;
+	if (!source_allowed(frontend, p))
+		return NULL;
+	p->verdict = DROP_NO_BACKEND;
+	fresh = map_get(scratch, &zero);	/* the stack has no room for it */
+	if (!frontend->size || !fresh)
+		return NULL;
+	id = select_backend(frontend, first_slot(frontend, p));
+	backend = backend_by_id(id);
+	if (!backend)
+		return NULL;
+	__builtin_memcpy(&address, backend->addr, sizeof(address));
+	p->verdict = DROP_UNSUPPORTED;
+	if (is_v4(&address) == p->v6)
+		return NULL;
+	if (old && old->new_dport == backend->port && same_addr(&old->new_dst, &address)) {
+		touch_in(ctx, p, old);
+		return old;
+	}
+	if (old && old->flags & FLOW_PAIRED)
+		forget_partner(old, p->key->proto);
+	mode = mode_of(frontend, p);
+
+	*fresh = (struct flow){ .kind = KIND_REVERSE, .mode = mode, .state = STATE_ESTABLISHED };
+	fresh->frontend_id = frontend->id;
+	fresh->backend_id = id;
+	fresh->plan_seq = frontend->plan_seq;
+	fresh->created_ns = p->now;
+	fresh->idle_timeout_s = frontend->idle_timeout_s ?: p->key->proto == IPPROTO_TCP ? TCP_IDLE_S : OTHER_IDLE_S;
+	partner.src = address;
+	partner.sport = backend->port;
+	partner.dst = p->key->src;
+	partner.dport = p->key->sport;
+	if (mode != MODE_DEFAULT || backend->flags & BACKEND_SHARED) {
+		fresh->flags = FLOW_PAIRED;
+		fresh->new_src = p->key->dst;
+		fresh->new_dst = p->key->src;
+		fresh->new_sport = p->key->dport;
+		fresh->new_dport = p->key->sport;
+		if (mode == MODE_DEFAULT) {
+			map_put(conntrack, &partner, fresh, BPF_ANY);
+		} else {
+			if (!nat_source(ctx, p, mode, &address, &partner.dst))
+				return NULL;
+			p->verdict = DROP_NAT_PORTS_EXHAUSTED;
+			if (!take_port(&partner, fresh, p, mode))
+				return NULL;
+		}
+	}
+	fresh->kind = KIND_FORWARD;
+	fresh->new_src = partner.dst;
+	fresh->new_dst = partner.src;
+	fresh->new_sport = partner.dport;
+	fresh->new_dport = partner.sport;
+	fresh->sync = SYNC_CHANGED;
+	if (opens(p))
+		fresh->state = STATE_HALF_OPEN;
+	touch_in(ctx, p, fresh);
+	p->verdict = DROP_CONNTRACK_FULL;
+	if (map_put(conntrack, p->key, fresh, BPF_ANY))
+		return NULL;
+	count_flow(frontend->id, id);
+	return fresh;
+}
+
+static __always_inline void hear_hello(const struct packet *p)
+{
+	__u32 zero = 0;
+	struct fence *fence;
+	__u64 *heard;
+
+	if (p->key->proto != IPPROTO_UDP)
+		return;
+	fence = map_get(fence, &zero);
+	heard = map_get(hello_heard, &zero);
+	if (fence && heard && fence->hello_port && fence->hello_port == p->key->dport)
+		*heard = p->now;
+}
+
+/* To a VIP: dropped for `reason`.  Anything else is not ours. */
+static __always_inline int not_balanced(struct packet *p, enum verdict reason)
+{
+	if (map_get(vips, &p->key->dst))
+		return drop(p, reason);
+	hear_hello(p);
+	return CTX_PASS;
+}
+
+/* Must the flow be started anew?  Too old; a new connection on an old one's ports; source NAT whose port was lost. */
+static __always_inline bool over(const struct packet *p, const struct flow *flow)
+{
+	return expired(flow, p->now) || (flow->state >= STATE_CLOSING && opens(p)) ||
+	       (flow->mode != MODE_DEFAULT && !pair_stands(flow, p->key));
+}
+
+/* May it move to another backend?  UDP always may, TCP while the first SYN is not answered. */
+static __always_inline bool stranded(const struct packet *p, const struct flow *flow)
+{
+	return (p->key->proto != IPPROTO_TCP || (flow->state == STATE_HALF_OPEN && opens(p))) && backend_lost(flow);
+}
+
+/* TCP, UDP and SCTP. */
+static __always_inline int balance(CTX *ctx, struct packet *p)
+{
+	struct flow *flow = map_get(conntrack, p->key), *replied = NULL, *old = NULL;
+	struct flow_key forward;
+	struct ends ends;
+
+	if (!flow || flow->kind == KIND_REVERSE) {
+		replied = flow_of_reply(p, flow, &forward);
+		flow = NULL;
+	} else if (over(p, flow)) {
+		if (flow->flags & FLOW_PAIRED)
+			forget_partner(flow, p->key->proto);
+		flow = NULL;
+	} else if (stranded(p, flow)) {
+		old = flow;
+		flow = NULL;
+	}
+
+	if (replied) {
+		flow = replied;
+		touch_out(ctx, p, flow);
+		count_out(ctx, flow->frontend_id, flow->backend_id);
+		ends = (struct ends){ &forward.dst, &forward.src, forward.dport, forward.sport };
+		return send(ctx, p, &ends, REPLIED);
+	}
+	if (flow) {
+		touch_in(ctx, p, flow);
+	} else {
+		struct frontend *frontend = frontend_of(p);
+
+		if (!frontend)
+			return not_balanced(p, DROP_NO_FRONTEND);
+		if (frontend->flags & FRONTEND_LOCAL) {
+			count_in(ctx, frontend->id, 0);
+			p->verdict = DELIVERED;
+			return CTX_PASS;
+		}
+		flow = start_flow(ctx, p, frontend, old);
+		if (!flow)
+			return CTX_DROP;
+	}
+	count_in(ctx, flow->frontend_id, flow->backend_id);
+	ends = (struct ends){ &flow->new_src, &flow->new_dst, flow->new_sport, flow->new_dport };
+	return send(ctx, p, &ends, FORWARDED);
+}
+
+static __always_inline int handle_ip(CTX *ctx, struct packet *p)
+{
+	if (!ctx_for_us(ctx))
+		return CTX_PASS;
+	if (p->fault)
+		return not_balanced(p, p->fault);
+	if (p->key->proto == IPPROTO_ICMP || p->key->proto == IPPROTO_ICMPV6)
+		return not_balanced(p, DROP_UNSUPPORTED);
+	return balance(ctx, p);
+}
+
+/* Every packet, from either hook. */
+static __always_inline int weir(CTX *ctx)
+{
+	struct flow_key key = {};
+	struct packet p = { .key = &key, .now = bpf_ktime_get_coarse_ns() };
+	struct ethhdr *eth;
+	int action = CTX_PASS;
+	__u32 room;
+	void *end;
+
+	ctx_make_linear(ctx);
+	eth = ctx_data(ctx);
+	end = ctx_end(ctx);
+	if ((void *)(eth + 1) > end || ctx_tagged(ctx))
+		return CTX_PASS;
+	p.eth = eth;
+	p.ip = eth + 1;
+	room = ctx_len(ctx) - sizeof(*eth);
+	/* Two calls, so that the compiler makes the path twice and `v6` is no question in either. */
+	if (eth->h_proto == bpf_htons(ETH_P_IP) && parse_v4(&p, end, room))
+		action = handle_ip(ctx, &p);
+	else if (eth->h_proto == bpf_htons(ETH_P_IPV6) && parse_v6(&p, end, room))
+		action = handle_ip(ctx, &p);
+	count_verdict(p.verdict);
+	return action;
+}

@@ -1,0 +1,90 @@
+/* Rewrite a packet and send it. */
+
+static __always_inline __u16 ttl_word(void *ttl)
+{
+	return *(__u16 *)ttl;	/* TTL and protocol share a checksum word */
+}
+
+static __always_inline void decrement_ttl(struct packet *p)
+{
+	if (p->v6) {
+		((struct ipv6hdr *)p->ip)->hop_limit--;
+	} else {
+		struct iphdr *ip = p->ip;
+		__u16 old = ttl_word(&ip->ttl);
+
+		ip->ttl--;
+		csum_mend(&ip->check, csum_word(old, ttl_word(&ip->ttl)));
+	}
+}
+
+static __always_inline void write_addrs(struct packet *p, const struct addr *src, const struct addr *dst, __u32 difference)
+{
+	if (p->v6) {
+		struct ipv6hdr *ip = p->ip;
+
+		__builtin_memcpy(&ip->saddr, src, sizeof(*src));
+		__builtin_memcpy(&ip->daddr, dst, sizeof(*dst));
+	} else {
+		struct iphdr *ip = p->ip;
+
+		ip->saddr = src->w[3];
+		ip->daddr = dst->w[3];
+		csum_mend(&ip->check, difference);
+	}
+}
+
+static __always_inline void write_macs(struct packet *p, const struct next_hop *hop)
+{
+	__u32 *macs = p->eth;
+
+	macs[0] = hop->macs[0];
+	macs[1] = hop->macs[1];
+	macs[2] = hop->macs[2];
+}
+
+/* The ends a packet leaves with. */
+struct ends {
+	const struct addr *src;
+	const struct addr *dst;
+	__be16 sport;
+	__be16 dport;
+};
+
+static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *to, enum verdict verdict)
+{
+	const struct addr *src = to->src, *dst = to->dst;
+	__be16 sport = to->sport, dport = to->dport;
+	struct next_hop *hop = next_hop(ctx, p, src, dst);
+	__u32 addrs, ports;
+	__be16 *l4 = p->l4;
+	__u32 ifindex;
+	bool probe;
+
+	if (!hop)
+		return CTX_DROP;
+	addrs = csum_fold32(csum_addr(&p->key->src, src, p->v6) + csum_addr(&p->key->dst, dst, p->v6));
+	ports = csum_word(p->key->sport, sport) + csum_word(p->key->dport, dport);
+	if (sport == p->key->sport && dport == p->key->dport)
+		ports = 0;
+	if (!p->l4_csum && ports)
+		return drop(p, DROP_UNSUPPORTED);
+	if (hop->how != SEND_STACK) {
+		if (p->ttl <= 1)
+			return drop(p, DROP_TTL_EXCEEDED);
+		decrement_ttl(p);
+	}
+	probe = hop->probe || hop->how != SEND_MACS;
+	if (!probe)
+		write_macs(p, hop);
+	write_addrs(p, src, dst, addrs);
+	l4[0] = sport;
+	l4[1] = dport;
+	if (p->l4_csum && ctx_mend_l4(ctx, p->l4_csum_at, p->l4_csum, addrs, ports, p->v6, p->key->proto == IPPROTO_UDP))
+		return drop(p, DROP_REWRITE_FAILED);
+	p->verdict = verdict;
+	if (!probe)
+		return ctx_send(ctx, hop->ifindex);
+	hop->probe = 0;
+	return hop->how == SEND_STACK ? CTX_PASS : ctx_send_neighbour(ctx, hop);
+}

@@ -1,0 +1,74 @@
+/* Where a packet leaves.  The kernel's answer is kept per CPU for a second; the packet that finds it stale goes out by the
+ * kernel's neighbour code, so that a changed MAC is noticed with every process dead.
+ */
+
+#define NEXT_HOP_NS 1000000000ULL
+#define FIB_TO_STACK 0xff
+
+static __always_inline __u64 mix(__u64 hash, __u64 word)
+{
+	hash = (hash ^ word) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ (hash >> 32);
+}
+
+static __always_inline bool through_stack(__u32 ifindex)
+{
+	struct interface *interface = map_get(interfaces, &ifindex);
+
+	return interface && interface->flags & INTERFACE_STACK;
+}
+
+/* Ask the kernel.  NULL: the packet cannot be sent, the verdict says why. */
+static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, struct next_hop *hop, const struct addr *from,
+						const struct addr *to)
+{
+	struct bpf_fib_lookup fib = { .ifindex = ctx_ifindex(ctx) };
+	long code;
+
+	if (p->v6) {
+		fib.family = AF_INET6;
+		__builtin_memcpy(fib.ipv6_src, from, sizeof(*from));
+		__builtin_memcpy(fib.ipv6_dst, to, sizeof(*to));
+	} else {
+		fib.family = AF_INET;
+		fib.ipv4_src = from->w[3];
+		fib.ipv4_dst = to->w[3];
+	}
+	code = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+	if (code == BPF_FIB_LKUP_RET_FWD_DISABLED) {
+		p->verdict = DROP_FORWARDING_OFF;
+		return NULL;
+	}
+	if (code < 0 || (code >= BPF_FIB_LKUP_RET_BLACKHOLE && code <= BPF_FIB_LKUP_RET_PROHIBIT)) {
+		p->verdict = DROP_NO_ROUTE;
+		return NULL;
+	}
+	hop->to = *to;
+	hop->ifindex = fib.ifindex;
+	hop->v6 = fib.family == AF_INET6;
+	if (hop->v6)
+		__builtin_memcpy(&hop->gateway, fib.ipv6_dst, sizeof(hop->gateway));
+	else
+		map_v4(&hop->gateway, fib.ipv4_dst);
+	__builtin_memcpy(hop->macs, fib.dmac, ETH_ALEN);
+	__builtin_memcpy((void *)hop->macs + ETH_ALEN, fib.smac, ETH_ALEN);
+	hop->valid_until_ns = code == BPF_FIB_LKUP_RET_NO_NEIGH ? 0 : p->now + NEXT_HOP_NS;
+	hop->probe = ctx_probes();
+	hop->how = code == BPF_FIB_LKUP_RET_SUCCESS ? SEND_MACS : SEND_NEIGHBOUR;
+	/* A local address, a tunnel route, or no route: the stack knows better, and tells the sender. */
+	if ((code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) || through_stack(fib.ifindex))
+		hop->how = SEND_STACK;
+	return hop;
+}
+
+static __always_inline struct next_hop *next_hop(CTX *ctx, struct packet *p, const struct addr *from, const struct addr *to)
+{
+	__u32 index = mix(to->d[0], to->d[1]) % NEXT_HOPS;
+	struct next_hop *hop = map_get(next_hops, &index);
+
+	if (!hop)
+		return NULL;
+	if (hop->valid_until_ns > p->now && same_addr(&hop->to, to))
+		return hop;
+	return ask_fib(ctx, p, hop, from, to);
+}

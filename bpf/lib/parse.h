@@ -1,0 +1,166 @@
+/* From bytes to a flow key.  All bounds are checked here, once.
+ *
+ * What is wrong with a packet is only noted: it concerns us if the packet turns out to be for a VIP, and is the
+ * stack's business otherwise.
+ */
+
+#define ETH_ADDRS 12
+
+enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
+
+/* Nothing here may have its address taken: then the compiler keeps it in registers, and `v6` a constant. */
+struct packet {
+	struct flow_key *key;
+	__u64 now;
+	void *eth;
+	void *ip;
+	void *l4;
+	__sum16 *l4_csum;	/* NULL for SCTP, whose CRC covers no addresses */
+	__u32 l4_csum_at;	/* offset of the same */
+	enum verdict fault;
+	enum verdict verdict;
+	__u8 ttl;
+	__u8 tcp_flags;
+	__u8 icmp_type;
+	bool v6;
+};
+
+static __always_inline int drop(struct packet *p, enum verdict reason)
+{
+	p->verdict = reason;
+	return CTX_DROP;
+}
+
+static __always_inline bool is_v4(const struct addr *addr)
+{
+	return !addr->d[0] && addr->w[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool same_addr(const struct addr *a, const struct addr *b)
+{
+	return a->d[0] == b->d[0] && a->d[1] == b->d[1];
+}
+
+static __always_inline void map_v4(struct addr *addr, __be32 v4)
+{
+	addr->d[0] = 0;
+	addr->w[2] = bpf_htonl(0xffff);
+	addr->w[3] = v4;
+}
+
+static __always_inline enum verdict parse_tcp(struct packet *p, void *end)
+{
+	struct tcphdr *tcp = p->l4;
+
+	if ((void *)(tcp + 1) > end || tcp->doff < 5)
+		return DROP_MALFORMED;
+	p->key->sport = tcp->source;
+	p->key->dport = tcp->dest;
+	p->tcp_flags = ((__u8 *)tcp)[13];
+	p->l4_csum = &tcp->check;
+	p->l4_csum_at += offsetof(struct tcphdr, check);
+	return PASSED;
+}
+
+static __always_inline enum verdict parse_udp(struct packet *p, void *end, __u32 len)
+{
+	struct udphdr *udp = p->l4;
+
+	if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > len)
+		return DROP_MALFORMED;
+	p->key->sport = udp->source;
+	p->key->dport = udp->dest;
+	p->l4_csum = &udp->check;
+	p->l4_csum_at += offsetof(struct udphdr, check);
+	return PASSED;
+}
+
+static __always_inline enum verdict parse_sctp(struct packet *p, void *end)
+{
+	__be16 *ports = p->l4;
+
+	if ((void *)(ports + 6) > end)
+		return DROP_MALFORMED;
+	p->key->sport = ports[0];
+	p->key->dport = ports[1];
+	return PASSED;
+}
+
+static __always_inline enum verdict parse_icmp(struct packet *p, void *end)
+{
+	struct icmphdr *icmp = p->l4;
+
+	if ((void *)(icmp + 1) > end)
+		return DROP_MALFORMED;
+	p->icmp_type = icmp->type;
+	p->l4_csum = &icmp->checksum;
+	p->l4_csum_at += offsetof(struct icmphdr, checksum);
+	return PASSED;
+}
+
+/* len: bytes the IP header claims for what follows it. */
+static __always_inline enum verdict parse_l4(struct packet *p, void *end, __u32 len)
+{
+	switch (p->key->proto) {
+	case IPPROTO_TCP:
+		return parse_tcp(p, end);
+	case IPPROTO_UDP:
+		return parse_udp(p, end, len);
+	case IPPROTO_SCTP:
+		return parse_sctp(p, end);
+	case IPPROTO_ICMP:
+		return p->v6 ? DROP_UNSUPPORTED : parse_icmp(p, end);
+	case IPPROTO_ICMPV6:
+		return p->v6 ? parse_icmp(p, end) : DROP_UNSUPPORTED;
+	}
+	return DROP_UNSUPPORTED;
+}
+
+/* False: too short to have addresses.  room: bytes of the frame after the Ethernet header. */
+static __always_inline bool parse_v4(struct packet *p, void *end, __u32 room)
+{
+	struct iphdr *ip = p->ip;
+	__u32 header, total;
+
+	if ((void *)(ip + 1) > end)
+		return false;
+	map_v4(&p->key->src, ip->saddr);
+	map_v4(&p->key->dst, ip->daddr);
+	p->key->proto = ip->protocol;
+	p->ttl = ip->ttl;
+	header = ip->ihl * 4;
+	total = bpf_ntohs(ip->tot_len) ?: room;	/* 0: a GSO packet beyond 64 KiB */
+	p->l4 = p->ip + header;
+	p->l4_csum_at = ETH_HLEN + header;
+	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > room)
+		p->fault = DROP_MALFORMED;
+	else if (ip->frag_off & bpf_htons(0x3fff))
+		p->fault = DROP_FRAGMENT;
+	else
+		p->fault = parse_l4(p, end, total - header);
+	return true;
+}
+
+static __always_inline bool parse_v6(struct packet *p, void *end, __u32 room)
+{
+	struct ipv6hdr *ip = p->ip;
+	__u32 len;
+
+	if ((void *)(ip + 1) > end)
+		return false;
+	__builtin_memcpy(&p->key->src, &ip->saddr, sizeof(ip->saddr));
+	__builtin_memcpy(&p->key->dst, &ip->daddr, sizeof(ip->daddr));
+	p->key->proto = ip->nexthdr;
+	p->ttl = ip->hop_limit;
+	p->v6 = true;
+	p->l4 = ip + 1;
+	p->l4_csum_at = ETH_HLEN + sizeof(*ip);
+	len = bpf_ntohs(ip->payload_len) ?: room - sizeof(*ip);	/* 0: a GSO packet beyond 64 KiB */
+	if (ip->version != 6 || len > room - sizeof(*ip))
+		p->fault = DROP_MALFORMED;
+	else if (ip->nexthdr == IPPROTO_FRAGMENT)
+		p->fault = DROP_FRAGMENT;
+	else
+		p->fault = parse_l4(p, end, len);
+	return true;
+}

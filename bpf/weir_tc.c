@@ -1,0 +1,19 @@
+/* Hook: tcx ingress. */
+
+#include "lib/headers.h"
+#include "lib/types.h"
+#include "lib/maps.h"
+#include "lib/drop.h"
+#include "lib/csum.h"
+#include "lib/ctx_tc.h"
+#include "lib/parse.h"
+#include "lib/next_hop.h"
+#include "lib/nat.h"
+#include "lib/select.h"
+#include "lib/conntrack.h"
+#include "lib/balance.h"
+
+int weir_tc(struct __sk_buff *ctx)
+{
+	return weir(ctx);
+}

@@ -1,0 +1,97 @@
+"""A network interface as the loader needs it, read and prepared through ioctl and /proc.
+
+/proc and sockets follow the network namespace of the caller, sysfs does not: hence no /sys/class/net here.
+"""
+
+import fcntl
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8915, 0x8927
+_ALLMULTI = 0x200
+_ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK: both have Ethernet headers
+
+
+class NicError(Exception):
+    """The interface cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nic:
+    """v4, v6: its first global address, or unspecified."""
+
+    name: str
+    index: int
+    mac: bytes
+    v4: str
+    v6: str
+
+
+def nic(name: str) -> Nic:
+    """The interface `name` of this network namespace.  Raises NicError."""
+    try:
+        index = socket.if_nametoindex(name)
+    except OSError as error:
+        raise NicError(f"no interface {name!r}") from error
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:
+        kind, mac = struct.unpack("=16xH6s8x", _ask(via, _SIOCGIFHWADDR, name))
+        if kind not in _ETHERNET:
+            raise NicError(f"{name} has no Ethernet header (type {kind})")
+        try:
+            v4 = socket.inet_ntoa(_ask(via, _SIOCGIFADDR, name)[20:24])
+        except OSError:
+            v4 = "0.0.0.0"  # noqa: S104
+    return Nic(name, index, mac, v4, _global_v6(name))
+
+
+def prepare(nic: Nic) -> Iterator[str]:
+    """Let neighbour solicitations for VIPs in, and let the kernel route for packets from here; yields what it changed."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:
+        (flags,) = struct.unpack("=16xH14x", _ask(via, _SIOCGIFFLAGS, nic.name))
+        if not flags & _ALLMULTI:
+            fcntl.ioctl(via, _SIOCSIFFLAGS, struct.pack("=16sH14x", nic.name.encode(), flags | _ALLMULTI))
+            yield f"{nic.name}: allmulti set"
+    # A router ignores router advertisements unless told otherwise; this one may live by them.
+    if _read(nic, "ipv6", "accept_ra") == "1" and _read(nic, "ipv6", "forwarding") == "0":
+        _write(nic, "ipv6", "accept_ra", "2")
+    for family in ("ipv4", "ipv6"):
+        if _read(nic, family, "forwarding") == "0":  # None: the family is off
+            _write(nic, family, "forwarding", "1")
+            yield f"{nic.name}: {family} forwarding set"
+
+
+def _ask(via: socket.socket, request: int, name: str) -> bytes:
+    return fcntl.ioctl(via, request, struct.pack("=16s16x", name.encode()))
+
+
+def _global_v6(name: str) -> str:
+    try:
+        lines = Path("/proc/thread-self/net/if_inet6").read_text(encoding="ascii").splitlines()
+    except FileNotFoundError:
+        return "::"
+    for address, _, _, scope, _, device in map(str.split, lines):
+        if device == name and scope == "00":
+            return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
+    return "::"
+
+
+def _sysctl(nic: Nic, family: str, setting: str) -> Path:
+    return Path("/proc/sys/net") / family / "conf" / nic.name / setting
+
+
+def _read(nic: Nic, family: str, setting: str) -> str | None:
+    try:
+        return _sysctl(nic, family, setting).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
+
+
+def _write(nic: Nic, family: str, setting: str, value: str) -> None:
+    path = _sysctl(nic, family, setting)
+    try:
+        path.write_text(value, encoding="ascii")
+    except OSError as error:
+        raise NicError(f"{path} must be {value} for packets to be forwarded, and setting it failed: {error.strerror}") from error

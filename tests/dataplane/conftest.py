@@ -1,0 +1,43 @@
+"""One namespace and one compiled program of each hook for all rows."""
+
+import importlib.util
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.dataplane.lab import Lab, namespace
+
+
+def _missing() -> str | None:
+    if os.geteuid():
+        return "needs root"
+    return None if importlib.util.find_spec("bcc") else "needs bcc (python3-bpfcc)"
+
+
+needs_kernel = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
+
+
+@pytest.fixture(scope="session")
+def labs() -> Iterator[dict[str, Lab]]:
+    if reason := _missing():
+        pytest.skip(reason)
+    cpus = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cpus)})
+    labs: dict[str, Lab] = {}
+    try:
+        with namespace(f"wb-{os.getpid()}"):
+            for hook in ("tc", "xdp"):
+                labs[hook] = Lab(hook)
+            yield labs
+    finally:
+        for lab in labs.values():
+            lab.close()
+        os.sched_setaffinity(0, cpus)
+
+
+@pytest.fixture(params=["tc", "xdp"])
+def lab(labs: dict[str, Lab], request: pytest.FixtureRequest) -> Lab:
+    lab = labs[request.param]
+    lab.clear()
+    return lab
