@@ -1,0 +1,117 @@
+"""The demo and the rig it stands on: namespaces, servers, and a load that admits every loss."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from weir.demo.load import Load
+from weir.demo.network import Network, wait_until
+
+NAME = "weirrig"
+
+
+def namespaces(name: str) -> list[str]:
+    listed = subprocess.run(["ip", "netns"], text=True, capture_output=True, check=True).stdout
+    return [line.split()[0] for line in listed.splitlines() if line.startswith(f"{name}-")]
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    with Network(NAME) as network:
+        network.start()
+        yield network
+
+
+def direct(network: Network, *backends: str) -> list[str]:
+    """Load options that go past the load balancer."""
+    return [word for backend in backends for address in network.addresses(backend) for word in ("--target", address)]
+
+
+def test_load_without_faults_has_no_loss(network: Network) -> None:
+    with Load(network, *direct(network, "b1", "b2"), "--http", "64", "--rate", "500", "--flows", "200", "--udp", "4") as load:
+        assert load.now().flows.open == 200
+        wait_until(lambda: load.now().elapsed_ms > 3000, 10)
+        report = load.stop()
+    assert report.errors == []
+    assert report.lost == 0
+    for counts in (report.http, report.flows, report.udp):
+        assert counts.sent == counts.good > 0
+        assert set(counts.by_backend) == {"b1", "b2"}
+        assert counts.open == 0
+
+
+def test_killed_server_is_reported_as_failures(network: Network) -> None:
+    with Load(network, *direct(network, "b1", "b2"), "--http", "16", "--rate", "200", "--flows", "20", "--udp", "4") as load:
+        network.stop("b1")
+        assert wait_until(lambda: load.now().udp.failed > 0, 5)
+        network.start("b1")
+        assert wait_until(lambda: load.now().flows.open == 20, 5), "flows are opened anew"
+        report = load.stop()
+    assert report.flows.failed >= 10, "each flow of b1 is lost"
+    assert report.http.failed > 0
+    assert set(report.http.by_fault) <= {"refused", "reset", "closed"}
+    assert report.http.sent == report.http.good + report.http.failed
+    assert report.flows.sent == report.flows.good + report.flows.failed
+    assert any("10.77.0.11 port 8080" in error.what for error in report.errors)
+    assert not any("10.77.0.12" in error.what for error in report.errors), "b2 lost nothing"
+
+
+def test_silence_of_5_s_is_a_timeout(network: Network) -> None:
+    with Load(network, *direct(network, "b1"), "--http", "4", "--rate", "20", "--flows", "4", "--udp", "1") as load:
+        network.set_link("b1", up=False)
+        assert wait_until(lambda: load.now().flows.by_fault.get("timeout", 0) >= 4, 15)
+        network.set_link("b1", up=True)
+        report = load.stop()
+    assert report.http.by_fault["timeout"] >= 4
+    assert report.udp.by_fault["timeout"] >= 3
+    assert report.http.longest_gap_ms > 4500
+
+
+def test_backend_is_reached_at_its_new_mac(network: Network) -> None:
+    with Load(network, *direct(network, "b1"), "--http", "4", "--rate", "100", "--flows", "4") as load:
+        mac = network.change_mac("b1")
+        asked = load.now().http.sent
+        wait_until(lambda: load.now().http.sent > asked + 100, 5)
+        assert load.stop().lost == 0
+    assert mac in network.run("lb", "ip", "neigh").stdout
+
+
+def test_networks_of_two_names_live_side_by_side_and_leave_nothing() -> None:
+    with Network(f"{NAME}1", backends=1) as one, Network(f"{NAME}2", backends=5) as two:
+        assert len(namespaces(f"{NAME}1")) == 4
+        assert len(namespaces(f"{NAME}2")) == 8
+        one.start()
+        two.start("b5")
+    assert not namespaces(f"{NAME}1") + namespaces(f"{NAME}2")
+
+
+def test_leftovers_of_the_same_name_are_replaced() -> None:
+    with Network(NAME, backends=4) as kept:
+        kept.start("b4")
+        sleeper = kept.popen("b4", "sleep", "1000")
+        kept.kept = True
+    with Network(NAME, backends=2):
+        assert len(namespaces(NAME)) == 5
+        assert sleeper.wait(1) != 0
+    assert not namespaces(NAME)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_cleans_up(number: int) -> None:
+    script = (
+        f"from weir.demo.network import *; import time\nwith Network({NAME!r}) as n: n.start(); print('up', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    held = [int(pid) for space in namespaces(NAME) for pid in subprocess.check_output(["ip", "netns", "pids", space], text=True).split()]
+    assert len(held) == 3
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode != 0
+    assert not namespaces(NAME)
+    assert not [pid for pid in held if os.path.exists(f"/proc/{pid}")]
