@@ -45,6 +45,10 @@ class Refused(LogError):
         self.code = code
 
 
+class Overtaken(LogError):
+    """A fact in our name that this session did not append: another replica, or an earlier append of ours that came late."""
+
+
 class NotUnderstood(LogError):
     """A fact that this version cannot fold: an unknown type, or a body that does not fit its subject."""
 
@@ -115,7 +119,8 @@ class Bus:
                 headers = self._headers(author, fence, batch, index, len(decided), cause)
                 edge = index in (1, len(decided))
                 await self._nc.publish(self.prefix + key_of(event), ENCODE(event), reply=reply if edge else "", headers=headers)
-            message = await asyncio.wait_for(answer, 5)
+            async with asyncio.timeout(5):
+                message = await answer
         except _GONE as error:
             raise LogUnreachable(f"append without an answer: {error or type(error).__name__}") from error
         finally:
@@ -256,7 +261,8 @@ class Pull:
                 raise self._lost
             self._ready.clear()
             try:
-                await asyncio.wait_for(self._ready.wait(), _HEARTBEAT_S)
+                async with asyncio.timeout(_HEARTBEAT_S):
+                    await self._ready.wait()
             except TimeoutError:
                 if time.monotonic() - self._heard > 3 * _HEARTBEAT_S:
                     self.lose("reader is silent")
@@ -306,10 +312,10 @@ class Pull:
 
 async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 30) -> None:
     """Creates both streams where they are not there yet.  Why each setting: docs/design.md, "The log"."""
-    common = {"storage": "file", "num_replicas": replicas, "deny_delete": True, "deny_purge": True, "allow_direct": True}
+    common = {"storage": "file", "num_replicas": replicas, "deny_delete": True, "deny_purge": True}
     history = {"subjects": ["weir.>"], "retention": "limits", "discard": "new", "max_age": 30 * 86400 * _NS, "max_bytes": max_bytes}
-    limits = {"max_msg_size": 1 << 20, "duplicate_window": 120 * _NS, "allow_atomic": True}
-    state = {"mirror": {"name": STREAM}, "max_msgs_per_subject": 1, "discard": "old"}
+    limits = {"max_msg_size": 1 << 20, "duplicate_window": 120 * _NS, "allow_atomic": True, "allow_direct": False}
+    state = {"mirror": {"name": STREAM}, "max_msgs_per_subject": 1, "discard": "old", "allow_direct": True}
     for config in ({"name": STREAM, **common, **history, **limits}, {"name": STATE, **common, **state}):
         try:
             await bus.stream(str(config["name"]))

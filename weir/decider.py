@@ -5,7 +5,7 @@ I/O: it hears facts in log order, lets the core decide, and holds what was decid
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from weir.events import AnyEvent, Event, author_of, key_of
 
@@ -97,13 +97,30 @@ def _class_of(event: AnyEvent) -> Iterable[str]:
 class Core(Protocol):
     """What a service decides.  Both functions are pure and idempotent: deciding again what the world holds yields nothing."""
 
-    indexes: ClassVar[Mapping[str, Index]]
+    @property
+    def indexes(self) -> Mapping[str, Index]:
+        """Indexes the world is to keep."""
 
     def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
         """What follows from `change`; the world holds it already."""
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append."""
+
+
+class Recorder:
+    """A core that folds and decides nothing: the facts of its service come from an edge."""
+
+    def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
+        self.indexes: Mapping[str, Index] = indexes or {}
+
+    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+    def reconcile(self, world: World) -> Iterable[AnyEvent]:  # noqa: ARG002
+        """Nothing."""
+        return ()
 
 
 class Decided(NamedTuple):
@@ -133,6 +150,10 @@ class Fold:
         """A fact of the past: folded, never decided again."""
         self.world.evolve(fact)
         self._passed(fact)
+
+    def knows(self, seq: int) -> bool:
+        """Whether this fold appended the fact at `seq` and has not had it back yet."""
+        return seq in self._own
 
     def caught_up(self) -> list[Decided]:
         """Decisions that are owed once the past is read; none, unless a life ended between deciding and appending."""

@@ -19,14 +19,14 @@ import msgspec
 import structlog
 import uvloop
 
-from weir.bus import BATCH, Bus, LogError, NotUnderstood
+from weir.bus import BATCH, Bus, LogError, NotUnderstood, Overtaken
 from weir.decider import Change, Core, Decided, Fact, Fold, World
-from weir.events import AnyEvent, Event, token
+from weir.events import AnyEvent, Event, author_of, token
 
 RETRY_MOST_S = 5.0
 
 log = structlog.get_logger()
-Heard = Callable[[World, Sequence[Change] | None], Awaitable[None]]
+Heard = Callable[[World, Sequence[Change] | None, int], Awaitable[None]]
 Edge = Callable[["Runner"], Awaitable[None]]
 
 
@@ -69,7 +69,7 @@ class Runner:
     """One service in the life of one process.
 
     hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
-    heard: called after each batch of facts with the changes, and with None after each catching up (everything may be new).
+    heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
     """
 
     def __init__(
@@ -84,6 +84,11 @@ class Runner:
         self._turn = asyncio.Lock()
         self._caught_up = asyncio.Event()
         self._told: Health | None = None
+
+    @property
+    def position(self) -> int:
+        """The last sequence heard; 0 while the log is lost."""
+        return self._live[1].position if self._live else 0
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
@@ -139,7 +144,7 @@ class Runner:
                     async with self._turn:
                         changes = await self._hear(bus, fold, [entry.fact for entry in entries])
                     if self._heard and changes:
-                        await self._heard(fold.world, changes)
+                        await self._heard(fold.world, changes, fold.position)
 
     async def _catch_up(self, bus: Bus, fold: Fold) -> None:
         owed = fold.caught_up()
@@ -148,13 +153,15 @@ class Runner:
         log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
         self._tell("following")
         if self._heard:
-            await self._heard(fold.world, None)
+            await self._heard(fold.world, None, fold.position)
         self._caught_up.set()
 
     async def _hear(self, bus: Bus, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
         decided: list[Decided] = []
         changes: list[Change] = []
         for fact in facts:
+            if author_of(fact.event) == self.author and not fold.knows(fact.seq):
+                raise Overtaken(f"fact {fact.seq} in our name")
             more, change = fold.hear(fact)
             decided += more
             changes += [change] if change else []

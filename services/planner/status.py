@@ -67,10 +67,8 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     nodes = [seen.node for seen in world.of(NodeSeen)]
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
-    entries = [
-        *(event for event in planned if isinstance(event, FrontendPlanned)),
-        *(VipPlanned(vip=vip, root=observed.root) for vip in vips),
-    ]
+    entries: list[FrontendPlanned | VipPlanned] = [event for event in planned if isinstance(event, FrontendPlanned)]
+    entries += [VipPlanned(vip=vip, root=observed.root) for vip in vips]
     through = {event.node: event for event in world.of(AppliedThrough)}
     refusals = [
         f"{node}: {r.reason}"
@@ -90,7 +88,7 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     return Condition(type="Programmed", status=True, reason="Programmed")
 
 
-def _held(world: World, entry: AnyEvent) -> bool:
+def _held(world: World, entry: FrontendPlanned | VipPlanned) -> bool:
     """Whether the log holds this very entry: one that differs is still to be planned, and has no sequence yet."""
     held = world.get(key_of(entry))
     return held is not None and type(held) is type(entry) and bare(held) == bare(entry)

@@ -1,0 +1,23 @@
+"""dataplane: makes the kernel of this node match the plan."""
+
+from services.dataplane.core import HEARS, INDEXES
+from services.dataplane.edge import Agent
+from weir.decider import Recorder
+from weir.service import Runner, Where, options, serve
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    parser = options("dataplane")
+    parser.add_argument("--interface", action="append", default=[], help="an interface that packets come in by; repeatable")
+    parser.add_argument("--hook", choices=("tc", "xdp"), default="tc")
+    chosen = parser.parse_args()
+    where = Where(chosen.instance)
+    agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
+    runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard)
+    agent.start()
+    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.follow_interfaces)
+
+
+if __name__ == "__main__":
+    main()

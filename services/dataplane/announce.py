@@ -1,0 +1,51 @@
+"""Claims a VIP on the wire: gratuitous ARP (RFC 5227, section 3) and unsolicited neighbour advertisement (RFC 4861, 7.2.6)."""
+
+import socket
+import struct
+from collections.abc import Iterable
+
+from weir.pins import address_bytes
+
+_BROADCAST, _ALL_NODES_MAC = b"\xff" * 6, bytes.fromhex("333300000001")
+_ALL_NODES = address_bytes("ff02::1")
+_ETH_ARP, _ETH_IPV6 = 0x0806, 0x86DD
+_OVERRIDE = 0x20000000
+
+
+def announce(vip: str, interfaces: Iterable[str]) -> tuple[str, ...]:
+    """Sends one announcement on each interface that is up and has a MAC.  Needs CAP_NET_RAW.  Returns those it went out on."""
+    reached = []
+    for name in interfaces:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as wire:
+            try:
+                wire.bind((name, 0))
+                mac = wire.getsockname()[4]
+                wire.send(unsolicited_advertisement(vip, mac) if ":" in vip else gratuitous_arp(vip, mac))
+            except OSError:  # gone or down: nobody is there to hear it, and BPF answers whoever asks later
+                continue
+        reached.append(name)
+    return tuple(reached)
+
+
+def gratuitous_arp(vip: str, mac: bytes) -> bytes:
+    """An ARP request by `mac` for its own address, as a whole Ethernet frame."""
+    address = socket.inet_aton(vip)
+    header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+    return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + address + bytes(6) + address
+
+
+def unsolicited_advertisement(vip: str, mac: bytes) -> bytes:
+    """A neighbour advertisement to all nodes with the override flag, as a whole Ethernet frame."""
+    source = address_bytes(vip)
+    body = struct.pack("!BBHI", 136, 0, 0, _OVERRIDE) + source + b"\x02\x01" + mac
+    pseudo = source + _ALL_NODES + struct.pack("!II", len(body), socket.IPPROTO_ICMPV6)
+    body = body[:2] + struct.pack("!H", _checksum(pseudo + body)) + body[4:]
+    header = struct.pack("!IHBB", 6 << 28, len(body), socket.IPPROTO_ICMPV6, 255)
+    return _ALL_NODES_MAC + mac + struct.pack("!H", _ETH_IPV6) + header + source + _ALL_NODES + body
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF

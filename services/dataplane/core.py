@@ -1,0 +1,128 @@
+"""What the kernel of this node should hold, read off the plan.
+
+Pure: everything is computed from the world; which ids the entries have here, and what the kernel holds already, is `apply.py`'s.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+
+from services.dataplane.layout import FrontendKey
+from weir.decider import Change, Index, World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    BackendsPlanned,
+    FrontendPlanned,
+    MapPressure,
+    NodeSeen,
+    VipPlanned,
+    VipTaken,
+    VipWithdrawn,
+)
+from weir.model import Backend, endpoint_name
+
+PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
+HEARS = (*PLAN, NodeSeen, AppliedThrough, VipTaken, MapPressure)
+
+
+def _set_of(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case BackendsPlanned(set=name) | FrontendPlanned(backends=name):
+            return (name,)
+    return ()
+
+
+def _endpoints_of(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case BackendsPlanned(backends=backends, protocol=protocol):
+            return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]
+    return ()
+
+
+INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": _endpoints_of}
+
+
+def planned(world: World) -> list[AnyEvent]:
+    """The whole plan: every VIP, given or withdrawn, frontend and chunk of backends."""
+    return [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
+
+
+class Touched:
+    """The parts of the plan that some changes concern: VIPs, frontends by key, backend sets by name, endpoints by name."""
+
+    def __init__(self) -> None:
+        self.vips: set[str] = set()
+        self.frontends: set[FrontendKey] = set()
+        self.sets: set[str] = set()
+        self.endpoints: set[str] = set()
+
+    @classmethod
+    def by(cls, world: World, changes: Iterable[Change]) -> "Touched":
+        """What `changes` touch; the world holds them already."""
+        touched = cls()
+        for change in changes:
+            for event in (change.before, change.fact.event):
+                touched._add(event)
+        touched._widen(world)
+        return touched
+
+    @classmethod
+    def all(cls, world: World) -> "Touched":
+        """The whole plan."""
+        touched = cls()
+        for event in planned(world):
+            touched._add(event)
+        touched._widen(world)
+        return touched
+
+    def _add(self, event: AnyEvent | None) -> None:
+        match event:
+            case VipPlanned(vip=vip) | VipWithdrawn(vip=vip):
+                self.vips.add(vip)
+            case FrontendPlanned():
+                self.frontends.add(frontend_key(event))
+                self.sets.add(event.backends)
+            case BackendsPlanned():
+                self.sets.add(event.set)
+                self.endpoints |= set(_endpoints_of(event))
+
+    def _widen(self, world: World) -> None:
+        """A set reaches its frontends; a frontend that came or went reaches the endpoints whose replies it may claim."""
+        reached = {
+            endpoint for name in self.sets for chunk in world.find("set", name, BackendsPlanned) for endpoint in _endpoints_of(chunk)
+        }
+        if self.frontends:
+            self.endpoints |= reached
+        self.frontends |= {frontend_key(frontend) for name in self.sets for frontend in world.find("set", name, FrontendPlanned)}
+
+    def __bool__(self) -> bool:
+        return bool(self.vips or self.frontends or self.sets or self.endpoints)
+
+
+def frontend_key(frontend: FrontendPlanned) -> FrontendKey:
+    """The key of a planned frontend in the kernel."""
+    return FrontendKey(frontend.vip, frontend.port, frontend.protocol)
+
+
+def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int]:
+    """The backends of a frontend's set, all chunks, sorted; and the sequence of the newest fact they and the frontend rest on."""
+    chunks = [chunk for chunk in world.find("set", frontend.backends, BackendsPlanned) if chunk.chunks == frontend.chunks]
+    backends = sorted((backend for chunk in chunks for backend in chunk.backends), key=lambda backend: (backend.address, backend.port))
+    return backends, max([world.seq(frontend), *(world.seq(chunk) for chunk in chunks)])
+
+
+def eligible(backends: Iterable[Backend]) -> list[Backend]:
+    """Those that new flows go to: the active ones, or all that are down when none is active (all down = all up)."""
+    backends = list(backends)
+    return [b for b in backends if b.state == "active"] or [b for b in backends if b.state == "down"]
+
+
+def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:
+    """The frontends that a backend serves, by key."""
+    sets = sorted({chunk.set for chunk in world.find("endpoint", endpoint, BackendsPlanned)})
+    return [frontend for name in sets for frontend in world.find("set", name, FrontendPlanned)]
+
+
+def set_number(name: str) -> int:
+    """A set's key in the kernel: 64 bits of its name's hash, so that every node and every life agrees without talking."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")

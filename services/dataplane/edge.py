@@ -1,0 +1,167 @@
+"""The agent that stays: applies the plan to the pinned maps, reads back, acknowledges, announces, keeps the plan on disk.
+
+It loads no program and owns no packet: killed or frozen, the kernel forwards on with what it holds.
+"""
+
+import asyncio
+import socket
+import time
+from collections.abc import Iterable, Sequence
+
+import structlog
+
+from services.dataplane.announce import announce
+from services.dataplane.apply import MAPS, Applier
+from services.dataplane.core import Touched, planned
+from services.dataplane.interfaces import NicError, nic
+from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
+from services.dataplane.plan_file import PlanFile
+from weir.decider import Change, World
+from weir.events import AnyEvent, AppliedThrough, MapPressure, NodeSeen, VipTaken, key_of
+from weir.pins import Map
+from weir.service import Runner, Where
+
+ACK_EVERY_S = 0.1
+SAVE_EVERY_S = 1.0
+SWEEP_EVERY_S = 30.0
+_RTM_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR
+
+log = structlog.get_logger()
+
+
+class Agent:
+    """One node's kernel and its word to the log."""
+
+    def __init__(self, where: Where, node: str, hook: str, interfaces: Sequence[str]) -> None:
+        pins = where.pins / f"v{LAYOUT}"
+        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "conntrack", "interfaces")}
+        self._applier = Applier(self._maps)
+        self._path = where.state / "plan.json"
+        self._node, self._interfaces = node, tuple(interfaces)
+        self._seen = NodeSeen(node=node, hook=hook, layout=LAYOUT, interfaces=self._interfaces)
+        self._position = 0  # of the log, applied and read back
+        self._newest = 0  # what the plan rests on: nothing to acknowledge beyond it
+        self._writes = 0
+        self._untold: list[AnyEvent] = []  # VIPs taken, to be recorded
+        self._applied = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._plan: PlanFile | None = None
+
+    def start(self) -> None:
+        """On a machine that just started: forward from the plan on disk, before and without the log."""
+        self._plan = PlanFile.read(self._path)
+        if self._plan and self._applier.empty:
+            outcome = self._applier.apply_all(self._plan.world())
+            self._announce(outcome.announced)
+            log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
+
+    async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
+        """Applies what changed; everything, when `changes` is None."""
+        if changes is None:
+            if self._is_younger(world, position):
+                log.error("log_younger_than_plan", position=position, plan=self._plan.position if self._plan else 0)
+                return
+            outcome = self._applier.apply_all(world)
+            self._newest = max((world.seq(event) for event in planned(world)), default=0)
+        else:
+            touched = Touched.by(world, changes)
+            if not touched:
+                return
+            outcome = self._applier.apply(world, touched)
+            self._newest = position
+        self._position = position
+        self._writes += outcome.writes
+        self._announce(outcome.announced)
+        log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
+        self._plan = PlanFile.of(world, position)
+        self._applied.set()
+        self._changed.set()
+
+    def _is_younger(self, world: World, position: int) -> bool:
+        """Whether the log was lost or put back: it knows no plan, and is behind the plan we forward by.  We keep what we have."""
+        return bool(self._plan and position < self._plan.position and not planned(world))
+
+    def _announce(self, vips: Iterable[str]) -> None:
+        for vip in vips:
+            self._untold.append(VipTaken(node=self._node, vip=vip, interfaces=announce(vip, self._interfaces)))
+
+    # ── edges: each runs for the life of the process ───────────────────────────────────────────────────────────────
+
+    async def acknowledge(self, runner: Runner) -> None:
+        """Says what is applied, at most each 100 ms, and only what the log does not know yet."""
+        while True:
+            await self._applied.wait()
+            self._applied.clear()
+            await runner.propose(self._news, self._position)
+            self._untold.clear()
+            await asyncio.sleep(ACK_EVERY_S)
+
+    def _news(self, world: World) -> list[AnyEvent]:
+        applied = AppliedThrough(node=self._node, seq=self._position, rejected=self._applier.rejections(), writes=self._writes)
+        held = world.get(key_of(applied))
+        events: list[AnyEvent] = [self._seen] if world.get(key_of(self._seen)) != self._seen else []
+        if not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest or self._writes:
+            events.append(applied)
+            self._writes = 0
+        for name, (used, most) in self._applier.used().items():
+            pressure = MapPressure(node=self._node, map=name, used_percent=used * 10 // most * 10)
+            if world.get(key_of(pressure)) != pressure and (pressure.used_percent or world.get(key_of(pressure))):
+                events.append(pressure)
+        return [*self._untold, *events]
+
+    async def save(self, _: Runner) -> None:
+        """Keeps the last plan on disk."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            if self._plan:
+                await asyncio.to_thread(self._plan.write, self._path)
+            await asyncio.sleep(SAVE_EVERY_S)
+
+    async def sweep(self, _: Runner) -> None:
+        """Lets go of backends that left the plan, once none of their flows lives."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            if self._applier.lingering:
+                alive = await asyncio.to_thread(self._alive)
+                log.info("swept", released=self._applier.release(alive), lingering=len(self._applier.lingering))
+
+    def _alive(self) -> set[int]:
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        flows = (Flow.unpack(value) for _, value in self._maps["conntrack"].items())
+        return {
+            flow.backend_id for flow in flows if STATES[flow.state] != "closed" and now - flow.last_seen_ns < flow.idle_timeout_s * 10**9
+        }
+
+    async def follow_interfaces(self, _: Runner) -> None:
+        """Keeps MACs and addresses of our interfaces as the kernel has them; a lost message does no harm, each rereads all."""
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as netlink:
+            netlink.bind((0, _RTM_GROUPS))
+            readable = asyncio.Event()
+            asyncio.get_running_loop().add_reader(netlink.fileno(), readable.set)
+            while True:
+                self._refresh_interfaces()
+                await readable.wait()
+                readable.clear()
+                _drain(netlink)
+
+    def _refresh_interfaces(self) -> None:
+        for name in self._interfaces:
+            try:
+                found = nic(name)
+            except NicError as error:
+                log.warning("interface_unusable", interface=name, reason=str(error))
+                continue
+            key, value = ID.pack(found.index), Interface(found.mac, found.v4, found.v6).pack()
+            if self._maps["interfaces"].get(key) != value:
+                self._maps["interfaces"].put(key, value)
+
+
+def _drain(netlink: socket.socket) -> None:
+    while True:
+        try:
+            netlink.recv(1 << 16)
+        except BlockingIOError:
+            return
+        except OSError:  # ENOBUFS: messages were lost, and all is read anew anyway
+            continue

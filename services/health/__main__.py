@@ -1,0 +1,19 @@
+"""health: probes endpoints, and takes dead ones out of the kernel at once."""
+
+from services.health.core import HEARS, INDEXES
+from services.health.edge import Prober
+from weir.decider import Recorder
+from weir.pins import LAYOUT, Map
+from weir.service import Runner, Where, options, serve
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    chosen = options("health").parse_args()
+    where = Where(chosen.instance)
+    prober = Prober(Map.open(where.pins / f"v{LAYOUT}" / "backend_up"), chosen.node)
+    serve(Runner("health", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=prober.heard), prober.record)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""`weir`: every command.  Imports of what a command needs stand in the command, so that --help answers at once."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Weir: an event-sourced load balancer.",
+)
+log_app = typer.Typer(no_args_is_help=True, help="Ask the log what happened, and why.")
+app.add_typer(log_app, name="log")
+
+
+class Output(StrEnum):
+    """How to print."""
+
+    table = ""
+    wide = "wide"
+    json = "json"
+    yaml = "yaml"
+
+
+class Noun(StrEnum):
+    """What `get` shows."""
+
+    lb = "lb"
+    ep = "ep"
+    ct = "ct"
+    pools = "pools"
+    nodes = "nodes"
+
+
+class Hook(StrEnum):
+    """Where packets are met."""
+
+    tc = "tc"
+    xdp = "xdp"
+
+
+Instance = Annotated[str, typer.Option("--instance", envvar="WEIR_INSTANCE", help="Name of this installation.")]
+As = Annotated[Output, typer.Option("--output", "-o", help="wide, json or yaml.", show_default=False)]
+Sequence = Annotated[str, typer.Option("--at", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)]
+
+
+@app.command()
+def up(
+    manifests: Annotated[list[Path], typer.Option("--manifests", "-f", help="File or folder of manifests; repeatable.")],
+    interface: Annotated[list[str], typer.Option("--interface", "-i", help="Packets come in here; repeatable.")],
+    instance: Instance = "weir",
+    node: Annotated[str, typer.Option(help="Name of this node.")] = os.uname().nodename,
+    hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
+    nats_port: Annotated[int, typer.Option(help="Port of the embedded NATS, on 127.0.0.1.")] = 4222,
+    log_size_mib: Annotated[int, typer.Option(help="How large the log may grow.")] = 1024,
+) -> None:
+    """Run everything on this machine: the log, the five services, the packet path."""
+    import asyncio
+
+    from weir.cli.supervise import UpError, up
+    from weir.service import Where, configure_logging
+
+    configure_logging()
+    try:
+        asyncio.run(
+            _until_terminated(
+                up(
+                    Where(instance),
+                    paths=manifests,
+                    interfaces=interface,
+                    node=node,
+                    hook=hook,
+                    nats_port=nats_port,
+                    max_bytes=log_size_mib << 20,
+                )
+            )
+        )
+    except UpError as error:
+        _fail(str(error))
+
+
+@app.command()
+def down(instance: Instance = "weir") -> None:
+    """Take the packet path off: forwarding ends, the log and the last plan stay."""
+    from services.dataplane.loader import detach
+    from weir.cli.supervise import running
+    from weir.service import Where
+
+    where = Where(instance)
+    if pids := running(where):
+        _fail(f"instance {instance} is up, pid {pids['up']}: stop it first")
+    for line in detach(where.pins):
+        typer.echo(line)
+
+
+@app.command()
+def check(instance: Instance = "weir") -> None:
+    """Say what this machine lacks."""
+    from weir.cli.check import problems
+
+    found = problems(instance)
+    for problem in found:
+        typer.echo(f"✗ {problem}")
+    if found:
+        raise typer.Exit(1)
+    typer.echo("✓ this machine has all that Weir needs")
+
+
+@app.command()
+def status(
+    instance: Instance = "weir",
+    wait: Annotated[bool, typer.Option("--wait", help="Until all is programmed, at most 60 s.")] = False,
+    output: As = Output.table,
+) -> None:
+    """Services, the log, nodes, conditions.  Exit code 0: all well, 1: something is not, 2: Weir is not up."""
+    from weir.cli.status import status
+
+    raise typer.Exit(status(instance, wait=wait, output=output))
+
+
+@app.command()
+def get(noun: Noun, instance: Instance = "weir", output: As = Output.table) -> None:
+    """Show what the kernel holds: load balancers, endpoints, connections; and pools and nodes."""
+    from weir.cli.get import get
+
+    get(noun, instance, output)
+
+
+@app.command()
+def replay(instance: Instance = "weir", at: Sequence = "", output: As = Output.table) -> None:
+    """The plan as it stood at a moment, folded from the log."""
+    from weir.cli.replay import replay
+
+    replay(instance, at, output)
+
+
+@log_app.command()
+def tail(
+    instance: Instance = "weir",
+    number: Annotated[int, typer.Option("--number", "-n", help="How many.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
+    output: As = Output.table,
+) -> None:
+    """The last facts."""
+    from weir.cli.log import tail
+
+    tail(instance, number, follow=follow, output=output)
+
+
+@log_app.command()
+def show(sequence: int, instance: Instance = "weir") -> None:
+    """One fact, whole."""
+    from weir.cli.log import show
+
+    show(instance, sequence)
+
+
+@log_app.command()
+def stat(instance: Instance = "weir", output: As = Output.table) -> None:
+    """How large the log is, and who writes what."""
+    from weir.cli.log import stat
+
+    stat(instance, output)
+
+
+@log_app.command()
+def why(
+    subject: Annotated[str, typer.Argument(metavar="VIP|SERVICE|BACKEND|SEQUENCE")], instance: Instance = "weir", output: As = Output.table
+) -> None:
+    """The chain of causes behind what is now."""
+    from weir.cli.why import why
+
+    why(instance, subject, output)
+
+
+@app.command()
+def demo(keep: Annotated[bool, typer.Option("--keep", help="Leave it running and say what to try.")] = False) -> None:
+    """The main job on real packets, in network namespaces of this machine."""
+    from weir.demo.story import run
+
+    raise typer.Exit(run(keep=keep))
+
+
+async def _until_terminated(work) -> None:  # type: ignore[no-untyped-def]
+    import asyncio
+    import contextlib
+    import signal
+
+    task = asyncio.ensure_future(work)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _fail(message: str) -> None:
+    typer.echo(f"weir: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def main() -> None:
+    """The entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

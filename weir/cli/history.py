@@ -1,0 +1,77 @@
+"""Reads the log for the commands: the world as of now or of a moment, entries one by one."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Coroutine
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import typer
+
+from weir.bus import Bus, Entry, LogError, Refused
+from weir.decider import World
+from weir.service import Where
+
+T = TypeVar("T")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+
+
+def ask(instance: str, question: "Coroutine[Any, Any, T]") -> T:
+    """Runs one question to the log; says so and ends with 2 where the log cannot be reached."""
+    try:
+        return asyncio.run(question)
+    except LogError as error:
+        typer.echo(f"weir: the log of instance {instance} cannot be read: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+async def connect(instance: str) -> Bus:
+    """A connection to the instance's log."""
+    return await Bus.connect(Where(instance).nats_url(), "cli")
+
+
+async def entries(bus: Bus, start: int, end: int | None = None) -> AsyncIterator[Entry]:
+    """History from `start` to `end`, both within; to the head as it is now, when `end` is None."""
+    async with bus.follow(start - 1) as pull:
+        if end is not None and end < start:
+            return
+        while pull.pending:
+            for entry in await pull.next():
+                if end is not None and entry.fact.seq > end:
+                    return
+                yield entry
+
+
+async def world_at(bus: Bus, moment: str) -> tuple[World, int]:
+    """The world as of a sequence or time, and the sequence it stands at; as of now from STATE, when `moment` is empty."""
+    world, last = World(), 0
+    if not moment:
+        async for batch in bus.state():
+            for entry in batch:
+                last = world.evolve(entry.fact).fact.seq
+        async for entry in entries(bus, last + 1):
+            last = world.evolve(entry.fact).fact.seq
+        return world, last
+    end = await sequence_of(bus, moment)
+    state = (await bus.stream())["state"]
+    if end < state["first_seq"]:
+        raise Refused(0, f"{moment} is before the log's first fact, {state['first_seq']}")
+    async for entry in entries(bus, 1, end):
+        last = world.evolve(entry.fact).fact.seq
+    return world, last
+
+
+async def sequence_of(bus: Bus, moment: str) -> int:
+    """The last sequence at a moment: itself for a number; for a time, the last before the next one begins."""
+    if moment.isdigit():
+        return int(moment)
+    if not _TIME.match(moment):
+        raise Refused(0, f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03")
+    when = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return await bus.since(when.isoformat().replace("+00:00", "Z")) - 1
+
+
+def clock(time_ns: int) -> str:
+    """Time of day in UTC with milliseconds."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]

@@ -1,0 +1,112 @@
+"""What the live maps of this node say, with the names that the plan on disk gives to it."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import typer
+
+from services.dataplane.core import INDEXES
+from services.dataplane.layout import (
+    ID,
+    LAYOUT,
+    TABLE_CHUNK,
+    Backend,
+    Flow,
+    FlowKey,
+    Frontend,
+    FrontendKey,
+    Stats,
+    table_keys,
+)
+from services.dataplane.plan_file import PlanFile
+from weir.decider import World
+from weir.events import BackendsPlanned, FrontendPlanned
+from weir.model import endpoint_name
+from weir.pins import Map, MapError
+from weir.service import Where
+
+
+@dataclass(frozen=True)
+class Served:
+    """One backend of one frontend.  slots: its share of the table, 0 when new flows do not go there."""
+
+    backend: Backend
+    slots: int
+    down: bool
+    stats: Stats
+
+
+class Kernel:
+    """The pinned maps of one instance.  Ends the command with 2 where there are none."""
+
+    def __init__(self, instance: str) -> None:
+        self._where = Where(instance)
+
+    def map(self, name: str) -> Map:
+        """One map, opened once."""
+        try:
+            return Map.open(self._where.pins / f"v{LAYOUT}" / name)
+        except MapError as error:
+            typer.echo(f"weir: instance {self._where.instance} has no packet path on this machine: {error}", err=True)
+            raise typer.Exit(2) from error
+
+    @cached_property
+    def plan(self) -> World:
+        """The plan on disk, for names; empty where there is none."""
+        saved = PlanFile.read(self._where.state / "plan.json")
+        return saved.world() if saved else World(INDEXES)
+
+    @cached_property
+    def frontends(self) -> dict[FrontendKey, Frontend]:
+        """What the kernel serves."""
+        pairs = ((FrontendKey.unpack(key), Frontend.unpack(value)) for key, value in self.map("frontends").items())
+        return dict(sorted(pairs, key=lambda pair: (pair[0].vip, pair[0].port, pair[0].protocol)))
+
+    @cached_property
+    def backends(self) -> dict[int, Backend]:
+        """By id."""
+        pairs = ((ID.unpack(key)[0], Backend.unpack(value)) for key, value in self.map("backends").items())
+        return {number: backend for number, backend in pairs if backend}
+
+    @cached_property
+    def down(self) -> set[bytes]:
+        """Keys of backends that probes found dead."""
+        return {key for key, value in self.map("backend_up").items() if value == b"\0"}
+
+    def planned(self, where: FrontendKey) -> FrontendPlanned | None:
+        """The plan's word on a frontend."""
+        name = endpoint_name(where.vip, where.port, where.protocol)
+        return next((f for f in self.plan.of(FrontendPlanned) if f.entity()[1] == name), None)
+
+    def serving(self, frontend: Frontend, planned: FrontendPlanned | None) -> list[Served]:
+        """Backends in a frontend's table, and those the plan has beside it, by address."""
+        tables, stats = self.map("tables"), self.map("backend_stats")
+        ids = [
+            number
+            for key in table_keys(frontend.set_id, frontend.size)
+            for number in TABLE_CHUNK.unpack(tables.get(key) or bytes(TABLE_CHUNK.size))
+        ]
+        slots: dict[int, int] = {}
+        for number in ids[: frontend.size]:
+            slots[number] = slots.get(number, 0) + 1
+        beside = self._planned_keys(planned)
+        numbers = [number for number, backend in self.backends.items() if number in slots or backend.key() in beside]
+        found = [
+            Served(self.backends[n], slots.get(n, 0), self.backends[n].key() in self.down, Stats.sum(stats.get(ID.pack(n)) or b""))
+            for n in numbers
+        ]
+        return sorted(found, key=lambda served: (served.backend.address, served.backend.port))
+
+    def _planned_keys(self, planned: FrontendPlanned | None) -> set[bytes]:
+        if not planned:
+            return set()
+        chunks = self.plan.find("set", planned.backends, BackendsPlanned)
+        return {Backend(b.address, b.port, chunk.protocol).key() for chunk in chunks for b in chunk.backends}
+
+    def flows(self) -> list[tuple[FlowKey, Flow]]:
+        """Flows that have not timed out, by client."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        pairs = ((FlowKey.unpack(key), Flow.unpack(value)) for key, value in self.map("conntrack").items())
+        alive = [(key, flow) for key, flow in pairs if not flow.kind and now - flow.last_seen_ns < flow.idle_timeout_s * 10**9]
+        return sorted(alive, key=lambda pair: (pair[0].source, pair[0].source_port))

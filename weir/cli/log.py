@@ -1,0 +1,101 @@
+"""`weir log tail|show|stat`."""
+
+import sys
+from collections import Counter
+from datetime import UTC, datetime
+
+import msgspec
+import typer
+
+from weir.bus import STATE, Bus, Entry
+from weir.cli.history import ask, clock, connect, entries
+from weir.cli.output import emit, harmless, to_yaml
+from weir.cli.tell import tell
+from weir.events import Event, untoken
+
+
+def tail(instance: str, number: int, *, follow: bool, output: str) -> None:
+    """The last `number` facts, then what comes, with `follow`."""
+
+    async def question() -> None:
+        async with await connect(instance) as bus:
+            head = (await bus.stream())["state"]["last_seq"]
+            found = [entry async for entry in entries(bus, max(1, head - number + 1))]
+            _print(found, output)
+            if follow:
+                await _follow(bus, found[-1].fact.seq if found else head, output)
+
+    try:
+        ask(instance, question())
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+async def _follow(bus: Bus, position: int, output: str) -> None:
+    async with bus.follow(position) as pull:
+        while True:
+            _print(await pull.next(), output)
+
+
+def show(instance: str, sequence: int) -> None:
+    """One fact with all that belongs to it."""
+
+    async def question() -> Entry:
+        async with await connect(instance) as bus:
+            return await bus.at(sequence)
+
+    entry = ask(instance, question())
+    print(to_yaml(whole(entry)), end="")
+
+
+def stat(instance: str, output: str) -> None:
+    """Sizes of the streams, and facts per author and type."""
+
+    async def question() -> None:
+        async with await connect(instance) as bus:
+            info, state = await bus.stream(), await bus.stream(STATE)
+            counts: Counter[tuple[str, str]] = Counter()
+            sizes: Counter[tuple[str, str]] = Counter()
+            async for entry in entries(bus, 1):
+                where = (entry.key.partition(".")[0], tag(entry.fact.event))
+                counts[where] += 1
+                sizes[where] += entry.size_bytes
+            rows = [
+                {"author": author, "type": kind, "facts": n, "bytes": sizes[author, kind]} for (author, kind), n in sorted(counts.items())
+            ]
+            emit(rows, output)
+            used, most = info["state"]["bytes"], info["config"]["max_bytes"]
+            size = f"{info['state']['messages']} facts, {used} of {most} bytes ({used * 100 // most} %)"
+            print(f"\n{size}; today's state: {state['state']['messages']} entities", file=sys.stderr if output else sys.stdout)
+
+    ask(instance, question())
+
+
+def tag(event: Event) -> str:
+    """The event's type as the log writes it."""
+    return str(type(event).__struct_config__.tag)
+
+
+def whole(entry: Entry) -> dict[str, object]:
+    """A fact as a program reads it."""
+    return {
+        "sequence": entry.fact.seq,
+        "time": datetime.fromtimestamp(entry.time_ns / 1e9, UTC).isoformat(timespec="microseconds"),
+        "cause": entry.cause,
+        "author": untoken(entry.key.split(".")[0].partition("-")[0]),
+        "fact": msgspec.to_builtins(entry.fact.event),
+    }
+
+
+def _print(found: list[Entry], output: str) -> None:
+    for entry in found:
+        if output == "json":
+            print(msgspec.json.encode(whole(entry)).decode(), flush=True)
+        elif output == "yaml":
+            print("---\n" + to_yaml(whole(entry)), end="", flush=True)
+        else:
+            cause = f"← {entry.cause}" if entry.cause else ""
+            print(
+                f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag(entry.fact.event):<22} {harmless(tell(entry.fact.event))}",
+                flush=True,
+            )

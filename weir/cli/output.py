@@ -1,0 +1,64 @@
+"""Prints rows: aligned text for a person, JSON or YAML for a program.  What came from outside is shown harmlessly."""
+
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+Row = dict[str, Any]  # column -> value, in the order of the columns
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str] = ()) -> None:
+    """columns: what the table shows of each row; all, when empty.  JSON and YAML hold everything."""
+    if output == "json":
+        print(msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode())
+    elif output == "yaml":
+        print(to_yaml(list(rows)), end="")
+    elif rows:
+        table(columns or list(rows[0]), ([row[column] for column in columns or row] for row in rows))
+    else:
+        print("nothing here", file=sys.stderr)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Columns in capitals, two spaces between them, as kubectl prints."""
+    lines = [[column.upper() for column in columns], *([harmless(_cell(value)) for value in row] for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def to_yaml(value: Any) -> str:
+    """Plain YAML of what msgspec can write as JSON."""
+    import yaml
+
+    plain = msgspec.json.decode(msgspec.json.encode(value))
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def harmless(text: str) -> str:
+    """Control characters and direction marks as escapes, so that no name in the log can steer a terminal."""
+    return _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
+
+
+def paint(text: str, colour: str) -> str:
+    """`text` in red, green, yellow or dim on a terminal, plain elsewhere and with NO_COLOR."""
+    import os
+
+    codes = {"red": 31, "green": 32, "yellow": 33, "dim": 2}
+    return f"\033[{codes[colour]}m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+
+
+def _cell(value: Any) -> str:
+    match value:
+        case None | "":
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case list() | tuple():
+            return ",".join(map(str, value)) or "-"
+    return str(value)

@@ -1,0 +1,44 @@
+"""`weir replay`: the plan as it stood at a moment, byte for byte the same whenever and wherever it is asked."""
+
+import hashlib
+import sys
+
+import msgspec
+
+from weir.cli.history import ask, connect, world_at
+from weir.cli.output import emit
+from weir.decider import World
+from weir.events import ENCODE, BackendsPlanned, FrontendPlanned, StatusPlanned, VipAllocated, VipDenied, VipPlanned
+from weir.model import endpoint_name
+
+PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned, StatusPlanned)
+
+
+def replay(instance: str, at: str, output: str) -> None:
+    """Prints frontends with their backends; JSON and YAML hold every planned entity."""
+
+    async def question() -> tuple[World, int]:
+        async with await connect(instance) as bus:
+            return await world_at(bus, at)
+
+    world, sequence = ask(instance, question())
+    plan = {key: fact.event for key, fact in sorted(world.facts.items()) if isinstance(fact.event, PLAN)}
+    if output in ("json", "yaml"):
+        emit([{"entity": key, **msgspec.to_builtins(event)} for key, event in plan.items()], output)
+    else:
+        emit([_row(world, event) for event in plan.values() if isinstance(event, FrontendPlanned)], output)
+        for denied in world.of(VipDenied):
+            print(f"{denied.service} has no {denied.family} address: {denied.message}")
+    digest = hashlib.sha256(b"\n".join(ENCODE(event) for event in plan.values())).hexdigest()[:16]
+    print(f"\nat sequence {sequence}: {len(plan)} planned entities, {len(world.of(VipAllocated))} VIPs, digest {digest}", file=sys.stderr)
+
+
+def _row(world: World, frontend: FrontendPlanned) -> dict[str, object]:
+    chunks = [chunk for chunk in world.of(BackendsPlanned) if chunk.set == frontend.backends and chunk.chunks == frontend.chunks]
+    backends = [b for chunk in chunks for b in chunk.backends]
+    shown = [
+        endpoint_name(b.address, b.port, frontend.protocol).partition("/")[0] + ("" if b.state == "active" else f"({b.state})")
+        for b in backends
+    ]
+    where = endpoint_name(frontend.vip, frontend.port, frontend.protocol)
+    return {"frontend": where, "service": frontend.service, "sel": frontend.algorithm, "mode": frontend.mode, "backends": sorted(shown)}

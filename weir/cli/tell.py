@@ -1,0 +1,101 @@
+"""Each fact in one line for a person."""
+
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    BackendsPlanned,
+    BackendsWithdrawn,
+    ClaimSettled,
+    EndpointDown,
+    EndpointSliceObserved,
+    EndpointUp,
+    FrontendPlanned,
+    FrontendWithdrawn,
+    ManifestAccepted,
+    ManifestRejected,
+    MapPressure,
+    NodeSeen,
+    PoolObserved,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+    VipDenied,
+    VipFreed,
+    VipPlanned,
+    VipReleased,
+    VipTaken,
+    VipWithdrawn,
+)
+from weir.model import Condition, Root, endpoint_name
+
+
+def tell(event: AnyEvent) -> str:
+    """What `event` says."""
+    match event:
+        case ServiceObserved(exposed=exposed, ports=ports):
+            on = ", ".join(f"{port.port}/{port.protocol}" for port in ports)
+            return f"{_name(event.root)} {'exposed' if exposed else 'not exposed'} on {on}{_source(event.root)}"
+        case EndpointSliceObserved(service=service, endpoints=endpoints):
+            ready = [endpoint.address for endpoint in endpoints if endpoint.ready]
+            return f"{_name(event.root)} of {service}: {len(ready)} of {len(endpoints)} ready: {_few(ready)}{_source(event.root)}"
+        case PoolObserved(addresses=addresses):
+            return f"{event.root.name}: {_few(addresses)}{_source(event.root)}"
+        case ManifestRejected(source=source, problems=problems):
+            return f"{source}: {'; '.join(map(str, problems))}"
+        case ManifestAccepted(source=source):
+            return source
+        case VipAllocated() | VipReleased() | VipFreed():
+            return f"{event.vip} of pool {event.pool}, {', '.join(event.services)}"
+        case VipDenied():
+            return f"{event.service} {event.family}: {event.reason}: {event.message}"
+        case ClaimSettled(service=service, family=family):
+            return f"{service} {family}"
+        case VipPlanned(vip=vip):
+            return vip
+        case VipWithdrawn(vip=vip, release=release):
+            return f"{vip}, released by {release}"
+        case FrontendPlanned():
+            return f"{endpoint_name(event.vip, event.port, event.protocol)} for {event.service}, {event.algorithm}, {event.mode}"
+        case FrontendWithdrawn(vip=vip, port=port, protocol=protocol):
+            return endpoint_name(vip, port, protocol)
+        case BackendsPlanned(backends=backends):
+            return f"{event.set}: {_few([b.address if b.state == 'active' else f'{b.address} {b.state}' for b in backends])}"
+        case BackendsWithdrawn():
+            return event.set
+        case StatusPlanned(service=service, conditions=conditions):
+            return f"{service}: {', '.join(condition(c) for c in conditions)}"
+        case NodeSeen():
+            return f"{event.node}: {event.hook} on {', '.join(event.interfaces)}"
+        case AppliedThrough(node=node, seq=seq, writes=writes, rejected=rejected):
+            return f"{node} holds the plan up to {seq}, {writes} map writes" + "".join(
+                f"; refused {r.entity}: {r.reason}" for r in rejected
+            )
+        case VipTaken(node=node, vip=vip, interfaces=interfaces):
+            return f"{node} announced {vip} on {', '.join(interfaces)}"
+        case MapPressure(node=node, map=name, used_percent=percent):
+            return f"{node}: {name} {percent} % full"
+        case EndpointDown(reason=reason, failures=failures):
+            return f"{endpoint_name(event.address, event.port, event.protocol)} after {failures} failures: {reason}"
+        case EndpointUp(reason=reason):
+            return f"{endpoint_name(event.address, event.port, event.protocol)}: {reason}"
+    return "/".join(filter(None, event.entity()))
+
+
+def condition(found: Condition) -> str:
+    """A condition in few words: `Programmed`, or `not Programmed (Pending: …)`."""
+    if found.status:
+        return found.type
+    return f"not {found.type} ({': '.join(filter(None, (found.reason, found.message)))})"
+
+
+def _name(root: Root) -> str:
+    return "/".join(filter(None, (root.namespace, root.name)))
+
+
+def _source(root: Root) -> str:
+    return f"  ({root.resource_version})" if root.resource_version else ""
+
+
+def _few(words: "list[str] | tuple[str, ...]", most: int = 6) -> str:
+    more = f" … {len(words)} in all" if len(words) > most else ""
+    return ", ".join(words[:most]) + more if words else "none"
