@@ -27,6 +27,7 @@ RETRY_MOST_S = 5.0
 
 log = structlog.get_logger()
 Heard = Callable[[World, Sequence[Change] | None, int], Awaitable[None]]
+Connect = Callable[[str, str], Awaitable[Bus]]
 Edge = Callable[["Runner"], Awaitable[None]]
 
 
@@ -73,12 +74,20 @@ class Runner:
     """
 
     def __init__(
-        self, name: str, core: Core, hears: Iterable[type[Event]], where: Where, node: str = "", heard: Heard | None = None
+        self,
+        name: str,
+        core: Core,
+        hears: Iterable[type[Event]],
+        where: Where,
+        *,
+        node: str = "",
+        heard: Heard | None = None,
+        connect: Connect = Bus.connect,
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
-        self._core, self._heard = core, heard
+        self._core, self._heard, self._connect = core, heard, connect
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
         self._turn = asyncio.Lock()
@@ -126,7 +135,7 @@ class Runner:
             retry_s = min(retry_s * 2, RETRY_MOST_S)
 
     async def _session(self) -> None:
-        async with await Bus.connect(self.where.nats_url(), self.author) as bus:
+        async with await self._connect(self.where.nats_url(), self.author) as bus:
             fold = Fold(self._core, self.author)
             fence = await bus.last(self.author)  # before the fold: whoever writes after this is noticed by the fence
             async for entries in bus.state(self._kinds):

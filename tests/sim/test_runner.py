@@ -1,0 +1,253 @@
+"""The runner against a log that fails at every point: many seeds, a virtual clock, an independent model of the log.
+
+A fault may come before an append is stored, after it (the answer is lost), or the append may land late, when everybody has
+gone on.  Several lives of one author run at once, as an active and a standby do.  Whatever happens, each Service ends with
+exactly one number, no number ever belongs to two, and a replay of the log gives the world that every life holds.
+"""
+
+import asyncio
+import random
+import selectors
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from weir.bus import Entry, LogUnreachable, Refused
+from weir.decider import Change, Decided, Fact, World
+from weir.events import DECODE, ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, VipFreed, author_of, key_of
+from weir.model import Root
+from weir.service import Runner, Where
+
+SEEDS = range(150)
+SERVICES = [f"s{number}" for number in range(6)]
+
+
+class Numbers:
+    """A core small enough to see through: each Service gets the least free number, and gives it back when it goes."""
+
+    indexes: ClassVar[Any] = {"holder": lambda event: event.services if isinstance(event, VipAllocated) else ()}
+
+    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
+        event = change.fact.event
+        return self._settle(world, event.root.name) if isinstance(event, ServiceObserved | ServiceGone) else ()
+
+    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+        events: list[AnyEvent] = []
+        for name in SERVICES:
+            taken = {event.vip for event in events if isinstance(event, VipAllocated)}
+            events += self._settle(world, name, taken)
+        return events
+
+    def _settle(self, world: World, name: str, taken: set[str] = frozenset()) -> Iterable[AnyEvent]:  # type: ignore[assignment]
+        exposed = world.get(key_of(service(name)))
+        held = world.find("holder", name, VipAllocated)
+        if exposed and not held:
+            used = taken | {vip.vip for vip in world.of(VipAllocated)}
+            number = next(str(n) for n in range(100) if str(n) not in used)
+            return (VipAllocated(vip=number, pool="", services=(name,), root=Root(kind="Service", name=name)),)
+        if held and not exposed:
+            return tuple(VipFreed(vip=vip.vip, pool="", services=(name,), root=vip.root) for vip in held)
+        return ()
+
+
+class Log:
+    """The model: a list of facts, last sequence per author, and faults drawn from a seeded stream."""
+
+    def __init__(self, dice: random.Random) -> None:
+        self.dice = dice
+        self.entries: list[Entry] = []
+        self.grown = asyncio.Event()
+        self.faulty = True
+        self.late: list[tuple[str, list[Decided], int]] = []
+
+    def last(self, author: str) -> int:
+        return max((entry.fact.seq for entry in self.entries if author_of(entry.fact.event) == author), default=0)
+
+    def store(self, author: str, decided: Sequence[Decided], fence: int) -> int:
+        if self.last(author) != fence:
+            raise Refused(10071, f"wrong last sequence: {self.last(author)}")
+        first = len(self.entries) + 1
+        for seq, (event, cause) in enumerate(decided, first):
+            body = ENCODE(event)
+            self.entries.append(Entry(Fact(seq, DECODE(body)), key_of(event), cause, seq, len(body)))
+        self.grown.set()
+        self.grown = asyncio.Event()
+        return first
+
+    def land_late(self) -> None:
+        if self.late and self.dice.random() < 0.3:
+            author, decided, fence = self.late.pop(self.dice.randrange(len(self.late)))
+            if self.last(author) == fence:
+                self.store(author, decided, fence)
+
+
+class Connection:
+    """What a runner sees of the log: the interface of `Bus`, with faults."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    async def __aenter__(self) -> "Connection":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def last(self, author: str) -> int:
+        await self._risk(0.05)
+        return self.log.last(author)
+
+    async def append(self, author: str, decided: Sequence[Decided], fence: int) -> int:
+        await asyncio.sleep(self.log.dice.random() / 100)
+        self.log.land_late()
+        fate = self.log.dice.random() if self.log.faulty else 1
+        if fate < 0.1:
+            raise LogUnreachable("lost before it was stored")
+        if fate < 0.2:
+            self.log.late.append((author, list(decided), fence))
+            raise LogUnreachable("no answer, and it lands later")
+        first = self.log.store(author, decided, fence)
+        if fate < 0.35:
+            raise LogUnreachable("stored, but the answer is lost")
+        return first
+
+    async def state(self, kinds: Sequence[str]) -> Any:
+        await self._risk(0.05)
+        behind = self.log.dice.randrange(len(self.log.entries) + 1)  # STATE may be far behind
+        last: dict[str, Entry] = {entry.key: entry for entry in self.log.entries[:behind] if entry.fact.event.kind in kinds}
+        found = sorted(last.values(), key=lambda entry: entry.fact.seq)
+        for start in range(0, len(found), 3):
+            yield found[start : start + 3]
+
+    def follow(self, position: int, kinds: Sequence[str]) -> "Reader":
+        return Reader(self, position, kinds)
+
+    async def _risk(self, chance: float) -> None:
+        await asyncio.sleep(self.log.dice.random() / 100)
+        if self.log.faulty and self.log.dice.random() < chance:
+            raise LogUnreachable("away")
+
+
+class Reader:
+    """Delivers in log order, in lists of any length, until it is lost."""
+
+    def __init__(self, connection: Connection, position: int, kinds: Sequence[str]) -> None:
+        self.connection, self.log, self.position, self.kinds = connection, connection.log, position, kinds
+
+    async def __aenter__(self) -> "Reader":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    @property
+    def pending(self) -> int:
+        return len(self._waiting())
+
+    async def next(self) -> list[Entry]:
+        while not self._waiting():
+            await self.log.grown.wait()
+        await self.connection._risk(0.03)
+        entries = self._waiting()[: self.log.dice.randint(1, 4)]
+        self.position = entries[-1].fact.seq
+        return entries
+
+    def _waiting(self) -> list[Entry]:
+        return [entry for entry in self.log.entries[self.position :] if entry.fact.event.kind in self.kinds]
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock jumps to the next timer: no seed waits for anything."""
+
+    def __init__(self) -> None:
+        super().__init__(_Selector(self))
+        self.now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+class _Selector(selectors.SelectSelector):
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "everybody waits for ever"
+        self._loop.now += timeout
+        return super().select(0)
+
+
+def service(name: str) -> ServiceObserved:
+    return ServiceObserved(root=Root(kind="Service", name=name), exposed=True)
+
+
+async def scenario(seed: int) -> tuple[Log, list[Runner]]:
+    dice = random.Random(seed)
+    log = Log(dice)
+
+    async def connect(_: str, __: str) -> Any:
+        if log.faulty and dice.random() < 0.1:
+            raise LogUnreachable("refused")
+        return Connection(log)
+
+    def life() -> Runner:
+        return Runner("ipam", Numbers(), (ServiceObserved, VipAllocated), Where(f"weir-sim-{seed}"), connect=connect)
+
+    runners = [life(), life()]
+    tasks = [asyncio.create_task(runner.run()) for runner in runners]
+    for _ in range(40):
+        await asyncio.sleep(dice.random() / 10)
+        root = Root(kind="Service", name=dice.choice(SERVICES))
+        event: AnyEvent = ServiceObserved(root=root, exposed=True) if dice.random() < 0.7 else ServiceGone(root=root)
+        log.store("watcher", [Decided(event, 0)], log.last("watcher"))
+        if dice.random() < 0.15:  # SIGKILL and a new life, at any await
+            index = dice.randrange(len(runners))
+            tasks[index].cancel()
+            runners[index] = life()
+            tasks[index] = asyncio.create_task(runners[index].run())
+    log.faulty = False
+    await asyncio.sleep(60)
+    for task in tasks:
+        task.cancel()
+    return log, runners
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The services' own word on how they are is of no interest here."""
+    monkeypatch.setattr(Runner, "_tell", lambda *_: None)
+    monkeypatch.setattr("weir.service.log.warning", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr("weir.service.log.info", lambda *_, **__: None, raising=False)
+
+
+@pytest.mark.parametrize("first", SEEDS[::25])
+def test_every_service_ends_with_one_number_whatever_fails(first: int) -> None:
+    for seed in range(first, first + 25):
+        loop = VirtualLoop()
+        try:
+            log, runners = loop.run_until_complete(scenario(seed))
+        finally:
+            loop.close()
+        _check(seed, log, runners)
+
+
+def _check(seed: int, log: Log, runners: list[Runner]) -> None:
+    world, holders = World(Numbers.indexes), {}
+    for entry in log.entries:
+        match entry.fact.event:
+            case VipAllocated(vip=vip, services=(name,)):
+                assert holders.get(vip, name) == name, f"seed {seed}: {vip} belongs to {holders[vip]} and is given to {name}"
+                holders[vip] = name
+            case VipFreed(vip=vip):
+                holders.pop(vip, None)
+        world.evolve(entry.fact)
+    exposed = {observed.root.name for observed in world.of(ServiceObserved)}
+    assert sorted(holders.values()) == sorted(exposed), f"seed {seed}: {holders} for {exposed}"
+    assert not list(Numbers().reconcile(world)), f"seed {seed}: something is still owed"
+    last = {entry.key: entry.fact for entry in log.entries}
+    kept = {key: fact for key, fact in last.items() if not fact.event.gone}
+    assert world.facts == kept, f"seed {seed}: last per entity and full fold differ"
+    for runner in runners:
+        assert runner.world.facts == kept, f"seed {seed}: a life holds another world than the log"
