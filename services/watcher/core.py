@@ -1,0 +1,260 @@
+"""watcher, the pure part: from what a source says to the facts by which it differs from the log.
+
+What a unit said before is nowhere but in the world, so a restart decides as if the process had never stopped: what cannot be read
+stands as the world has it, and what nobody names any more is gone.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar, Final
+
+from msgspec.structs import replace
+
+from services.watcher.manifest import Observed, Reading, meets, object_key, range_of
+from services.watcher.said import Observation, Said, unit_of, units_of
+from services.watcher.serving import CLASSES
+from weir.decider import Change, Index, World
+from weir.events import (
+    AnyEvent,
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    Event,
+    ManifestAccepted,
+    ManifestRejected,
+    NamespaceGone,
+    NamespaceObserved,
+    NodeGone,
+    NodeObserved,
+    PoolGone,
+    PoolObserved,
+    ServiceGone,
+    ServiceObserved,
+    key,
+    key_of,
+)
+from weir.model import Endpoint, Problem, Root
+
+__all__ = ["HEARS", "Observation", "Said", "Watcher", "differences"]
+
+HEARS: Final = (PoolObserved, NamespaceObserved, NodeObserved, ServiceObserved, EndpointSliceObserved, ManifestRejected)
+
+_OBSERVED: Final = (PoolObserved, NamespaceObserved, NodeObserved, ServiceObserved, EndpointSliceObserved)
+_ORDER: Final = {kind: i for i, kind in enumerate(("pool", "namespace", "node", "service", "endpointslice", "manifest"))}  # rejections last
+
+
+def _addresses_of(event: AnyEvent) -> Iterable[str]:
+    return event.addresses if isinstance(event, NodeObserved) else ()
+
+
+class Watcher:
+    """The core.  It decides nothing from the log: its facts come from the source, and are owed again when the log has lost them."""
+
+    indexes: ClassVar[Mapping[str, Index]] = {"unit": units_of, "node address": _addresses_of}
+
+    def __init__(self, classes: Sequence[str] = CLASSES) -> None:
+        self.said = Said(classes)
+
+    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:  # noqa: ARG002
+        """Nothing: what others state does not change what the source says."""
+        return ()
+
+    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+        """Everything by which the source differs; nothing before it has been listed once."""
+        return differences(world, self.said) if self.said.complete else ()
+
+
+def differences(world: World, said: Said, units: Iterable[str] | None = None) -> list[AnyEvent]:
+    """What the log must be told so that it says what the source says.
+
+    world: with the indexes of `Watcher`.   units: those that changed, None for all; the cost grows with their objects only.
+    Pools, namespaces, nodes, services, slices, then rejections; by key within.  Folding the result and asking again yields nothing.
+    """
+    return _Comparison(world, said).of(None if units is None else tuple(units))
+
+
+class _Comparison:
+    """One comparison under way.  `desired`: an object as it should stand, None where it should not."""
+
+    def __init__(self, world: World, said: Said) -> None:
+        self._world, self._said = world, said
+        self._nodes: frozenset[str] = frozenset()  # those compared; others are as the world has them
+        self._node_at: dict[str, str] = {}  # address -> name of a node compared
+        self._pools: dict[str, PoolObserved] = {}
+        self._among: defaultdict[str, list[Problem]] = defaultdict(list)  # source -> faults that show only among objects
+
+    def of(self, units: tuple[str, ...] | None) -> list[AnyEvent]:
+        """See `differences`."""
+        keys, sources = self._everything() if units is None else self._touched(units)
+        if pools := _only(PoolObserved, keys):
+            self._part_pools(pools)
+        self._settle_nodes(_only(NodeObserved, keys))
+        events = [event for key in keys for event in self._object(key)]
+        events += [event for source in sources for event in self._source(source)]
+        return sorted(events, key=lambda event: (_ORDER[event.kind], key_of(event)))
+
+    # ── what to compare ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _everything(self) -> tuple[set[str], set[str]]:
+        stated = {key_of(event) for kind in _OBSERVED for event in self._world.of(kind)}
+        rejected = {event.source for event in self._world.of(ManifestRejected)}
+        return {*self._said.objects(), *stated}, self._said.sources() | rejected
+
+    def _touched(self, units: tuple[str, ...]) -> tuple[set[str], set[str]]:
+        """Objects that the units name or named, what hangs on these, and every source that speaks of them."""
+        readings = [reading for unit in units for reading in self._said.readings(unit)]
+        stated = [event for unit in units for event in self._world.find("unit", unit, Event)]
+        roots = [reading.root for reading in readings] + [getattr(event, "root", None) for event in stated]
+        keys = {object_key(root) for root in roots if root}
+        if _only(PoolObserved, keys):  # pools must not overlap
+            keys |= {*_only(PoolObserved, self._said.objects())} | {key_of(pool) for pool in self._world.of(PoolObserved)}
+        keys |= self._slices_at(self._moved(_only(NodeObserved, keys)))
+        sources = {reading.source for reading in readings} | {event.source for event in stated if isinstance(event, ManifestRejected)}
+        return keys, sources | {claim.reading.source for key in keys for claim in self._said.claims(key)}
+
+    def _moved(self, nodes: list[str]) -> set[str]:
+        """Addresses that nodes got or lost."""
+        moved: set[str] = set()
+        for node in nodes:
+            before, after = self._held(node), self._desired(node)
+            moved |= set(_addresses_of(before) if before else ()) ^ set(_addresses_of(after) if after else ())
+        return moved
+
+    def _slices_at(self, addresses: set[str]) -> set[str]:
+        """Slices that name an endpoint at one of `addresses`; looks at every slice, as nodes seldom come and go."""
+        if not addresses:
+            return set()
+        claims = [(key, claim) for key in _only(EndpointSliceObserved, self._said.objects()) for claim in self._said.claims(key)]
+        return {key for key, claim in claims if any(endpoint.address in addresses for endpoint in _endpoints(claim.reading))}
+
+    # ── objects ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _object(self, key: str) -> Iterator[AnyEvent]:
+        held, desired = self._held(key), self._desired(key)
+        if desired is None and held:
+            yield _gone(held)
+        elif desired and not (held and _same(desired, held)):
+            yield desired
+
+    def _desired(self, key: str) -> Observed | None:
+        """What cannot be used leaves its object as it is."""
+        owner = self._owner(key)
+        if not isinstance(owner, Reading):
+            return self._held(key) if owner else None
+        match owner.fact:
+            case None:
+                return self._held(key)
+            case PoolObserved():
+                return self._pools.get(key)
+            case EndpointSliceObserved() as fact:
+                return self._off_nodes(fact, owner.source)
+            case fact:
+                return fact
+
+    def _owner(self, key: str) -> Reading | Root | None:
+        """Who says how the object is: the first by path.  A Root says it where its unit cannot be read now."""
+        claims, held = self._said.claims(key), self._held(key)
+        unit = unit_of(held.root.resource_version) if held else ""
+        hidden = held and self._said.stands(unit) and all(claim.unit > unit for claim in claims)
+        return held.root if held and hidden else claims[0].reading if claims else None
+
+    def _held(self, key: str) -> Observed | None:
+        held = self._world.get(key)
+        return held if isinstance(held, _OBSERVED) else None
+
+    def _off_nodes(self, fact: EndpointSliceObserved, source: str) -> EndpointSliceObserved:
+        """The slice without endpoints on a node's own address: a tenant would reach the node's own ports through them."""
+        nodes = {endpoint.address: self._node_of(endpoint.address) for endpoint in fact.endpoints}
+        for address, node in nodes.items():
+            if node:
+                accepted = f"an endpoint's own address (this is node {node}'s)"
+                self._note(source, Problem(field="endpoints", got=address, accepted=accepted))
+        kept = tuple(endpoint for endpoint in fact.endpoints if not nodes[endpoint.address])
+        return fact if len(kept) == len(fact.endpoints) else replace(fact, endpoints=kept)
+
+    def _node_of(self, address: str) -> str:
+        stated = (node for node in self._world.find("node address", address, NodeObserved) if key_of(node) not in self._nodes)
+        return self._node_at.get(address) or next((node.root.name for node in stated), "")
+
+    def _settle_nodes(self, keys: list[str]) -> None:
+        self._nodes = frozenset(keys)
+        for node in map(self._desired, reversed(keys)):  # the first by name has the last word
+            self._node_at |= dict.fromkeys(_addresses_of(node), node.root.name) if node else {}
+
+    def _part_pools(self, keys: list[str]) -> None:
+        """Settles all pools, by name: one that overlaps another before it stays as it was."""
+        for pool in sorted(keys):
+            owner, held = self._owner(pool), self._held(pool)
+            fact = owner.fact if isinstance(owner, Reading) else None
+            if isinstance(fact, PoolObserved) and isinstance(owner, Reading):
+                overlaps = list(_overlaps(fact, self._pools.values()))
+                self._among[owner.source] += overlaps
+                fact = None if overlaps else fact
+            settled = fact or (held if owner else None)
+            if isinstance(settled, PoolObserved):
+                self._pools[pool] = settled
+
+    def _note(self, source: str, problem: Problem) -> None:
+        if problem not in self._among[source]:
+            self._among[source].append(problem)
+
+    # ── rejections ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _source(self, source: str) -> Iterator[AnyEvent]:
+        held = self._world.get(key("watcher", "manifest", "", source))
+        reading = self._said.reading(source)
+        problems = (*reading.problems, *self._second(reading), *self._among.get(source, ())) if reading else ()
+        if reading and problems:
+            rejected = ManifestRejected(source=source, problems=problems, root=reading.root)
+            if rejected != held:
+                yield rejected
+        elif held:
+            yield ManifestAccepted(source=source)
+
+    def _second(self, reading: Reading) -> Iterator[Problem]:
+        """The fault of naming an object that another source names before."""
+        owner = self._owner(object_key(reading.root)) if reading.root else None
+        if reading.root and owner and owner is not reading:
+            first = owner.source if isinstance(owner, Reading) else owner.resource_version
+            name = f"{reading.root.namespace}/{reading.root.name}".lstrip("/")
+            yield Problem(field="metadata.name", got=name, accepted=f"each {reading.root.kind} once; {first} has it")
+
+
+def _only(kind: type[Event], keys: Iterable[str]) -> list[str]:
+    return sorted(key for key in keys if key.startswith(f"watcher.{kind.kind}."))
+
+
+def _endpoints(reading: Reading) -> tuple[Endpoint, ...]:
+    return reading.fact.endpoints if isinstance(reading.fact, EndpointSliceObserved) else ()
+
+
+def _gone(held: Observed) -> AnyEvent:
+    match held:
+        case PoolObserved(root=root):
+            return PoolGone(root=root)
+        case NamespaceObserved(root=root):
+            return NamespaceGone(root=root)
+        case NodeObserved(root=root):
+            return NodeGone(root=root)
+        case ServiceObserved(root=root):
+            return ServiceGone(root=root)
+        case EndpointSliceObserved(root=root):
+            return EndpointSliceGone(root=root)
+
+
+def _same(fact: Observed, held: Observed) -> bool:
+    """Whether stating `fact` would say nothing new.
+
+    Where in its unit an object is said does not matter.  Which unit says it does: while that cannot be read, the object stands.
+    """
+    said, stated = fact.root.resource_version, held.root.resource_version
+    return unit_of(said) == unit_of(stated) and replace(held, root=replace(held.root, resource_version=said)) == fact
+
+
+def _overlaps(pool: PoolObserved, others: Iterable[PoolObserved]) -> Iterator[Problem]:
+    """A fault for each range that shares an address with one of another pool."""
+    ranges = [(other.root.name, text, found) for other in others for text in other.addresses if (found := range_of(text))]
+    for own in pool.addresses:
+        mine = range_of(own)
+        for name, text, theirs in ranges:
+            if mine and meets(mine[1:], theirs[1:]):
+                yield Problem(field="spec.addresses", got=own, accepted=f"each address in one pool; pool {name} has {text}")

@@ -1,0 +1,166 @@
+"""From the bytes of a file to its documents, whatever the bytes are.
+
+A file is cut at its `---` lines before any of it is parsed, so a malformed document leaves its neighbours readable.  What
+could exhaust this process is found before anything is built: size, depth, aliases that multiply.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Final
+
+import yaml
+
+from services.watcher.fields import escaped, show
+from services.watcher.manifest import Document
+from weir.model import Problem
+
+MOST_BYTES: Final = 64 << 20  # of a file
+MOST_DOCUMENT_BYTES: Final = 1 << 20
+MOST_DEPTH: Final = 64  # libyaml composes recursively, in C: a deep document would end the process
+MOST_NODES: Final = 100_000  # of a document, aliases counted as often as they are used
+
+_CUT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+_SAYS_NOTHING: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
+
+
+class _Refused(Exception):
+    """A document that is not built: the reason, and the line it shows at, counted from 0."""
+
+    def __init__(self, reason: str, line: int = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.line = reason, line
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML 1.1 as Kubernetes reads it: dates stay text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+def documents(name: str, data: bytes) -> tuple[Document, ...]:
+    """The documents of file `name`, numbered from 1; those that say nothing are not counted."""
+    if len(data) > MOST_BYTES:
+        return (fault(name, f"more than {MOST_BYTES} bytes", f"at most {MOST_BYTES}"),)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return (fault(name, f"byte 0x{data[error.start]:02x} at {error.start}", "UTF-8 text"),)
+    if name.endswith(".json"):
+        return (_decoded(f"{name}#1", text, 0, as_json=True),)
+    parts = [(start, part) for start, part in _parts(text) if not all(map(_SAYS_NOTHING.fullmatch, part.splitlines()))]
+    return tuple(_decoded(f"{name}#{i}", part, start, as_json=False) for i, (start, part) in enumerate(parts, 1))
+
+
+def fault(source: str, got: str, accepted: str, field: str = "file") -> Document:
+    """A document that could not be had."""
+    return Document(source, problem=Problem(field=field, got=got, accepted=accepted))
+
+
+def _parts(text: str) -> Iterator[tuple[int, str]]:
+    """The text of each document and the number of lines before it; `---` at a line's start is always a cut (YAML 1.1, c-forbidden)."""
+    cuts = [0, *(match.start() for match in _CUT.finditer(text)), len(text)]
+    line = 0
+    for start, end in pairwise(cuts):
+        yield line, text[start:end]
+        line += text.count("\n", start, end)
+
+
+def _decoded(source: str, text: str, before: int, *, as_json: bool) -> Document:
+    """before: lines of the file before `text`."""
+    if len(text.encode()) > MOST_DOCUMENT_BYTES:
+        return fault(source, f"{len(text.encode())} bytes", f"at most {MOST_DOCUMENT_BYTES} bytes", "document")
+    try:
+        return Document(source, _json(text) if as_json else _yaml(text))
+    except _Refused as refused:
+        return _malformed(source, text, before, refused.line, refused.reason)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return _malformed(source, text, before, mark.line if mark else 0, error.problem or "malformed")
+    except yaml.reader.ReaderError as error:
+        return _malformed(source, text, before, text.count("\n", 0, error.position), error.reason)
+    except json.JSONDecodeError as error:
+        return _malformed(source, text, before, error.lineno - 1, error.msg)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+        # PyYAML's constructors let these through where an explicit tag lies: `!!bool maybe` is a KeyError.
+        return _malformed(source, text, before, 0, f"{type(error).__name__}: {error}")
+
+
+def _malformed(source: str, text: str, before: int, line: int, reason: str) -> Document:
+    lines = text.split("\n")
+    got = show(lines[line].strip()) if line < len(lines) else "the end of the document"
+    return fault(source, got, f"well-formed text ({escaped(reason)})", f"line {before + line + 1}")
+
+
+def _yaml(text: str) -> object:
+    _check_depth(text)
+    loader = _Loader(text)
+    node = loader.get_single_node()
+    if node is None:
+        return None
+    _size(node, {})
+    content: object = loader.construct_document(node)
+    return content
+
+
+def _check_depth(text: str) -> None:
+    """By libyaml's parser, which does not recurse."""
+    depth = 0
+    for i, event in enumerate(yaml.parse(text, Loader=_Loader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > MOST_DEPTH or i > 2 * MOST_NODES:
+            mark = event.start_mark
+            raise _Refused(f"at most {MOST_DEPTH} levels and {MOST_NODES} values", mark.line if mark else 0)
+
+
+def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """How many values `node` stands for, aliases as often as they are used; refuses too many, loops, and keys said twice."""
+    known = sizes.get(id(node))
+    if known is not None:
+        if not known:
+            raise _Refused("an alias inside what it stands for", node.start_mark.line)
+        return known
+    sizes[id(node)] = 0
+    size = 1 + sum(_size(child, sizes) for child in _children(node))
+    if size > MOST_NODES:
+        raise _Refused(f"at most {MOST_NODES} values, aliases counted as often as they are used", node.start_mark.line)
+    sizes[id(node)] = size
+    return size
+
+
+def _children(node: yaml.Node) -> Iterator[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        yield from node.value
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for name, value in node.value:
+            if isinstance(name, yaml.ScalarNode) and name.value in seen:
+                raise _Refused(f"each key once; {show(name.value)} is a second one", name.start_mark.line)
+            seen.add(name.value if isinstance(name, yaml.ScalarNode) else "")
+            yield name
+            yield value
+
+
+def _json(text: str) -> object:
+    content: object = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    return content
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        again = next(name for i, name in enumerate(names) if name in names[:i])
+        raise _Refused(f"each key once; {show(again)} is a second one")
+    return content
+
+
+def _no_constant(name: str) -> object:
+    raise _Refused(f"JSON has no {name}")

@@ -1,0 +1,275 @@
+"""watcher's I/O: files and folders of manifests, followed live.
+
+A file is read when its writer has closed it or put it in place, never while it is being written.  One that is away, or empty, may be
+in the middle of being replaced (vim and git take the old one away first, a shell empties it first), so that counts only after
+AWAY_S.  What is read is always the file as it is then: events may come doubled or late.
+"""
+
+import asyncio
+import errno
+import os
+import stat
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from asyncinotify import Inotify, Mask
+
+from services.watcher.core import differences
+from services.watcher.decode import MOST_BYTES, documents, fault
+from services.watcher.fields import escaped
+from services.watcher.manifest import Document
+from services.watcher.said import Observation, Said
+from services.watcher.watches import Touch, Watches
+from weir.decider import World
+from weir.events import AnyEvent
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+AWAY_S: Final = 0.5
+RETRY_FIRST_S: Final = 0.1
+RETRY_MOST_S: Final = 2.0
+
+_CLOSED: Final = Mask.CLOSE_WRITE | Mask.MOVED_TO
+_LEFT: Final = Mask.DELETE | Mask.MOVED_FROM
+_SWAPPED: Final = "..data"  # the link by which kubelet puts all files of a ConfigMap in place at once
+
+Units = dict[str, tuple[Document, ...] | None]
+
+
+class Source(Protocol):
+    """Whatever can be followed: iterating gives all there is, then each change, and never ends."""
+
+    def __aiter__(self) -> AsyncIterator[Observation]:
+        """The first observation is complete."""
+
+
+class Proposer(Protocol):
+    """The runner, as far as it is used here."""
+
+    async def propose(self, decide: Callable[[World], Iterable[AnyEvent]]) -> None:
+        """Appends what `decide` makes of the world; returns once the log has it."""
+
+
+async def follow(source: Source, said: Said, runner: Proposer) -> None:
+    """Tells the log, for ever, by what the source differs from it."""
+    async for observation in source:
+        await runner.propose(partial(_differences, said, said.take(observation)))
+
+
+class FolderSource:
+    """Given files, and given folders with their own *.yaml, *.yml and *.json that are not hidden.
+
+    Units are named by path from where the given paths part: "manifests/web.yaml", or "web.yaml" for one given file.  What is given
+    is expected to be there: what it said stands while it is not.  A link counts as changed when it is replaced, not when what it
+    leads to changes; kubelet's way of mounting a ConfigMap is known.
+    """
+
+    def __init__(self, paths: Iterable[Path | str]) -> None:
+        given = sorted({Path(os.path.abspath(path)) for path in paths})  # as given: links are not resolved
+        if not given:
+            raise ValueError("no path to follow, expected a file or folder")
+        self._folders = {path for path in given if path.is_dir() or not (path.exists() or path.suffix in SUFFIXES)}
+        self._files = set(given) - self._folders
+        self._base = Path(os.path.commonpath([path.parent for path in given]))
+        self._said: dict[Path, bool] = {}  # files that were told of -> whether they could be read
+        self._away: dict[Path, float] = {}  # files that are away or empty -> when that counts
+        self._lost: dict[Path, str] = {}  # folders that cannot be read -> why
+        self._retry_at, self._retry_s = 0.0, RETRY_FIRST_S
+
+    async def __aiter__(self) -> AsyncIterator[Observation]:
+        """All there is, then changes."""
+        with Inotify(sync_timeout=0) as inotify:
+            watches = Watches(inotify)
+            self._watch(watches)  # before reading: what changes meanwhile is read again
+            yield Observation(await self._units(self._folders, self._files, watches, settled=True), complete=True)
+            while True:
+                await watches.wait(self._due(watches))
+                if units := await self._look(watches):
+                    yield Observation(units)
+
+    # ── when to look ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _due(self, watches: Watches) -> float | None:
+        """When something has to be looked at though nothing happens; None for never."""
+        retry = [self._retry_at] if self._lost or watches.missing(self._parents()) else []
+        return min([*self._away.values(), *retry], default=None)
+
+    async def _look(self, watches: Watches) -> Units:
+        folders, files = self._meant(watches.drain())
+        more_folders, more_files = self._retry(watches)
+        units = await self._units(folders | more_folders, files | more_files, watches, settled=False)
+        for path in sorted(path for path, due in self._away.items() if due <= _now()):
+            units |= self._settle(path)
+        return units
+
+    def _meant(self, touches: list[Touch]) -> tuple[set[Path], set[Path]]:
+        """Folders to list and files to read."""
+        folders: set[Path] = set()
+        files: set[Path] = set()
+        for path, mask in touches:
+            if path is None:
+                return self._folders, self._files
+            if path in self._folders:
+                folders.add(path)
+            elif path.name == _SWAPPED:
+                folders |= self._folders & {path.parent}
+                files |= self._files_in({path.parent})
+            elif files_here := self._files_in({path}):  # their own folder came or went
+                files |= files_here
+            elif self._is_ours(path) and mask & _LEFT:
+                files.discard(path)
+                self._leave(path)
+            elif self._is_ours(path) and self._is_in_place(path, mask):
+                files.add(path)
+        return folders, files
+
+    def _is_ours(self, path: Path) -> bool:
+        return path in self._files or (path.parent in self._folders and _is_manifest(path.name))
+
+    def _is_in_place(self, path: Path, mask: Mask) -> bool:
+        """Whether nobody is writing the file: closed, renamed, linked, or unreadable until its mode changed."""
+        if mask & Mask.CREATE:
+            return path.is_symlink() or _links(path) > 1
+        return bool(mask & _CLOSED) or self._said.get(path) is False
+
+    def _retry(self, watches: Watches) -> tuple[set[Path], set[Path]]:
+        """Watches again what is missing; gives folders to list and files to read.  Waits longer each time."""
+        if not (self._lost or watches.missing(self._parents())):
+            self._retry_s = RETRY_FIRST_S
+        elif _now() >= self._retry_at:
+            self._retry_at = _now() + self._retry_s
+            self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
+            return set(self._lost), self._files_in(self._watch(watches))
+        return set(), set()
+
+    def _files_in(self, folders: set[Path]) -> set[Path]:
+        return {path for path in self._files if path.parent in folders}
+
+    def _parents(self) -> set[Path]:
+        return {path.parent for path in self._folders | self._files}
+
+    def _watch(self, watches: Watches) -> set[Path]:
+        """Watches the parents that are not; gives those that now are."""
+        missing = watches.missing(self._parents())
+        for path in missing:
+            try:
+                watches.add(path)
+            except OSError:
+                continue  # the paths in it will be found missing, and this is tried again
+        return missing - watches.missing(missing)
+
+    # ── what there is ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _units(self, folders: set[Path], files: set[Path], watches: Watches, *, settled: bool) -> Units:
+        units: Units = {}
+        for path in sorted(folders):
+            units |= await self._list(path, watches, settled=settled)
+        for path in sorted(files):
+            units |= self._read(path, settled=settled)
+        return units
+
+    async def _list(self, folder: Path, watches: Watches, *, settled: bool) -> Units:
+        try:
+            watches.add(folder)
+            found = {folder / name for name in os.listdir(folder) if _is_manifest(name)}
+        except OSError as error:
+            return self._lose(folder, error)
+        units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
+        for path in sorted(found):
+            units |= self._read(path, settled=settled)
+            await asyncio.sleep(0)  # a large folder takes seconds, and the log wants its pings answered
+        for path in self._said.keys() - found:
+            if path.parent == folder:
+                self._leave(path)
+        return units
+
+    def _lose(self, folder: Path, error: OSError) -> Units:
+        reason = _reason(error)
+        self._away = {path: due for path, due in self._away.items() if path.parent != folder}
+        if self._lost.get(folder) == reason:
+            return {}
+        self._lost[folder] = reason
+        return {self._name(folder): (fault(self._name(folder), reason, "a readable folder; what it said stands", "folder"),)}
+
+    def _read(self, path: Path, *, settled: bool) -> Units:
+        """settled: being away or empty counts."""
+        try:
+            data = _content(path)
+        except FileNotFoundError as error:
+            if not settled:
+                return self._leave(path)
+            return self._cannot(path, error) if path in self._files or path.is_symlink() else self._forget(path)
+        except OSError as error:
+            return self._cannot(path, error)
+        if data.strip():
+            return self._say(path, documents(self._name(path), data))
+        if not settled:
+            return self._leave(path)
+        accepted = "at least one document; what it said stands until the file is deleted"
+        return self._say(path, (fault(self._name(path), "an empty file", accepted),))
+
+    def _settle(self, path: Path) -> Units:
+        """What was away or empty for long enough; one that is being written will be read when it is closed."""
+        del self._away[path]
+        try:
+            written = _content(path).strip()
+        except OSError:
+            written = b""
+        return {} if written else self._read(path, settled=True)
+
+    def _leave(self, path: Path) -> Units:
+        self._away.setdefault(path, _now() + AWAY_S)
+        return {}
+
+    def _cannot(self, path: Path, error: OSError) -> Units:
+        units = self._say(path, (fault(self._name(path), _reason(error), "a readable file; what it said stands"),))
+        self._said[path] = False
+        return units
+
+    def _say(self, path: Path, content: tuple[Document, ...]) -> Units:
+        self._away.pop(path, None)
+        self._said[path] = True
+        return {self._name(path): content}
+
+    def _forget(self, path: Path) -> Units:
+        return {self._name(path): None} if self._said.pop(path, None) is not None else {}
+
+    def _name(self, path: Path) -> str:
+        """As facts name it; `#` parts a file from its document there."""
+        return escaped(path.relative_to(self._base).as_posix()).replace("#", "\\x23")
+
+
+def _differences(said: Said, units: Sequence[str] | None, world: World) -> list[AnyEvent]:
+    return differences(world, said, units)
+
+
+def _is_manifest(name: str) -> bool:
+    return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _content(path: Path) -> bytes:
+    """At most one byte more than is accepted.  Raises OSError for what is not a regular file, without waiting on it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _links(path: Path) -> int:
+    try:
+        return path.lstat().st_nlink
+    except OSError:
+        return 0
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

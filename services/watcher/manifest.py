@@ -1,0 +1,287 @@
+"""From one decoded document to one fact, or to the problems it has.
+
+Only fields that concern a load balancer are read: what a document says beyond them, secrets included, goes nowhere.
+Kinds that Weir does not follow are skipped, for ordinary folders hold Deployments and ConfigMaps too.
+"""
+
+from collections.abc import Callable, Sequence
+from ipaddress import ip_network
+from typing import Final, NamedTuple, get_args
+
+from services.watcher.fields import Field, is_metadata, never
+from services.watcher.serving import read_service
+from weir.events import (
+    EndpointSliceObserved,
+    NamespaceObserved,
+    NodeObserved,
+    PoolObserved,
+    ServiceObserved,
+    key,
+)
+from weir.model import Address, Endpoint, Family, Problem, Protocol, Root, SlicePort, family_of, parse_address
+
+Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved
+FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
+MOST_ENDPOINTS = 1000  # of one slice, as the Kubernetes API has it
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+
+class Document(NamedTuple):
+    """One document of a source.  `problem`: why there is no content to read."""
+
+    source: str  # "shop.yaml#2"
+    content: object = None
+    problem: Problem | None = None
+
+
+class Reading(NamedTuple):
+    """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used."""
+
+    source: str
+    root: Root | None = None
+    fact: Observed | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+class _Kind(NamedTuple):
+    entity: str  # as events name it
+    api: str
+    namespaced: bool
+    read: Callable[[Field, Root, Sequence[str]], Observed | None]
+
+
+def read(document: Document, classes: Sequence[str]) -> tuple[Reading, ...]:
+    """The objects in `document`: one, or those of a List, or none of a kind that is not followed.  Never raises."""
+    if document.problem:
+        return (Reading(document.source, problems=(document.problem,)),)
+    manifest = Field(document.content, "", [])
+    if manifest.value is not None and not isinstance(manifest.value, dict):
+        manifest.path = "document"
+        manifest.fail("a mapping with apiVersion, kind and metadata")
+        return (Reading(document.source, problems=tuple(manifest.faults)),)
+    if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
+        return _read_list(document.source, manifest, classes)
+    return _read_object(document.source, manifest, classes)
+
+
+def object_key(root: Root) -> str:
+    """The key under which the object's facts are kept."""
+    return key("watcher", _KINDS[root.kind].entity, root.namespace, root.name)
+
+
+def _read_list(source: str, manifest: Field, classes: Sequence[str]) -> tuple[Reading, ...]:
+    readings = [
+        reading
+        for i, item in enumerate(manifest["items"].items())
+        for reading in read(Document(f"{source}.items[{i}]", {} if item.value is None else item.value), classes)
+    ]
+    if manifest.faults:
+        readings.append(Reading(source, problems=tuple(manifest.faults)))
+    return tuple(readings)
+
+
+def _read_object(source: str, manifest: Field, classes: Sequence[str]) -> tuple[Reading, ...]:
+    api, word = manifest["apiVersion"].text(), manifest["kind"].text()
+    for name, text in (("apiVersion", api), ("kind", word)):
+        if not text:
+            manifest[name].fail("text, as in every manifest")
+    kind = None if manifest.faults else _kind(manifest, api, word)
+    if not kind and not manifest.faults:
+        return ()
+    root = _root(source, word, kind, manifest["metadata"]) if kind else None
+    fact = kind.read(manifest, root or Root(kind=word, name=""), classes) if kind and api == kind.api else None
+    return (Reading(source, root, fact if root else None, tuple(manifest.faults)),)
+
+
+def _kind(manifest: Field, api: str, word: str) -> _Kind | None:
+    """The kind, None when it is not followed; an unknown version or kind of a group that is followed is a fault."""
+    kind = _KINDS.get(word)
+    group = api.rpartition("/")[0]
+    if kind and group == kind.api.rpartition("/")[0]:
+        if api != kind.api:
+            manifest["apiVersion"].fail(kind.api)
+        return kind
+    if group == "weir.dev":
+        manifest["kind"].fail("VIPPool")
+    return None
+
+
+def _root(source: str, word: str, kind: _Kind, metadata: Field) -> Root | None:
+    name = metadata["name"].label_name() if word == "Namespace" else metadata["name"].domain_name()
+    if metadata["name"].value is None:
+        metadata["name"].fail("a name")
+    namespace = (metadata["namespace"].label_name() or "default") if kind.namespaced else ""
+    known = not any(problem.field.startswith("metadata") for problem in metadata.faults)
+    generation = metadata["generation"].number(0, 2**63 - 1)
+    return Root(kind=word, name=name, namespace=namespace, generation=generation, resource_version=source) if known else None
+
+
+# ── kinds; the Service has a module of its own ─────────────────────────────────────────────────────────────────────
+
+
+def _service(manifest: Field, root: Root, classes: Sequence[str]) -> ServiceObserved | None:
+    fact = read_service(manifest, root, classes)
+    return None if manifest.faults else fact
+
+
+def _namespace(manifest: Field, root: Root, _: Sequence[str]) -> NamespaceObserved | None:
+    labels = manifest["metadata"]["labels"].texts()
+    return None if manifest.faults else NamespaceObserved(root=root, labels=labels)
+
+
+def _node(manifest: Field, root: Root, _: Sequence[str]) -> NodeObserved | None:
+    labels = manifest["metadata"]["labels"].texts()
+    addresses: set[str] = set()
+    for item in manifest["status"]["addresses"].items():
+        if item["type"].text() in ("InternalIP", "ExternalIP"):
+            address = parse_address(item["address"].text())
+            if address:
+                addresses.add(str(address))
+            else:
+                item["address"].fail("an address")
+    return None if manifest.faults else NodeObserved(root=root, addresses=tuple(sorted(addresses)), labels=labels)
+
+
+def _slice(manifest: Field, root: Root, _: Sequence[str]) -> EndpointSliceObserved | None:
+    """Keeps what is good: slices are written by tenants, and one bad endpoint must not take the others away."""
+    label = manifest["metadata"]["labels"][SERVICE_LABEL]
+    service = label.domain_name()
+    if label.value is None:
+        label.fail("the name of a Service")
+    family = manifest["addressType"].word(FAMILIES, "IPv4")
+    if manifest["addressType"].value is None:
+        manifest["addressType"].fail(", ".join(FAMILIES))
+    items = manifest["endpoints"].items()
+    if len(items) > MOST_ENDPOINTS:
+        manifest["endpoints"].fail(f"at most {MOST_ENDPOINTS}")
+    ports = manifest["ports"].items()
+    if manifest.faults:
+        return None
+    endpoints = _unique([_endpoint(item, family) for item in items], items)
+    return EndpointSliceObserved(
+        root=root,
+        service=service,
+        family=family,
+        ports=_slice_ports(ports),
+        endpoints=tuple(sorted(endpoints, key=lambda endpoint: endpoint.address)),  # their order says nothing
+    )
+
+
+def _slice_ports(items: list[Field]) -> tuple[SlicePort, ...]:
+    ports: dict[tuple[str, Protocol], SlicePort] = {}
+    for item in items:
+        faults = len(item.faults)
+        port = item["port"].number(1, 65535)
+        protocol = item["protocol"].word(PROTOCOLS, "TCP")
+        name = item["name"].text()
+        if len(item.faults) == faults and (name, protocol) in ports:
+            item.fail("each name and protocol once", f"{name or 'no name'}/{protocol} again")
+        if len(item.faults) == faults:
+            ports[name, protocol] = SlicePort(port=port, protocol=protocol, name=name)
+    return tuple(ports.values())
+
+
+def _endpoint(item: Field, family: Family) -> Endpoint | None:
+    """The endpoint at its first address: consumers take no other (discovery.k8s.io/v1, Endpoint.addresses)."""
+    faults = len(item.faults)
+    address = _endpoint_address(item, family)
+    ready = item["conditions"]["ready"].flag(absent=True)
+    serving = item["conditions"]["serving"].flag(absent=ready)
+    terminating = item["conditions"]["terminating"].flag(absent=False)
+    node = item["nodeName"].text()
+    if not address or len(item.faults) > faults:
+        return None
+    return Endpoint(address=address, ready=ready, serving=serving, terminating=terminating, node=node)
+
+
+def _endpoint_address(item: Field, family: Family) -> str:
+    addresses = item["addresses"].items()
+    if not addresses:
+        item["addresses"].fail("at least one address")
+        return ""
+    address = addresses[0].address()
+    if address and family_of(str(address)) != family:
+        addresses[0].fail(f"an {family} address, as addressType says")
+    elif address and is_metadata(str(address)):
+        addresses[0].fail("an endpoint's own address (this is a cloud's metadata service)")
+    elif address:
+        return str(address)
+    return ""
+
+
+def _unique(endpoints: list[Endpoint | None], items: list[Field]) -> list[Endpoint]:
+    first: dict[str, Endpoint] = {}
+    for endpoint, item in zip(endpoints, items, strict=True):
+        if endpoint and endpoint.address in first:
+            item["addresses"].fail("each address once", f"{endpoint.address} again")
+        elif endpoint:
+            first[endpoint.address] = endpoint
+    return list(first.values())
+
+
+def _pool(manifest: Field, root: Root, _: Sequence[str]) -> PoolObserved | None:
+    spec = manifest["spec"]
+    ranges: dict[str, tuple[Address, Address]] = {}
+    for item in spec["addresses"].items():
+        _add_range(item, ranges)
+    if not spec["addresses"].value:
+        spec["addresses"].fail("at least one CIDR or first-last")
+    for name in ("serviceSelector", "namespaceSelector"):
+        if spec[name].value:
+            spec[name].fail("nothing: selectors are not served yet, and without them this pool would serve everyone")
+    fact = PoolObserved(
+        root=root,
+        addresses=tuple(ranges),
+        auto_assign=spec["autoAssign"].flag(absent=True),
+        priority=spec["priority"].number(-(2**31), 2**31 - 1),
+        avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
+    )
+    return None if manifest.faults else fact
+
+
+def _add_range(item: Field, ranges: dict[str, tuple[Address, Address]]) -> None:
+    found = range_of(item.value) if isinstance(item.value, str) else None
+    if not found:
+        item.fail("a CIDR (203.0.113.0/28) or first-last (203.0.113.10-203.0.113.29) of one family, first before last")
+        return
+    canonical, first, last = found
+    what = never(first, last)
+    other = next((text for text, (low, high) in ranges.items() if meets((low, high), (first, last))), "")
+    if what:
+        item.fail(f"unicast addresses only (this holds {what})")
+    elif other:
+        item.fail(f"each address once; {other} is in this pool already")
+    else:
+        ranges[canonical] = (first, last)
+
+
+def range_of(text: str) -> tuple[str, Address, Address] | None:
+    """Canonical form, first and last address of a CIDR or of `first-last`; None where it is neither."""
+    start, dash, end = (part.strip() for part in text.partition("-"))
+    if dash:
+        first, last = parse_address(start), parse_address(end)
+        if not first or not last or first.version != last.version or int(first) > int(last):
+            return None
+        return f"{first}-{last}", first, last
+    if not parse_address(start.partition("/")[0]):
+        return None
+    try:
+        network = ip_network(start, strict=False)
+    except ValueError:
+        return None
+    return str(network), network[0], network[-1]
+
+
+def meets(one: tuple[Address, Address], other: tuple[Address, Address]) -> bool:
+    """Whether two ranges share an address."""
+    return one[0].version == other[0].version and int(one[0]) <= int(other[1]) and int(other[0]) <= int(one[1])
+
+
+_KINDS: Final = {
+    "Service": _Kind("service", "v1", True, _service),
+    "EndpointSlice": _Kind("endpointslice", "discovery.k8s.io/v1", True, _slice),
+    "VIPPool": _Kind("pool", "weir.dev/v1alpha1", False, _pool),
+    "Namespace": _Kind("namespace", "v1", False, _namespace),
+    "Node": _Kind("node", "v1", False, _node),
+}

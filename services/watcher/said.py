@@ -1,0 +1,112 @@
+"""What a source says now: its units, their readings, and which objects these name.
+
+A source speaks in units (a file of a folder, later an object of the API), each with all its documents.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from services.watcher.manifest import Document, Reading, object_key, read
+from services.watcher.serving import CLASSES
+from weir.events import AnyEvent, ManifestRejected
+from weir.model import Root
+
+
+class Observation(NamedTuple):
+    """What a source says now of some of its units; None: the unit is gone.  `complete`: units not named here are gone too.
+
+    A unit named as a folder ("manifests" of "manifests/web.yaml") speaks for all units in it: while it has a fault they all stand.
+    """
+
+    units: Mapping[str, tuple[Document, ...] | None]
+    complete: bool = False
+
+
+class Claim(NamedTuple):
+    """A reading that names an object; claims sort by place, which is unique."""
+
+    unit: str
+    number: int
+    reading: Reading
+
+
+class Said:
+    """One process's picture of its source, fed by `take`.  Of what a unit said before, it knows nothing: the world does."""
+
+    def __init__(self, classes: Sequence[str] = CLASSES) -> None:
+        self.complete = False  # once it is, what nobody names is gone
+        self._classes = classes
+        self._units: dict[str, tuple[Reading, ...]] = {}
+        self._readings: dict[str, Reading] = {}  # by source
+        self._claims: defaultdict[str, dict[str, Claim]] = defaultdict(dict)  # object -> source
+
+    def take(self, observation: Observation) -> tuple[str, ...] | None:
+        """Records `observation`; gives the units to compare, None for all."""
+        if observation.complete:
+            self.complete = True
+            for unit in self._units.keys() - observation.units.keys():
+                self._forget(unit)
+        for unit, documents in observation.units.items():
+            self._forget(unit)
+            if documents is not None:
+                self._record(unit, tuple(reading for document in documents for reading in read(document, self._classes)))
+        return None if observation.complete else tuple(observation.units)
+
+    def claims(self, key: str) -> list[Claim]:
+        """Readings that name the object, the first by path first."""
+        return sorted(self._claims[key].values()) if key in self._claims else []
+
+    def objects(self) -> Iterable[str]:
+        """The keys of all objects that are named."""
+        return self._claims.keys()
+
+    def sources(self) -> set[str]:
+        """Every source that there is a reading of."""
+        return set(self._readings)
+
+    def readings(self, unit: str) -> tuple[Reading, ...]:
+        """What the documents of `unit` come to, in their order."""
+        return self._units.get(unit, ())
+
+    def reading(self, source: str) -> Reading | None:
+        """What one document comes to."""
+        return self._readings.get(source)
+
+    def stands(self, unit: str) -> bool:
+        """Whether what `unit` said before still holds though it is not named: a fault hides what the unit or its folder says."""
+        readings = (*self.readings(unit), *self.readings(folder_of(unit)))
+        return any(reading.problems and not reading.root for reading in readings)
+
+    def _record(self, unit: str, readings: tuple[Reading, ...]) -> None:
+        self._units[unit] = readings
+        for i, reading in enumerate(readings):
+            self._readings[reading.source] = reading
+            if reading.root:
+                self._claims[object_key(reading.root)][reading.source] = Claim(unit, i, reading)
+
+    def _forget(self, unit: str) -> None:
+        for reading in self._units.pop(unit, ()):
+            del self._readings[reading.source]
+            if reading.root:
+                key = object_key(reading.root)
+                del self._claims[key][reading.source]
+                if not self._claims[key]:
+                    del self._claims[key]
+
+
+def unit_of(source: str) -> str:
+    """The unit that a source belongs to: "shop.yaml" of "shop.yaml#2"."""
+    return source.rpartition("#")[0] or source
+
+
+def folder_of(unit: str) -> str:
+    """The folder that a unit is in, "" where it is in none."""
+    return unit.rpartition("/")[0]
+
+
+def units_of(event: AnyEvent) -> Iterable[str]:
+    """An index: the unit that said what the event states, and its folder."""
+    root = getattr(event, "root", None)
+    unit = unit_of(event.source if isinstance(event, ManifestRejected) else root.resource_version if isinstance(root, Root) else "")
+    return {unit, folder_of(unit)} - {""}
