@@ -43,6 +43,7 @@ class Agent:
         self._newest = 0  # what the plan rests on: nothing to acknowledge beyond it
         self._writes = 0
         self._untold: list[AnyEvent] = []  # VIPs taken, to be recorded
+        self._told = 0, 0  # how much of the two above the last proposal held
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
         self._plan: PlanFile | None = None
@@ -93,7 +94,9 @@ class Agent:
             await self._applied.wait()
             self._applied.clear()
             await runner.propose(self._news, self._position)
-            self._untold.clear()
+            untold, writes = self._told
+            del self._untold[:untold]
+            self._writes -= writes
             await asyncio.sleep(ACK_EVERY_S)
 
     def _news(self, world: World) -> list[AnyEvent]:
@@ -102,11 +105,11 @@ class Agent:
         events: list[AnyEvent] = [self._seen] if world.get(key_of(self._seen)) != self._seen else []
         if not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest or self._writes:
             events.append(applied)
-            self._writes = 0
         for name, (used, most) in self._applier.used().items():
             pressure = MapPressure(node=self._node, map=name, used_percent=used * 10 // most * 10)
             if world.get(key_of(pressure)) != pressure and (pressure.used_percent or world.get(key_of(pressure))):
                 events.append(pressure)
+        self._told = len(self._untold), applied.writes
         return [*self._untold, *events]
 
     async def save(self, _: Runner) -> None:

@@ -132,11 +132,16 @@ def get(noun: Noun, instance: Instance = "weir", output: As = Output.table) -> N
 
 
 @app.command()
-def replay(instance: Instance = "weir", at: Sequence = "", output: As = Output.table) -> None:
+def replay(
+    instance: Instance = "weir",
+    at: Sequence = "",
+    diff: Annotated[bool, typer.Option("--diff", help="Tell in what the kernel differs from it; exit code 1 if it does.")] = False,
+    output: As = Output.table,
+) -> None:
     """The plan as it stood at a moment, folded from the log."""
     from weir.cli.replay import replay
 
-    replay(instance, at, output)
+    raise typer.Exit(replay(instance, at, output, diff=diff))
 
 
 @log_app.command()
@@ -179,11 +184,14 @@ def why(
 
 
 @app.command()
-def demo(keep: Annotated[bool, typer.Option("--keep", help="Leave it running and say what to try.")] = False) -> None:
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running and say what to try.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="No pauses for reading.")] = False,
+) -> None:
     """The main job on real packets, in network namespaces of this machine."""
     from weir.demo.story import run
 
-    raise typer.Exit(run(keep=keep))
+    raise typer.Exit(run(keep=keep, fast=fast))
 
 
 async def _until_terminated(work) -> None:  # type: ignore[no-untyped-def]

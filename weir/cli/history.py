@@ -2,14 +2,14 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import typer
 
 from weir.bus import Bus, Entry, LogError, Refused
-from weir.decider import World
+from weir.decider import Index, World
 from weir.service import Where
 
 T = TypeVar("T")
@@ -42,9 +42,9 @@ async def entries(bus: Bus, start: int, end: int | None = None) -> AsyncIterator
                 yield entry
 
 
-async def world_at(bus: Bus, moment: str) -> tuple[World, int]:
+async def world_at(bus: Bus, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
     """The world as of a sequence or time, and the sequence it stands at; as of now from STATE, when `moment` is empty."""
-    world, last = World(), 0
+    world, last = World(indexes), 0
     if not moment:
         async for batch in bus.state():
             for entry in batch:

@@ -5,7 +5,11 @@ import sys
 
 import msgspec
 
+from services.dataplane.apply import MAPS
+from services.dataplane.core import INDEXES, members
+from services.dataplane.drift import drift
 from weir.cli.history import ask, connect, world_at
+from weir.cli.kernel import Kernel
 from weir.cli.output import emit
 from weir.decider import World
 from weir.events import ENCODE, BackendsPlanned, FrontendPlanned, StatusPlanned, VipAllocated, VipDenied, VipPlanned
@@ -14,14 +18,22 @@ from weir.model import endpoint_name
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned, StatusPlanned)
 
 
-def replay(instance: str, at: str, output: str) -> None:
-    """Prints frontends with their backends; JSON and YAML hold every planned entity."""
+def replay(instance: str, at: str, output: str, *, diff: bool) -> int:
+    """Prints frontends with their backends; JSON and YAML hold every planned entity.
+
+    diff: prints instead in how many entries of each map the kernel differs; returns 1 when it does.
+    """
 
     async def question() -> tuple[World, int]:
         async with await connect(instance) as bus:
-            return await world_at(bus, at)
+            return await world_at(bus, at, INDEXES)
 
     world, sequence = ask(instance, question())
+    if diff:
+        kernel = Kernel(instance)
+        found = drift({name: kernel.map(name) for name in MAPS}, world)
+        print(f"at sequence {sequence}: {', '.join(f'{name} {count}' for name, count in found.items()) or 'the kernel holds just this'}")
+        return bool(found)
     plan = {key: fact.event for key, fact in sorted(world.facts.items()) if isinstance(fact.event, PLAN)}
     if output in ("json", "yaml"):
         emit([{"entity": key, **msgspec.to_builtins(event)} for key, event in plan.items()], output)
@@ -31,11 +43,11 @@ def replay(instance: str, at: str, output: str) -> None:
             print(f"{denied.service} has no {denied.family} address: {denied.message}")
     digest = hashlib.sha256(b"\n".join(ENCODE(event) for event in plan.values())).hexdigest()[:16]
     print(f"\nat sequence {sequence}: {len(plan)} planned entities, {len(world.of(VipAllocated))} VIPs, digest {digest}", file=sys.stderr)
+    return 0
 
 
 def _row(world: World, frontend: FrontendPlanned) -> dict[str, object]:
-    chunks = [chunk for chunk in world.of(BackendsPlanned) if chunk.set == frontend.backends and chunk.chunks == frontend.chunks]
-    backends = [b for chunk in chunks for b in chunk.backends]
+    backends, _ = members(world, frontend)
     shown = [
         endpoint_name(b.address, b.port, frontend.protocol).partition("/")[0] + ("" if b.state == "active" else f"({b.state})")
         for b in backends

@@ -1,0 +1,20 @@
+"""watcher: what the cluster or a folder of manifests says, as facts."""
+
+from functools import partial
+
+from services.watcher.core import HEARS, Watcher
+from services.watcher.edge import FolderSource, follow
+from weir.service import Runner, Where, options, serve
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    parser = options("watcher")
+    parser.add_argument("path", nargs="+", help="a file or folder of manifests")
+    chosen = parser.parse_args()
+    watcher = Watcher()
+    serve(Runner("watcher", watcher, HEARS, Where(chosen.instance)), partial(follow, FolderSource(chosen.path), watcher.said))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""One running Weir for all faults: namespaces, three backends, the example's manifests; and what is measured around a fault."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from services.dataplane.apply import MAPS
+from services.dataplane.layout import LAYOUT
+from weir.cli.supervise import running
+from weir.demo.load import Load
+from weir.demo.network import wait_until
+from weir.demo.report import Report
+from weir.demo.stage import Stage, stage
+from weir.pins import Map
+
+NAME = "weirchaos"
+COUNTED = ("frontends", "tables", "backends", "backend_hosts", "origins", "vips")  # what the plan writes; counters are not of it
+
+
+@pytest.fixture(scope="module")
+def weir() -> Iterator["Running"]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    with stage(NAME, fast=True) as found:
+        found.up()
+        found.wait_for("everything programmed", 30, "status", holds=lambda told: told[0]["ok"])
+        yield Running(found)
+
+
+class Running:
+    """Weir under test."""
+
+    def __init__(self, found: Stage) -> None:
+        self.stage, self.network, self.where = found, found.network, found.where
+
+    @contextmanager
+    def under_load(self) -> Iterator[Load]:
+        """64 HTTP connections, half of them new for each request, and 200 long TCP flows; nothing may be lost."""
+        targets = [word for vip in self.vips() for word in ("--target", vip)]
+        with Load(
+            self.network, *targets, "--port", "80", "--udp-port", "53", "--http", "64", "--rate", "800", "--flows", "200", "--udp", "4"
+        ) as load:
+            yield load
+            report = load.stop()
+        self.told(report)
+        assert report.lost == 0, report.errors
+        assert report.http.good > 0
+        assert report.flows.good > 0
+
+    def told(self, report: Report) -> None:
+        print(
+            f"\n{report.http.good} requests, {report.flows.sent} lines on {report.flows.open} flows, lost {report.lost}, longest gap {report.http.longest_gap_ms} ms"
+        )
+
+    def vips(self) -> list[str]:
+        return sorted({row["ext ip"] for row in self.stage.ask("get lb")})
+
+    def pids(self) -> dict[str, int]:
+        return running(self.where)
+
+    def maps(self) -> dict[str, dict[bytes, bytes]]:
+        """What the plan has put into the kernel."""
+        assert set(COUNTED) <= set(MAPS)
+        return {name: dict(Map.open(self.where.pins / f"v{LAYOUT}" / name).items()) for name in COUNTED}
+
+    def settled(self, seconds: float) -> float:
+        """Waits until all is well and the kernel equals the replay; returns how long that took."""
+        begun = time.monotonic()
+        assert wait_until(self.is_settled, seconds), self.stage.ask("status")
+        return time.monotonic() - begun
+
+    def is_settled(self) -> bool:
+        ok = self.stage.ask("status")[0]["ok"]
+        return bool(ok and self.drift() == 0)
+
+    def drift(self) -> int:
+        """Exit code of `weir replay --diff`: 0 when the kernel holds just what the log says."""
+        return self.network.run("lb", *self.command("replay", "--diff"), check=False, cwd=Path.cwd()).returncode
+
+    def command(self, *words: str) -> list[str]:
+        import sys
+
+        return [sys.executable, "-m", "weir.cli", *words, "--instance", NAME]
+
+    @contextmanager
+    def without_nats(self) -> Iterator[None]:
+        """NATS killed, and unable to start again."""
+        config = self.where.state / "nats.conf"
+        hidden = config.with_suffix(".hidden")
+        config.rename(hidden)
+        try:
+            os.kill(self.pids()["nats"], 9)
+            yield
+        finally:
+            hidden.rename(config)

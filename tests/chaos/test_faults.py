@@ -1,0 +1,118 @@
+"""Faults under load: 64 HTTP connections and 200 long TCP flows through the VIPs, and not one request or flow may be lost.
+
+The sleeps here are the faults: how long something is dead or frozen.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.chaos.conftest import NAME, Running
+from weir.demo.network import wait_until
+
+SERVICES = ("watcher", "ipam", "planner", "health", "dataplane")
+
+
+@pytest.mark.parametrize("victim", [*SERVICES, "nats"])
+def test_a_killed_process_loses_nothing_and_writes_nothing_again(weir: Running, victim: str) -> None:
+    before = weir.maps()
+    with weir.under_load():
+        old = weir.pids()[victim]
+        os.kill(old, signal.SIGKILL)
+        assert wait_until(lambda: weir.pids()[victim] != old, 10)
+        took = weir.settled(15)
+        time.sleep(2)  # a little more load on what came back
+    print(f"{victim} killed: settled after {took:.1f} s")
+    assert weir.maps() == before
+
+
+def test_an_agent_frozen_for_a_minute_loses_nothing(weir: Running) -> None:
+    before = weir.maps()
+    with weir.under_load():
+        os.kill(weir.pids()["dataplane"], signal.SIGSTOP)
+        time.sleep(60)
+        os.kill(weir.pids()["dataplane"], signal.SIGCONT)
+        took = weir.settled(15)
+    print(f"agent thawed: settled after {took:.1f} s")
+    assert weir.maps() == before
+
+
+def test_nats_gone_for_a_minute_loses_nothing_and_a_dead_backend_is_out_meanwhile(weir: Running) -> None:
+    before = weir.maps()
+    with weir.under_load():
+        with weir.without_nats():
+            time.sleep(60)
+        took = weir.settled(20)
+    print(f"NATS back: settled after {took:.1f} s")
+    assert weir.maps() == before
+
+
+@pytest.mark.parametrize("log_away", [False, True], ids=["log up", "log away"])
+def test_a_dead_backend_is_out_within_two_intervals(weir: Running, log_away: bool) -> None:
+    def out_after() -> float:
+        begun = time.monotonic()
+        weir.network.stop("b1")
+        assert wait_until(lambda: any(row["state"] == "nok" for row in weir.stage.ask("get ep") if row["host"] == "10.77.0.11"), 10)
+        return time.monotonic() - begun
+
+    try:
+        if log_away:
+            with weir.without_nats():
+                took = out_after()
+        else:
+            took = out_after()
+    finally:
+        weir.network.start("b1")
+    print(f"out after {took:.2f} s, probe interval 1 s, asking included")
+    assert wait_until(lambda: "endpoint_down" in log_tail(weir), 20), "the transition is not in the log"
+    weir.settled(20)
+
+
+def test_everything_killed_for_half_a_minute_loses_nothing(weir: Running) -> None:
+    before = weir.maps()
+    with weir.under_load():
+        for pid in weir.pids().values():
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(30)
+        weir.stage.up()
+        assert wait_until(lambda: bool(weir.pids()), 10)
+        took = weir.settled(20)
+    print(f"all killed, started again: settled after {took:.1f} s")
+    assert weir.maps() == before
+
+
+def test_duplicate_and_stale_facts_change_nothing(weir: Running) -> None:
+    before, plan = weir.maps(), weir.stage.ask("replay")
+    subprocess.run(weir.network.command("lb", sys.executable, "-m", "tests.chaos.repeat", NAME), check=True)
+    weir.settled(15)
+    assert weir.maps() == before
+    assert weir.stage.ask("replay") == plan
+
+
+def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> None:
+    vips = weir.vips()
+    for pid in weir.pids().values():
+        os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not weir.pids(), 10)
+    weir.network.run("lb", *weir.command("down"))  # a reboot empties bpffs
+    config = weir.where.state / "nats"
+    config.rename(config.with_suffix(".away"))
+    config.write_text("not a directory: NATS cannot start here")
+    try:
+        weir.stage.up()
+        for vip in vips:
+            url = f"http://[{vip}]/" if ":" in vip else f"http://{vip}/"
+            fetch = ["curl", "-sS", "--max-time", "2", url]
+            assert wait_until(lambda fetch=fetch: weir.network.run("client", *fetch, check=False).returncode == 0, 15), vip
+    finally:
+        config.unlink()
+        config.with_suffix(".away").rename(config)
+    weir.settled(30)
+
+
+def log_tail(weir: Running) -> str:
+    return weir.network.run("lb", *weir.command("log", "tail", "-n", "60"), check=False).stdout
