@@ -10,6 +10,7 @@ import pytest
 
 from weir.demo.load import Load
 from weir.demo.network import Network, wait_until
+from weir.demo.stage import left
 
 NAME = "weirrig"
 
@@ -115,3 +116,40 @@ def test_signal_cleans_up(number: int) -> None:
     assert process.returncode != 0
     assert not namespaces(NAME)
     assert not [pid for pid in held if os.path.exists(f"/proc/{pid}")]
+
+
+STORY = "import sys; from weir.demo import stage, story; {0}; sys.exit(story.run(fast=True, name='weirstory'))"
+
+
+def play(preparation: str = "pass") -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", STORY.format(preparation)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def test_demo_holds_what_it_claims_and_leaves_nothing() -> None:
+    out, _ = (process := play()).communicate(timeout=180)
+    assert process.returncode == 0, out
+    assert "✗" not in out
+    for fact in ("203.0.113.", "2001:db8:113::", "b1 10.76.0.2", "b1 fd76::2", "endpoint_down", "(down)", "All of it held."):
+        assert fact in out
+    assert left("weirstory") == []
+
+
+def test_interrupted_demo_leaves_nothing() -> None:
+    process = play()
+    assert process.stdout
+    for line in process.stdout:
+        if "weir status --wait" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert left("weirstory") == []
+    assert not namespaces("weirstory")
+
+
+def test_demo_that_does_not_hold_says_so() -> None:
+    out, _ = (process := play("stage._WEIR = 'weir() { echo no such luck >&2; return 3; }\\n'")).communicate(timeout=60)
+    assert process.returncode == 1
+    assert "no such luck" in out
+    assert "did not hold: `weir up" in out
+    assert left("weirstory") == []

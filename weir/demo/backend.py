@@ -27,7 +27,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._client = str(transport.get_extra_info("peername")[0]).encode()
+        if peer := transport.get_extra_info("peername"):
+            self._client = str(peer[0]).encode()
+        else:  # a probe that has left already
+            self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         data = self._kept + data

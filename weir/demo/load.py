@@ -46,7 +46,10 @@ class Load:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        self.stop()
+        if error:
+            self._process.kill()
+        self._process.terminate()
+        self._process.wait(TIMEOUT_S * 2)
         self._out.close()
 
     def now(self) -> Report:

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -31,8 +31,8 @@ _ANNOUNCE = ("net.ipv4.conf.all.arp_notify", "net.ipv6.conf.all.ndisc_notify")
 class Network:
     """The network called `name`; several with different names live side by side, leftovers of the same name are replaced.
 
-    Places are "client", "lb", "switch" and the backends "b1" … "bN".  On leaving, also by Ctrl-C and SIGTERM, every process in
-    it and all its namespaces are gone, unless `kept` was set.
+    Places are "client", "lb", "switch" and the backends "b1" … "bN".  On leaving, also by Ctrl-C, SIGTERM and SIGHUP, every
+    process in it and all its namespaces are gone, unless `kept` was set.
     """
 
     def __init__(self, name: str, backends: int = 3) -> None:
@@ -41,11 +41,11 @@ class Network:
         self.kept = False
         self._places = ("client", "lb", "switch", *self.backends)
         self._servers: dict[str, subprocess.Popen[str]] = {}
-        self._sigterm: Any = None
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         with contextlib.suppress(ValueError):  # not the main thread: whoever owns the signals cleans up
-            self._sigterm = signal.signal(signal.SIGTERM, _exit)
+            self._handlers = {number: signal.signal(number, _exit) for number in (signal.SIGTERM, signal.SIGHUP)}
         try:
             self.build()
         except BaseException:
@@ -54,11 +54,11 @@ class Network:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        with _undisturbed():
+        with undisturbed():
             if not self.kept:
                 self.destroy()
-        if self._sigterm is not None:
-            signal.signal(signal.SIGTERM, self._sigterm)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
 
     # ── where things are ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,10 +99,14 @@ class Network:
             if not out.readline():
                 raise RuntimeError(f"the server of {backend} ended before it listened")
 
-    def stop(self, backend: str, signal_number: int = signal.SIGKILL) -> None:
-        """Ends the server of `backend` and waits until it is gone: its port answers with RST."""
+    def pid(self, backend: str) -> int:
+        """Of the server of `backend`."""
+        return self._servers[backend].pid
+
+    def stop(self, backend: str) -> None:
+        """Kills the server of `backend` and waits until it is gone: its port answers with RST."""
         server = self._servers.pop(backend)
-        server.send_signal(signal_number)
+        server.kill()
         server.communicate()
 
     def set_link(self, backend: str, *, up: bool) -> None:
@@ -171,6 +175,24 @@ class Network:
         self.run(place, "sysctl", "-q", *(f"{name}={value}" for name in names))
 
 
+def wait_until(done: Callable[[], bool], patience_s: float) -> bool:
+    """Asks until `done`; tells whether it came within `patience_s`."""
+    until = time.monotonic() + patience_s
+    while not (reached := done()) and time.monotonic() < until:
+        time.sleep(0.01)
+    return reached
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP wait until the block is through."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _ip(batch: str, *options: str) -> None:
     if batch:
         subprocess.run(["ip", *options, "-batch", "-"], input=batch, text=True, check=True)
@@ -190,29 +212,12 @@ def _end(pids: set[int], number: int, patience_s: float = 3) -> None:
     wait_until(lambda: not any(_alive(pid) for pid in pids), patience_s)
 
 
-def wait_until(done: Callable[[], bool], patience_s: float) -> bool:
-    until = time.monotonic() + patience_s
-    while not (reached := done()) and time.monotonic() < until:
-        time.sleep(0.01)
-    return reached
-
-
 def _alive(pid: int) -> bool:
     try:
         with open(f"/proc/{pid}/stat") as file:
             return file.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Any:
-    """Ctrl-C and SIGTERM wait until the block is through."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit(number: int, _frame: FrameType | None) -> None:
