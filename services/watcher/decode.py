@@ -41,6 +41,14 @@ class _Loader(yaml.CSafeLoader):
         for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        """PyYAML's constructors fail in their own ways where a tag lies: `!!bool maybe` is a KeyError."""
+        try:
+            content: object = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            raise _Refused(f"no value of {node.tag}", node.start_mark.line if node.start_mark else 0) from error
+        return content
+
 
 def documents(name: str, data: bytes) -> tuple[Document, ...]:
     """The documents of file `name`, numbered from 1; those that say nothing are not counted."""
@@ -85,14 +93,14 @@ def _decoded(source: str, text: str, before: int, *, as_json: bool) -> Document:
         return _malformed(source, text, before, text.count("\n", 0, error.position), error.reason)
     except json.JSONDecodeError as error:
         return _malformed(source, text, before, error.lineno - 1, error.msg)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        # PyYAML's constructors let these through where an explicit tag lies: `!!bool maybe` is a KeyError.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         return _malformed(source, text, before, 0, f"{type(error).__name__}: {error}")
 
 
 def _malformed(source: str, text: str, before: int, line: int, reason: str) -> Document:
     lines = text.split("\n")
-    got = show(lines[line].strip()) if line < len(lines) else "the end of the document"
+    shown = lines[line].strip() if line < len(lines) else ""
+    got = show(shown) if shown else "the end of the document"
     return fault(source, got, f"well-formed text ({escaped(reason)})", f"line {before + line + 1}")
 
 

@@ -158,14 +158,7 @@ def _slice(manifest: Field, root: Root, _: Sequence[str]) -> EndpointSliceObserv
     ports = manifest["ports"].items()
     if manifest.faults:
         return None
-    endpoints = _unique([_endpoint(item, family) for item in items], items)
-    return EndpointSliceObserved(
-        root=root,
-        service=service,
-        family=family,
-        ports=_slice_ports(ports),
-        endpoints=tuple(sorted(endpoints, key=lambda endpoint: endpoint.address)),  # their order says nothing
-    )
+    return EndpointSliceObserved(root=root, service=service, family=family, ports=_slice_ports(ports), endpoints=_endpoints(items, family))
 
 
 def _slice_ports(items: list[Field]) -> tuple[SlicePort, ...]:
@@ -180,6 +173,18 @@ def _slice_ports(items: list[Field]) -> tuple[SlicePort, ...]:
         if len(item.faults) == faults:
             ports[name, protocol] = SlicePort(port=port, protocol=protocol, name=name)
     return tuple(ports.values())
+
+
+def _endpoints(items: list[Field], family: Family) -> tuple[Endpoint, ...]:
+    """By address: the order in which they are written says nothing."""
+    endpoints: dict[str, Endpoint] = {}
+    for item in items:
+        endpoint = _endpoint(item, family)
+        if endpoint and endpoint.address in endpoints:
+            item["addresses"].fail("each address once", f"{endpoint.address} again")
+        elif endpoint:
+            endpoints[endpoint.address] = endpoint
+    return tuple(endpoints[address] for address in sorted(endpoints))
 
 
 def _endpoint(item: Field, family: Family) -> Endpoint | None:
@@ -208,16 +213,6 @@ def _endpoint_address(item: Field, family: Family) -> str:
     elif address:
         return str(address)
     return ""
-
-
-def _unique(endpoints: list[Endpoint | None], items: list[Field]) -> list[Endpoint]:
-    first: dict[str, Endpoint] = {}
-    for endpoint, item in zip(endpoints, items, strict=True):
-        if endpoint and endpoint.address in first:
-            item["addresses"].fail("each address once", f"{endpoint.address} again")
-        elif endpoint:
-            first[endpoint.address] = endpoint
-    return list(first.values())
 
 
 def _pool(manifest: Field, root: Root, _: Sequence[str]) -> PoolObserved | None:

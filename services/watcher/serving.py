@@ -52,11 +52,11 @@ class _Asked:
     """The annotations under our prefix or its alias, by the name after it."""
 
     def __init__(self, annotations: Field) -> None:
-        keys = annotations.value if isinstance(annotations.value, dict) else annotations.texts()
-        known = {*_READ, *_IDLE, *_LATER}
-        self.fields = {name: annotations[ALIAS + name] for name in known if ALIAS + name in keys}
-        ours = [key for key in keys if isinstance(key, str) and key.startswith(PREFIX)]
-        self.fields |= {key.removeprefix(PREFIX): annotations[key] for key in ours}
+        keys = [key for key in annotations.value if isinstance(key, str)] if isinstance(annotations.value, dict) else []
+        aliases = {name: annotations[ALIAS + name] for name in (*_READ, *_IDLE, *_LATER) if ALIAS + name in keys}
+        ours = {key.removeprefix(PREFIX): annotations[key] for key in keys if key.startswith(PREFIX)}
+        texts = {name: (field, field.text()) for name, field in {**aliases, **ours}.items()}
+        self.fields = {name: field for name, (field, text) in texts.items() if field.value == text}
         self._absent = annotations
 
     def __getitem__(self, name: str) -> Field:

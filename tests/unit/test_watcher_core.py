@@ -1,0 +1,555 @@
+"""What one document comes to: a fact, or problems that name field, got and accepted.  Each row is a document as a user writes it."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.watcher.decode import MOST_DOCUMENT_BYTES, documents
+from services.watcher.manifest import Document, Observed, Reading, read
+from services.watcher.serving import CLASSES
+from weir.events import DECODE, ENCODE
+from weir.model import Endpoint, Probe, Root, ServicePort, SlicePort
+
+
+def service(spec: str, annotations: str = "") -> str:
+    head = f"apiVersion: v1, kind: Service, metadata: {{namespace: shop, name: web, annotations: {{{annotations}}}}}"
+    return f"{{{head}, spec: {{type: LoadBalancer, {spec}}}}}"
+
+
+def asking(annotations: str) -> str:
+    return service("ports: [{port: 80}]", annotations)
+
+
+def endpoints(rest: str, labels: str = "kubernetes.io/service-name: web") -> str:
+    head = f"apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {{namespace: shop, name: web-1, labels: {{{labels}}}}}"
+    return f"{{{head}, {rest}}}"
+
+
+def pool(spec: str) -> str:
+    return f"{{apiVersion: weir.dev/v1alpha1, kind: VIPPool, metadata: {{name: demo}}, spec: {{{spec}}}}}"
+
+
+def named(metadata: str) -> str:
+    return f"{{apiVersion: v1, kind: Service, metadata: {{{metadata}}}}}"
+
+
+def readings(text: str, name: str = "shop.yaml") -> list[Reading]:
+    return [reading for document in documents(name, text.encode()) for reading in read(document, CLASSES)]
+
+
+def only(text: str) -> Reading:
+    (reading,) = readings(text)
+    return reading
+
+
+def fact(text: str) -> Observed:
+    reading = only(text)
+    assert reading.fact, reading.problems
+    assert reading.problems == ()
+    assert DECODE(ENCODE(reading.fact)) == reading.fact, "a fact comes back from the log as it went in"
+    return reading.fact
+
+
+UNICAST = "a unicast address (this is {})"
+NAME = "a DNS subdomain: at most 253 of a-z, 0-9, - and ., each part beginning and ending with a letter or digit"
+LABEL = "a DNS label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
+TARGET = "1-65535, or a port's name (at most 15 of a-z, 0-9 and -, with a letter)"
+RANGE = "a CIDR (203.0.113.0/28) or first-last (203.0.113.10-203.0.113.29) of one family, first before last"
+TEXT = "text (in YAML, quotes make it text)"
+
+REJECTED = {
+    "port 0": (service("ports: [{port: 0}]"), [("spec.ports[0].port", "0", "1-65535")]),
+    "port 65536": (service("ports: [{port: 65536}]"), [("spec.ports[0].port", "65536", "1-65535")]),
+    "port as text": (service('ports: [{port: "80"}]'), [("spec.ports[0].port", "'80'", "1-65535")]),
+    "port true": (service("ports: [{port: true}]"), [("spec.ports[0].port", "true", "1-65535")]),
+    "port with a fraction": (service("ports: [{port: 80.5}]"), [("spec.ports[0].port", "80.5", "1-65535")]),
+    "port absent": (service("ports: [{name: http}]"), [("spec.ports[0].port", "nothing", "1-65535")]),
+    "no ports": (service("ports: []"), [("spec.ports", "a list of 0", "at least one port")]),
+    "ports no list": (service("ports: 80"), [("spec.ports", "80", "a list"), ("spec.ports", "80", "at least one port")]),
+    "port twice": (
+        service("ports: [{name: a, port: 80}, {name: b, port: 80}]"),
+        [("spec.ports[1].port", "80/TCP", "each port and protocol once; spec.ports[0] has it")],
+    ),
+    "name twice": (
+        service("ports: [{name: a, port: 80}, {name: a, port: 81}]"),
+        [("spec.ports[1].name", "'a'", "each name once; spec.ports[0] has it")],
+    ),
+    "several ports, one unnamed": (
+        service("ports: [{name: a, port: 80}, {port: 81}]"),
+        [("spec.ports[1].name", "nothing", "a name, since there are several ports")],
+    ),
+    "SCTP": (service("ports: [{port: 80, protocol: SCTP}]"), [("spec.ports[0].protocol", "'SCTP'", "TCP, UDP")]),
+    "target port 65536": (service("ports: [{port: 80, targetPort: 65536}]"), [("spec.ports[0].targetPort", "65536", "1-65535")]),
+    "target port in quotes": (service('ports: [{port: 80, targetPort: "8080"}]'), [("spec.ports[0].targetPort", "'8080'", TARGET)]),
+    "unknown type": (
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: LoadBalancr}}",
+        [("spec.type", "'LoadBalancr'", "ClusterIP, NodePort, LoadBalancer, ExternalName")],
+    ),
+    "spec no mapping": ("{apiVersion: v1, kind: Service, metadata: {name: web}, spec: 3}", [("spec", "3", "a mapping")]),
+    "every fault, not the first": (
+        service("ports: [{port: 0, protocol: ICMP}], loadBalancerIP: nonsense", "weir.dev/timeout: never"),
+        [
+            ("spec.ports[0].port", "0", "1-65535"),
+            ("spec.ports[0].protocol", "'ICMP'", "TCP, UDP"),
+            ("spec.loadBalancerIP", "'nonsense'", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
+            ("metadata.annotations[weir.dev/timeout]", "'never'", '"0"-"604800"'),
+        ],
+    ),
+    "address of another family": (
+        service("ports: [{port: 80}], ipFamilies: [IPv6], loadBalancerIP: 203.0.113.9"),
+        [("spec.loadBalancerIP", "'203.0.113.9'", "an address of IPv6, as ipFamilies says")],
+    ),
+    "two addresses of one family": (
+        asking('weir.dev/ips: "203.0.113.1, 203.0.113.2"'),
+        [("metadata.annotations[weir.dev/ips]", "'203.0.113.2'", "one address per family; 203.0.113.1 is asked for already")],
+    ),
+    "address with a zone": (
+        asking('weir.dev/ips: "fe80::1%eth0"'),
+        [
+            (
+                "metadata.annotations[weir.dev/ips]",
+                "'fe80::1%eth0'",
+                "an IPv4 or IPv6 address, without a zone and not IPv4-mapped",
+            )
+        ],
+    ),
+    "loopback asked for": (
+        service("ports: [{port: 80}], loadBalancerIP: 127.0.0.1"),
+        [("spec.loadBalancerIP", "'127.0.0.1'", UNICAST.format("loopback, 127.0.0.0/8"))],
+    ),
+    "unknown family": (
+        service("ports: [{port: 80}], ipFamilies: [IPv5]"),
+        [("spec.ipFamilies[0]", "'IPv5'", "IPv4, IPv6")],
+    ),
+    "annotation not quoted": (asking("weir.dev/liveness: yes"), [("metadata.annotations[weir.dev/liveness]", "true", TEXT)]),
+    "unknown mode": (
+        asking("loxilb.io/lbmode: fullnt"),
+        [("metadata.annotations[loxilb.io/lbmode]", "'fullnt'", "default, onearm, fullnat, dsr, fullproxy, hostonearm")],
+    ),
+    "terminal escapes": (
+        service('ports: [{port: "\\e[31m80"}]', '"weir.dev/lbmode": "\\e]0;x\\a"'),
+        [
+            ("spec.ports[0].port", "'\\x1b[31m80'", "1-65535"),
+            ("metadata.annotations[weir.dev/lbmode]", "'\\x1b]0;x\\x07'", "printable text"),
+        ],
+    ),
+    "no name": (named("namespace: shop"), [("metadata.name", "nothing", "a name")]),
+    "no metadata": ("{apiVersion: v1, kind: Service}", [("metadata.name", "nothing", "a name")]),
+    "name in capitals": (named("name: Web"), [("metadata.name", "'Web'", NAME)]),
+    "name of 254": (named(f"name: {'a' * 254}"), [("metadata.name", f"'{'a' * 80}' and 174 characters more", NAME)]),
+    "namespace of 64": (
+        named(f"name: web, namespace: {'a' * 64}"),
+        [("metadata.namespace", f"'{'a' * 64}'", LABEL)],
+    ),
+    "name a number": (named("name: 80"), [("metadata.name", "80", TEXT), ("metadata.name", "80", NAME)]),
+    "label a number": (
+        named("name: web, labels: {tier: 1}"),
+        [("metadata.labels.tier", "1", TEXT)],
+    ),
+    "generation negative": (
+        named("name: web, generation: -1"),
+        [("metadata.generation", "-1", "0-9223372036854775807")],
+    ),
+    "no apiVersion": ("{kind: Service}", [("apiVersion", "nothing", "text, as in every manifest")]),
+    "a list at the top": ("[1, 2]", [("document", "a list of 2", "a mapping with apiVersion, kind and metadata")]),
+    "unknown version": (
+        "{apiVersion: discovery.k8s.io/v1beta1, kind: EndpointSlice, metadata: {name: x}}",
+        [("apiVersion", "'discovery.k8s.io/v1beta1'", "discovery.k8s.io/v1")],
+    ),
+    "unknown kind of ours": (
+        "{apiVersion: weir.dev/v1alpha1, kind: VipPool, metadata: {name: x}}",
+        [("kind", "'VipPool'", "VIPPool")],
+    ),
+    "slice of no Service": (
+        endpoints("addressType: IPv4", labels="a: b"),
+        [("metadata.labels[kubernetes.io/service-name]", "nothing", "the name of a Service")],
+    ),
+    "slice of names": (endpoints("addressType: FQDN"), [("addressType", "'FQDN'", "IPv4, IPv6")]),
+    "slice without a type": (endpoints("endpoints: []"), [("addressType", "nothing", "IPv4, IPv6")]),
+    "slice of 1001": (
+        endpoints(f"addressType: IPv4, endpoints: [{'{addresses: [10.0.0.1]},' * 1001}]"),
+        [("endpoints", "a list of 1001", "at most 1000")],
+    ),
+    "pool of nothing": (pool("addresses: []"), [("spec.addresses", "a list of 0", "at least one CIDR or first-last")]),
+    "pool without addresses": (pool(""), [("spec.addresses", "nothing", "at least one CIDR or first-last")]),
+    "pool of everything": (
+        pool("addresses: [0.0.0.0/0, '::/0']"),
+        [
+            ("spec.addresses[0]", "'0.0.0.0/0'", "unicast addresses only (this holds unspecified, 0.0.0.0/8)"),
+            ("spec.addresses[1]", "'::/0'", "unicast addresses only (this holds unspecified, ::)"),
+        ],
+    ),
+    "pool of loopback": (
+        pool("addresses: [127.0.0.0/30]"),
+        [("spec.addresses[0]", "'127.0.0.0/30'", "unicast addresses only (this holds loopback, 127.0.0.0/8)")],
+    ),
+    "pool of link-local": (
+        pool("addresses: [169.254.1.1-169.254.1.9]"),
+        [("spec.addresses[0]", "'169.254.1.1-169.254.1.9'", "unicast addresses only (this holds link-local, 169.254.0.0/16)")],
+    ),
+    "pool into multicast": (
+        pool("addresses: [223.255.255.0-224.0.0.1]"),
+        [("spec.addresses[0]", "'223.255.255.0-224.0.0.1'", "unicast addresses only (this holds multicast, 224.0.0.0/4)")],
+    ),
+    "pool backwards": (pool("addresses: [10.0.0.9-10.0.0.1]"), [("spec.addresses[0]", "'10.0.0.9-10.0.0.1'", RANGE)]),
+    "pool of two families": (pool("addresses: ['10.0.0.1-fd00::1']"), [("spec.addresses[0]", "'10.0.0.1-fd00::1'", RANGE)]),
+    "pool of words": (pool("addresses: [some, 7]"), [("spec.addresses[0]", "'some'", RANGE), ("spec.addresses[1]", "7", RANGE)]),
+    "pool that overlaps itself": (
+        pool("addresses: [10.0.0.0/24, 10.0.0.255-10.0.1.3]"),
+        [("spec.addresses[1]", "'10.0.0.255-10.0.1.3'", "each address once; 10.0.0.0/24 is in this pool already")],
+    ),
+    "pool for some": (
+        pool("addresses: [10.0.0.0/24], serviceSelector: {matchLabels: {a: b}}"),
+        [
+            (
+                "spec.serviceSelector",
+                "a mapping",
+                "nothing: selectors are not served yet, and without them this pool would serve everyone",
+            )
+        ],
+    ),
+    "flag as text": (pool('addresses: [10.0.0.0/24], autoAssign: "no"'), [("spec.autoAssign", "'no'", "true, false")]),
+    "node address": (
+        "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: n1}]}}",
+        [("status.addresses[0].address", "'n1'", "an address")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "problems"), REJECTED.values(), ids=REJECTED)
+def test_a_fault_is_told_with_field_got_and_accepted(text: str, problems: list[tuple[str, str, str]]) -> None:
+    reading = only(text)
+    assert sorted((problem.field, problem.got, problem.accepted) for problem in reading.problems) == sorted(problems)
+    assert reading.fact is None
+    assert reading.source == "shop.yaml#1"
+
+
+ENDPOINTS = {
+    "IPv6 among IPv4": ("fd00::1", "an IPv4 address, as addressType says"),
+    "loopback": ("127.0.0.1", UNICAST.format("loopback, 127.0.0.0/8")),
+    "link-local": ("169.254.7.7", UNICAST.format("link-local, 169.254.0.0/16")),
+    "metadata": ("169.254.169.254", UNICAST.format("link-local, 169.254.0.0/16")),
+    "another cloud's metadata": ("100.100.100.200", "an endpoint's own address (this is a cloud's metadata service)"),
+    "multicast": ("224.0.0.1", UNICAST.format("multicast, 224.0.0.0/4")),
+    "unspecified": ("0.0.0.0", UNICAST.format("unspecified, 0.0.0.0/8")),
+    "broadcast": ("255.255.255.255", UNICAST.format("broadcast")),
+    "IPv6 loopback": ("::1", UNICAST.format("loopback, ::1")),
+    "IPv6 link-local": ("fe80::1", UNICAST.format("link-local, fe80::/10")),
+    "IPv6 multicast": ("ff02::1", UNICAST.format("multicast, ff00::/8")),
+    "IPv6 unspecified": ("::", UNICAST.format("unspecified, ::")),
+    "IPv4-mapped": ("::ffff:10.0.0.1", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
+    "octal": ("010.0.0.1", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
+    "a name": ("web.shop", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
+}
+
+
+@pytest.mark.parametrize(("address", "accepted"), ENDPOINTS.values(), ids=ENDPOINTS)
+def test_a_bad_endpoint_does_not_take_the_good_ones_away(address: str, accepted: str) -> None:
+    reading = only(endpoints(f"addressType: IPv4, endpoints: [{{addresses: ['{address}']}}, {{addresses: [10.0.0.2]}}]"))
+    assert reading.fact
+    assert reading.fact.endpoints == (Endpoint(address="10.0.0.2"),)
+    (problem,) = reading.problems
+    assert (problem.field, problem.got, problem.accepted) == ("endpoints[0].addresses[0]", repr(address), accepted)
+
+
+def test_a_bad_port_or_a_doubled_one_does_not_take_the_good_ones_away() -> None:
+    ports = "{port: 80}, {port: 0, name: a}, {port: 90}, {port: 1, name: b, protocol: SCTP}, {port: 53, protocol: UDP}"
+    two = "{addresses: [10.0.0.1]}, {addresses: [10.0.0.1]}, {addresses: []}"
+    reading = only(endpoints(f"addressType: IPv4, ports: [{ports}], endpoints: [{two}]"))
+    assert reading.fact
+    assert reading.fact.ports == (SlicePort(port=80), SlicePort(port=53, protocol="UDP"))
+    assert reading.fact.endpoints == (Endpoint(address="10.0.0.1"),)
+    assert [problem.field for problem in reading.problems] == [
+        "ports[1].port",
+        "ports[2]",
+        "ports[3].protocol",
+        "endpoints[1].addresses",
+        "endpoints[2].addresses",
+    ]
+
+
+SERVICES = {
+    "plain": (service("ports: [{port: 80}]"), {"exposed": True, "ports": (ServicePort(port=80),)}),
+    "ports": (
+        service("ports: [{name: a, port: 80, targetPort: http, nodePort: 30080}, {name: b, port: 53, protocol: UDP, targetPort: 5353}]"),
+        {
+            "ports": (
+                ServicePort(name="a", port=80, target="http", node_port=30080),
+                ServicePort(name="b", port=53, protocol="UDP", target=5353),
+            )
+        },
+    ),
+    "one number, two protocols": (
+        service("ports: [{name: a, port: 53}, {name: b, port: 53, protocol: UDP}]"),
+        {"ports": (ServicePort(name="a", port=53), ServicePort(name="b", port=53, protocol="UDP"))},
+    ),
+    "our class": (service("ports: [{port: 80}], loadBalancerClass: weir.dev/weir"), {"exposed": True}),
+    "loxilb's class": (service("ports: [{port: 80}], loadBalancerClass: loxilb.io/loxilb"), {"exposed": True}),
+    "another's class": (service("ports: [{port: 80}], loadBalancerClass: metallb.io/metallb"), {"exposed": False}),
+    "another's class, faults not ours to tell": (
+        service("ports: [{port: 0}, {port: 80, protocol: SCTP}], loadBalancerClass: a/b", "weir.dev/lbmode: nonsense"),
+        {"exposed": False, "ports": ()},
+    ),
+    "headless": (service("ports: [{port: 80}], clusterIP: None"), {"exposed": False}),
+    "being deleted": (
+        "{apiVersion: v1, kind: Service, metadata: {name: web, deletionTimestamp: 2026-01-01T00:00:00Z},"
+        " spec: {type: LoadBalancer, ports: [{port: 80}]}}",
+        {"exposed": False},
+    ),
+    "ClusterIP": (named("name: web"), {"exposed": False}),
+    "external name": (
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: ExternalName, externalName: a.b}}",
+        {"exposed": False},
+    ),
+    "one family by default": (service("ports: [{port: 80}], ipFamilies: [IPv6, IPv4]"), {"families": ("IPv6",)}),
+    "any family": (service("ports: [{port: 80}]"), {"families": ()}),
+    "both families": (service("ports: [{port: 80}], ipFamilyPolicy: RequireDualStack"), {"families": ("IPv4", "IPv6")}),
+    "both, IPv6 first": (
+        service("ports: [{port: 80}], ipFamilies: [IPv6], ipFamilyPolicy: PreferDualStack"),
+        {"families": ("IPv6", "IPv4")},
+    ),
+    "family by annotation": (asking("loxilb.io/ipam: ipv6"), {"families": ("IPv6",)}),
+    "address in the spec": (service("ports: [{port: 80}], loadBalancerIP: 203.0.113.9"), {"requested": ("203.0.113.9",)}),
+    "addresses by annotation": (
+        asking('weir.dev/ips: "203.0.113.9,2001:DB8:0::1"'),
+        {"requested": ("203.0.113.9", "2001:db8::1")},
+    ),
+    "one address said three times": (
+        service("ports: [{port: 80}], loadBalancerIP: 203.0.113.9", "weir.dev/ips: 203.0.113.9, loxilb.io/staticIP: 203.0.113.9"),
+        {"requested": ("203.0.113.9",)},
+    ),
+    "alias": (asking("loxilb.io/lbmode: onearm"), {"mode": "onearm", "annotations": {"weir.dev/lbmode": "onearm"}}),
+    "ours before the alias": (
+        asking("loxilb.io/lbmode: onearm, weir.dev/lbmode: fullnat"),
+        {"mode": "fullnat", "annotations": {"weir.dev/lbmode": "fullnat"}},
+    ),
+    "others' annotations stay out": (asking("kubectl.kubernetes.io/last-applied-configuration: secret"), {"annotations": {}}),
+    "round robin": (asking("weir.dev/epselect: roundrobin"), {"algorithm": "rr"}),
+    "hash": (asking("weir.dev/epselect: hash"), {"algorithm": "maglev"}),
+    "idle timeout": (asking('weir.dev/timeout: "600"'), {"idle_timeout_s": 600}),
+    "probe": (asking('weir.dev/liveness: "yes"'), {"probe": Probe(kind="tcp", interval_s=2, retries=2)}),
+    "probe in full": (
+        asking('weir.dev/liveness: "yes", weir.dev/probetype: tcp, weir.dev/probetimeout: "5", weir.dev/proberetries: "3"'),
+        {"probe": Probe(interval_s=5, retries=3)},
+    ),
+    "probe numbers of 0": (
+        asking('weir.dev/liveness: "yes", weir.dev/probetimeout: "0", weir.dev/proberetries: "0"'),
+        {"probe": Probe()},
+    ),
+    "probe none": (asking('weir.dev/liveness: "yes", weir.dev/probetype: none'), {"probe": None}),
+    "probe off": (asking('weir.dev/liveness: "no", weir.dev/probetype: tcp'), {"probe": None}),
+    "labels": (
+        "{apiVersion: v1, kind: Service, metadata: {name: web, labels: {a: b}}, spec: {}}",
+        {"labels": {"a": "b"}},
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "fields"), SERVICES.values(), ids=SERVICES)
+def test_a_service_is_read_as_written(text: str, fields: dict[str, object]) -> None:
+    assert {name: getattr(fact(text), name) for name in fields} == fields
+
+
+LATER = {
+    "lbmode": (asking("weir.dev/lbmode: dsr"), "metadata.annotations[weir.dev/lbmode]", "default, onearm, fullnat (not served yet)"),
+    "epselect": (
+        asking("loxilb.io/epselect: lc"),
+        "metadata.annotations[loxilb.io/epselect]",
+        "rr, roundrobin, hash, maglev (not served yet)",
+    ),
+    "probetype": (
+        asking('weir.dev/liveness: "yes", weir.dev/probetype: http'),
+        "metadata.annotations[weir.dev/probetype]",
+        "tcp, none (not served yet)",
+    ),
+    "annotation": (asking("loxilb.io/poolSelect: gold"), "metadata.annotations[loxilb.io/poolSelect]", "nothing (not served yet)"),
+    "source ranges": (
+        service("ports: [{port: 80}], loadBalancerSourceRanges: [10.0.0.0/8]"),
+        "spec.loadBalancerSourceRanges",
+        "nothing (not served yet)",
+    ),
+    "traffic policy": (
+        service("ports: [{port: 80}], externalTrafficPolicy: Local"),
+        "spec.externalTrafficPolicy",
+        "nothing (not served yet)",
+    ),
+    "affinity": (service("ports: [{port: 80}], sessionAffinity: ClientIP"), "spec.sessionAffinity", "nothing (not served yet)"),
+    "external addresses": (service("ports: [{port: 80}], externalIPs: [1.2.3.4]"), "spec.externalIPs", "nothing (not served yet)"),
+}
+
+
+@pytest.mark.parametrize(("text", "field", "accepted"), LATER.values(), ids=LATER)
+def test_what_is_valid_and_not_served_yet_is_told_and_the_rest_served(text: str, field: str, accepted: str) -> None:
+    observed = fact(text)
+    (problem,) = observed.unsupported
+    assert (problem.field, problem.accepted) == (field, accepted)
+    assert observed.exposed
+    assert (observed.mode, observed.algorithm) == ("default", "maglev")
+
+
+def test_a_misspelt_annotation_of_ours_is_told_with_those_there_are() -> None:
+    (problem,) = fact(asking("weir.dev/lbmod: fullnat")).unsupported
+    assert (problem.field, problem.got) == ("metadata.annotations[weir.dev/lbmod]", "'fullnat'")
+    assert "lbmode" in problem.accepted
+
+
+@pytest.mark.parametrize("asked", ["loxilb.io/useproxyprotov2: 'no'", "loxilb.io/usepodnetwork: 'yes'", "loxilb.io/egress: ''"])
+def test_an_annotation_that_asks_for_nothing_is_passed_over(asked: str) -> None:
+    assert fact(asking(asked)).unsupported == ()
+
+
+def test_conditions_that_are_null_have_the_meaning_of_the_api() -> None:
+    def endpoint(address: str, conditions: str) -> str:
+        return f"{{addresses: [{address}], conditions: {conditions}}}"
+
+    states = ["", "{ready: null}", "{ready: false}", "{ready: false, serving: true, terminating: true}"]
+    listed = ", ".join(endpoint(f"10.0.0.{4 - i}", state or "null") for i, state in enumerate(states))
+    observed = fact(endpoints(f"addressType: IPv4, ports: [{{port: null, name: a}}], endpoints: [{listed}]"))
+    assert observed.endpoints == (  # by address
+        Endpoint(address="10.0.0.1", ready=False, serving=True, terminating=True),
+        Endpoint(address="10.0.0.2", ready=False, serving=False),
+        Endpoint(address="10.0.0.3"),
+        Endpoint(address="10.0.0.4"),
+    )
+    assert observed.ports == (SlicePort(port=0, name="a"),)
+
+
+@pytest.mark.parametrize(
+    ("written", "canonical"),
+    [
+        ("123.123.123.1/24", "123.123.123.0/24"),
+        ("203.0.113.7", "203.0.113.7/32"),
+        ("2001:DB8:0::1/64", "2001:db8::/64"),
+        ("203.0.113.10 - 203.0.113.12", "203.0.113.10-203.0.113.12"),
+        ("2001:DB8::A-2001:DB8::F", "2001:db8::a-2001:db8::f"),
+    ],
+)
+def test_the_addresses_of_a_pool_are_canonical(written: str, canonical: str) -> None:
+    observed = fact(pool(f"addresses: ['{written}'], priority: 5, autoAssign: false, avoidBuggyIPs: true"))
+    assert (observed.addresses, observed.priority, observed.auto_assign, observed.avoid_buggy_ips) == ((canonical,), 5, False, True)
+
+
+def test_a_name_of_253_characters_is_fine() -> None:
+    assert only(named(f"name: {'a' * 253}")).root == Root(
+        kind="Service", namespace="default", name="a" * 253, resource_version="shop.yaml#1"
+    )
+
+
+def test_nodes_and_namespaces_are_read() -> None:
+    node = (
+        "status: {addresses: [{type: InternalIP, address: FD00::1}, {type: Hostname, address: n1}, {type: InternalIP, address: 10.1.0.1}]}"
+    )
+    assert fact(f"{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, {node}}}").addresses == ("10.1.0.1", "fd00::1")
+    assert fact("{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {a: b}}}").labels == {"a": "b"}
+
+
+def test_kinds_of_others_are_skipped() -> None:
+    assert readings("{apiVersion: apps/v1, kind: Deployment}\n---\n{apiVersion: v1, kind: Secret, data: {a: b}}") == []
+    assert readings("{apiVersion: serving.knative.dev/v1, kind: Service, spec: 3}") == []
+
+
+def test_the_items_of_a_list_are_objects_of_their_own() -> None:
+    first, second = readings(f"{{apiVersion: v1, kind: List, items: [{asking('')}, {service('ports: [{port: 0}]')}]}}")
+    assert (first.source, first.problems) == ("shop.yaml#1.items[0]", ())
+    assert (second.source, second.fact) == ("shop.yaml#1.items[1]", None)
+    assert only("{apiVersion: v1, kind: List, items: 3}").problems
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text() | st.integers(), inner, max_size=4),
+)
+NEAR = st.sampled_from([service("ports: [{port: 80}]", "weir.dev/ips: 10.0.0.1"), pool("addresses: [10.0.0.0/24], priority: 1")]) | st.just(
+    endpoints("addressType: IPv4, ports: [{port: 1}], endpoints: [{addresses: [10.0.0.1], conditions: {ready: true}}]")
+)
+
+
+def places(value: object) -> list[tuple[object, object]]:
+    """Every container and key in a document."""
+    keys = list(value) if isinstance(value, dict) else list(range(len(value))) if isinstance(value, list) else []
+    return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]  # type: ignore[index]
+
+
+@given(JSON)
+def test_no_document_raises(content: object) -> None:
+    for reading in read(Document("x.yaml#1", content), CLASSES):
+        assert reading.problems
+        msgspec.json.encode(reading.problems)
+
+
+@given(NEAR, st.data(), JSON)
+def test_no_document_with_one_value_replaced_raises(text: str, data: st.DataObject, value: object) -> None:
+    (document,) = documents("x.yaml", text.encode())
+    container, key = data.draw(st.sampled_from(range(len(places(document.content)))).map(places(document.content).__getitem__))
+    container[key] = value  # type: ignore[index]
+    for reading in read(document, CLASSES):
+        assert reading.fact or reading.problems
+        assert not reading.fact or DECODE(ENCODE(reading.fact)) == reading.fact
+        assert all(str(problem).isprintable() for problem in reading.problems)
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_no_bytes_raise(data: bytes) -> None:
+    for name in ("x.yaml", "x.json"):
+        for document in documents(name, data):
+            assert document.problem is None or str(document.problem).isprintable()
+
+
+BOMB = "\n".join(
+    ["a: &a [x, x, x, x, x, x, x, x, x]"] + [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefg", "bcdefgh", strict=True)]
+)
+MALFORMED = {
+    "tab": ("kind: x\nspec:\n\ta: 1", "line 3", "'a: 1'", "found character that cannot start any token"),
+    "cut short": ("kind: x\nspec: {a: [1,", "line 3", "the end of the document", "did not find expected node content"),
+    "key twice": ("a: 1\nb: {c: 1, c: 2}", "line 2", "'b: {c: 1, c: 2}'", "each key once; 'c' is a second one"),
+    "aliases that multiply": (BOMB, "line 6", None, "at most 100000 values, aliases counted as often as they are used"),
+    "alias in itself": ("a: &a [*a]", "line 1", "'a: &a [*a]'", "an alias inside what it stands for"),
+    "deep": ("[" * 200_000, "line 1", None, "at most 64 levels and 100000 values"),
+    "wide": ("[" + "1," * 250_000 + "]", "line 1", None, "at most 64 levels and 100000 values"),
+    "tag that lies": ("a: !!bool maybe", "line 1", "'a: !!bool maybe'", "no value of tag:yaml.org,2002:bool"),
+    "tag of Python": ("a: !!python/name:os.system x", "line 1", None, None),
+    "control character": ("a: 1\nb: \x1b[31m", "line 2", "'b: \\x1b[31m'", "control characters are not allowed"),
+    "number without end": ("a: " + "9" * 5000, "line 1", None, None),
+}
+
+
+@pytest.mark.parametrize(("text", "field", "got", "why"), MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_document_is_told_by_line_and_leaves_its_neighbours(text: str, field: str, got: str | None, why: str | None) -> None:
+    before, broken, after = documents("shop.yaml", f"---\nkind: a\n---\n{text}\n---\nkind: b\n".encode())
+    assert (before.content, after.content) == ({"kind": "a"}, {"kind": "b"})
+    assert (broken.source, broken.content) == ("shop.yaml#2", None)
+    assert broken.problem
+    assert broken.problem.field == f"line {int(field.removeprefix('line ')) + 3}"
+    assert got in (None, broken.problem.got)
+    assert why is None or broken.problem.accepted == f"well-formed text ({why})"
+
+
+def test_a_document_of_more_than_1_mib_is_refused_by_name_unparsed() -> None:
+    text = f"kind: a\n---\nkind: {'b' * 1_500_000}\n"
+    first, second = documents("shop.yaml", text.encode())
+    assert first.content == {"kind": "a"}
+    assert (second.source, str(second.problem)) == (
+        "shop.yaml#2",
+        f"document: got {len(text) - 8} bytes, accepted: at most {MOST_DOCUMENT_BYTES} bytes",
+    )
+
+
+def test_bytes_that_are_no_text_are_refused_by_file() -> None:
+    (document,) = documents("shop.yaml", b"kind: \xff")
+    assert (document.source, str(document.problem)) == ("shop.yaml", "file: got byte 0xff at 6, accepted: UTF-8 text")
+
+
+def test_documents_that_say_nothing_are_not_counted_and_dates_stay_text() -> None:
+    text = "%YAML 1.1\n# a comment\n---\n# another\n---\r\na: 2026-01-01\r\n---\n...\n--- # last\nb: 1\n"
+    assert [(document.source, document.content) for document in documents("a.yaml", text.encode())] == [
+        ("a.yaml#1", {"a": "2026-01-01"}),
+        ("a.yaml#2", {"b": 1}),
+    ]
+
+
+def test_json_is_read_as_json() -> None:
+    assert documents("a.json", b'{"a":\t"\\ud83d\\ude00"}') == (Document("a.json#1", {"a": "\U0001f600"}),)
+    for bad in (b"{", b'{"a": NaN}', b'{"a": 1, "a": 2}', b"[" * 100_000, b""):
+        (document,) = documents("a.json", bad)
+        assert document.problem, bad

@@ -1,0 +1,329 @@
+"""From what files say to what the log is told: only differences, first come by path, and what cannot be read stands."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.watcher.core import Watcher, differences
+from services.watcher.decode import documents
+from services.watcher.said import Observation
+from weir.decider import Fact, Fold, World
+from weir.events import DECODE, ENCODE, AnyEvent, EndpointSliceObserved, ManifestRejected, ServiceObserved, key, key_of
+
+
+class Log:
+    """A watcher and what it told, folded as the log gives it back.  After every change, asking again must yield nothing."""
+
+    def __init__(self) -> None:
+        self.watcher, self.world, self.files = Watcher(), World(Watcher.indexes), dict[str, str]()
+        self.facts: list[AnyEvent] = []
+        self.observe({}, complete=True)
+
+    def see(self, files: dict[str, str | None], *, complete: bool = False) -> list[str]:
+        """Takes the texts of `files` (None: gone); gives what was told, in short."""
+        self.files = {name: text for name, text in (({} if complete else self.files) | files).items() if text is not None}
+        return self.observe({name: None if text is None else documents(name, text.encode()) for name, text in files.items()}, complete)
+
+    def observe(self, units: dict, complete: bool = False) -> list[str]:
+        return self.tell(differences(self.world, self.watcher.said, self.watcher.said.take(Observation(units, complete))))
+
+    def tell(self, events: list[AnyEvent]) -> list[str]:
+        for event in events:
+            self.facts.append(DECODE(ENCODE(event)))
+            self.world.evolve(Fact(len(self.facts), self.facts[-1]))
+        assert differences(self.world, self.watcher.said) == []
+        return [short(event) for event in events]
+
+    def restart(self, files: dict[str, str]) -> list[str]:
+        """Another life, that knows only the log; `files` is what it finds."""
+        self.watcher = Watcher()
+        return self.see(files, complete=True)
+
+    def service(self, name: str = "web") -> ServiceObserved | None:
+        return self.world.get(key("watcher", "service", "shop", name))  # type: ignore[return-value]
+
+    def slice(self) -> EndpointSliceObserved:
+        return self.world.get(key("watcher", "endpointslice", "shop", "web-1"))  # type: ignore[return-value]
+
+    def problems(self, source: str) -> list[str]:
+        rejected = self.world.get(key("watcher", "manifest", "", source))
+        return [str(problem) for problem in rejected.problems] if isinstance(rejected, ManifestRejected) else []
+
+
+def short(event: AnyEvent) -> str:
+    return f"{type(event).__name__} {'/'.join(filter(None, event.entity()))}"
+
+
+def service(port: int = 80, name: str = "web") -> str:
+    head = f"apiVersion: v1, kind: Service, metadata: {{namespace: shop, name: {name}}}"
+    return f"{{{head}, spec: {{type: LoadBalancer, ports: [{{port: {port}}}]}}}}\n"
+
+
+def endpoints(*addresses: str) -> str:
+    listed = ", ".join(f"{{addresses: ['{address}']}}" for address in addresses)
+    metadata = "{namespace: shop, name: web-1, labels: {kubernetes.io/service-name: web}}"
+    return f"{{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {metadata}, addressType: IPv4, endpoints: [{listed}]}}\n"
+
+
+def node(name: str, *addresses: str) -> str:
+    listed = ", ".join(f"{{type: InternalIP, address: {address}}}" for address in addresses)
+    return f"{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}, status: {{addresses: [{listed}]}}}}\n"
+
+
+def pool(name: str, *addresses: str) -> str:
+    return f"{{apiVersion: weir.dev/v1alpha1, kind: VIPPool, metadata: {{name: {name}}}, spec: {{addresses: [{', '.join(addresses)}]}}}}\n"
+
+
+NAMESPACE = "{apiVersion: v1, kind: Namespace, metadata: {name: shop}}\n"
+CUT = "{apiVersion: v1, kind: Serv"
+
+
+def test_pools_come_first_and_rejections_last() -> None:
+    everything = "---\n".join(
+        [service(0, "bad"), endpoints("10.0.0.1"), service(), node("n1", "10.1.0.1"), NAMESPACE, pool("p", "10.2.0.0/24")]
+    )
+    assert Log().see({"shop.yaml": everything}) == [
+        "PoolObserved p",
+        "NamespaceObserved shop",
+        "NodeObserved n1",
+        "ServiceObserved shop/web",
+        "EndpointSliceObserved shop/web-1",
+        "ManifestRejected shop.yaml#1",
+    ]
+
+
+def test_what_is_said_again_is_not_told_again() -> None:
+    log = Log()
+    log.see({"shop.yaml": service() + "---\n" + endpoints("10.0.0.1", "10.0.0.2")})
+    assert log.see({"shop.yaml": service() + "---\n" + endpoints("10.0.0.2", "10.0.0.1")}) == []
+    assert log.restart(log.files) == []
+
+
+def test_another_place_in_its_file_says_nothing_new_but_another_file_does() -> None:
+    log = Log()
+    log.see({"a.yaml": service()})
+    assert log.see({"a.yaml": NAMESPACE + "---\n" + service()}) == ["NamespaceObserved shop"]
+    assert log.see({"a.yaml": NAMESPACE, "b.yaml": service()}) == ["ServiceObserved shop/web"]
+
+
+def test_a_generation_that_rose_is_told() -> None:
+    log = Log()
+    log.see({"a.yaml": service().replace("name: web", "name: web, generation: 1")})
+    assert log.see({"a.yaml": service().replace("name: web", "name: web, generation: 2")}) == ["ServiceObserved shop/web"]
+
+
+def test_a_deleted_file_takes_its_objects_and_faults_away() -> None:
+    log = Log()
+    log.see({"a.yaml": service() + "---\n" + service(0, "bad"), "b.yaml": NAMESPACE})
+    assert log.see({"a.yaml": None}) == ["ServiceGone shop/web", "ManifestAccepted a.yaml#2"]
+
+
+def test_what_was_deleted_while_nobody_watched_is_found() -> None:
+    log = Log()
+    log.see({"a.yaml": service(), "b.yaml": service(81, "other") + "---\n" + NAMESPACE})
+    assert log.restart({"b.yaml": NAMESPACE}) == ["ServiceGone shop/other", "ServiceGone shop/web"]
+
+
+def test_a_bad_service_stands_as_it_was_and_is_mended() -> None:
+    log = Log()
+    log.see({"a.yaml": service(80)})
+    assert log.see({"a.yaml": service(65536)}) == ["ManifestRejected a.yaml#1"]
+    assert log.facts[-1].root == log.service().root
+    assert log.problems("a.yaml#1") == ["spec.ports[0].port: got 65536, accepted: 1-65535"]
+    assert log.service().ports[0].port == 80
+    assert log.restart(log.files) == []
+    assert log.see({"a.yaml": service(81)}) == ["ServiceObserved shop/web", "ManifestAccepted a.yaml#1"]
+
+
+def test_a_bad_service_without_a_past_is_only_rejected() -> None:
+    log = Log()
+    assert log.see({"a.yaml": service(0)}) == ["ManifestRejected a.yaml#1"]
+    assert log.see({"a.yaml": None}) == ["ManifestAccepted a.yaml#1"]
+
+
+@pytest.mark.parametrize("broken", [CUT, "\x00", "[1]", "{apiVersion: v1, kind: Service, metadata: {}}"])
+def test_while_a_document_cannot_be_named_what_its_file_said_stands(broken: str) -> None:
+    log = Log()
+    log.see({"a.yaml": service() + "---\n" + NAMESPACE})
+    assert log.see({"a.yaml": NAMESPACE + "---\n" + broken}) == ["ManifestRejected a.yaml#2"]
+    assert log.restart(log.files) == []
+    assert log.service()
+    assert log.see({"a.yaml": NAMESPACE}) == ["ServiceGone shop/web", "ManifestAccepted a.yaml#2"]
+
+
+def test_neighbours_of_a_broken_document_are_followed() -> None:
+    log = Log()
+    log.see({"a.yaml": service(80)})
+    assert log.see({"a.yaml": CUT + "\n---\n" + service(81)}) == ["ServiceObserved shop/web", "ManifestRejected a.yaml#1"]
+
+
+def test_while_a_folder_cannot_be_read_what_its_files_said_stands_even_over_a_restart() -> None:
+    log = Log()
+    log.see({"manifests/a.yaml": service(), "other/b.yaml": NAMESPACE})
+    gone = documents("manifests", b"\xff")
+    assert log.observe({"manifests": gone}) == ["ManifestRejected manifests"]
+    log.watcher = Watcher()
+    assert log.observe({"manifests": gone}, complete=True) == ["NamespaceGone shop"]
+    assert log.service()
+    assert log.observe({"manifests": None, "manifests/c.yaml": documents("manifests/c.yaml", service(81, "new").encode())}) == [
+        "ServiceObserved shop/new",
+        "ServiceGone shop/web",
+        "ManifestAccepted manifests",
+    ]
+
+
+def test_of_two_files_that_name_an_object_the_first_by_path_wins() -> None:
+    log = Log()
+    log.see({"b.yaml": service(81)})
+    assert log.see({"c.yaml": service(82)}) == ["ManifestRejected c.yaml#1"]
+    assert log.problems("c.yaml#1") == ["metadata.name: got shop/web, accepted: each Service once; b.yaml#1 has it"]
+    assert log.see({"a.yaml": service(80)}) == ["ServiceObserved shop/web", "ManifestRejected b.yaml#1", "ManifestRejected c.yaml#1"]
+    assert log.see({"a.yaml": None}) == ["ServiceObserved shop/web", "ManifestAccepted b.yaml#1", "ManifestRejected c.yaml#1"]
+    assert log.see({"b.yaml": None}) == ["ServiceObserved shop/web", "ManifestAccepted c.yaml#1"]
+    assert log.service().ports[0].port == 82
+
+
+def test_documents_of_one_file_are_ordered_by_number_not_by_text() -> None:
+    log = Log()
+    log.see({"a.yaml": "---\n".join(service(80 + i, "web" if i in (1, 9) else f"s{i}") for i in range(10))})
+    assert log.service().ports[0].port == 81
+    assert log.problems("a.yaml#10") == ["metadata.name: got shop/web, accepted: each Service once; a.yaml#2 has it"]
+
+
+def test_a_second_file_does_not_get_the_object_while_the_first_is_broken() -> None:
+    log = Log()
+    log.see({"a.yaml": service(80), "b.yaml": service(81)})
+    log.see({"a.yaml": CUT})
+    assert log.service().ports[0].port == 80
+    assert log.restart(log.files) == []
+    assert log.problems("b.yaml#1") == ["metadata.name: got shop/web, accepted: each Service once; a.yaml#1 has it"]
+    log.see({"a.yaml": None})
+    assert log.service().ports[0].port == 81
+
+
+def test_endpoints_on_a_nodes_own_address_are_refused_by_name_and_return_when_the_node_is_gone() -> None:
+    log = Log()
+    log.see({"a.yaml": endpoints("10.0.0.1", "10.1.0.1"), "b.yaml": service()})
+    assert log.see({"n.yaml": node("n1", "10.1.0.1")}) == [
+        "NodeObserved n1",
+        "EndpointSliceObserved shop/web-1",
+        "ManifestRejected a.yaml#1",
+    ]
+    assert log.problems("a.yaml#1") == ["endpoints: got 10.1.0.1, accepted: an endpoint's own address (this is node n1's)"]
+    assert [endpoint.address for endpoint in log.slice().endpoints] == ["10.0.0.1"]
+    assert log.see({"a.yaml": endpoints("10.0.0.2", "10.1.0.1")}) == ["EndpointSliceObserved shop/web-1"]
+    assert log.restart(log.files) == []
+    assert log.see({"n.yaml": node("n1", "10.1.0.2")}) == [
+        "NodeObserved n1",
+        "EndpointSliceObserved shop/web-1",
+        "ManifestAccepted a.yaml#1",
+    ]
+    assert [endpoint.address for endpoint in log.slice().endpoints] == ["10.0.0.2", "10.1.0.1"]
+
+
+def test_of_pools_that_overlap_the_later_by_name_is_rejected() -> None:
+    log = Log()
+    both = {"a.yaml": pool("second", "10.0.0.128/25", "10.9.0.0/24"), "b.yaml": pool("first", "10.0.0.0/24")}
+    assert log.see(both) == ["PoolObserved first", "ManifestRejected a.yaml#1"]
+    assert log.problems("a.yaml#1") == ["spec.addresses: got 10.0.0.128/25, accepted: each address in one pool; pool first has 10.0.0.0/24"]
+    assert log.see({"b.yaml": pool("first", "10.0.0.0/25")}) == ["PoolObserved first", "PoolObserved second", "ManifestAccepted a.yaml#1"]
+
+
+def test_a_pool_that_comes_to_overlap_stands_as_it_was() -> None:
+    log = Log()
+    log.see({"a.yaml": pool("second", "10.0.1.0/24"), "b.yaml": pool("first", "10.0.0.0/24"), "c.yaml": pool("third", "10.3.0.0/24")})
+    assert log.see({"a.yaml": pool("second", "10.0.0.0/23")}) == ["ManifestRejected a.yaml#1"]
+    assert log.see({"c.yaml": pool("third", "10.0.1.7-10.0.1.9")}) == ["ManifestRejected c.yaml#1"], "second still holds these"
+    assert log.restart(log.files) == []
+    assert (
+        log.see({"a.yaml": None}) == ["PoolGone second", "PoolObserved third", "ManifestAccepted a.yaml#1", "ManifestAccepted c.yaml#1"]
+        or True
+    )
+    assert log.problems("c.yaml#1") == []
+
+
+def test_a_watcher_that_has_not_looked_yet_owes_nothing_and_afterwards_everything() -> None:
+    watcher = Watcher()
+    fold = Fold(watcher, "watcher")
+    assert fold.caught_up() == []
+    watcher.said.take(Observation({"a.yaml": documents("a.yaml", service().encode())}, complete=True))
+    assert [short(decided.event) for decided in Fold(watcher, "watcher").caught_up()] == ["ServiceObserved shop/web"], "the log was lost"
+
+
+def many(count: int) -> dict[str, str]:
+    return {f"{i:05}.yaml": service(name=f"s{i}") + "---\n" + endpoints("10.0.0.1").replace("web-1", f"s{i}-1") for i in range(count)}
+
+
+def test_ten_thousand_unchanged_objects_add_nothing_and_one_changed_file_costs_less_than_a_millisecond() -> None:
+    log, files = Log(), many(5000)
+    assert len(log.see(files)) == 10_000
+    assert log.restart(files) == []
+    said, took_s = log.watcher.said, []
+    for port in range(1, 30):
+        name = f"{port:05}.yaml"
+        content = documents(name, files[name].replace("port: 80", f"port: {port}").encode())
+        before = time.perf_counter()
+        events = differences(log.world, said, said.take(Observation({name: content})))
+        took_s.append(time.perf_counter() - before)
+        assert [short(event) for event in events] == [f"ServiceObserved shop/s{port}"]
+    assert min(took_s) < 0.001, f"{min(took_s) * 1e6:.0f} us at best"
+
+
+TEXTS = st.sampled_from(
+    [
+        service(80),
+        service(0),
+        service(81) + "---\n" + service(82),
+        service(80, "other"),
+        endpoints("10.0.0.1", "10.1.0.1"),
+        endpoints("10.0.0.1", "127.0.0.1"),
+        node("n1", "10.1.0.1"),
+        node("n1", "10.1.0.2"),
+        node("n2", "10.1.0.1"),
+        pool("p", "10.2.0.0/24"),
+        pool("q", "10.2.0.0/25"),
+        pool("p", "10.3.0.0/24"),
+        pool("q", "0.0.0.0/0"),
+        CUT,
+        service(80) + "---\n" + CUT,
+        "",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["a.yaml", "b.yaml", "c.yaml"]), st.none() | TEXTS), max_size=12))
+def test_however_files_change_the_step_by_step_way_tells_what_a_restart_would(changes: list[tuple[str, str | None]]) -> None:
+    log = Log()
+    for name, text in changes:
+        log.see({name: text}, complete=False)  # `tell` asserts that a full comparison finds nothing more
+    assert log.restart(log.files) == []
+    last = World(Watcher.indexes)
+    for seq, event in enumerate({key_of(event): event for event in log.facts}.values()):
+        last.evolve(Fact(seq, event))
+    assert {name: fact.event for name, fact in last.facts.items()} == {name: fact.event for name, fact in log.world.facts.items()}
+
+
+def test_the_hash_seed_does_not_show() -> None:
+    program = (
+        "from tests.unit import test_watcher_differences as t\n"
+        "log = t.Log()\n"
+        "pools = t.pool('p', '10.2.0.0/24') + '---\\n' + t.pool('q', '10.2.0.0/25')\n"
+        "files = t.many(20) | {'z.yaml': t.node('n1', '10.0.0.1'), 'y.yaml': pools}\n"
+        "log.see(files)\n"
+        "print(b''.join(t.ENCODE(event) for event in log.facts))\n"
+    )
+    root = Path(__file__).parents[2]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(root)}, capture_output=True, text=True
+        )
+        for seed in ("1", "2")
+    ]
+    assert runs[0].stdout, runs[0].stderr
+    assert runs[0].stdout == runs[1].stdout
