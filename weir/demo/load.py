@@ -38,7 +38,7 @@ class Load:
 
     def __enter__(self) -> Self:
         """Returns once every flow is established, or after 5 s."""
-        self._out = tempfile.TemporaryFile("w+")
+        self._out = tempfile.NamedTemporaryFile("a")
         self._process = self._network.popen("client", sys.executable, "-m", "weir.demo.load", *self._options, stdout=self._out)
         wait_until(lambda: bool(self._lines()), 5)
         flows = _parser().parse_args(self._options).flows
@@ -67,8 +67,8 @@ class Load:
         return msgspec.json.decode(self._lines()[-1], type=Report)
 
     def _lines(self) -> list[str]:
-        self._out.seek(0)
-        return self._out.read().split("\n")[:-1]
+        with open(self._out.name) as out:  # not through the program's own descriptor: they would share one position
+            return out.read().split("\n")[:-1]
 
 
 class Stream:
