@@ -85,6 +85,8 @@ class Bus:
                 name=name,
                 connect_timeout=2,
                 allow_reconnect=False,  # whoever lost the connection starts again from STATE
+                max_reconnect_attempts=1,  # counts for the first connection too, where 0 means for ever
+                reconnect_time_wait=0.05,
                 ping_interval=1,  # a frozen server is noticed in about 3 s
                 max_outstanding_pings=2,
                 error_cb=_quiet,
