@@ -11,6 +11,8 @@
 #include "lib/nat.h"
 #include "lib/select.h"
 #include "lib/conntrack.h"
+#include "lib/announce.h"
+#include "lib/icmp.h"
 #include "lib/balance.h"
 
 int weir_tc(struct __sk_buff *ctx)

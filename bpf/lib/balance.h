@@ -84,7 +84,7 @@ static __always_inline bool source_allowed(const struct frontend *frontend, cons
 	return !(frontend->flags & FRONTEND_SOURCES) || map_get(source_ranges, &key);
 }
 
-static __always_inline __u32 first_slot(const struct frontend *frontend, const struct packet *p)
+static __always_inline __u64 first_slot(const struct frontend *frontend, const struct packet *p)
 {
 	struct stats *stats;
 
@@ -121,17 +121,15 @@ static __always_inline bool nat_source(CTX *ctx, struct packet *p, __u8 mode, co
 	return p->v6 ? source->d[0] || source->d[1] : !!source->w[3];
 }
 
-/* May a reverse entry that stands in the way be taken over?  Yes when its flow is gone or over. */
-static __always_inline bool abandoned(const struct flow_key *key, const struct packet *p)
+/* Is the entry under this key a reverse one whose flow is gone or over? */
+static __always_inline bool abandoned(const struct packet *p, const struct flow *entry)
 {
-	struct flow *reverse = map_get(conntrack, key), *flow;
 	struct flow_key forward;
+	struct flow *flow;
 
-	if (!reverse)
-		return true;
-	if (reverse->kind != KIND_REVERSE)
+	if (entry->kind != KIND_REVERSE)
 		return false;
-	partner_key(&forward, reverse, key->proto);
+	partner_key(&forward, entry, p->key->proto);
 	flow = map_get(conntrack, &forward);
 	return !flow || expired(flow, p->now);
 }
@@ -145,13 +143,16 @@ static __always_inline bool abandoned(const struct flow_key *key, const struct p
 static __always_inline bool take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
 {
 	__u32 low = mode == MODE_FULLNAT ? 1024 : 61000;	/* 61000: above the ports this machine dials from */
-	__u32 start = flow_hash(p->key, false);
+	__u32 start = mix(flow_hash(p->key, false), low);	/* not the bits that chose the backend */
 
 	for (int i = 0; i < PORT_TRIES; i++) {
+		struct flow *taken;
+
 		key->dport = bpf_htons(low + (start % 65536 + i * PORT_STRIDE) % (65536 - low));
-		if (!map_put(conntrack, key, reverse, BPF_NOEXIST))
-			return true;
-		if (abandoned(key, p) && !map_put(conntrack, key, reverse, BPF_ANY))
+		taken = map_get(conntrack, key);	/* first: an insert that fails throws another flow out, too */
+		if (taken && !abandoned(p, taken))
+			continue;
+		if (!map_put(conntrack, key, reverse, taken ? BPF_ANY : BPF_NOEXIST))
 			return true;
 	}
 	return false;
@@ -271,14 +272,18 @@ static __always_inline int not_balanced(struct packet *p, enum verdict reason)
 /* Must the flow be started anew?  Too old; a new connection on an old one's ports; source NAT whose port was lost. */
 static __always_inline bool over(const struct packet *p, const struct flow *flow)
 {
-	return expired(flow, p->now) || (flow->state >= STATE_CLOSING && opens(p)) ||
-	       (flow->mode != MODE_DEFAULT && !pair_stands(flow, p->key));
+	if (flow->state >= STATE_CLOSING && opens(p))
+		return true;
+	return !seen_just_now(p, flow) &&
+	       (expired(flow, p->now) || (flow->mode != MODE_DEFAULT && !pair_stands(flow, p->key)));
 }
 
 /* May it move to another backend?  UDP always may, TCP while the first SYN is not answered. */
 static __always_inline bool stranded(const struct packet *p, const struct flow *flow)
 {
-	return (p->key->proto != IPPROTO_TCP || (flow->state == STATE_HALF_OPEN && opens(p))) && backend_lost(flow);
+	if (p->key->proto == IPPROTO_TCP)
+		return flow->state == STATE_HALF_OPEN && opens(p) && backend_lost(flow);
+	return !seen_just_now(p, flow) && backend_lost(flow);
 }
 
 /* TCP, UDP and SCTP. */
@@ -328,22 +333,36 @@ static __always_inline int balance(CTX *ctx, struct packet *p)
 	return send(ctx, p, &ends, FORWARDED);
 }
 
-static __always_inline int handle_ip(CTX *ctx, struct packet *p)
+static __always_inline int handle_icmp(CTX *ctx, struct packet *p, void *end)
 {
+	int action;
+
+	if (is_error(p) && turn_back(ctx, p, end, &action))
+		return action;
+	if (is_echo_request(p) && !martian(p) && map_get(vips, &p->key->dst))
+		return answer_echo(ctx, p);
+	return not_balanced(p, DROP_UNSUPPORTED);
+}
+
+static __always_inline int handle_ip(CTX *ctx, struct packet *p, void *end)
+{
+	bool icmp = p->key->proto == (p->v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
+
+	if (p->v6 && icmp && !p->fault && p->icmp_type == ND_SOLICITATION && p->ttl == 255 && !ctx_for_another(ctx) &&
+	    p->l4 + 8 + sizeof(struct addr) <= end)
+		return answer_solicitation(ctx, p, p->l4 + 8);
 	if (!ctx_for_us(ctx))
 		return CTX_PASS;
 	if (p->fault)
 		return not_balanced(p, p->fault);
-	if (p->key->proto == IPPROTO_ICMP || p->key->proto == IPPROTO_ICMPV6)
-		return not_balanced(p, DROP_UNSUPPORTED);
-	return balance(ctx, p);
+	return icmp ? handle_icmp(ctx, p, end) : balance(ctx, p);
 }
 
 /* Every packet, from either hook. */
 static __always_inline int weir(CTX *ctx)
 {
 	struct flow_key key = {};
-	struct packet p = { .key = &key, .now = bpf_ktime_get_coarse_ns() };
+	struct packet p = { .key = &key, .now = now_ns() };
 	struct ethhdr *eth;
 	int action = CTX_PASS;
 	__u32 room;
@@ -358,10 +377,15 @@ static __always_inline int weir(CTX *ctx)
 	p.ip = eth + 1;
 	room = ctx_len(ctx) - sizeof(*eth);
 	/* Two calls, so that the compiler makes the path twice and `v6` is no question in either. */
-	if (eth->h_proto == bpf_htons(ETH_P_IP) && parse_v4(&p, end, room))
-		action = handle_ip(ctx, &p);
-	else if (eth->h_proto == bpf_htons(ETH_P_IPV6) && parse_v6(&p, end, room))
-		action = handle_ip(ctx, &p);
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		if (parse_v4(&p, end, room))
+			action = handle_ip(ctx, &p, end);
+	} else if (eth->h_proto == bpf_htons(ETH_P_IPV6)) {
+		if (parse_v6(&p, end, room))
+			action = handle_ip(ctx, &p, end);
+	} else if (eth->h_proto == bpf_htons(ETH_P_ARP)) {
+		action = answer_arp(ctx, &p, end);
+	}
 	count_verdict(p.verdict);
 	return action;
 }

@@ -26,6 +26,12 @@ static __always_inline bool expired(const struct flow *flow, __u64 now)
 	return (__s64)(now - flow->last_seen_ns) > (__s64)timeout_ns(flow);
 }
 
+/* In this very tick: what was checked then still holds, and a busy flow pays for it once a tick. */
+static __always_inline bool seen_just_now(const struct packet *p, const struct flow *flow)
+{
+	return flow->last_seen_ns == p->now;
+}
+
 static __always_inline void enter(struct flow *flow, __u8 state)
 {
 	flow->state = state;

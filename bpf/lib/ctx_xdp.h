@@ -37,6 +37,12 @@ static __always_inline bool ctx_for_us(CTX *ctx)
 	return true;
 }
 
+static __always_inline bool ctx_for_another(CTX *ctx)
+{
+	(void)ctx;
+	return false;
+}
+
 static __always_inline bool ctx_tagged(CTX *ctx)
 {
 	(void)ctx;
@@ -53,10 +59,18 @@ static __always_inline long ctx_resize(CTX *ctx, __u32 len)
 	return bpf_xdp_adjust_tail(ctx, (int)len - (int)ctx_len(ctx));
 }
 
-/* Mend the L4 checksum after a change of addresses and of ports, each given as a difference. */
-static __always_inline long ctx_mend_l4(CTX *ctx, __u32 at, __sum16 *field, __u32 addrs, __u32 ports, bool v6, bool udp)
+static __always_inline void ctx_csum_changed(CTX *ctx, __u32 difference)
 {
 	(void)ctx;
+	(void)difference;
+}
+
+/* Mend the L4 checksum after a change of addresses and of ports, each given as a difference. */
+static __always_inline long ctx_mend_l4(CTX *ctx, __u32 at, __sum16 *field, __u32 addrs, __u32 ports, __u16 pseudo, bool v6,
+					bool udp)
+{
+	(void)ctx;
+	(void)pseudo;
 	(void)at;
 	(void)v6;
 	if (udp && !*field)

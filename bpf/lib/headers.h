@@ -22,3 +22,6 @@
 #define bpf_ntohs(x) __builtin_bswap16(x)
 #define bpf_htonl(x) __builtin_bswap32(x)
 #define bpf_ntohl(x) __builtin_bswap32(x)
+
+/* CLOCK_MONOTONIC to a tick.  The loader measures both numbers: services/dataplane/kernel_clock.py. */
+#define now_ns() (bpf_jiffies64() * TICK_NS + EPOCH_NS)

@@ -5,15 +5,19 @@ static __always_inline __u16 ttl_word(void *ttl)
 	return *(__u16 *)ttl;	/* TTL and protocol share a checksum word */
 }
 
-static __always_inline void decrement_ttl(struct packet *p)
+static __always_inline void set_ttl(CTX *ctx, struct packet *p, __u8 ttl)
 {
 	if (p->v6) {
-		((struct ipv6hdr *)p->ip)->hop_limit--;
+		struct ipv6hdr *ip = p->ip;
+		__u8 old = ip->hop_limit;
+
+		ip->hop_limit = ttl;
+		ctx_csum_changed(ctx, csum_word((__u16)old << 8, (__u16)ttl << 8));
 	} else {
 		struct iphdr *ip = p->ip;
 		__u16 old = ttl_word(&ip->ttl);
 
-		ip->ttl--;
+		ip->ttl = ttl;
 		csum_mend(&ip->check, csum_word(old, ttl_word(&ip->ttl)));
 	}
 }
@@ -72,7 +76,7 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 	if (hop->how != SEND_STACK) {
 		if (p->ttl <= 1)
 			return drop(p, DROP_TTL_EXCEEDED);
-		decrement_ttl(p);
+		set_ttl(ctx, p, p->ttl - 1);
 	}
 	probe = hop->probe || hop->how != SEND_MACS;
 	if (!probe)
@@ -80,7 +84,8 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 	write_addrs(p, src, dst, addrs);
 	l4[0] = sport;
 	l4[1] = dport;
-	if (p->l4_csum && ctx_mend_l4(ctx, p->l4_csum_at, p->l4_csum, addrs, ports, p->v6, p->key->proto == IPPROTO_UDP))
+	if (p->l4_csum && ctx_mend_l4(ctx, p->l4_csum_at, p->l4_csum, addrs, ports, csum_pseudo(p->key, p->l4_len, p->v6), p->v6,
+				      p->key->proto == IPPROTO_UDP))
 		return drop(p, DROP_REWRITE_FAILED);
 	p->verdict = verdict;
 	if (!probe)

@@ -17,6 +17,7 @@ struct packet {
 	void *l4;
 	__sum16 *l4_csum;	/* NULL for SCTP, whose CRC covers no addresses */
 	__u32 l4_csum_at;	/* offset of the same */
+	__u32 l4_len;		/* as the IP header claims */
 	enum verdict fault;
 	enum verdict verdict;
 	__u8 ttl;
@@ -98,9 +99,9 @@ static __always_inline enum verdict parse_icmp(struct packet *p, void *end)
 	return PASSED;
 }
 
-/* len: bytes the IP header claims for what follows it. */
 static __always_inline enum verdict parse_l4(struct packet *p, void *end, __u32 len)
 {
+	p->l4_len = len;
 	switch (p->key->proto) {
 	case IPPROTO_TCP:
 		return parse_tcp(p, end);

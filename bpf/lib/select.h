@@ -3,7 +3,7 @@
 #define MAX_STEPS 32
 #define SEED 0x5bd1e9955bd1e995ULL	/* the same on every node, so that all choose alike */
 
-static __always_inline __u32 flow_hash(const struct flow_key *key, bool affinity)
+static __always_inline __u64 flow_hash(const struct flow_key *key, bool affinity)
 {
 	__u64 hash = SEED;
 
@@ -12,7 +12,7 @@ static __always_inline __u32 flow_hash(const struct flow_key *key, bool affinity
 	hash = mix(hash, key->dst.d[0]);
 	hash = mix(hash, key->dst.d[1]);
 	hash = mix(hash, (__u64)(affinity ? 0 : key->sport) << 32 | (__u64)key->dport << 8 | key->proto);
-	return hash >> 32;
+	return mix(hash, SEED);	/* the last word must reach every bit, too */
 }
 
 static __always_inline __u32 backend_id_at(const struct frontend *frontend, __u32 slot)
@@ -41,11 +41,10 @@ static __always_inline bool is_up(const struct backend *backend)
 }
 
 /* The id of the chosen backend; 0: there is none.  All down = all up. */
-static __always_inline __u32 select_backend(const struct frontend *frontend, __u32 slot)
+static __always_inline __u32 select_backend(const struct frontend *frontend, __u64 position)
 {
-	__u32 first = 0;
+	__u32 first = 0, slot = position % frontend->size;
 
-	slot %= frontend->size;
 	for (int step = 0; step < MAX_STEPS; step++) {
 		__u32 id = backend_id_at(frontend, slot);
 		struct backend *backend = id ? backend_by_id(id) : NULL;

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.dataplane.interfaces import Nic, NicError, nic, prepare
+from services.dataplane.kernel_clock import read_clock
 from services.dataplane.layout import ID, LAYOUT, Interface, MapSpec, map_specs
 from weir.pins import Map, libbpf, map_info
 
@@ -240,7 +241,9 @@ def compile_program(options: Options, maps: dict[str, int]) -> bytes:
     from bcc import BPF  # the one heavy import, and only here
 
     name = f"weir_{options.hook.name}"
+    clock = read_clock()
     flags = [f"-DFD_{map_name}={fd}" for map_name, fd in maps.items()]
+    flags += [f"-DTICK_NS={clock.tick_ns}ULL", f"-DEPOCH_NS=({clock.epoch_ns}LL)"]
     try:
         module = BPF(text=one_text(options.source / f"{name}.c").encode(), cflags=flags)
         return bytes(module.dump_func(name.encode()))

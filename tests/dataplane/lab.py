@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from services.dataplane.kernel_clock import TestRun
 from services.dataplane.layout import (
     ID,
     LAYOUT,
@@ -61,29 +62,6 @@ def inside(netns: str) -> Iterator[None]:
         libc.setns(home, 0)
         os.close(home)
         os.close(there)
-
-
-class TestRun(ctypes.Structure):
-    """struct bpf_test_run_opts of libbpf."""
-
-    __test__ = False
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("data_in", ctypes.c_char_p),
-        ("data_out", ctypes.c_void_p),
-        ("data_size_in", ctypes.c_uint32),
-        ("data_size_out", ctypes.c_uint32),
-        ("ctx_in", ctypes.c_char_p),
-        ("ctx_out", ctypes.c_void_p),
-        ("ctx_size_in", ctypes.c_uint32),
-        ("ctx_size_out", ctypes.c_uint32),
-        ("retval", ctypes.c_uint32),
-        ("repeat", ctypes.c_int),
-        ("duration", ctypes.c_uint32),
-        ("flags", ctypes.c_uint32),
-        ("cpu", ctypes.c_uint32),
-        ("batch_size", ctypes.c_uint32),
-    )
 
 
 def run_program(program: int, frame: bytes, repeat: int = 1, context: bytes = b"") -> tuple[int, bytes, int]:

@@ -1,0 +1,101 @@
+/* ICMP errors about packets we rewrote: turned back, inside and out, so that path MTU discovery works through a VIP.
+ *
+ * The checksum of the quoted TCP or UDP header is left as it is: nobody can verify it, the quote ends early.
+ */
+
+static __always_inline bool is_error(const struct packet *p)
+{
+	__u8 type = p->icmp_type;
+
+	if (p->v6)
+		return type >= 1 && type <= 4;	/* RFC 4443: unreachable, too big, time exceeded, parameter problem */
+	return type == 3 || type == 11 || type == 12;	/* RFC 792, the same */
+}
+
+/* The quoted packet, which we sent, as its answer would arrive.  Returns its ports, NULL: not one of ours. */
+static __always_inline __be16 *parse_quote(struct flow_key *answer, const struct packet *p, void *end)
+{
+	void *quote = p->l4 + sizeof(struct icmphdr);
+	__be16 *ports;
+
+	if (p->v6) {
+		struct ipv6hdr *ip = quote;
+
+		if ((void *)(ip + 1) > end)
+			return NULL;
+		__builtin_memcpy(&answer->src, &ip->daddr, sizeof(answer->src));
+		__builtin_memcpy(&answer->dst, &ip->saddr, sizeof(answer->dst));
+		answer->proto = ip->nexthdr;
+		ports = (void *)(ip + 1);
+	} else {
+		struct iphdr *ip = quote;
+
+		if ((void *)(ip + 1) > end || ip->ihl < 5 || ip->frag_off & bpf_htons(0x1fff))
+			return NULL;
+		map_v4(&answer->src, ip->daddr);
+		map_v4(&answer->dst, ip->saddr);
+		answer->proto = ip->protocol;
+		ports = quote + ip->ihl * 4;
+	}
+	if ((void *)(ports + 4) > end)
+		return NULL;
+	answer->sport = ports[1];
+	answer->dport = ports[0];
+	return ports;
+}
+
+/* Give the quoted packet the ends it had before we rewrote it. */
+static __always_inline void rewrite_quote(struct packet *p, __be16 *ports, const struct flow_key *answer, const struct ends *was)
+{
+	struct icmphdr *icmp = p->l4;
+	__u64 addrs = csum_addr(&answer->dst, was->src, p->v6) + csum_addr(&answer->src, was->dst, p->v6);
+	__u32 difference = csum_word(ports[0], was->sport) + csum_word(ports[1], was->dport);
+
+	if (p->v6) {
+		struct ipv6hdr *ip = (void *)(icmp + 1);
+
+		__builtin_memcpy(&ip->saddr, was->src, sizeof(ip->saddr));
+		__builtin_memcpy(&ip->daddr, was->dst, sizeof(ip->daddr));
+		difference = csum_fold32(addrs + difference);
+	} else {	/* its header checksum makes up for its addresses */
+		struct iphdr *ip = (void *)(icmp + 1);
+
+		ip->saddr = was->src->w[3];
+		ip->daddr = was->dst->w[3];
+		csum_mend(&ip->check, csum_fold32(addrs));
+	}
+	ports[0] = was->sport;
+	ports[1] = was->dport;
+	csum_mend(&icmp->checksum, difference);
+}
+
+/* NULL in `flow` terms: not about a flow of ours, and the packet is untouched. */
+static __always_inline bool turn_back(CTX *ctx, struct packet *p, void *end, int *action)
+{
+	struct flow_key answer = {}, forward;
+	struct packet quoted = { .key = &answer, .now = p->now, .v6 = p->v6 };
+	struct ends was, to;
+	struct flow *flow;
+	__be16 *ports, *words = p->l4;
+
+	ports = parse_quote(&answer, p, end);
+	if (!ports)
+		return false;
+	flow = map_get(conntrack, &answer);
+	if (flow && flow->kind == KIND_FORWARD) {
+		was = (struct ends){ &flow->new_dst, &flow->new_src, flow->new_dport, flow->new_sport };
+	} else {
+		if (!flow_of_reply(&quoted, flow, &forward))
+			return false;
+		was = (struct ends){ &forward.src, &forward.dst, forward.sport, forward.dport };
+	}
+	rewrite_quote(p, ports, &answer, &was);
+	/* Where ports would be, ICMP has its type and its checksum: they stay. */
+	p->key->sport = words[0];
+	p->key->dport = words[1];
+	if (!p->v6)
+		p->l4_csum = NULL;	/* covers no addresses */
+	to = (struct ends){ &p->key->src, was.src, words[0], words[1] };
+	*action = send(ctx, p, &to, ICMP_FORWARDED);
+	return true;
+}
