@@ -109,15 +109,11 @@ class FolderSource:
         files: set[Path] = set()
         for path, mask in touches:
             if path is None:
-                return self._folders, self._files
-            if path in self._folders:
-                folders.add(path)
-            elif path.name == _SWAPPED:
-                folders |= self._folders & {path.parent}
-                files |= self._files_in({path.parent})
-            elif files_here := self._files_in({path}):  # their own folder came or went
-                files |= files_here
-            elif self._is_ours(path) and mask & _LEFT:
+                return set(self._folders), set(self._files)
+            here = {path.parent} if path.name == _SWAPPED else {path}
+            folders |= self._folders & here | _inside(self._folders, {path})
+            files |= _inside(self._files, here)
+            if self._is_ours(path) and mask & _LEFT:
                 files.discard(path)
                 self._leave(path)
             elif self._is_ours(path) and self._is_in_place(path, mask):
@@ -140,11 +136,9 @@ class FolderSource:
         elif _now() >= self._retry_at:
             self._retry_at = _now() + self._retry_s
             self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
-            return set(self._lost), self._files_in(self._watch(watches))
+            back = self._watch(watches)
+            return set(self._lost) | _inside(self._folders, back), _inside(self._files, back)
         return set(), set()
-
-    def _files_in(self, folders: set[Path]) -> set[Path]:
-        return {path for path in self._files if path.parent in folders}
 
     def _parents(self) -> set[Path]:
         return {path.parent for path in self._folders | self._files}
@@ -242,6 +236,10 @@ class FolderSource:
 
 def _differences(said: Said, units: Sequence[str] | None, world: World) -> list[AnyEvent]:
     return differences(world, said, units)
+
+
+def _inside(paths: set[Path], folders: set[Path]) -> set[Path]:
+    return {path for path in paths if path.parent in folders}
 
 
 def _is_manifest(name: str) -> bool:

@@ -78,5 +78,7 @@ class Watches:
             self._paths[descriptor].discard(directory)
             if not self._paths[descriptor]:
                 del self._paths[descriptor]
-                with contextlib.suppress(OSError):  # the kernel has dropped it already
-                    self._inotify.rm_watch(next(watch for watch in self._inotify.watches if watch.wd == descriptor))
+                for watch in self._inotify.watches:
+                    if watch.wd == descriptor:
+                        with contextlib.suppress(OSError):  # the kernel has dropped it already
+                            self._inotify.rm_watch(watch)

@@ -1,0 +1,451 @@
+"""Real files, real inotify, the tools that people edit with.  Nothing sleeps: each test waits for what the source says."""
+
+import asyncio
+import errno
+import os
+import shutil
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from services.watcher import edge
+from services.watcher.core import Watcher, differences
+from services.watcher.edge import FolderSource, follow
+from services.watcher.said import Observation
+from weir.decider import Fact, World
+from weir.events import ManifestRejected, ServiceObserved
+
+PATIENCE_S = 10
+Test = Callable[[Path], Awaitable[None]]
+
+
+def service(port: int = 80, name: str = "web") -> str:
+    head = f"apiVersion: v1, kind: Service, metadata: {{namespace: shop, name: {name}}}"
+    return f"{{{head}, spec: {{type: LoadBalancer, ports: [{{port: {port}}}]}}}}\n"
+
+
+class Followed:
+    """A source and the log it makes."""
+
+    def __init__(self, *paths: Path) -> None:
+        self.said, self.world = Watcher().said, World(Watcher.indexes)
+        self.source = aiter(FolderSource(paths))
+        self.told: list[str] = []
+
+    async def __aenter__(self) -> "Followed":
+        await self.step()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.source.aclose()  # type: ignore[attr-defined]
+
+    async def step(self) -> Observation:
+        """The next observation."""
+        observation = await asyncio.wait_for(anext(self.source), PATIENCE_S)
+        for event in differences(self.world, self.said, self.said.take(observation)):
+            self.world.evolve(Fact(len(self.told) + 1, event))
+            self.told.append(" ".join([type(event).__name__, *filter(None, event.entity())]))
+        return observation
+
+    async def until(self, told: str) -> None:
+        """Steps until `told` is the last of more facts."""
+        before = len(self.told)
+        while self.told[before:][-1:] != [told]:
+            await self.step()
+
+    def ports(self) -> dict[str, int]:
+        return {observed.root.name: observed.ports[0].port for observed in self.world.of(ServiceObserved)}
+
+    def faults(self) -> dict[str, list[str]]:
+        return {rejected.source: list(map(str, rejected.problems)) for rejected in self.world.of(ManifestRejected)}
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 4 * PATIENCE_S))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "manifests"
+    path.mkdir()
+    (path / "web.yaml").write_text(service())
+    (path / "notes.txt").write_text("not ours")
+    (path / ".web.yaml.swp").write_text("\x00")
+    (path / ".hidden.yaml").write_text("{")
+    return path
+
+
+def test_the_first_observation_is_all_there_is(folder: Path) -> None:
+    async def test() -> None:
+        (folder / "a.json").write_text('{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}')
+        (folder / "b.yml").write_text(service(81, "other"))
+        (folder / "deeper").mkdir()
+        (folder / "deeper" / "c.yaml").write_text(service(82, "deep"))
+        async with Followed(folder) as followed:
+            assert followed.told == ["NamespaceObserved shop", "ServiceObserved shop other", "ServiceObserved shop web"]
+            assert followed.world.of(ServiceObserved)[1].root.resource_version == "manifests/web.yaml#1"
+
+    run(test)
+
+
+def test_only_the_file_that_changed_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        for i in range(20):
+            (folder / f"{i}.yaml").write_text(service(80, f"s{i}"))
+        async with Followed(folder) as followed:
+            read: list[Path] = []
+            content = edge._content
+            monkeypatch.setattr(edge, "_content", lambda path: read.append(path) or content(path))
+            (folder / "7.yaml").write_text(service(81, "s7"))
+            await followed.until("ServiceObserved shop s7")
+            assert set(read) == {folder / "7.yaml"}
+
+    run(test)
+
+
+SAVES = {
+    "echo >": "printf '%s' '{text}' > web.yaml",
+    "echo > and >>": ": > web.yaml; printf '%s' '{text}' >> web.yaml",
+    "sed -i": "sed -i 's/port: 80/port: 81/' web.yaml",
+    "vim": "vim -n -es -u NONE -c 'set backup backupcopy=no' -c '%s/port: 80/port: 81/' -c wq web.yaml",
+    "vim, in place": "vim -n -es -u NONE -c 'set backupcopy=yes' -c '%s/port: 80/port: 81/' -c wq web.yaml",
+    "mv": "printf '%s' '{text}' > new; mv new web.yaml",
+    "git checkout": "rm web.yaml; printf '%s' '{text}' > web.yaml",
+    "ln": "printf '%s' '{text}' > new; ln -f new web.yaml",
+    "ln -s": "printf '%s' '{text}' > new; ln -sf new web.yaml",
+    "cp": "printf '%s' '{text}' > ../new; cp ../new web.yaml",
+}
+
+
+@pytest.mark.parametrize("command", SAVES.values(), ids=SAVES)
+def test_however_a_file_is_saved_its_objects_are_never_withdrawn(folder: Path, command: str) -> None:
+    async def test() -> None:
+        if command.startswith("vim") and not shutil.which("vim"):
+            pytest.skip("no vim here")
+        async with Followed(folder) as followed:
+            shell = await asyncio.create_subprocess_shell(
+                command.replace("{text}", service(81)), cwd=folder, stdin=asyncio.subprocess.DEVNULL
+            )
+            await shell.wait()
+            while followed.ports() != {"web": 81}:
+                await followed.step()
+            (folder / "end.yaml").write_text(service(1, "end"))
+            await followed.until("ServiceObserved shop end")
+            assert set(followed.told) == {"ServiceObserved shop web", "ServiceObserved shop end"}
+
+    run(test)
+
+
+def test_a_file_taken_away_and_written_slowly_is_not_withdrawn_by_what_happens_around_it(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            (folder / "web.yaml").unlink()
+            writer = (folder / "web.yaml").open("w")
+            writer.write(service(81)[:40])
+            writer.flush()
+            (folder / "other.yaml").write_text(service(1, "other"))
+            await followed.until("ServiceObserved shop other")
+            writer.write(service(81)[40:])
+            writer.close()
+            await followed.until("ServiceObserved shop web")
+            assert followed.ports() == {"web": 81, "other": 1}
+            assert not any("Gone" in told or "Rejected" in told for told in followed.told)
+
+    run(test)
+
+
+def test_a_deleted_file_takes_its_objects_away_and_a_renamed_one_does_not(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            (folder / "web.yaml").rename(folder / "shop.yaml")
+            while followed.world.of(ServiceObserved)[0].root.resource_version != "manifests/shop.yaml#1":
+                await followed.step()
+            assert "ServiceGone shop web" not in followed.told
+            (folder / "shop.yaml").unlink()
+            await followed.until("ServiceGone shop web")
+            (folder / "shop.yaml").write_text(service())
+            await followed.until("ServiceObserved shop web")
+            (folder / "shop.yaml").rename(folder / "shop.yaml.off")
+            await followed.until("ServiceGone shop web")
+
+    run(test)
+
+
+def test_half_a_file_or_an_emptied_one_keeps_what_it_said(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            (folder / "web.yaml").write_text(service()[:40])
+            await followed.until("ManifestRejected manifests/web.yaml#1")
+            assert followed.ports() == {"web": 80}
+            (folder / "web.yaml").write_text("\n")
+            await followed.until("ManifestAccepted manifests/web.yaml#1")
+            assert followed.faults() == {
+                "manifests/web.yaml": [
+                    "file: got an empty file, accepted: at least one document; what it said stands until the file is deleted"
+                ]
+            }
+            assert followed.ports() == {"web": 80}
+            (folder / "web.yaml").write_text("# nothing any more\n")
+            await followed.until("ManifestAccepted manifests/web.yaml")
+            assert followed.ports() == {}
+
+    run(test)
+
+
+def unreadable(path: Path, how: str) -> None:
+    path.unlink()
+    {"a directory": path.mkdir, "a pipe": partial(os.mkfifo, path), "a loop": partial(path.symlink_to, path)}[how]()
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [("a directory", "Not a regular file"), ("a pipe", "Not a regular file"), ("a loop", "Too many levels of symbolic links")],
+)
+def test_what_cannot_be_read_is_told_and_stands_over_a_restart(folder: Path, how: str, why: str) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            world = followed.world
+        unreadable(folder / "web.yaml", how)
+        again = Followed(folder)
+        again.world = world
+        async with again:
+            assert again.faults() == {"manifests/web.yaml": [f"file: got {why}, accepted: a readable file; what it said stands"]}
+            assert again.ports() == {"web": 80}
+
+    run(test)
+
+
+def test_a_link_to_nothing_is_told_and_read_once_it_leads_somewhere(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            (folder / "new.yaml").symlink_to(folder.parent / "target")
+            await followed.until("ManifestRejected manifests/new.yaml")
+            (folder.parent / "target").write_text(service(81, "new"))
+            (folder / "again").symlink_to(folder.parent / "target")
+            (folder / "again").rename(folder / "new.yaml")
+            await followed.until("ManifestAccepted manifests/new.yaml")
+            assert followed.ports() == {"web": 80, "new": 81}
+
+    run(test)
+
+
+def test_a_file_is_read_once_its_mode_allows_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def content(path: Path) -> bytes:  # root could read it whatever its mode
+        if not path.stat().st_mode & 0o400:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return path.read_bytes()
+
+    async def test() -> None:
+        monkeypatch.setattr(edge, "_content", content)
+        (folder / "web.yaml").chmod(0)
+        async with Followed(folder) as followed:
+            assert followed.faults() == {
+                "manifests/web.yaml": ["file: got Permission denied, accepted: a readable file; what it said stands"]
+            }
+            (folder / "web.yaml").chmod(0o600)
+            await followed.until("ManifestAccepted manifests/web.yaml")
+            assert followed.ports() == {"web": 80}
+
+    run(test)
+
+
+def test_a_folder_that_vanishes_keeps_what_it_said_and_is_followed_again(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            shutil.rmtree(folder)
+            await followed.until("ManifestRejected manifests")
+            assert followed.ports() == {"web": 80}
+            assert followed.faults() == {
+                "manifests": ["folder: got No such file or directory, accepted: a readable folder; what it said stands"]
+            }
+            folder.mkdir()
+            await followed.until("ManifestAccepted manifests")
+            (folder / "other.yaml").write_text(service(81, "other"))
+            while followed.ports() != {"other": 81}:
+                await followed.step()
+            (folder / "other.yaml").write_text(service(82, "other"))
+            await followed.until("ServiceObserved shop other")
+
+    run(test)
+
+
+def test_a_folder_and_its_parent_that_vanish_are_found_again(folder: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        inner = folder / "inner"
+        inner.mkdir()
+        (inner / "a.yaml").write_text(service(81, "inner"))
+        async with Followed(inner) as followed:
+            folder.rename(tmp_path / "moved")
+            await followed.until("ManifestRejected inner")
+            (tmp_path / "moved" / "inner" / "a.yaml").write_text(service(82, "inner"))
+            (tmp_path / "moved").rename(folder)
+            while followed.ports() != {"inner": 82}:
+                await followed.step()
+            (inner / "a.yaml").write_text(service(83, "inner"))
+            while followed.ports() != {"inner": 83}:
+                await followed.step()
+
+    run(test)
+
+
+def test_a_folder_replaced_by_another_is_followed(folder: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        for i, port in ((1, 81), (2, 82)):
+            (tmp_path / f"release{i}").mkdir()
+            (tmp_path / f"release{i}" / "web.yaml").write_text(service(port))
+        current = tmp_path / "current"
+        current.symlink_to("release1")
+        async with Followed(current) as followed:
+            assert followed.ports() == {"web": 81}
+            (tmp_path / "next").symlink_to("release2")
+            (tmp_path / "next").rename(current)
+            await followed.until("ServiceObserved shop web")
+            assert followed.ports() == {"web": 82}
+            (tmp_path / "release1" / "web.yaml").write_text(service(1))
+            (current / "web.yaml").write_text(service(83))
+            while followed.ports() != {"web": 83}:
+                await followed.step()
+            assert "ServiceGone shop web" not in followed.told
+
+    run(test)
+
+
+def swap(mount: Path, version: str, files: dict[str, str]) -> None:
+    """What kubelet's atomic writer does on each update of a ConfigMap."""
+    (mount / version).mkdir()
+    for name, text in files.items():
+        (mount / version / name).write_text(text)
+    (mount / "..data_tmp").symlink_to(version)
+    (mount / "..data_tmp").rename(mount / "..data")
+    for name in files:
+        if not (mount / name).is_symlink():
+            (mount / name).symlink_to(f"..data/{name}")
+
+
+@pytest.mark.parametrize("given", ["mount", "mount/web.yaml"])
+def test_a_mounted_config_map_is_followed(tmp_path: Path, given: str) -> None:
+    async def test() -> None:
+        (tmp_path / "mount").mkdir()
+        swap(tmp_path / "mount", "..1", {"web.yaml": service(81)})
+        async with Followed(tmp_path / given) as followed:
+            assert followed.ports() == {"web": 81}
+            swap(tmp_path / "mount", "..2", {"web.yaml": service(82)})
+            await followed.until("ServiceObserved shop web")
+            assert followed.ports() == {"web": 82}
+            assert set(followed.told) == {"ServiceObserved shop web"}
+
+    run(test)
+
+
+def test_a_given_file_is_followed_alone_and_its_absence_is_told(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder / "web.yaml") as followed:
+            (folder / "other.yaml").write_text(service(1, "other"))
+            (folder / "web.yaml").write_text(service(81))
+            await followed.until("ServiceObserved shop web")
+            assert followed.world.of(ServiceObserved)[0].root.resource_version == "web.yaml#1"
+            assert followed.ports() == {"web": 81}
+            (folder / "web.yaml").unlink()
+            await followed.until("ManifestRejected web.yaml")
+            assert followed.faults() == {
+                "web.yaml": ["file: got No such file or directory, accepted: a readable file; what it said stands"]
+            }
+            assert followed.ports() == {"web": 81}
+            (folder / "web.yaml").write_text(service(82))
+            await followed.until("ManifestAccepted web.yaml")
+
+    run(test)
+
+
+def test_a_given_file_is_found_again_when_its_folder_returns(folder: Path, tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder / "web.yaml") as followed:
+            folder.rename(tmp_path / "moved")
+            await followed.until("ManifestRejected web.yaml")
+            (tmp_path / "moved" / "web.yaml").write_text(service(81))
+            (tmp_path / "moved").rename(folder)
+            await followed.until("ManifestAccepted web.yaml")
+            assert followed.ports() == {"web": 81}
+
+    run(test)
+
+
+def test_paths_that_are_not_there_yet_are_told_and_followed_once_they_are(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Followed(tmp_path / "later", tmp_path / "one.yaml") as followed:
+            assert list(followed.faults()) == ["later", "one.yaml"]
+            (tmp_path / "later").mkdir()
+            (tmp_path / "later" / "web.yaml").write_text(service(81))
+            (tmp_path / "one.yaml").write_text(service(82, "one"))
+            while followed.faults() or followed.ports() != {"web": 81, "one": 82}:
+                await followed.step()
+
+    run(test)
+
+
+def test_names_of_files_are_shown_escaped(folder: Path) -> None:
+    async def test() -> None:
+        (folder / "\x1b[31m#.yaml").write_text("{")
+        Path(os.fsdecode(os.fsencode(folder) + b"/\xff.yaml")).write_text("{")
+        async with Followed(folder) as followed:
+            assert list(followed.faults()) == ["manifests/\\udcff.yaml#1", "manifests/\\x1b[31m\\x23.yaml#1"]
+
+    run(test)
+
+
+def test_when_the_kernel_loses_count_everything_is_looked_at_again(folder: Path) -> None:
+    async def test() -> None:
+        most = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+        async with Followed(folder) as followed:
+            for _ in range(most // 2 + 1):
+                (folder / "notes.txt").chmod(0o600)
+                (folder / "web.yaml").chmod(0o600)  # two files in turn: equal events in a row count once
+            (folder / "late.yaml").write_text(service(81, "late"))
+            await followed.until("ServiceObserved shop late")
+            (folder / "web.yaml").unlink()
+            await followed.until("ServiceGone shop web")
+
+    run(test)
+
+
+def test_following_tells_the_log_each_difference_until_it_has_it(folder: Path) -> None:
+    class Runner:
+        def __init__(self) -> None:
+            self.world, self.told = World(Watcher.indexes), asyncio.Queue[str]()
+
+        async def propose(self, decide: Callable[[World], list]) -> None:
+            assert list(map(str, decide(self.world))) == list(map(str, decide(self.world))), "a refused proposal is made again"
+            for event in decide(self.world):
+                self.world.evolve(Fact(1, event))
+                self.told.put_nowait(type(event).__name__)
+
+    async def test() -> None:
+        runner = Runner()
+        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, runner))
+        assert await asyncio.wait_for(runner.told.get(), PATIENCE_S) == "ServiceObserved"
+        (folder / "web.yaml").write_text(service(0))
+        assert await asyncio.wait_for(runner.told.get(), PATIENCE_S) == "ManifestRejected"
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run(test)
+
+
+def test_the_examples_are_accepted_whole() -> None:
+    async def test() -> None:
+        examples = Path(__file__).parents[2] / "examples"
+        async with Followed(examples, *(path for path in examples.iterdir() if path.is_dir())) as followed:
+            assert followed.faults() == {}
+            services = followed.world.of(ServiceObserved)
+            assert {"web", "tcp-lb"} <= {observed.root.name for observed in services}
+            assert all(observed.exposed and not observed.unsupported for observed in services)
+
+    run(test)
+
+
+def test_nothing_to_follow_is_refused() -> None:
+    with pytest.raises(ValueError, match="no path to follow"):
+        FolderSource([])
