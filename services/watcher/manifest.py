@@ -91,7 +91,7 @@ def _read_object(source: str, manifest: Field, classes: Sequence[str]) -> tuple[
         return ()
     root = _root(source, word, kind, manifest["metadata"]) if kind else None
     fact = kind.read(manifest, root or Root(kind=word, name=""), classes) if kind and api == kind.api else None
-    return (Reading(source, root, fact if root else None, tuple(manifest.faults)),)
+    return (Reading(source, root, fact, tuple(manifest.faults)),)  # no root: there are faults, so no fact
 
 
 def _kind(manifest: Field, api: str, word: str) -> _Kind | None:

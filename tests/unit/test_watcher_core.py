@@ -65,6 +65,10 @@ REJECTED = {
     "port true": (service("ports: [{port: true}]"), [("spec.ports[0].port", "true", "1-65535")]),
     "port with a fraction": (service("ports: [{port: 80.5}]"), [("spec.ports[0].port", "80.5", "1-65535")]),
     "port absent": (service("ports: [{name: http}]"), [("spec.ports[0].port", "nothing", "1-65535")]),
+    "two bad ports are not the same port": (
+        service("ports: [{name: a, port: 0}, {name: b, port: -1}]"),
+        [("spec.ports[0].port", "0", "1-65535"), ("spec.ports[1].port", "-1", "1-65535")],
+    ),
     "no ports": (service("ports: []"), [("spec.ports", "a list of 0", "at least one port")]),
     "ports no list": (service("ports: 80"), [("spec.ports", "80", "a list"), ("spec.ports", "80", "at least one port")]),
     "port twice": (
@@ -509,6 +513,7 @@ MALFORMED = {
     "wide": ("[" + "1," * 250_000 + "]", "line 1", None, "at most 64 levels and 100000 values"),
     "tag that lies": ("a: !!bool maybe", "line 1", "'a: !!bool maybe'", "no value of tag:yaml.org,2002:bool"),
     "tag of Python": ("a: !!python/name:os.system x", "line 1", None, None),
+    "tag with terminal escapes": ("a: !%1Bc x", "line 1", "'a: !%1Bc x'", None),
     "control character": ("a: 1\nb: \x1b[31m", "line 2", "'b: \\x1b[31m'", "control characters are not allowed"),
     "number without end": ("a: " + "9" * 5000, "line 1", None, None),
 }
@@ -522,6 +527,7 @@ def test_a_malformed_document_is_told_by_line_and_leaves_its_neighbours(text: st
     assert broken.problem
     assert broken.problem.field == f"line {int(field.removeprefix('line ')) + 3}"
     assert got in (None, broken.problem.got)
+    assert str(broken.problem).isprintable()
     assert why is None or broken.problem.accepted == f"well-formed text ({why})"
 
 

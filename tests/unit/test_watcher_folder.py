@@ -50,9 +50,9 @@ class Followed:
         return observation
 
     async def until(self, told: str) -> None:
-        """Steps until `told` is the last of more facts."""
+        """Steps until `told` is among the facts since."""
         before = len(self.told)
-        while self.told[before:][-1:] != [told]:
+        while told not in self.told[before:]:
             await self.step()
 
     def ports(self) -> dict[str, int]:
