@@ -316,8 +316,11 @@ class Model:
         self.exposed: dict[str, ServiceObserved] = {}
         self.pools: dict[str, PoolObserved] = {}
         self.waiting: dict[tuple[str, Family], int] = {}  # Service and family -> since
+        self.settled: dict[str, int] = {}  # Service -> since, of claims settled by the decision under way
 
     def read(self, seq: int, event: AnyEvent) -> None:
+        if event.author != "ipam":
+            self.settled.clear()
         match event:
             case ServiceObserved(exposed=True):
                 self.exposed[f"shop/{event.root.name}"] = event
@@ -337,7 +340,7 @@ class Model:
                 self.allocated(vip, holder)
             case VipReleased(vip=vip, services=(holder,)):
                 assert self.held.pop(vip) == holder, f"{vip} was not {holder}'s"
-                assert not self.wants(holder, vip), f"{holder} still wants {vip}"
+                assert holder in self.held.values() or not self.wants(holder, vip), f"{holder} still wants {vip}"
                 self.released[vip] = seq
             case VipFreed(vip=vip):
                 release, withdrawn = self.withdrawn[vip]
@@ -346,7 +349,7 @@ class Model:
             case VipDenied(service=name, family=family, since=since):
                 assert self.waiting.setdefault((name, family), since) == since, "lost its turn"
             case ClaimSettled(service=name, family=family):
-                del self.waiting[name, family]
+                self.settled[name] = self.waiting.pop((name, family))
 
     def allocated(self, vip: str, holder: str) -> None:
         assert vip not in self.held, f"{vip} already belongs to {self.held[vip]}"
@@ -357,8 +360,7 @@ class Model:
         for (name, family), since in self.waiting.items():  # nobody who would have taken it has waited longer
             asked = [address for address in self.exposed[name].requested if family_of(address) == family]
             would = family == family_of(vip) and (asked == [vip] or (not asked and self.offered(vip, unasked=True)))
-            others = [claim for (waiter, _), claim in self.waiting.items() if waiter == holder]  # of no family in particular
-            mine = self.waiting.get((holder, family_of(vip)), min(others, default=2**63))
+            mine = self.waiting.get((holder, family_of(vip)), self.settled.get(holder, 2**63))
             assert not would or (since, name) >= (mine, holder), f"{name} has waited longer than {holder}"
         self.held[vip] = holder
 
@@ -367,8 +369,8 @@ class Model:
         if not observed:
             return False
         asked = [address for address in observed.requested if family_of(address) == family_of(vip)]
-        other = observed.families or tuple(map(family_of, observed.requested)) or (family_of(vip),)
-        return family_of(vip) in other and (not asked or asked == [vip])
+        families = observed.families or tuple(map(family_of, observed.requested)) or (family_of(vip),)
+        return family_of(vip) in families and (not asked or asked == [vip])
 
     def offered(self, vip: str, *, unasked: bool = False) -> bool:
         return any(

@@ -1,0 +1,197 @@
+"""Probing: thresholds, when the next probe is due, and that a dead backend is out within two intervals whenever it dies."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.health.core import HEARS, INDEXES, Streak, Target, step, targets, timeout_ms, unrecorded, wait_ms
+from weir.decider import Fact, World
+from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned
+from weir.model import Backend, Probe, Root
+
+ROOT = Root(kind="Service", name="web", namespace="shop")
+PROBES = st.builds(Probe, interval_s=st.integers(1, 30), timeout_s=st.integers(1, 30), retries=st.integers(1, 10))
+
+
+def world_of(*events: AnyEvent) -> World:
+    world = World(INDEXES)
+    for seq, event in enumerate(events, 1):
+        world.evolve(Fact(seq, event))
+    return world
+
+
+def frontend(vip: str, backends: str, probe: Probe | None) -> FrontendPlanned:
+    return FrontendPlanned(vip=vip, port=80, protocol="TCP", service="shop/web", backends=backends, chunks=1, probe=probe, root=ROOT)
+
+
+def chunk(name: str, *addresses: str, number: int = 0, chunks: int = 1) -> BackendsPlanned:
+    backends = tuple(Backend(address=address, port=8080) for address in addresses)
+    return BackendsPlanned(set=name, chunk=number, chunks=chunks, protocol="TCP", backends=backends, root=ROOT)
+
+
+def down(address: str, failures: int = 2) -> EndpointDown:
+    return EndpointDown(node="n1", address=address, port=8080, protocol="TCP", reason="refused", failures=failures)
+
+
+def up(address: str) -> EndpointUp:
+    return EndpointUp(node="n1", address=address, port=8080, protocol="TCP", reason="answers")
+
+
+def after(probe: Probe, answers: str, *, begun: bool = True) -> tuple[list[bool], Streak]:
+    """Whether each answer (`+` good, `-` bad) turned the backend, and where that leaves it."""
+    streak, turns = Streak(begun), []
+    for answer in answers:
+        streak, turned = step(streak, good=answer == "+", probe=probe)
+        turns.append(turned)
+    return turns, streak
+
+
+# ── thresholds ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("retries", "answers", "turns", "is_up"),
+    [
+        (1, "-", [0], False),
+        (2, "-", [], True),
+        (2, "--", [1], False),
+        (2, "-+-", [], True),
+        (2, "-+--", [3], False),
+        (2, "--+", [1], False),
+        (2, "--++", [1, 3], True),
+        (2, "--+-++", [1, 5], True),
+        (3, "--+---", [5], False),
+        (3, "-----", [2], False),
+        (3, "+++", [], True),
+    ],
+)
+def test_backend_turns_after_as_many_in_a_row(retries: int, answers: str, turns: list[int], is_up: bool) -> None:
+    turned, streak = after(Probe(retries=retries), answers)
+    assert [at for at, turn in enumerate(turned) if turn] == turns
+    assert streak.up == is_up
+
+
+@given(PROBES, st.text("+-", max_size=40))
+def test_turns_are_those_of_a_search_through_all_answers(probe: Probe, answers: str) -> None:
+    is_up, expected = True, []
+    for end in range(1, len(answers) + 1):
+        last = answers[:end][-probe.retries :]
+        since = len(expected) and max(at for at, turn in enumerate(expected) if turn) + 1 if any(expected) else 0
+        turn = end - since >= probe.retries and last == ("-" if is_up else "+") * probe.retries
+        is_up ^= turn
+        expected.append(turn)
+    assert after(probe, answers) == (expected, after(probe, answers)[1])
+    assert after(probe, answers)[1].up == is_up
+
+
+@given(PROBES, st.text("+-", max_size=40))
+def test_doubt_never_reaches_the_threshold(probe: Probe, answers: str) -> None:
+    assert after(probe, answers)[1].against < probe.retries
+
+
+# ── time ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_doubtful_backend_is_asked_faster() -> None:
+    probe = Probe(interval_s=6, retries=3)
+    assert [wait_ms(Streak(True, against), probe) for against in range(3)] == [6000, 2000, 2000]
+    assert [wait_ms(Streak(False, against), probe) for against in range(3)] == [6000, 2000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "timeout_s", "retries", "expected"),
+    [(2, 1, 2, 1000), (10, 1, 2, 1000), (2, 5, 2, 1000), (1, 1, 3, 333), (5, 9, 1, 5000)],
+)
+def test_probe_ends_before_the_next(interval_s: int, timeout_s: int, retries: int, expected: int) -> None:
+    probe = Probe(interval_s=interval_s, timeout_s=timeout_s, retries=retries)
+    assert timeout_ms(probe) == expected
+    assert 0 < timeout_ms(probe) <= min(wait_ms(Streak(True), probe), wait_ms(Streak(True, 1), probe))
+
+
+def out_ms(probe: Probe, died_ms: int, flaps: int) -> int:
+    """When a backend that answers at once until `died_ms` and never after is out; the first `flaps` probes fail all the same."""
+    now, streak, count = 0, Streak(True), 0
+    while True:
+        count += 1
+        good = now <= died_ms and count > flaps
+        told = now if good else now + timeout_ms(probe)
+        streak, turned = step(streak, good=good, probe=probe)
+        if turned:
+            return told
+        now += wait_ms(streak, probe)
+
+
+@settings(max_examples=200, deadline=None)
+@given(PROBES, st.integers(0, 120_000), st.integers(0, 2))
+def test_dead_backend_is_out_within_two_intervals_whenever_it_dies(probe: Probe, died_ms: int, flaps: int) -> None:
+    assert out_ms(probe, died_ms, min(flaps, probe.retries - 1)) - died_ms <= 2 * probe.interval_s * 1000
+
+
+@pytest.mark.parametrize("died_ms", range(0, 4001, 25))
+def test_with_the_usual_probe_it_takes_at_most_four_seconds(died_ms: int) -> None:
+    assert out_ms(Probe(), died_ms, 0) - died_ms <= 4000
+
+
+# ── what is probed ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_backends_of_frontends_without_a_probe_are_left_alone() -> None:
+    assert targets(world_of(frontend("192.0.2.1", "shop/s", None), chunk("shop/s", "10.0.0.1"))) == {}
+
+
+def test_every_chunk_is_probed_each_backend_once() -> None:
+    probe = Probe(interval_s=5)
+    world = world_of(
+        frontend("192.0.2.1", "shop/s", probe),
+        frontend("192.0.2.2", "shop/s", probe),
+        chunk("shop/s", "10.0.0.1", number=0, chunks=2),
+        chunk("shop/s", "10.0.0.2", number=1, chunks=2),
+        chunk("shop/other", "10.0.0.3"),
+    )
+    assert targets(world) == {Target(address, 8080, "TCP"): probe for address in ("10.0.0.1", "10.0.0.2")}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_several_wishes_the_most_frequent_holds(order: tuple[int, int]) -> None:
+    probes = (Probe(interval_s=5), Probe(interval_s=1))
+    world = world_of(
+        *(frontend(f"192.0.2.{at}", f"shop/s{at}", probes[which]) for at, which in enumerate(order)),
+        chunk("shop/s0", "10.0.0.1"),
+        chunk("shop/s1", "10.0.0.1"),
+    )
+    assert targets(world) == {Target("10.0.0.1", 8080, "TCP"): probes[1]}
+
+
+# ── what is recorded ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("held", "seen", "recorded"),
+    [
+        ([], [down("10.0.0.1")], [0]),
+        ([], [up("10.0.0.1")], []),
+        ([down("10.0.0.1")], [down("10.0.0.1", 9)], []),
+        ([down("10.0.0.1")], [up("10.0.0.1")], [0]),
+        ([down("10.0.0.1")], [down("10.0.0.2")], [0]),
+        ([], [down("10.0.0.1"), up("10.0.0.1"), down("10.0.0.1")], [0, 1, 2]),
+        ([], [down("10.0.0.1"), down("10.0.0.1"), up("10.0.0.1"), up("10.0.0.1")], [0, 2]),
+        ([down("10.0.0.1")], [down("10.0.0.1"), up("10.0.0.1")], [1]),
+    ],
+)
+def test_only_transitions_are_recorded(held: list[AnyEvent], seen: list[EndpointDown | EndpointUp], recorded: list[int]) -> None:
+    assert unrecorded(world_of(*held), seen) == [seen[at] for at in recorded]
+
+
+@given(
+    st.lists(st.one_of(st.builds(down, st.sampled_from(["10.0.0.1", "fd00::1"])), st.builds(up, st.sampled_from(["10.0.0.1", "fd00::1"]))))
+)
+def test_recording_twice_records_nothing_more(seen: list[EndpointDown | EndpointUp]) -> None:
+    recorded = unrecorded(world_of(), seen)
+    world = world_of(*recorded)
+    last = {event.address: event for event in seen}
+    assert unrecorded(world, last.values()) == []
+    assert {event.address for event in world.of(EndpointDown)} == {name for name, event in last.items() if isinstance(event, EndpointDown)}
+
+
+def test_it_hears_what_it_looks_at() -> None:
+    assert {event.kind for event in (FrontendPlanned, BackendsPlanned, EndpointDown, EndpointUp)} <= {event.kind for event in HEARS}
