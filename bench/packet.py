@@ -2,7 +2,7 @@
 
 The kernel does not restore the packet between repeats, and a NAT program would then be timed on its miss path.  So a wrapper
 restores it and tail-calls; the same wrapper around a program that does nothing is the floor, which is subtracted.  Rounds are
-interleaved, round 0 is thrown away, figures are medians.  The conntrack map is full and evicting throughout.
+interleaved, round 0 is thrown away, figures are medians.  "evicting": conntrack is full, each new flow throws another out.
 """
 
 import argparse
@@ -64,7 +64,9 @@ class Case:
     family: str
     name: str
     packet: Packet
-    fresh: bool = False
+    fresh: bool = False  # each packet another client
+    room: bool = False  # empty conntrack first
+    opened_by: Packet | None = None  # of a reply
     target: int | None = None
 
 
@@ -119,8 +121,9 @@ def cases(hook: str, family: str) -> Iterator[Case]:
         goal = 80 if (hook, family, protocol) == ("xdp", "v4", "TCP") else None
         yield Case(hook, family, f"{protocol} established", there, target=goal or (100 if family == "v4" else None))
     there = Packet(src=CLIENTS[family], dst=VIPS[family], body=body)
-    yield Case(hook, family, "TCP reply", there.but(src=BACKENDS[family][0], dst=CLIENTS[family], sport=8080, dport=40000))
-    yield Case(hook, family, "TCP new flow", there.but(flags=SYN), fresh=True, target=750)
+    yield Case(hook, family, "TCP reply", there.but(src=BACKENDS[family][0], dst=CLIENTS[family], sport=8080, dport=40000), opened_by=there)
+    yield Case(hook, family, "TCP new flow", there.but(flags=SYN), fresh=True, room=True, target=750)
+    yield Case(hook, family, "TCP new flow, evicting", there.but(flags=SYN), fresh=True)
     yield Case(hook, family, "TCP established fullnat", there.but(dport=PORTS["fullnat"]))
     yield Case(hook, family, "TCP new flow fullnat", there.but(dport=PORTS["fullnat"], flags=SYN), fresh=True)
     yield Case(hook, family, "TCP established onearm", there.but(dport=PORTS["onearm"]))
@@ -138,19 +141,22 @@ def prepare(lab: Lab) -> None:
     lab.map("vips").put(address_bytes("198.51.100.9"), bytes(16))
 
 
+Timed = tuple[Case, Harness, list[tuple[int, int, str]]]
+
+
 def measure(only: str, rounds: int) -> list[dict[str, object]]:
     labs = {hook: Lab(hook, CONNTRACK) for hook in ("tc", "xdp")}
     try:
-        rows: list[tuple[Case, Harness, list[tuple[int, int, str]]]] = []
+        rows: list[Timed] = []
         for hook, lab in labs.items():
             prepare(lab)
             for family in VIPS:
                 harness = Harness(lab, family)
-                wanted = (case for case in cases(lab.hook, family) if only in f"{hook} {family} {case.name}")
+                wanted = (case for case in cases(hook, family) if only in f"{hook} {family} {case.name}")
                 rows += [(case, harness, []) for case in wanted]
-        fill(rows)
         for turn in range(rounds + 1):
             for case, harness, figures in rows:
+                ready(case, harness)
                 repeat = NEW_REPEATS if case.fresh else ROUND_REPEATS
                 floor = harness.time(case.packet, case.fresh, repeat, floor=True)
                 whole = harness.time(case.packet, case.fresh, repeat)
@@ -163,14 +169,15 @@ def measure(only: str, rounds: int) -> list[dict[str, object]]:
             lab.close()
 
 
-def fill(rows: list[tuple[Case, Harness, list[tuple[int, int, str]]]]) -> None:
-    """So many flows that each further one evicts another; then the one that replies belong to."""
-    for case, harness, _ in rows:
-        if case.fresh:
-            harness.time(case.packet, True, CONNTRACK)
-    for case, harness, _ in rows:
-        if not case.fresh and "reply" not in case.name:
-            harness.time(case.packet, False, 10)
+def ready(case: Case, harness: Harness) -> None:
+    """Conntrack as the case wants it: empty, so full that each further flow evicts another, or with the one flow in it."""
+    if case.room:
+        flows = harness.lab.map("conntrack")
+        flows.delete_many([key for key, _ in flows.items()])
+    elif case.fresh:
+        harness.time(case.packet, True, CONNTRACK)
+    elif case.opened_by:
+        harness.time(case.opened_by, False, 10)
 
 
 def _row(case: Case, figures: list[tuple[int, int, str]]) -> dict[str, object]:

@@ -135,7 +135,6 @@ static __always_inline bool abandoned(const struct packet *p, const struct flow 
 }
 
 #define PORT_TRIES 16
-#define PORT_STRIDE 4099	/* prime to the size of both ranges */
 
 /* Insert the reverse entry under a free port, which becomes key->dport.  The first try follows from the client alone: another
  * node would mostly give the flow the same port.
@@ -143,12 +142,14 @@ static __always_inline bool abandoned(const struct packet *p, const struct flow 
 static __always_inline bool take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
 {
 	__u32 low = mode == MODE_FULLNAT ? 1024 : 61000;	/* 61000: above the ports this machine dials from */
-	__u32 start = mix(flow_hash(p->key, false), low);	/* not the bits that chose the backend */
+	__u64 hash = mix(flow_hash(p->key, false), low);	/* not the bits that chose the backend */
+	__u32 port = hash, step = (hash >> 32) | 1;	/* each flow its own step: a common one makes the taken ports clot */
 
 	for (int i = 0; i < PORT_TRIES; i++) {
 		struct flow *taken;
 
-		key->dport = bpf_htons(low + (start % 65536 + i * PORT_STRIDE) % (65536 - low));
+		key->dport = bpf_htons(low + port % (65536 - low));
+		port += step;
 		taken = map_get(conntrack, key);	/* first: an insert that fails throws another flow out, too */
 		if (taken && !abandoned(p, taken))
 			continue;

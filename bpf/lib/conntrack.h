@@ -73,6 +73,11 @@ static __always_inline void forget_partner(const struct flow *flow, __u8 proto)
 	map_delete(conntrack, &key);
 }
 
+static __always_inline bool opens(const struct packet *p)
+{
+	return p->key->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 /* Does the reverse entry still lead to the flow of `key`?  The lookup also keeps it from being the oldest. */
 static __always_inline bool pair_stands(const struct flow *flow, const struct flow_key *key)
 {
@@ -106,6 +111,8 @@ static __always_inline struct flow *flow_of_reply(const struct packet *p, const 
 		flow = map_get(conntrack, key);
 		return flow && replies(p, flow) ? flow : NULL;
 	}
+	if (opens(p))	/* no reply, surely */
+		return NULL;
 	__builtin_memcpy(source.addr, &p->key->src, sizeof(source.addr));
 	origin = map_get(origins, &source);
 	if (!origin)
@@ -128,9 +135,4 @@ static __always_inline bool backend_lost(const struct flow *flow)
 
 	return !backend || backend->port != flow->new_dport ||
 	       !same_addr((struct addr *)backend->addr, &flow->new_dst) || !is_up(backend);
-}
-
-static __always_inline bool opens(const struct packet *p)
-{
-	return p->key->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
