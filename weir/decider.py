@@ -78,12 +78,12 @@ class World:
 
     def _index(self, key: str, event: AnyEvent) -> None:
         for name, words_of in self._functions.items():
-            for word in words_of(event):
+            for word in set(words_of(event)):
                 self._found[name].setdefault(word, set()).add(key)
 
     def _unindex(self, key: str, event: AnyEvent) -> None:
         for name, words_of in self._functions.items():
-            for word in words_of(event):
+            for word in set(words_of(event)):
                 keys = self._found[name][word]
                 keys.discard(key)
                 if not keys:

@@ -15,7 +15,7 @@ import structlog
 
 from services.health.core import Streak, Target, step, targets, timeout_ms, unrecorded, wait_ms
 from weir.decider import Change, World
-from weir.events import AnyEvent, EndpointDown, EndpointUp
+from weir.events import AnyEvent, EndpointDown, EndpointUp, key_of
 from weir.model import Probe, endpoint_name
 from weir.pins import Map, address_text, backend_key
 from weir.service import Runner
@@ -43,10 +43,22 @@ class Prober:
             self._stop(target)
         if changes is None:
             self._drop_strangers(wanted)
+            self._take_up(world, wanted)
         for target, probe in wanted.items():
             self._probes[target] = probe
             if target not in self._tasks:
                 self._tasks[target] = asyncio.create_task(self._watch(target))
+
+    def _take_up(self, world: World, wanted: dict[Target, Probe]) -> None:
+        """After a reboot the map is empty: what the log has as down stays so until its probes say otherwise."""
+        unrecorded_names = {key_of(event) for event in self._unrecorded}
+        for event in world.of(EndpointDown):
+            target = Target(event.address, event.port, event.protocol)
+            known = target not in wanted or event.node != self._node or key_of(event) in unrecorded_names
+            if not known and self._map.get(backend_key(*target)) != DOWN:
+                self._map.put(backend_key(*target), DOWN)
+                if task := self._tasks.pop(target, None):
+                    task.cancel()
 
     async def record(self, runner: Runner) -> None:
         """Writes transitions into the log, in order, as soon as it can be reached."""

@@ -29,6 +29,7 @@ from weir.events import (
 from weir.model import Address, Family, Root, family_of
 
 HEARS = (ServiceObserved, PoolObserved, VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen)
+FAMILIES: tuple[Family, ...] = ("IPv4", "IPv6")
 HOLDERS_TOLD = 10
 BLOCK_BITS = 8  # free addresses are looked for in blocks of 256: a full block costs one look
 
@@ -71,7 +72,7 @@ class Ipam:
             case VipWithdrawn() | AppliedThrough() | NodeSeen():
                 if book.free_released():
                     book.settle_waiting()
-        return book.events
+        return book.serve()
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """The same over every Service."""
@@ -81,7 +82,23 @@ class Ipam:
         services = [_service_name(observed) for observed in world.of(ServiceObserved)]
         for service in sorted({*services, *world.words("holder")}):
             book.settle(service)
-        return book.events
+        return book.serve()
+
+
+class _Want(NamedTuple):
+    """What a Service asks for and has not.  `claim`: the denial it was told, if any."""
+
+    since: int
+    service: str
+    family: Family
+    asked: str  # an address, "" for any
+    root: Root
+    claim: VipDenied | None
+
+
+def _turn(want: _Want) -> tuple[int, str, Family]:
+    """The order in which wants are served."""
+    return want.since, want.service, want.family
 
 
 class _Book:
@@ -92,29 +109,50 @@ class _Book:
         self.events: list[AnyEvent] = []
         self._given: dict[str, str] = {}  # address -> Service
         self._freed: set[str] = set()
+        self._wants: list[_Want] = []
         self._settled: set[str] = set()
 
     def settle(self, service: str) -> None:
-        """Gives `service` what it asks for and has not, takes back what it has and does not ask for."""
+        """Takes back what `service` has and does not ask for; what it asks for and has not, `serve` gives."""
         if service in self._settled:
             return
         self._settled.add(service)
-        namespace, _, name = service.partition("/")
-        event = self.world.get(key("watcher", "service", namespace, name))
-        observed = event if isinstance(event, ServiceObserved) and event.exposed else None
+        observed = self._observed(service)
         wanted = self._wanted(observed) if observed else {}
         held = self._release_unwanted(service, wanted)
-        for family in ("IPv4", "IPv6"):
-            claim = self.world.get(key("ipam", "claim", namespace, f"{name}:{family}"))
+        for family in FAMILIES:
+            claim = self._claim(service, family)
             if observed and family in wanted and family not in held:
-                self._serve(service, family, wanted[family], observed.root, claim)
-            elif isinstance(claim, VipDenied):
+                since = claim.since if claim else self.now
+                self._wants.append(_Want(since, service, family, wanted[family], observed.root, claim))
+            elif claim:
                 self.events.append(ClaimSettled(service=service, family=family, root=claim.root))
 
     def settle_waiting(self) -> None:
-        """Serves those who wait, the oldest first."""
-        for claim in sorted(self.world.of(VipDenied), key=lambda claim: (claim.since, claim.service)):
+        """The same for all who wait."""
+        for claim in self.world.of(VipDenied):
             self.settle(claim.service)
+
+    def serve(self) -> list[AnyEvent]:
+        """Gives what is free, the oldest want first; denials last, when it is plain who holds what.  Returns all events."""
+        wants, self._wants = sorted(self._wants, key=_turn), []
+        denied = [want for want in wants if not self._give(want)]
+        if self._given or self._freed:  # those who wait may have to be told of other holders
+            self.settle_waiting()
+            denied += self._wants
+        for want in sorted(denied, key=_turn):
+            self._deny(want)
+        return self.events
+
+    def _observed(self, service: str) -> ServiceObserved | None:
+        namespace, _, name = service.partition("/")
+        event = self.world.get(key("watcher", "service", namespace, name))
+        return event if isinstance(event, ServiceObserved) and event.exposed else None
+
+    def _claim(self, service: str, family: Family) -> VipDenied | None:
+        namespace, _, name = service.partition("/")
+        event = self.world.get(key("ipam", "claim", namespace, f"{name}:{family}"))
+        return event if isinstance(event, VipDenied) else None
 
     def free_released(self) -> bool:
         """Frees each released VIP that every node has let go of; True when there was one."""
@@ -156,19 +194,23 @@ class _Book:
         offered = {family_of(addresses) for pool in self._pools() for addresses in pool.addresses}
         return ("IPv6",) if offered == {"IPv6"} else ("IPv4",)
 
-    def _serve(self, service: str, family: Family, asked: str, root: Root, claim: AnyEvent | None) -> None:
-        found = self._asked_for(asked) if asked else self._any_free(family)
+    def _give(self, want: "_Want") -> bool:
+        found = self._asked_for(want.asked) if want.asked else self._any_free(want.family)
         if isinstance(found, Refusal):
-            since = claim.since if isinstance(claim, VipDenied) else self.now
-            denied = VipDenied(service=service, family=family, since=since, root=root, **found._asdict())
-            if denied != claim:
-                self.events.append(denied)
-            return
+            return False
         vip, pool = found
-        self._given[vip] = service
-        self.events.append(VipAllocated(vip=vip, pool=pool, services=(service,), root=root))
-        if isinstance(claim, VipDenied):
-            self.events.append(ClaimSettled(service=service, family=family, root=root))
+        self._given[vip] = want.service
+        self.events.append(VipAllocated(vip=vip, pool=pool, services=(want.service,), root=want.root))
+        if want.claim:
+            self.events.append(ClaimSettled(service=want.service, family=want.family, root=want.root))
+        return True
+
+    def _deny(self, want: "_Want") -> None:
+        found = self._asked_for(want.asked) if want.asked else self._any_free(want.family)
+        if isinstance(found, Refusal):
+            denied = VipDenied(service=want.service, family=want.family, since=want.since, root=want.root, **found._asdict())
+            if denied != want.claim:
+                self.events.append(denied)
 
     def _asked_for(self, vip: str) -> tuple[str, str] | Refusal:
         address = ip_address(vip)
@@ -195,8 +237,11 @@ class _Book:
         names = sorted(pool.root.name for pool in pools if any(True for _ in _ranges(pool, version)))
         if not names:
             return Refusal("NoPool", f"no pool offers {family} addresses")
-        vips = [*self.world.of(VipAllocated), *self.world.of(VipReleased)]
-        holders = sorted({service for vip in vips if vip.pool in names for service in vip.services})
+        held = {
+            vip.vip: vip.services[0] for vip in [*self.world.of(VipAllocated), *self.world.of(VipReleased)] if vip.vip not in self._freed
+        }
+        offered = [vip for vip in sorted(held | self._given) if any(_offers(pool, ip_address(vip)) for pool in pools)]
+        holders = sorted({(held | self._given)[vip] for vip in offered if family_of(vip) == family})
         return Refusal("PoolExhausted", f"every {family} address of {', '.join(names)} is held", tuple(holders[:HOLDERS_TOLD]))
 
     def _free_in(self, first: Address, last: Address) -> Iterator[Address]:
@@ -204,19 +249,18 @@ class _Book:
         while number <= end:
             block_end = min(number | ((1 << BLOCK_BITS) - 1), end)
             taken = self._taken(first.__class__(number))
-            if len(taken) <= block_end - number:
-                for candidate in range(number, block_end + 1):
-                    address = first.__class__(candidate)
-                    if str(address) not in taken:
-                        yield address
+            free = (candidate for candidate in range(number, block_end + 1) if candidate not in taken)
+            if len(taken) < 1 << BLOCK_BITS:
+                yield from map(first.__class__, free)
             number = block_end + 1
 
-    def _taken(self, address: Address) -> set[str]:
-        """Addresses of the same block that are not free."""
+    def _taken(self, address: Address) -> set[int]:
+        """Addresses of the same block that are not free, as numbers."""
         block = _block(address)
         vips = [*self.world.find("block", block, VipAllocated), *self.world.find("block", block, VipReleased)]
         held = {vip.vip for vip in vips}
-        return (held - self._freed) | {vip for vip in self._given if _block(ip_address(vip)) == block}
+        given = {vip for vip in self._given if _block(ip_address(vip)) == block}
+        return {int(ip_address(vip)) for vip in (held - self._freed) | given}
 
     def _holder(self, vip: str) -> str:
         """Who holds `vip`, "" when it is free; one that is being released still is its last holder's."""

@@ -154,11 +154,13 @@ def plan_service(world: World, service: str) -> list[AnyEvent]:
     vips = sorted(vip.vip for vip in world.find("service", service, VipAllocated))
     events: list[AnyEvent] = []
     found: list[Backend] = []
+    families: set[Family] = {family_of(vip) for vip in vips} or {"IPv4", "IPv6"}
     for port in observed.ports:
-        for family in sorted({family_of(vip) for vip in vips}):
+        for family in sorted(families):
             backends = backends_of(world, observed, port, family)
             found += backends
-            events += _set(observed, port, family, backends, [vip for vip in vips if family_of(vip) == family])
+            if vips:
+                events += _set(observed, port, family, backends, [vip for vip in vips if family_of(vip) == family])
     return [*events, status_of(world, observed, vips, events, found)]
 
 
@@ -181,16 +183,19 @@ def backends_of(world: World, observed: ServiceObserved, port: ServicePort, fami
         for (address, number), state in states.items()
     ]
     if observed.probe:
-        down = {(event.address, event.port) for event in _downs(world, backends, port)}
-        backends = [
-            msgspec.structs.replace(b, state="down") if (b.address, b.port) in down and b.state == "active" else b for b in backends
-        ]
+        down = _down(world, observed, port, backends)
+        backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
     return sorted(backends, key=lambda backend: (backend.address, backend.port))
 
 
-def _downs(world: World, backends: list[Backend], port: ServicePort) -> list[EndpointDown]:
-    names = {endpoint_name(backend.address, backend.port, port.protocol) for backend in backends}
-    return [down for name in sorted(names) for down in world.find("down", name, EndpointDown)]
+def _down(world: World, observed: ServiceObserved, port: ServicePort, backends: list[Backend]) -> set[Backend]:
+    """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a probed port."""
+    if port.protocol == "TCP":
+        return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, "TCP"), EndpointDown)}
+    probed = [chunk for chunk in world.find("planned", _name(observed.root), BackendsPlanned) if chunk.protocol == "TCP"]
+    names = {endpoint_name(backend.address, backend.port, "TCP") for chunk in probed for backend in chunk.backends}
+    dead = {down.address for name in sorted(names) for down in world.find("down", name, EndpointDown)}
+    return {backend for backend in backends if backend.address in dead}
 
 
 def _merge(states: dict[tuple[str, int], str], endpoints: Iterable[Endpoint], number: int) -> None:
@@ -277,7 +282,12 @@ def _waiting(world: World) -> set[str]:
 
 
 def _rejected(world: World, entities: set[str]) -> set[str]:
-    return {service for entity in entities if (event := world.get(entity)) for service in _planned_for(event)}
+    events = [world.get(entity) for entity in sorted(entities)]
+    vips = [world.get(key("ipam", "vip", "", event.vip)) for event in events if isinstance(event, VipPlanned)]
+    return {
+        *(service for event in events if event for service in _planned_for(event)),
+        *(service for vip in vips if isinstance(vip, VipAllocated) for service in vip.services),
+    }
 
 
 def _plan_vip(world: World, vip: str) -> list[AnyEvent]:

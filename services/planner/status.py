@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from weir.decider import World
+from weir.decider import PENDING, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -56,7 +56,7 @@ def _serving(backends: Sequence[Backend]) -> Condition:
         return Condition(
             type="Serving", status=False, reason="NoEndpoints", message="no EndpointSlice of this Service has a ready endpoint"
         )
-    if all(backend.state == "down" for backend in backends):
+    if not any(backend.state == "active" for backend in backends):
         return Condition(
             type="Serving", status=False, reason="AllDown", message="every probe fails; all backends get traffic as if all were up"
         )
@@ -70,18 +70,13 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     entries: list[FrontendPlanned | VipPlanned] = [event for event in planned if isinstance(event, FrontendPlanned)]
     entries += [VipPlanned(vip=vip, root=observed.root) for vip in vips]
     through = {event.node: event for event in world.of(AppliedThrough)}
-    refusals = [
-        f"{node}: {r.reason}"
-        for node in nodes
-        if node in through
-        for r in through[node].rejected
-        if r.entity in {key_of(e) for e in planned}
-    ]
+    ours = {key_of(event) for event in (*planned, *entries)}
+    refusals = [f"{node}: {r.reason}" for node in nodes if node in through for r in through[node].rejected if r.entity in ours]
     if refusals:
         return Condition(type="Programmed", status=False, reason="Rejected", message="; ".join(refusals))
-    if not entries or not all(_held(world, entry) for entry in entries):
+    if not entries:
         return Condition(type="Programmed", status=False, reason="Pending")
-    head = max(world.seq(entry) for entry in entries)
+    head = max(world.seq(entry) if _held(world, entry) else PENDING for entry in entries)
     behind = [node for node in nodes if node not in through or through[node].seq < head]
     if behind:
         return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {', '.join(behind)}")

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 
 Row = dict[str, Any]  # column -> value, in the order of the columns
-_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # control characters, direction marks, line ends
 
 
 def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str] = ()) -> None:
     """columns: what the table shows of each row; all, when empty.  JSON and YAML hold everything."""
     if output == "json":
-        print(msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode())
+        text = msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode()
+        print("\n".join(_UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", line) for line in text.split("\n")))
     elif output == "yaml":
         print(to_yaml(list(rows)), end="")
     elif rows:
@@ -36,7 +37,7 @@ def to_yaml(value: Any) -> str:
     import yaml
 
     plain = msgspec.json.decode(msgspec.json.encode(value))
-    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=False)
     return text
 
 

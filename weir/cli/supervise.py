@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -39,16 +39,17 @@ class Supervisor:
         self._pids: dict[str, int] = {"up": os.getpid()}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
-    async def keep(self, name: str, command: Sequence[str], started: Callable[[], "asyncio.Future[None]"] | None = None) -> None:
+    async def keep(self, name: str, command: Sequence[str], started: Callable[[], Awaitable[None]] | None = None) -> None:
         """Runs `command` for ever: after each end again, at once the first time, then at longer and longer intervals."""
         wait_s = 0.05
         while True:
             began = time.monotonic()
             process = self._processes[name] = await asyncio.create_subprocess_exec(*command, preexec_fn=_die_with_parent)
             self._note(name, process.pid)
-            if started:
-                await started()
+            preparing = asyncio.ensure_future(started()) if started else None
             code = await process.wait()
+            if preparing:
+                preparing.cancel()
             wait_s = 0.05 if time.monotonic() - began > RESTART_MOST_S else min(wait_s * 2, RESTART_MOST_S)
             log.warning("child_ended", child=name, code=code, restart_ms=int(wait_s * 1000))
             await asyncio.sleep(wait_s)
@@ -85,7 +86,7 @@ async def up(
     files = [str(path.resolve()) for path in paths]
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(supervisor.keep("nats", nats, lambda: asyncio.ensure_future(_streams(where, max_bytes))))
+            group.create_task(supervisor.keep("nats", nats, lambda: _streams(where, max_bytes)))
             group.create_task(supervisor.keep("dataplane", _service(where, "dataplane", "--node", node, "--hook", hook, *attached)))
             group.create_task(supervisor.keep("health", _service(where, "health", "--node", node)))
             group.create_task(supervisor.keep("planner", _service(where, "planner")))
