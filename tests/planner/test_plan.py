@@ -1,0 +1,265 @@
+"""The plan as a difference from the last: any order ends where planning from scratch does, and no flip costs more than it must."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.planner.core import CHUNK_MOST, HEARS, Planner, chunk_count, chunk_of, plan
+from services.planner.status import bare
+from weir.decider import Fact, Fold
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    BackendsPlanned,
+    BackendsWithdrawn,
+    ClaimSettled,
+    EndpointDown,
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    EndpointUp,
+    FrontendPlanned,
+    ManifestAccepted,
+    ManifestRejected,
+    NodeSeen,
+    ServiceGone,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+    VipDenied,
+    VipFreed,
+    VipPlanned,
+    VipReleased,
+    VipWithdrawn,
+    key_of,
+)
+from weir.model import Backend, Endpoint, Family, Probe, Problem, Rejection, Root, ServicePort, SlicePort
+
+
+def root(name: str, kind: str = "Service") -> Root:
+    return Root(kind=kind, name=name, namespace="shop")
+
+
+def service(name: str, *, exposed: bool = True, ports: int = 1, probe: Probe | None = None) -> ServiceObserved:
+    return ServiceObserved(
+        root=root(name), exposed=exposed, ports=tuple(ServicePort(port=80 + n, target=8080) for n in range(ports)), probe=probe
+    )
+
+
+def endpoint_slice(name: str, of: str, endpoints: Sequence[Endpoint], family: Family = "IPv4") -> EndpointSliceObserved:
+    ports = (SlicePort(port=8080),)
+    return EndpointSliceObserved(root=root(name, "EndpointSlice"), service=of, family=family, ports=ports, endpoints=tuple(endpoints))
+
+
+def allocated(vip: str, name: str) -> VipAllocated:
+    return VipAllocated(vip=vip, pool="lan", services=(f"shop/{name}",), root=root(name))
+
+
+class Log:
+    """The log and a planner on it."""
+
+    def __init__(self, *events: AnyEvent) -> None:
+        self.facts: list[Fact] = []
+        self.fold = Fold(Planner(), "planner")
+        for event in events:
+            self.say(event)
+
+    def say(self, event: AnyEvent) -> list[AnyEvent]:
+        """What follows from `event`."""
+        decided, _ = self.fold.hear(self._append(event))
+        self.fold.acked(decided, len(self.facts) + 1)
+        for item in decided:
+            self.fold.hear(self._append(item.event))
+        return [item.event for item in decided]
+
+    def restart(self) -> list[AnyEvent]:
+        """A new life, begun from the last fact per entity; what it owes."""
+        before = self.fold.world.facts
+        self.fold = Fold(Planner(), "planner")
+        for fact in sorted({key_of(fact.event): fact for fact in self.facts}.values()):
+            self.fold.load(fact)
+        assert self.fold.world.facts == before
+        return [item.event for item in self.fold.caught_up()]
+
+    def standing(self) -> dict[str, tuple[object, ...]]:
+        """What the log says the plan is; a VIP that was freed is nobody's concern any more."""
+        own = {key: fact.event for key, fact in self.fold.world.facts.items() if fact.event.author == "planner"}
+        scratch = plan(self.fold.world)
+        return {key: bare(event) for key, event in own.items() if key in scratch or not isinstance(event, VipWithdrawn)}
+
+    def _append(self, event: AnyEvent) -> Fact:
+        self.facts.append(Fact(len(self.facts) + 1, event))
+        return self.facts[-1]
+
+
+# ── any order ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+NAMES = st.sampled_from(["a", "b"])
+HOSTS = st.integers(1, 4)
+ENDPOINTS = st.lists(
+    st.builds(
+        lambda host, ready, serving: Endpoint(address=f"10.0.0.{host}", ready=ready, serving=serving, terminating=not ready),
+        HOSTS,
+        *[st.booleans()] * 2,
+    ),
+    max_size=4,
+)
+SLICES = st.sampled_from(["s1", "s2"])
+PROBES = st.sampled_from([None, Probe()])
+REASON = Problem(field="spec", got="x", accepted="y")
+SAID = st.one_of(
+    st.builds(
+        lambda name, exposed, ports, probe: service(name, exposed=exposed, ports=ports, probe=probe),
+        NAMES,
+        st.booleans(),
+        st.integers(0, 2),
+        PROBES,
+    ),
+    st.builds(lambda name: ServiceGone(root=root(name)), NAMES),
+    st.builds(endpoint_slice, SLICES, NAMES, ENDPOINTS),
+    st.builds(lambda name: EndpointSliceGone(root=root(name, "EndpointSlice")), SLICES),
+    st.builds(lambda host: EndpointDown(node="n1", address=f"10.0.0.{host}", port=8080, protocol="TCP", reason="", failures=2), HOSTS),
+    st.builds(lambda host: EndpointUp(node="n1", address=f"10.0.0.{host}", port=8080, protocol="TCP", reason=""), HOSTS),
+    st.builds(lambda name: ManifestRejected(source=f"{name}.yaml", problems=(REASON,), root=root(name)), NAMES),
+    st.builds(lambda name: ManifestAccepted(source=f"{name}.yaml"), NAMES),
+    st.builds(lambda name: NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",)), st.sampled_from(["n1", "n2"])),
+    st.builds(
+        lambda name: VipDenied(service=f"shop/{name}", family="IPv6", reason="NoPool", message="", holders=(), since=1, root=root(name)),
+        NAMES,
+    ),
+    st.builds(lambda name: ClaimSettled(service=f"shop/{name}", family="IPv6", root=root(name)), NAMES),
+)
+VIP = st.tuples(st.sampled_from(["192.0.2.1", "2001:db8::1"]), NAMES)
+ACK = st.tuples(st.sampled_from(["n1", "n2"]), st.integers(0, 3), st.lists(st.integers(0, 50), max_size=2))
+BEGUN: list[object] = [
+    service("a", probe=Probe()),
+    endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2")]),
+    ("192.0.2.1", "a"),
+    NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)),
+    ("n1", 0, []),
+]
+STEPS = st.tuples(st.sampled_from([[], BEGUN]), st.lists(st.one_of(SAID, SAID, VIP, ACK), min_size=5, max_size=25)).map(
+    lambda parts: [*parts[0], *parts[1]]
+)
+
+
+def meant(log: Log, step: object) -> AnyEvent | None:
+    """A step as the event that its author would write now: ipam gives a VIP to one, a node acknowledges what there is."""
+    match step:
+        case (str(vip), str(name)):
+            held = {event.vip: event for event in [*log.fold.world.of(VipAllocated), *log.fold.world.of(VipReleased)]}
+            match held.get(vip):
+                case VipAllocated(services=services, root=at):
+                    return VipReleased(vip=vip, pool="lan", services=services, root=at)
+                case VipReleased(services=services, root=at):
+                    return VipFreed(vip=vip, pool="lan", services=services, root=at)
+            return allocated(vip, name)
+        case (str(node), int(behind), list(refused)):
+            before = next((event.seq for event in log.fold.world.of(AppliedThrough) if event.node == node), 0)
+            entities = sorted(key for key in plan(log.fold.world) if ".status." not in key)
+            rejected = sorted({entities[at % len(entities)] for at in refused}) if entities else []
+            seq = max(before, len(log.facts) - behind)
+            return AppliedThrough(node=node, seq=seq, rejected=tuple(Rejection(entity=entity, reason="full") for entity in rejected))
+    return step  # type: ignore[return-value]
+
+
+@settings(max_examples=200, deadline=None)
+@given(STEPS)
+def test_any_order_ends_where_planning_from_scratch_does(steps: list[object]) -> None:
+    log = Log()
+    for step in steps:
+        event = meant(log, step)
+        assert event
+        log.say(event)
+        assert log.standing() == {key: bare(planned) for key, planned in plan(log.fold.world).items()}
+        if not isinstance(event, VipReleased | AppliedThrough):
+            assert log.say(event) == [], "a repeated event must yield nothing new"
+    assert log.restart() == [], "a restart owes nothing"
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.permutations([
+    service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2")]),
+    endpoint_slice("s2", "a", [Endpoint(address="10.0.0.3", ready=False, terminating=True)]), allocated("192.0.2.1", "a"),
+    EndpointDown(node="n1", address="10.0.0.2", port=8080, protocol="TCP", reason="", failures=2),
+    NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)), service("b"), endpoint_slice("s3", "b", [Endpoint(address="10.0.0.2")]),
+    allocated("192.0.2.2", "b"),
+]))  # fmt: skip
+def test_order_of_the_same_facts_does_not_matter(events: list[AnyEvent]) -> None:
+    assert Log(*events).standing() == Log(*sorted(events, key=key_of)).standing()
+
+
+@settings(max_examples=150, deadline=None)
+@given(STEPS)
+def test_programmed_only_when_every_node_has_read_everything_back(steps: list[object]) -> None:
+    log = Log()
+    for step in steps:
+        log.say(meant(log, step))  # type: ignore[arg-type]
+    world = log.fold.world
+    nodes = {seen.node for seen in world.of(NodeSeen)}
+    applied = {event.node: event for event in world.of(AppliedThrough)}
+    for status in world.of(StatusPlanned):
+        mine: list[FrontendPlanned | VipPlanned] = [event for event in world.of(FrontendPlanned) if event.service == status.service]
+        mine += [event for event in world.of(VipPlanned) if event.vip in status.vips]
+        refused = {rejection.entity for node in nodes & set(applied) for rejection in applied[node].rejected}
+        chunks = [event for event in world.of(BackendsPlanned) if event.set.startswith(f"{status.service}:")]
+        through = all(node in applied and applied[node].seq >= world.seq(event) for node in nodes for event in mine)
+        true = bool(nodes and mine and through and not refused & {key_of(event) for event in [*mine, *chunks]})
+        assert [found.status for found in status.conditions if found.type == "Programmed"] == [true]
+
+
+# ── chunks ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def many(count: int, *, down: int = -1) -> list[Endpoint]:
+    return [Endpoint(address=f"10.1.{n // 250}.{n % 250}", ready=n != down, terminating=n == down) for n in range(count)]
+
+
+def test_one_flip_of_a_thousand_rewrites_one_chunk() -> None:
+    log = Log(service("a"), allocated("192.0.2.1", "a"), endpoint_slice("s1", "a", many(1000)))
+    (changed,) = log.say(endpoint_slice("s1", "a", many(1000, down=617)))
+    assert isinstance(changed, BackendsPlanned)
+    assert len(changed.backends) < CHUNK_MOST
+    assert [backend.state for backend in changed.backends if backend.address == "10.1.2.117"] == ["draining"]
+
+
+def test_one_more_of_a_thousand_rewrites_one_chunk() -> None:
+    log = Log(service("a"), allocated("192.0.2.1", "a"), endpoint_slice("s1", "a", many(1000)))
+    (changed,) = log.say(endpoint_slice("s1", "a", many(1001)))
+    assert isinstance(changed, BackendsPlanned)
+
+
+def test_set_cut_anew_is_planned_before_the_frontend_and_withdrawn_after() -> None:
+    log = Log(service("a"), allocated("192.0.2.1", "a"), endpoint_slice("s1", "a", many(100)))
+    kinds = [type(event) for event in log.say(endpoint_slice("s1", "a", many(101)))]
+    assert kinds == [BackendsPlanned] * kinds.count(BackendsPlanned) + [FrontendPlanned, BackendsWithdrawn]
+
+
+@pytest.mark.parametrize(
+    ("backends", "chunks"), [(0, 1), (1, 1), (100, 1), (101, 4), (200, 4), (201, 8), (400, 8), (401, 16), (10_000, 256)]
+)
+def test_count_of_chunks_is_one_or_a_power_of_two(backends: int, chunks: int) -> None:
+    assert chunk_count(backends) == chunks
+
+
+@given(st.integers(0, 255), st.sampled_from([4, 8, 256]))
+def test_chunk_of_a_backend_follows_from_its_address_alone(host: int, chunks: int) -> None:
+    backends = [Backend(address=f"10.0.0.{host}", port=80, state=state) for state in ("active", "draining", "down")]  # type: ignore[arg-type]
+    assert len({chunk_of(backend, chunks) for backend in backends}) == 1
+    assert 0 <= chunk_of(backends[0], chunks) < chunks
+
+
+def test_edit_that_changes_nothing_in_the_plan_writes_nothing() -> None:
+    log = Log(service("a"), allocated("192.0.2.1", "a"), endpoint_slice("s1", "a", many(3)))
+    assert (
+        log.say(
+            ServiceObserved(root=Root(kind="Service", name="a", namespace="shop", generation=9), exposed=True, ports=service("a").ports)
+        )
+        == []
+    )
+
+
+def test_it_hears_what_it_decides_on() -> None:
+    decided_on = (*(EndpointSliceGone, EndpointUp, ServiceGone, ClaimSettled, VipFreed, VipReleased, ManifestAccepted), VipWithdrawn)
+    assert {event.kind for event in decided_on} <= {event.kind for event in HEARS}
