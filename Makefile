@@ -11,7 +11,7 @@ setup: ## install what Weir needs on a Debian 12 machine (apt packages, .venv); 
 	@deploy/setup
 
 demo: setup ## the main job on real packets, in network namespaces; KEEP=1 leaves it running
-	@$(PY) -m bench.demo $(if $(KEEP),--keep)
+	@$(PY) -m weir.cli demo $(if $(KEEP),--keep)
 
 check: setup ## lint, types, unit and golden tests: under a minute
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -86,6 +86,8 @@ class Applier:
         self._writes = 0
         self._refused: dict[str, str] = {}  # entity key -> the kernel's words
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
+        self._unfinished_vips: set[str] = set()
+        self._undeleted: dict[tuple[str, bytes], str] = {}  # entries that should be gone, and why they are not
         self._unadmitted: dict[str, str] = {}  # backends that found no place, and why
         self.lingering: set[str] = set()  # backends out of the plan whose TCP flows may still live
         held = ((ID.unpack(key)[0], Backend.unpack(value)) for key, value in maps["backends"].items())
@@ -113,11 +115,27 @@ class Applier:
             if not self._tables[TABLE_KEY.unpack(slot)[:2]]:
                 self._delete("tables", slot)
         self._retire(world, sorted(self._backends))
+        self._drop_strays()
         return Outcome(self._writes, done.announced)
+
+    def _drop_strays(self) -> None:
+        """What an earlier life wrote for backends that never came to be."""
+        origins = {Backend(*_parts(name)).key() for name in self._backends}
+        for where, _ in list(self._maps["origins"].items()):
+            if where not in origins:
+                self._delete("origins", where)
+        for where, _ in list(self._maps["backend_hosts"].items()):
+            if not self._hosts[address_text(where)]:
+                self._delete("backend_hosts", where)
 
     def apply(self, world: World, touched: Touched) -> Outcome:
         """The touched part of the plan, and once more what was refused before."""
         self._writes = 0
+        for name, stuck in list(self._undeleted):
+            if name == "backends":
+                self._empty(ID.unpack(stuck)[0])
+            else:
+                self._delete(name, stuck)
         for name in sorted(touched.endpoints | set(self._unadmitted)):
             if frontends := frontends_of(world, name):
                 self._admit(name, frontends)
@@ -136,8 +154,9 @@ class Applier:
         return Outcome(self._writes, announced)
 
     def rejections(self) -> tuple[Rejection, ...]:
-        """What the kernel refused and does not hold, by entity."""
-        return tuple(Rejection(entity=entity, reason=reason) for entity, reason in sorted(self._refused.items()))
+        """What the kernel refused and does not hold, by entity; and what it will not let go of, by map."""
+        refused = self._refused | {f"map {name}": reason for (name, _), reason in sorted(self._undeleted.items())}
+        return tuple(Rejection(entity=entity, reason=reason) for entity, reason in sorted(refused.items()))
 
     def used(self) -> dict[str, tuple[int, int]]:
         """Map -> entries in use, and how many it takes."""
@@ -167,22 +186,29 @@ class Applier:
         """The table first, beside the old one when its size changed; then the frontend turns to it in one write."""
         backends, newest = members(world, planned)
         table = self._table(planned, eligible(backends), len(backends))
-        number = set_number(planned.backends)
-        for slot, chunk in table_pairs(number, table):
-            self._write("tables", slot, chunk)
         old = self._frontends.get(where)
         value = Frontend(
-            set_id=number,
+            set_id=set_number(planned.backends),
             size=len(table),
-            id=old.id if old else self._new_frontend_id(),
+            id=old.id if old else self._frontend_ids.take(),
             idle_timeout_s=planned.idle_timeout_s,
             algorithm=ALGORITHMS.index(planned.algorithm),
             mode=MODES.index(planned.mode),
             plan_seq=newest,
         )
-        self._write("frontends", where.pack(), value.pack())
+        self._tables[value.set_id, value.size] += 1
+        try:
+            if not old:
+                self._zero("frontend_stats", value.id)
+            for slot, chunk in table_pairs(value.set_id, table):
+                self._write("tables", slot, chunk)
+            self._write("frontends", where.pack(), value.pack())
+        except (MapError, PlanError):
+            if not old:
+                self._frontend_ids.give(value.id)
+            self._unuse_table(value)
+            raise
         self._frontends[where] = value
-        self._tables[number, len(table)] += 1
         if old:
             self._unuse_table(old)
 
@@ -198,11 +224,6 @@ class Applier:
         if planned.algorithm == "rr":
             return round_robin_table(names, ids)
         return maglev_table(names, ids, table_size(members))
-
-    def _new_frontend_id(self) -> int:
-        number = self._frontend_ids.take()
-        self._zero("frontend_stats", number)
-        return number
 
     def _withdraw_frontend(self, where: FrontendKey) -> None:
         self._unfinished.discard(where)
@@ -225,22 +246,27 @@ class Applier:
     def _put_vips(self, world: World, vips: Iterable[str]) -> tuple[str, ...]:
         """VIPs last: the node answers for one only when everything behind it is there.  Returns those that are new here."""
         new = []
-        for vip in sorted(vips):
+        for vip in sorted({*vips, *self._unfinished_vips}):
             planned = world.get(key("planner", "planvip", "", vip))
-            if not isinstance(planned, VipPlanned) or self._maps["vips"].get(address_bytes(vip)):
+            if not isinstance(planned, VipPlanned):
                 continue
+            held = self._maps["vips"].get(address_bytes(vip))
             try:
-                self._write("vips", address_bytes(vip), Vip().pack())
+                if not held:
+                    self._write("vips", address_bytes(vip), Vip().pack())
+                    new.append(vip)
             except (MapError, PlanError) as error:
                 self._refused[key_of(planned)] = str(error)
+                self._unfinished_vips.add(vip)
             else:
                 self._refused.pop(key_of(planned), None)
-                new.append(vip)
+                self._unfinished_vips.discard(vip)
         return tuple(new)
 
     def _withdraw_vips(self, vips: Iterable[str]) -> None:
         for vip in sorted(vips):
             self._delete("vips", address_bytes(vip))
+            self._unfinished_vips.discard(vip)
             self._refused.pop(key("planner", "planvip", "", vip), None)
 
     # ── backends ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +294,8 @@ class Applier:
         except (MapError, PlanError):
             if not known:
                 self._backend_ids.give(number)
+                self._delete("origins", backend.key())
+                self._drop_host(address)
             raise
         if not known:
             self._zero("backend_stats", number)
@@ -290,15 +318,27 @@ class Applier:
         address, port, protocol = _parts(name)
         number = self._backends.pop(name)
         self._delete("origins", Backend(address, port, protocol).key())
-        self._write("backends", ID.pack(number), NO_BACKEND)
-        self._backend_ids.give(number)
+        self._empty(number)
         self._hosts[address] -= 1
+        self._drop_host(address)
+
+    def _empty(self, number: int) -> None:
+        """Clears a place of the array `backends`, which knows no removal; a place that will not clear stays taken."""
+        try:
+            self._write("backends", ID.pack(number), NO_BACKEND)
+        except (MapError, PlanError) as error:
+            self._undeleted["backends", ID.pack(number)] = str(error)
+        else:
+            self._backend_ids.give(number)
+
+    def _drop_host(self, address: str) -> None:
         if not self._hosts[address]:
             self._delete("backend_hosts", address_bytes(address))
 
     # ── the kernel ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _write(self, name: str, key: bytes, value: bytes) -> None:
+        self._undeleted.pop((name, key), None)
         if self._maps[name].get(key) == value:
             return
         self._maps[name].put(key, value)
@@ -307,7 +347,13 @@ class Applier:
             raise PlanError(f"map {name} holds another value than was written")
 
     def _delete(self, name: str, key: bytes) -> None:
-        self._writes += self._maps[name].delete(key)
+        """Removes an entry; one that will not go is tried again with every apply."""
+        try:
+            self._writes += self._maps[name].delete(key)
+        except MapError as error:
+            self._undeleted[name, key] = str(error)
+        else:
+            self._undeleted.pop((name, key), None)
 
     def _zero(self, name: str, number: int) -> None:
         """A new owner of an id starts its counters at nothing."""

@@ -8,13 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.conftest import NAME, Running
+from tests.running import Running, running_weir
 from weir.demo.network import wait_until
 
 SERVICES = ("watcher", "ipam", "planner", "health", "dataplane")
+
+
+@pytest.fixture(scope="module")
+def weir() -> Iterator[Running]:
+    with running_weir("weirchaos") as found:
+        yield found
 
 
 @pytest.mark.parametrize("victim", [*SERVICES, "nats"])
@@ -87,7 +94,7 @@ def test_everything_killed_for_half_a_minute_loses_nothing(weir: Running) -> Non
 
 def test_duplicate_and_stale_facts_change_nothing(weir: Running) -> None:
     before, plan = weir.maps(), weir.stage.ask("replay")
-    subprocess.run(weir.network.command("lb", sys.executable, "-m", "tests.chaos.repeat", NAME), check=True)
+    subprocess.run(weir.network.command("lb", sys.executable, "-m", "tests.chaos.repeat", weir.where.instance), check=True)
     weir.settled(15)
     assert weir.maps() == before
     assert weir.stage.ask("replay") == plan

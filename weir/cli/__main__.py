@@ -187,11 +187,12 @@ def why(
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and say what to try.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="No pauses for reading.")] = False,
+    ended: Annotated[bool, typer.Option("--stop", help="End what --keep left running.")] = False,
 ) -> None:
     """The main job on real packets, in network namespaces of this machine."""
-    from weir.demo.story import run
+    from weir.demo.story import run, stop
 
-    raise typer.Exit(run(keep=keep, fast=fast))
+    raise typer.Exit(stop() if ended else run(keep=keep, fast=fast))
 
 
 async def _until_terminated(work) -> None:  # type: ignore[no-untyped-def]

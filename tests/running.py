@@ -1,6 +1,7 @@
-"""One running Weir for all faults: namespaces, three backends, the example's manifests; and what is measured around a fault."""
+"""One running Weir to test against: namespaces, three backends, the example's manifests; and what is measured around a fault."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,22 +11,22 @@ import pytest
 
 from services.dataplane.apply import MAPS
 from services.dataplane.layout import LAYOUT
-from weir.cli.supervise import running
+from weir.cli.supervise import running as pids_of
 from weir.demo.load import Load
 from weir.demo.network import wait_until
 from weir.demo.report import Report
 from weir.demo.stage import Stage, stage
 from weir.pins import Map
 
-NAME = "weirchaos"
 COUNTED = ("frontends", "tables", "backends", "backend_hosts", "origins", "vips")  # what the plan writes; counters are not of it
 
 
-@pytest.fixture(scope="module")
-def weir() -> Iterator["Running"]:
+@contextmanager
+def running_weir(name: str) -> Iterator["Running"]:
+    """Weir with the example's manifests, everything programmed; gone at the end."""
     if os.geteuid():
         pytest.skip("namespaces and BPF need root")
-    with stage(NAME, fast=True) as found:
+    with stage(name, fast=True) as found:
         found.up()
         found.wait_for("everything programmed", 30, "status", holds=lambda told: told[0]["ok"])
         yield Running(found)
@@ -52,15 +53,14 @@ class Running:
         assert report.flows.good > 0
 
     def told(self, report: Report) -> None:
-        print(
-            f"\n{report.http.good} requests, {report.flows.sent} lines on {report.flows.open} flows, lost {report.lost}, longest gap {report.http.longest_gap_ms} ms"
-        )
+        asked = f"{report.http.good} requests, {report.flows.sent} lines on 200 flows"
+        print(f"\n{asked}, lost {report.lost}, longest gap {report.http.longest_gap_ms} ms")
 
     def vips(self) -> list[str]:
         return sorted({row["ext ip"] for row in self.stage.ask("get lb")})
 
     def pids(self) -> dict[str, int]:
-        return running(self.where)
+        return pids_of(self.where)
 
     def maps(self) -> dict[str, dict[bytes, bytes]]:
         """What the plan has put into the kernel."""
@@ -82,9 +82,7 @@ class Running:
         return self.network.run("lb", *self.command("replay", "--diff"), check=False, cwd=Path.cwd()).returncode
 
     def command(self, *words: str) -> list[str]:
-        import sys
-
-        return [sys.executable, "-m", "weir.cli", *words, "--instance", NAME]
+        return [sys.executable, "-m", "weir.cli", *words, "--instance", self.where.instance]
 
     @contextmanager
     def without_nats(self) -> Iterator[None]:

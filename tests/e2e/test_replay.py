@@ -1,0 +1,91 @@
+"""The log of a running Weir, replayed: the same plan by any process, and from any prefix the same fold either way."""
+
+import json
+import os
+import random
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from services.planner.core import Planner, plan
+from services.planner.status import bare
+from tests.running import Running, running_weir
+from weir.decider import Fact, World
+from weir.events import DECODE, AnyEvent, StatusPlanned, VipWithdrawn, key_of
+
+
+@pytest.fixture(scope="module")
+def weir() -> Iterator[Running]:
+    with running_weir("weirreplay") as found:
+        found.network.stop("b2")
+        found.stage.wait_for("b2 out", 10, "get ep", holds=lambda rows: any(row["state"] == "nok" for row in rows))
+        found.network.start("b2")
+        found.stage.wait_for("b2 back", 10, "get ep", holds=lambda rows: all(row["state"] == "ok" for row in rows))
+        service = found.stage.folder / "shop" / "service.yaml"
+        service.write_text(service.read_text().replace("port: 80,", "port: 8080,"))
+        found.stage.wait_for("the edit", 10, "get lb", holds=lambda rows: any(row["port"] == 8080 for row in rows))
+        found.settled(15)
+        yield found
+
+
+def test_any_process_replays_the_same_plan_byte_for_byte(weir: Running) -> None:
+    head = len(entries(weir))
+    for moment in (str(head), str(head // 2)):
+        command = weir.network.command("lb", *weir.command("replay", "--at", moment, "-o", "json"))
+        seeds = [os.environ | {"PYTHONHASHSEED": seed} for seed in ("1", "2", "77")]
+        outs = {subprocess.run(command, env=seed, capture_output=True, check=True).stdout for seed in seeds}
+        assert len(outs) == 1
+        assert json.loads(outs.pop())
+
+
+def test_state_at_an_earlier_moment_is_the_state_it_was(weir: Running) -> None:
+    found = entries(weir)
+    down = next(entry["sequence"] for entry in found if entry["fact"]["type"] == "endpoint_down")
+    planned = next(entry["sequence"] for entry in found if entry["cause"] == down and entry["fact"]["type"] == "backends_planned")
+
+    def states(moment: int) -> set[str]:
+        rows = json.loads(weir.network.run("lb", *weir.command("replay", "--at", str(moment), "-o", "json")).stdout)
+        return {
+            backend.get("state", "active") for row in json.loads(out) for backend in row.get("backends", []) if isinstance(backend, dict)
+        }
+
+    assert states(planned - 1) == {"active"}
+    assert states(planned) == {"active", "down"}
+
+
+def test_folds_of_a_hundred_random_prefixes_agree(weir: Running) -> None:
+    events = [(entry["sequence"], DECODE(json.dumps(entry["fact"]))) for entry in entries(weir)]
+    dice = random.Random(20261121)
+    for _ in range(100):
+        prefix = events[: dice.randrange(len(events) + 1)]
+        assert fold(prefix) == fold(last_per_entity(prefix)), f"at {len(prefix)}"
+
+
+def test_the_plan_in_the_log_is_what_the_planner_makes_of_the_rest(weir: Running) -> None:
+    world = World(Planner.indexes)
+    for entry in entries(weir):
+        world.evolve(Fact(entry["sequence"], DECODE(json.dumps(entry["fact"]))))
+    planned = {
+        key: fact.event for key, fact in world.facts.items() if key.startswith("planner.") and not isinstance(fact.event, VipWithdrawn)
+    }
+    again = plan(world)
+    assert {key: bare(event) for key, event in again.items()} == {key: bare(event) for key, event in planned.items()}
+    assert any(isinstance(event, StatusPlanned) for event in again.values())
+
+
+def entries(weir: Running) -> list[dict[str, Any]]:
+    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "json")).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def fold(events: list[tuple[int, AnyEvent]]) -> dict[str, AnyEvent]:
+    world = World()
+    for seq, event in events:
+        world.evolve(Fact(seq, event))
+    return {key: fact.event for key, fact in sorted(world.facts.items())}
+
+
+def last_per_entity(events: list[tuple[int, AnyEvent]]) -> list[tuple[int, AnyEvent]]:
+    return sorted({key_of(event): (seq, event) for seq, event in events}.values(), key=lambda pair: pair[0])
