@@ -28,9 +28,10 @@ from weir.events import (
     VipPlanned,
     VipReleased,
     VipWithdrawn,
+    key,
     key_of,
 )
-from weir.model import Family, Root, family_of
+from weir.model import Family, Rejection, Root, family_of
 
 
 def root(name: str, kind: str = "Service", generation: int = 0) -> Root:
@@ -243,6 +244,14 @@ def test_released_address_is_given_on_only_when_every_node_has_let_go() -> None:
     assert [type(event) for event in log.applied("n2")] == [VipFreed, VipAllocated, ClaimSettled, VipDenied]
     assert log.vips() == {"192.0.2.1": "shop/b"}
     assert log.denied("c").holders == ("shop/b",)
+
+
+def test_node_that_could_not_let_go_keeps_the_address() -> None:
+    log = Log(node("n1"), pool("p", "192.0.2.1/32"), service("a"), gone("a"))
+    log.withdraw("192.0.2.1")
+    refused = Rejection(entity=key("planner", "planvip", "", "192.0.2.1"), reason="map vips: delete: Input/output error")
+    assert log.say(AppliedThrough(node="n1", seq=len(log.facts), rejected=(refused,))) == []
+    assert [type(event) for event in log.applied("n1")] == [VipFreed]
 
 
 def test_withdrawal_of_an_earlier_release_does_not_count() -> None:
