@@ -4,8 +4,6 @@
  * stack's business otherwise.
  */
 
-#define ETH_ADDRS 12
-
 enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 
 /* Nothing here may have its address taken: then the compiler keeps it in registers, and `v6` a constant. */
@@ -49,11 +47,11 @@ static __always_inline void map_v4(struct addr *addr, __be32 v4)
 	addr->w[3] = v4;
 }
 
-static __always_inline enum verdict parse_tcp(struct packet *p, void *end)
+static __always_inline enum verdict parse_tcp(struct packet *p, void *end, __u32 len)
 {
 	struct tcphdr *tcp = p->l4;
 
-	if ((void *)(tcp + 1) > end || tcp->doff < 5)
+	if ((void *)(tcp + 1) > end || tcp->doff < 5 || tcp->doff * 4 > len)
 		return DROP_MALFORMED;
 	p->key->sport = tcp->source;
 	p->key->dport = tcp->dest;
@@ -76,22 +74,22 @@ static __always_inline enum verdict parse_udp(struct packet *p, void *end, __u32
 	return PASSED;
 }
 
-static __always_inline enum verdict parse_sctp(struct packet *p, void *end)
+static __always_inline enum verdict parse_sctp(struct packet *p, void *end, __u32 len)
 {
 	__be16 *ports = p->l4;
 
-	if ((void *)(ports + 6) > end)
+	if ((void *)(ports + 6) > end || len < 12)
 		return DROP_MALFORMED;
 	p->key->sport = ports[0];
 	p->key->dport = ports[1];
 	return PASSED;
 }
 
-static __always_inline enum verdict parse_icmp(struct packet *p, void *end)
+static __always_inline enum verdict parse_icmp(struct packet *p, void *end, __u32 len)
 {
 	struct icmphdr *icmp = p->l4;
 
-	if ((void *)(icmp + 1) > end)
+	if ((void *)(icmp + 1) > end || len < sizeof(*icmp))
 		return DROP_MALFORMED;
 	p->icmp_type = icmp->type;
 	p->l4_csum = &icmp->checksum;
@@ -104,15 +102,15 @@ static __always_inline enum verdict parse_l4(struct packet *p, void *end, __u32 
 	p->l4_len = len;
 	switch (p->key->proto) {
 	case IPPROTO_TCP:
-		return parse_tcp(p, end);
+		return parse_tcp(p, end, len);
 	case IPPROTO_UDP:
 		return parse_udp(p, end, len);
 	case IPPROTO_SCTP:
-		return parse_sctp(p, end);
+		return parse_sctp(p, end, len);
 	case IPPROTO_ICMP:
-		return p->v6 ? DROP_UNSUPPORTED : parse_icmp(p, end);
+		return p->v6 ? DROP_UNSUPPORTED : parse_icmp(p, end, len);
 	case IPPROTO_ICMPV6:
-		return p->v6 ? parse_icmp(p, end) : DROP_UNSUPPORTED;
+		return p->v6 ? parse_icmp(p, end, len) : DROP_UNSUPPORTED;
 	}
 	return DROP_UNSUPPORTED;
 }

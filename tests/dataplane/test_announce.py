@@ -1,0 +1,132 @@
+"""ARP, NDP and echo for VIPs, and who may answer."""
+
+import struct
+import time
+
+import pytest
+
+from services.dataplane.layout import ID, Fence, Vip
+from tests.dataplane.frames import CLIENT_MAC, HOST_MAC, Packet, arp, packed, read, solicitation
+from tests.dataplane.lab import MAC, OUT, Lab
+from weir.pins import address_bytes
+
+VIP4, VIP6 = "198.51.100.1", "fd03::1"
+SECOND = 1_000_000_000
+
+
+def own(lab: Lab, *vips: str, until_ns: int = 0) -> None:
+    for vip in vips:
+        lab.map("vips").put(address_bytes(vip), Vip(until_ns).pack())
+
+
+@pytest.mark.parametrize("sender", ["192.0.2.1", "0.0.0.0"], ids=["request", "probe"])
+def test_arp_request_is_answered(lab: Lab, sender: str) -> None:
+    own(lab, VIP4)
+    verdict, action, frame = lab.send(arp(1, sender, VIP4))
+    assert (verdict, action) == ("arp_answered", OUT)
+    body = struct.pack("!HHBBH", 1, 0x800, 6, 4, 2) + MAC + packed(VIP4) + CLIENT_MAC + packed(sender)
+    assert frame == CLIENT_MAC + MAC + b"\x08\x06" + body
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        arp(1, "192.0.2.1", "198.51.100.7"),
+        arp(2, "192.0.2.1", VIP4),
+        arp(1, VIP4, VIP4),
+        arp(1, "192.0.2.1", VIP4)[:40],
+        arp(1, "192.0.2.1", VIP4).replace(b"\x08\x06\x00\x01", b"\x08\x06\x00\x06"),
+    ],
+    ids=["no VIP", "reply", "gratuitous", "truncated", "not Ethernet"],
+)
+def test_other_arp_passes(lab: Lab, frame: bytes) -> None:
+    own(lab, VIP4)
+    lab.passed(frame)
+
+
+@pytest.mark.parametrize("destination", [None, VIP6], ids=["multicast", "unicast"])
+@pytest.mark.parametrize("option", [b"\1\1" + CLIENT_MAC, b"", b"\1\1" + CLIENT_MAC + b"\x0e\1nonce!"], ids=["usual", "none", "two"])
+def test_solicitation_is_answered(lab: Lab, destination: str | None, option: bytes) -> None:
+    own(lab, VIP6)
+    out = lab.out(solicitation("fd02::1", VIP6, option, destination), "ndp_answered")
+    assert lab.macs == CLIENT_MAC + MAC
+    assert (out.src, out.dst, out.ttl, out.sport, out.dport) == (VIP6, "fd02::1", 255, 136, 0)
+    assert out.body == b"\x60\0\0\0" + packed(VIP6) + b"\2\1" + MAC
+
+
+def test_duplicate_address_detection_is_told_to_all(lab: Lab) -> None:
+    own(lab, VIP6)
+    out = lab.out(solicitation("::", VIP6, b""), "ndp_answered")
+    assert lab.macs == bytes.fromhex("333300000001") + MAC
+    assert (out.src, out.dst) == (VIP6, "ff02::1")
+    assert out.body == b"\x20\0\0\0" + packed(VIP6) + b"\2\1" + MAC
+
+
+def test_other_solicitations_pass(lab: Lab) -> None:
+    own(lab, VIP6)
+    lab.passed(solicitation("fd02::1", "fd03::2"))
+    lab.passed(solicitation("fd02::1", VIP6).but(ttl=254))
+    lab.passed(solicitation("fd02::1", VIP6).but(sport=136))
+    lab.passed(solicitation("fd02::1", VIP6).but(body=bytes(4) + packed(VIP6)[:12]))
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["v4", "v6"])
+def test_past_the_deadline_another_node_answers(lab: Lab, v6: bool) -> None:
+    question = solicitation("fd02::1", VIP6).frame() if v6 else arp(1, "192.0.2.1", VIP4)
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    own(lab, VIP4, VIP6, until_ns=now + 10 * SECOND)
+    assert lab.send(question)[0] == ("ndp_answered" if v6 else "arp_answered")
+    own(lab, VIP4, VIP6, until_ns=now - 1)
+    lab.dropped(question, "not_owner")
+
+
+def test_past_the_deadline_and_no_peer_heard_this_node_answers(lab: Lab) -> None:
+    own(lab, VIP4, until_ns=1)
+    lab.map("fence").put(ID.pack(0), Fence(silence_ns=2 * SECOND, hello_port=7946).pack())
+    lab.passed(Packet(src="192.0.2.9", dst="192.0.2.254", proto="UDP", dport=7946))
+    lab.dropped(arp(1, "192.0.2.1", VIP4), "not_owner")
+    heard = int.from_bytes(lab.map("hello_heard").get(ID.pack(0)) or b"", "little")
+    assert abs(time.clock_gettime_ns(time.CLOCK_MONOTONIC) - heard) < SECOND // 10
+    lab.map("hello_heard").put(ID.pack(0), (heard - 3 * SECOND).to_bytes(8, "little"))
+    assert lab.send(arp(1, "192.0.2.1", VIP4))[0] == "arp_answered"
+
+
+def test_other_udp_is_no_hello(lab: Lab) -> None:
+    lab.map("fence").put(ID.pack(0), Fence(silence_ns=SECOND, hello_port=7946).pack())
+    lab.passed(Packet(src="192.0.2.9", dst="192.0.2.254", proto="UDP", dport=7947))
+    lab.passed(Packet(src="192.0.2.9", dst="192.0.2.254", proto="TCP", dport=7946))
+    assert lab.map("hello_heard").get(ID.pack(0)) == bytes(8)
+
+
+def test_forwarding_is_not_fenced(lab: Lab) -> None:
+    lab.serve(VIP4, ["10.1.0.11"])
+    own(lab, VIP4, until_ns=1)
+    lab.out(Packet(src="192.0.2.1", dst=VIP4), "forwarded")
+
+
+def test_without_a_mac_nothing_is_claimed(lab: Lab) -> None:
+    own(lab, VIP4)
+    lab.map("interfaces").delete(ID.pack(1))
+    lab.dropped(arp(1, "192.0.2.1", VIP4), "no_interface")
+
+
+@pytest.mark.parametrize(
+    ("client", "vip", "proto", "request_type", "reply_type"),
+    [("192.0.2.1", VIP4, "ICMP", 8, 0), ("fd02::1", VIP6, "ICMPV6", 128, 129)],
+    ids=["v4", "v6"],
+)
+def test_echo_is_answered(lab: Lab, client: str, vip: str, proto: str, request_type: int, reply_type: int) -> None:
+    own(lab, vip)
+    ping = Packet(src=client, dst=vip, proto=proto, sport=request_type, dport=0, body=b"\0\1\0\2data")
+    out = lab.out(ping, "echo_answered")
+    assert lab.macs == CLIENT_MAC + HOST_MAC
+    assert out == ping.but(src=vip, dst=client, sport=reply_type, ttl=64)
+    lab.passed(ping.but(dst="192.0.2.254" if proto == "ICMP" else "fd02::fe"))
+    lab.dropped(ping.but(sport=13 if proto == "ICMP" else 140), "unsupported")
+
+
+def test_answer_reads_back(lab: Lab) -> None:
+    own(lab, VIP6)
+    _, _, frame = lab.send(solicitation("fd02::1", VIP6))
+    assert len(frame) == 86
+    assert read(frame).proto == "ICMPV6"
