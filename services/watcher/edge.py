@@ -136,8 +136,7 @@ class FolderSource:
         elif _now() >= self._retry_at:
             self._retry_at = _now() + self._retry_s
             self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
-            back = self._watch(watches)
-            return set(self._lost) | _inside(self._folders, back), _inside(self._files, back)
+            return set(self._lost), _inside(self._files, self._watch(watches))
         return set(), set()
 
     def _parents(self) -> set[Path]:

@@ -247,12 +247,21 @@ def test_a_pool_that_comes_to_overlap_stands_as_it_was() -> None:
     assert log.problems("c.yaml#1") == []
 
 
-def test_a_watcher_that_has_not_looked_yet_owes_nothing_and_afterwards_everything() -> None:
-    watcher = Watcher()
-    fold = Fold(watcher, "watcher")
+def test_a_source_that_is_listed_again_takes_away_what_it_no_longer_names() -> None:
+    log = Log()
+    log.see({"a.yaml": service(), "b.yaml": NAMESPACE})
+    assert log.see({"b.yaml": NAMESPACE}, complete=True) == ["ServiceGone shop/web"]
+
+
+def test_a_watcher_that_has_not_looked_yet_owes_nothing_and_afterwards_all_that_the_log_lacks() -> None:
+    log = Log()
+    log.see({"a.yaml": service(), "b.yaml": NAMESPACE})
+    fold, lost = Fold(Watcher(), "watcher"), Fold(log.watcher, "watcher")
+    for seq, event in enumerate(log.facts, 1):
+        fold.load(Fact(seq, event))
+    lost.load(Fact(1, log.facts[0]))
     assert fold.caught_up() == []
-    watcher.said.take(Observation({"a.yaml": documents("a.yaml", service().encode())}, complete=True))
-    assert [short(decided.event) for decided in Fold(watcher, "watcher").caught_up()] == ["ServiceObserved shop/web"], "the log was lost"
+    assert [short(decided.event) for decided in lost.caught_up()] == ["ServiceObserved shop/web"]
 
 
 def many(count: int) -> dict[str, str]:

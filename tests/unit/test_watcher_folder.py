@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from asyncinotify import Inotify
 
 from services.watcher import edge
 from services.watcher.core import Watcher, differences
 from services.watcher.edge import FolderSource, follow
 from services.watcher.said import Observation
+from services.watcher.watches import Watches
 from weir.decider import Fact, World
 from weir.events import ManifestRejected, ServiceObserved
 
@@ -113,14 +115,16 @@ SAVES = {
     "vim, in place": "vim -n -es -u NONE -c 'set backupcopy=yes' -c '%s/port: 80/port: 81/' -c wq web.yaml",
     "mv": "printf '%s' '{text}' > new; mv new web.yaml",
     "git checkout": "rm web.yaml; printf '%s' '{text}' > web.yaml",
-    "ln": "printf '%s' '{text}' > new; ln -f new web.yaml",
+    "ln": "printf '%s' '{text}' > new; rm web.yaml; ln new web.yaml",
     "ln -s": "printf '%s' '{text}' > new; ln -sf new web.yaml",
     "cp": "printf '%s' '{text}' > ../new; cp ../new web.yaml",
 }
 
 
 @pytest.mark.parametrize("command", SAVES.values(), ids=SAVES)
-def test_however_a_file_is_saved_its_objects_are_never_withdrawn(folder: Path, command: str) -> None:
+def test_however_a_file_is_saved_its_objects_are_never_withdrawn(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "AWAY_S", 60)  # however slow this machine is
+
     async def test() -> None:
         if command.startswith("vim") and not shutil.which("vim"):
             pytest.skip("no vim here")
@@ -138,7 +142,9 @@ def test_however_a_file_is_saved_its_objects_are_never_withdrawn(folder: Path, c
     run(test)
 
 
-def test_a_file_taken_away_and_written_slowly_is_not_withdrawn_by_what_happens_around_it(folder: Path) -> None:
+def test_a_file_that_is_being_written_is_not_read_however_long_it_takes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "AWAY_S", 0)
+
     async def test() -> None:
         async with Followed(folder) as followed:
             (folder / "web.yaml").unlink()
@@ -151,6 +157,24 @@ def test_a_file_taken_away_and_written_slowly_is_not_withdrawn_by_what_happens_a
             writer.close()
             await followed.until("ServiceObserved shop web")
             assert followed.ports() == {"web": 81, "other": 1}
+            assert not any("Gone" in told or "Rejected" in told for told in followed.told)
+
+    run(test)
+
+
+@pytest.mark.parametrize("away", [Path.unlink, partial(Path.write_text, data="")], ids=["away", "empty"])
+def test_what_is_away_or_empty_for_a_moment_does_not_count(
+    folder: Path, away: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge, "AWAY_S", 60)
+
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            away(folder / "web.yaml")
+            (folder / "other.yaml").write_text(service(1, "other"))
+            await followed.until("ServiceObserved shop other")
+            (folder / "web.yaml").write_text(service(81))
+            await followed.until("ServiceObserved shop web")
             assert not any("Gone" in told or "Rejected" in told for told in followed.told)
 
     run(test)
@@ -271,6 +295,23 @@ def test_a_folder_that_vanishes_keeps_what_it_said_and_is_followed_again(folder:
     run(test)
 
 
+def test_files_of_a_folder_that_returns_have_a_moment_to_return_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            monkeypatch.setattr(edge, "AWAY_S", 0)
+            shutil.rmtree(folder)
+            await followed.until("ManifestRejected manifests")
+            monkeypatch.setattr(edge, "AWAY_S", 60)
+            folder.mkdir()
+            await followed.until("ManifestAccepted manifests")
+            assert followed.ports() == {"web": 80}
+            (folder / "web.yaml").write_text(service(81))
+            await followed.until("ServiceObserved shop web")
+            assert "ServiceGone shop web" not in followed.told
+
+    run(test)
+
+
 def test_a_folder_and_its_parent_that_vanish_are_found_again(folder: Path, tmp_path: Path) -> None:
     async def test() -> None:
         inner = folder / "inner"
@@ -279,13 +320,35 @@ def test_a_folder_and_its_parent_that_vanish_are_found_again(folder: Path, tmp_p
         async with Followed(inner) as followed:
             folder.rename(tmp_path / "moved")
             await followed.until("ManifestRejected inner")
-            (tmp_path / "moved" / "inner" / "a.yaml").write_text(service(82, "inner"))
-            (tmp_path / "moved").rename(folder)
+            inner.mkdir(parents=True)
+            (inner / "a.yaml").write_text(service(82, "inner"))
             while followed.ports() != {"inner": 82}:
                 await followed.step()
             (inner / "a.yaml").write_text(service(83, "inner"))
             while followed.ports() != {"inner": 83}:
                 await followed.step()
+
+    run(test)
+
+
+def test_a_directory_that_was_replaced_is_no_longer_heard_and_nothing_spins_meanwhile(tmp_path: Path) -> None:
+    async def test() -> None:
+        first, second, link = tmp_path / "first", tmp_path / "second", tmp_path / "link"
+        first.mkdir()
+        second.mkdir()
+        with Inotify(sync_timeout=0) as inotify:
+            watches = Watches(inotify)
+            for target in (first, second):
+                link.unlink(missing_ok=True)
+                link.symlink_to(target)
+                watches.add(link)
+            watches.drain()
+            (first / "a.yaml").touch()
+            assert watches.drain() == []
+            (second / "a.yaml").touch()
+            await watches.wait(None)
+            assert not asyncio.get_running_loop().remove_reader(inotify.fd), "the loop would call it until it is drained"
+            assert {touch.path for touch in watches.drain()} == {link / "a.yaml"}
 
     run(test)
 
@@ -364,8 +427,8 @@ def test_a_given_file_is_found_again_when_its_folder_returns(folder: Path, tmp_p
         async with Followed(folder / "web.yaml") as followed:
             folder.rename(tmp_path / "moved")
             await followed.until("ManifestRejected web.yaml")
-            (tmp_path / "moved" / "web.yaml").write_text(service(81))
-            (tmp_path / "moved").rename(folder)
+            folder.mkdir()
+            (folder / "web.yaml").write_text(service(81))
             await followed.until("ManifestAccepted web.yaml")
             assert followed.ports() == {"web": 81}
 
