@@ -56,7 +56,7 @@ class FakeMap:
 
     def count(self) -> None:
         """Packets come: every counter moves."""
-        self.held = {key: b"\1" * self.array for key in self.held}
+        self.held = dict.fromkeys(self.held, b"\x01" * self.array)
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         return list(self.held.items())
