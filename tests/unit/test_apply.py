@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -494,12 +496,69 @@ def test_new_owner_of_an_id_starts_at_nothing(node: Node) -> None:
 
 
 @pytest.mark.parametrize("name", ["frontends", "origins", "backend_hosts", "tables"])
-def test_crash_between_two_writes_is_made_good_by_a_restart(node: Node, name: str) -> None:
+def test_failure_between_two_writes_is_made_good_by_a_restart(node: Node, name: str) -> None:
     node.maps[name].fails = iter([False, True] if name == "tables" else [True])
     node.plan(*WEB)
     for event in NO_WEB:
         node.evolve(event)
     node.restart()
+    node.applier.release(set())
+    assert node.is_empty(), "maps are empty"
+
+
+class Killed(BaseException):
+    """The process died here."""
+
+
+def killed_at(node: Node, write: int, *events: AnyEvent) -> None:
+    """The process dies before a write while it applies `events`; the plan has them all the same."""
+
+    def die(count: Iterator[int] = iter(range(10_000))) -> bool:
+        if next(count) == write:
+            raise Killed
+        return False
+
+    for each in node.maps.values():
+        each.fails = iter(die, None)
+    with suppress(Killed):
+        node.plan(*events)
+        node.applier.release(set())
+    node.heal()
+
+
+@pytest.mark.parametrize("write", range(20))
+def test_process_killed_at_any_write_is_made_good_by_the_next(node: Node, write: int) -> None:
+    killed_at(node, write, *WEB)
+    node.restart()
+    assert node.content() == node.fresh()
+    killed_at(node, write, backends("web", 2, 3, 4, 5), frontend("192.0.2.1", "web", algorithm="rr"))
+    node.restart()
+    node.applier.release(set())
+    assert node.content() == node.fresh()
+    killed_at(node, write, *NO_WEB)
+    node.restart()
+    node.applier.release(set())
+    assert node.is_empty(), "maps are empty"
+
+
+@pytest.mark.parametrize("write", range(20))
+def test_plan_that_is_gone_when_the_killed_process_comes_back_leaves_nothing(node: Node, write: int) -> None:
+    killed_at(node, write, *WEB)
+    for event in NO_WEB:
+        node.evolve(event)
+    node.restart()
+    node.applier.release(set())
+    assert node.is_empty(), "maps are empty"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_facts_that_come_one_by_one_in_any_order_end_the_same(node: Node, order: tuple[int, ...]) -> None:
+    for at in order:
+        node.plan(WEB[at])
+    assert node.content() == node.fresh()
+    assert node.applier.rejections() == ()
+    for at in order:
+        node.plan(NO_WEB[at])
     node.applier.release(set())
     assert node.is_empty(), "maps are empty"
 
@@ -545,8 +604,8 @@ def withdrawn(world: World, service: str) -> list[AnyEvent]:
 
 
 def follow(node: Node, steps: list[list[AnyEvent] | str]) -> Iterator[None]:
-    """Takes the node through the steps; the planner withdraws what it does not plan any more."""
-    for step in steps:
+    """Takes the node through the steps, every other fact by fact; the planner withdraws what it does not plan any more."""
+    for number, step in enumerate(steps):
         if step == "restart":
             node.restart()
         elif step == "release":
@@ -556,7 +615,9 @@ def follow(node: Node, steps: list[list[AnyEvent] | str]) -> Iterator[None]:
         else:
             (service,) = {event.service.removeprefix("shop/") for event in step if isinstance(event, FrontendPlanned)}
             keys = {key_of(event) for event in step}
-            node.plan(*step, *(event for event in withdrawn(node.world, service) if key_of(event) not in keys))
+            events = [*step, *(event for event in withdrawn(node.world, service) if key_of(event) not in keys)]
+            for part in [events] if number % 2 else [[event] for event in events]:
+                node.plan(*part)
         for name in ("backend_stats", "frontend_stats"):
             node.maps[name].count()
         yield
