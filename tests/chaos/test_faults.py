@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.running import Running, running_weir
+from weir.demo.load import Load
 from weir.demo.network import wait_until
 
 SERVICES = ("watcher", "ipam", "planner", "health", "dataplane")
@@ -90,6 +91,29 @@ def test_everything_killed_for_half_a_minute_loses_nothing(weir: Running) -> Non
         took = weir.settled(20)
     print(f"all killed, started again: settled after {took:.1f} s")
     assert weir.maps() == before
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "silent"])
+def test_with_all_dead_a_changed_mac_and_new_questions_for_the_vip_are_answered(weir: Running, announced: bool) -> None:
+    targets = [word for vip in weir.vips() for word in ("--target", vip)]
+    for pid in weir.pids().values():
+        os.kill(pid, signal.SIGKILL)
+    try:
+        with Load(weir.network, *targets, "--port", "80", "--http", "64", "--rate", "500", "--flows", "100") as load:
+            weir.network.change_mac("b1", announced=announced)
+            weir.network.run("client", "ip", "neigh", "flush", "dev", "eth0")  # ARP and NDP for the VIPs are asked anew
+            time.sleep(12)
+            healed = load.now()
+            time.sleep(6)
+            report = load.stop()
+    finally:
+        weir.stage.up()
+    counts = f"{report.http.good} requests, {report.flows.sent} lines, lost {report.lost}"
+    print(f"\n{counts}, slowest request {report.http.slowest_ms} ms, slowest line {report.flows.slowest_ms} ms")
+    assert report.lost == healed.lost, report.errors
+    assert report.lost == 0 or not announced, report.errors  # a silent change is the kernel's to find out, in about 5 s
+    assert wait_until(lambda: bool(weir.pids()), 10)
+    weir.settled(20)
 
 
 def test_duplicate_and_stale_facts_change_nothing(weir: Running) -> None:

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,9 @@ from weir.service import Where, write_file
 
 RESTART_MOST_S = 5.0
 STOP_S = 5.0
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
+_CAP_DAC_READ_SEARCH, _CAP_NET_RAW = 2, 13
+CAPABILITIES = {"watcher": (_CAP_DAC_READ_SEARCH,), "dataplane": (_CAP_NET_RAW,)}  # manifests anywhere; announcements.  Others: none
 
 log = structlog.get_logger()
 
@@ -44,7 +47,9 @@ class Supervisor:
         wait_s = 0.05
         while True:
             began = time.monotonic()
-            process = self._processes[name] = await asyncio.create_subprocess_exec(*command, preexec_fn=_die_with_parent)
+            process = self._processes[name] = await asyncio.create_subprocess_exec(
+                *command, preexec_fn=partial(_confine, CAPABILITIES.get(name, ()))
+            )
             self._note(name, process.pid)
             preparing = asyncio.ensure_future(started()) if started else None
             code = await process.wait()
@@ -168,6 +173,11 @@ async def _streams(where: Where, max_bytes: int) -> None:
         await asyncio.sleep(0.05)
 
 
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _confine(capabilities: Sequence[int]) -> None:
+    """In the child, before its program: it dies with its parent, and can never have more than `capabilities`."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order
+    for number in range(64):
+        if number not in capabilities and prctl(_PR_CAPBSET_READ, number) == 1 and prctl(_PR_CAPBSET_DROP, number):
+            raise OSError(ctypes.get_errno(), f"capability {number} cannot be dropped")
