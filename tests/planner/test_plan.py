@@ -178,6 +178,13 @@ def test_any_order_ends_where_planning_from_scratch_does(steps: list[object]) ->
     assert log.restart() == [], "a restart owes nothing"
 
 
+def test_transition_reaches_the_status_of_a_service_without_a_vip() -> None:
+    log = Log(service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1")]))
+    log.say(EndpointDown(node="n1", address="10.0.0.1", port=8080, protocol="TCP", reason="", failures=2))
+    assert log.standing() == {key: bare(planned) for key, planned in plan(log.fold.world).items()}
+    assert log.restart() == [], "a restart owes nothing"
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.permutations([
     service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2")]),
