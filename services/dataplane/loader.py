@@ -69,7 +69,7 @@ def load(options: Options) -> Iterator[str]:
         raise LoaderError("; ".join(problems))
     nics = [_nic(name) for name in options.interfaces]
     options.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    maps = {spec.name: _create_or_open(options, spec) for spec in options.maps}
+    maps = {spec.name: create_or_open(options, spec) for spec in options.maps}
     try:
         program = load_program(options.hook, compile_program(options, maps))
         _pin_over(program, options.directory / f"prog_{options.hook.name}")
@@ -89,9 +89,11 @@ def detach(pins: Path) -> Iterator[str]:
     """Remove every link, program and map; forwarding ends here.  Other layouts' pins go too."""
     for directory in sorted(pins.glob("v*")):
         for pin in sorted(directory.iterdir(), key=lambda path: (not path.name.startswith("link_"), path.name)):
-            pin.unlink()
             if pin.name.startswith("link_"):
+                _drop_link(pin)
                 yield f"{pin.name.removeprefix('link_').replace('%', '.')}: detached"
+            else:
+                pin.unlink()
         directory.rmdir()
     if pins.exists():
         pins.rmdir()
@@ -192,7 +194,7 @@ class _MapOptions(ctypes.Structure):
     )
 
 
-def _create_or_open(options: Options, spec: MapSpec) -> int:
+def create_or_open(options: Options, spec: MapSpec) -> int:
     """A descriptor of the pinned map, which is created if need be."""
     path = options.directory / spec.name
     if path.exists():
@@ -325,11 +327,20 @@ def _attach(options: Options, program: int, nic: Nic) -> str:
     if path.exists() and _update_link(path, options.hook, program, nic):
         return f"{options.hook.name} program replaced"
     link, how = _create_link(options.hook, program, nic)
-    path.unlink(missing_ok=True)  # of another hook, or of an interface that is gone; only now, so that there is no gap
+    _drop_link(path)  # of another hook, or of an interface that is gone; only now, so that there is no gap
     _pin(link, path)
     path.chmod(0o600)
     os.close(link)
     return f"{how} program attached"
+
+
+def _drop_link(path: Path) -> None:
+    """Detach now: once unpinned, a link goes at a time of the kernel's choosing."""
+    link = libbpf().bpf_obj_get(os.fsencode(path))
+    if link >= 0:
+        libbpf().bpf_link_detach(link)
+        os.close(link)
+    path.unlink(missing_ok=True)
 
 
 def _update_link(path: Path, hook: Hook, program: int, nic: Nic) -> bool:

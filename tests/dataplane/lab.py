@@ -29,7 +29,7 @@ from services.dataplane.layout import (
     map_specs,
     table_pairs,
 )
-from services.dataplane.loader import HOOKS, Options, _create_or_open, compile_program, detach, load_program
+from services.dataplane.loader import HOOKS, Options, compile_program, create_or_open, detach, load_program
 from tests.dataplane.frames import Packet, read
 from weir.pins import Map, address_bytes, libbpf
 
@@ -90,7 +90,7 @@ class Lab:
         self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-{hook}")
         self.options = Options((), self.pins, HOOKS[hook], None, map_specs(conntrack, 1024, 4096, 65536))
         self.options.directory.mkdir(parents=True)
-        descriptors = {spec.name: _create_or_open(self.options, spec) for spec in self.options.maps}
+        descriptors = {spec.name: create_or_open(self.options, spec) for spec in self.options.maps}
         self.program = load_program(HOOKS[hook], compile_program(self.options, descriptors))
         self.maps = {name: Map(fd, name) for name, fd in descriptors.items()}
         self.before: dict[str, int] = {}

@@ -1,0 +1,131 @@
+"""The loader: safe to repeat, and plain about what is missing."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.dataplane import loader
+from services.dataplane.layout import ID, Frontend, FrontendKey, Interface, map_specs
+from services.dataplane.loader import HOOKS, LoaderError, Options, detach, load, main, one_text, preflight
+from tests.dataplane.conftest import needs_kernel
+from tests.dataplane.lab import inside, sh
+from weir.pins import Map
+
+pytestmark = needs_kernel
+SMALL = map_specs(1024, 64, 256, 1024)
+
+
+@pytest.fixture
+def options() -> Iterator[Options]:
+    space = f"wb-load-{os.getpid()}"
+    pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-load")
+    sh(f"""set -e; ip netns add {space}; ip -n {space} link add eth0 type veth peer name eth1
+        ip -n {space} link set eth0 up; ip -n {space} link add link eth0 name eth0.5 type vlan id 5 || true
+        ip -n {space} address add 192.0.2.7/24 dev eth0""")
+    try:
+        with inside(space):
+            yield Options(("eth0",), pins, HOOKS["tc"], None, SMALL)
+    finally:
+        list(detach(pins))
+        sh(f"ip netns delete {space}")
+
+
+def test_second_run_replaces_the_program_and_leaves_the_maps_alone(options: Options) -> None:
+    assert "eth0: tc program attached" in list(load(options))
+    key, frontend = FrontendKey("198.51.100.1", 80, "TCP").pack(), Frontend(1, 2, 3).pack()
+    Map.open(options.directory / "frontends").put(key, frontend)
+    assert list(load(options)) == ["eth0: tc program replaced"]
+    assert Map.open(options.directory / "frontends").get(key) == frontend
+
+
+def test_interface_is_prepared_and_known(options: Options) -> None:
+    lines = list(load(options))
+    assert "eth0: allmulti set" in lines
+    assert "eth0: ipv4 forwarding set" in lines
+    assert "ALLMULTI" in sh("ip link show eth0")
+    (value,) = [value for _, value in Map.open(options.directory / "interfaces").items()]
+    assert Interface.unpack(value).v4 == "192.0.2.7"
+    assert Interface.unpack(value).mac.hex(":") in sh("ip link show eth0")
+
+
+def test_owner_may_open_maps_but_not_programs(options: Options) -> None:
+    list(load(replace(options, owner=65534)))
+    for pin in options.directory.iterdir():
+        status = pin.stat()
+        mine = pin.name.startswith(("prog_", "link_"))
+        assert (status.st_uid, status.st_mode & 0o777) == (0 if mine else 65534, 0o600), pin.name
+
+
+def test_hook_may_change(options: Options) -> None:
+    list(load(options))
+    assert any("xdp program attached" in line for line in load(replace(options, hook=HOOKS["xdp"])))
+    assert "xdp" in sh("ip link show eth0")
+    assert "eth0: tc program attached" in list(load(options))
+    assert "xdp" not in sh("ip link show eth0")
+
+
+def test_interface_that_was_made_anew_is_attached_anew(options: Options) -> None:
+    list(load(options))
+    sh("ip link delete eth0; ip link add eth0 type veth peer name eth1; ip link set eth0 up")
+    assert "eth0: tc program attached" in list(load(options))
+
+
+def test_detach_leaves_nothing(options: Options) -> None:
+    list(load(options))
+    assert list(detach(options.pins)) == ["eth0: detached"]
+    assert not options.pins.exists()
+    assert list(detach(options.pins)) == []
+
+
+def test_pins_of_another_layout_are_refused(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
+    (options.pins / "v0").mkdir(parents=True)
+    assert main(["--pins", str(options.pins), "--interface", "eth0"]) == 1
+    assert capsys.readouterr().err.strip().endswith("holds pins of layout v0, this is v1: detach them first")
+    assert main(["--pins", str(options.pins), "--detach"]) == 0
+
+
+def test_map_of_another_size_is_refused(options: Options) -> None:
+    list(load(options))
+    with pytest.raises(LoaderError, match=r"conntrack: type, key, value and entries .* detach first"):
+        list(load(replace(options, maps=map_specs(2048, 64, 256, 1024))))
+
+
+def test_missing_interface(options: Options) -> None:
+    with pytest.raises(LoaderError, match=r"no interface 'eth9'"):
+        list(load(replace(options, interfaces=("eth9",))))
+
+
+def test_verifier_is_quoted(options: Options, tmp_path: Path) -> None:
+    source = tmp_path / "weir_tc.c"
+    source.write_text("#include <uapi/linux/bpf.h>\nint weir_tc(struct __sk_buff *ctx) { return *(int *)(long)ctx->data; }\n")
+    with pytest.raises(LoaderError, match=r"the kernel refused weir_tc: Permission denied: .*"):
+        list(load(replace(options, source=tmp_path)))
+    source.write_text("nonsense\n")
+    with pytest.raises(LoaderError, match=r"weir_tc.c does not compile"):
+        list(load(replace(options, source=tmp_path)))
+
+
+def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert preflight() == []
+    assert preflight(Path("/tmp/weir")) == ["pin directory /tmp/weir: not on a bpf file system"]
+    assert "expected an absolute path" in preflight(Path("/sys/fs/bpf/a b"))[0]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(loader, "CAPABILITIES", {"CAP_NOT_YET": 63})
+    problems = " / ".join(preflight())
+    assert "install python3-bpfcc" in problems
+    assert "missing capability: CAP_NOT_YET" in problems
+
+
+def test_includes_are_put_in_place(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text('one\n#include "b.h"\ntwo\n')
+    (tmp_path / "b.h").write_text("inner\n")
+    assert one_text(tmp_path / "a.c").split("\n") == ['#line 1 "a.c"', "one", '#line 1 "b.h"', "inner", "", '#line 3 "a.c"', "two", ""]
+
+
+def test_interfaces_key_is_the_index(options: Options) -> None:
+    list(load(options))
+    (key,) = [key for key, _ in Map.open(options.directory / "interfaces").items()]
+    assert ID.unpack(key)[0] == int(sh("ip -o link show eth0").split(":")[0])

@@ -1,0 +1,163 @@
+"""The packet path under real stacks: checksums and GSO, replacement under traffic, and life without user space."""
+
+import contextlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.dataplane.layout import ID, MODES, Flow, Stats
+from tests.dataplane.conftest import needs_kernel
+from tests.dataplane.frames import Packet
+from tests.dataplane.lab import inside, sh
+from tests.dataplane.wire import VIPS, Wire, name, wire
+
+pytestmark = needs_kernel
+
+
+@pytest.fixture(scope="module")
+def built() -> Iterator[Wire]:
+    with wire() as built:
+        yield built
+
+
+@pytest.fixture
+def w(built: Wire) -> Wire:
+    flows = built.map("conntrack")
+    flows.delete_many([key for key, _ in flows.items()])
+    return built
+
+
+def checksum_errors(space: str) -> int:
+    with inside(name(space)):
+        snmp = Path("/proc/thread-self/net/snmp").read_text(encoding="ascii").splitlines()
+        snmp6 = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text(encoding="ascii").splitlines())
+    found = int(snmp6["Udp6InCsumErrors"]) + int(snmp6["Icmp6InCsumErrors"])
+    for heads, values in zip(snmp[::2], snmp[1::2], strict=True):
+        found += sum(int(value) for head, value in zip(heads.split(), values.split(), strict=True) if head == "InCsumErrors")
+    return found
+
+
+def fetch(vip: str, words: int = 1, upload: bytes = b"") -> bytes:
+    with inside(name("c")):
+        connection = http.client.HTTPConnection(vip, 80, timeout=5)
+        connection.request(*(("POST", "/", upload) if upload else ("GET", f"/{words}")))
+        body = connection.getresponse().read()
+        connection.close()
+    return body
+
+
+class Pinger:
+    """Sends a datagram to the VIP each `pause_s` and counts what is answered, from one port."""
+
+    def __init__(self, vip: str, pause_s: float) -> None:
+        with inside(name("c")):
+            family = socket.AF_INET6 if ":" in vip else socket.AF_INET
+            self.socket = socket.socket(family, socket.SOCK_DGRAM)
+            self.socket.connect((vip, 80))
+        self.socket.settimeout(0.5)
+        self.pause_s = pause_s
+        self.sent = self.answered = 0
+        self.last = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.pause_s):
+            self.sent += 1
+            with contextlib.suppress(OSError):
+                self.socket.send(str(self.sent).encode())
+                self.socket.recv(100)
+                self.answered += 1
+                self.last = time.monotonic()
+
+    def wait_for(self, answers: int, within_s: float = 10) -> None:
+        """So many answers in a row from now on."""
+        until = time.monotonic() + within_s
+        lost, answered = self.sent - self.answered, self.answered
+        while self.answered < answered + answers:
+            assert time.monotonic() < until, f"only {self.answered - answered} answers in {within_s} s"
+            if self.sent - self.answered > lost + 1:
+                lost, answered = self.sent - self.answered, self.answered
+            threading.Event().wait(0.02)
+
+    def __enter__(self) -> "Pinger":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.socket.close()
+
+
+@pytest.mark.parametrize("vip", VIPS)
+@pytest.mark.parametrize("mode", MODES)
+def test_large_transfers_arrive_whole(w: Wire, vip: str, mode: str) -> None:
+    w.serve("b1", "b2", mode=MODES.index(mode))
+    before = [checksum_errors(space) for space in ("c", "b1", "b2")]
+    assert {fetch(vip) for _ in range(8)} == {b"b1 ", b"b2 "}
+    assert len(fetch(vip, words=2_000_000)) == 6_000_000
+    fetch(vip, upload=bytes(6_000_000))
+    assert [checksum_errors(space) for space in ("c", "b1", "b2")] == before
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_gso_packets_go_through_whole(w: Wire, vip: str) -> None:
+    """More bytes for each conntrack lookup than an MTU: segments were not cut before the balancer."""
+    w.serve("b1")
+    fetch(vip, upload=bytes(20_000_000))
+    raw = w.map("frontend_stats").get(ID.pack(1 if vip == VIPS[0] else 3))
+    stats = Stats.sum(raw or b"")
+    assert stats.bytes_in > 20_000_000
+    assert stats.packets_in > 20_000_000 / 1500, "counted in segments"
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_vip_is_pinged_by_a_real_stack(w: Wire, vip: str) -> None:
+    w.serve("b1")
+    v6 = ":" in vip
+    ping = Packet(src="::" if v6 else "0.0.0.0", dst=vip, proto="ICMPV6" if v6 else "ICMP", sport=128 if v6 else 8, dport=0)
+    with inside(name("c")):
+        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+        with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
+            raw.settimeout(2)
+            raw.sendto(ping.but(body=b"\0\1\0\2hello").l4(), (vip, 0))
+            replies = (raw.recv(2000) for _ in range(20))
+            assert any(reply.endswith(b"\0\1\0\2hello") and reply[0 if v6 else 20] == (129 if v6 else 0) for reply in replies)
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_program_is_replaced_under_traffic_without_loss(w: Wire, vip: str) -> None:
+    w.serve("b1", "b2")
+    with Pinger(vip, 0.0005) as pinger:
+        for _ in range(3):
+            lines = w.load()
+            assert "front: tc program replaced" in lines
+            assert "back: tc program replaced" in lines
+        threading.Event().wait(0.2)
+    assert pinger.sent > 500
+    assert pinger.answered == pinger.sent
+    flows = [Flow.unpack(value) for _, value in w.map("conntrack").items()]
+    assert max(flow.packets_in for flow in flows) == pinger.sent, "one flow, kept through every program"
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_new_mac_of_a_backend_is_noticed_with_every_process_dead(w: Wire, vip: str) -> None:
+    """Nothing of ours runs here: the kernel's neighbour code must be kept going by the program itself."""
+    w.serve("b1")
+    for family in ("ipv4", "ipv6"):
+        for setting, value in (("base_reachable_time_ms", 1000), ("delay_first_probe_time", 1), ("retrans_time_ms", 100)):
+            sh(f"ip netns exec {name('lb')} sysctl -qw net.{family}.neigh.back.{setting}={value}")
+    mac = "02:00:00:00:00:4a" if ":" not in vip else "02:00:00:00:00:6a"
+    with Pinger(vip, 0.02) as pinger:
+        pinger.wait_for(30)
+        sh(f"ip -n {name('b1')} link set eth0 address {mac}; ip -n {name('b1')} -6 route replace default via fd01::1")
+        changed = time.monotonic()
+        pinger.wait_for(30, within_s=15)
+    assert pinger.last > changed
+    assert mac in sh(f"ip -n {name('lb')} neighbour show dev back")
