@@ -78,7 +78,7 @@ class _Comparison:
     def __init__(self, world: World, said: Said) -> None:
         self._world, self._said = world, said
         self._nodes: frozenset[str] = frozenset()  # those compared; others are as the world has them
-        self._node_at: dict[str, str] = {}  # address -> name of a node compared
+        self._node_at: defaultdict[str, list[str]] = defaultdict(list)  # address -> names of nodes compared
         self._pools: dict[str, PoolObserved] = {}
         self._among: defaultdict[str, list[Problem]] = defaultdict(list)  # source -> faults that show only among objects
 
@@ -172,13 +172,16 @@ class _Comparison:
         return fact if len(kept) == len(fact.endpoints) else replace(fact, endpoints=kept)
 
     def _node_of(self, address: str) -> str:
+        """The first by name of the nodes that have `address`, "" where none has."""
         stated = (node for node in self._world.find("node address", address, NodeObserved) if key_of(node) not in self._nodes)
-        return self._node_at.get(address) or next((node.root.name for node in stated), "")
+        return min([*self._node_at.get(address, ()), *(node.root.name for node in stated)], default="")
 
     def _settle_nodes(self, keys: list[str]) -> None:
         self._nodes = frozenset(keys)
-        for node in map(self._desired, reversed(keys)):  # the first by name has the last word
-            self._node_at |= dict.fromkeys(_addresses_of(node), node.root.name) if node else {}
+        for node in map(self._desired, keys):
+            if isinstance(node, NodeObserved):
+                for address in node.addresses:
+                    self._node_at[address].append(node.root.name)
 
     def _part_pools(self, keys: list[str]) -> None:
         """Settles all pools, by name: one that overlaps another before it stays as it was."""

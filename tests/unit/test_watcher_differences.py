@@ -226,6 +226,14 @@ def test_endpoints_on_a_nodes_own_address_are_refused_by_name_and_return_when_th
     assert [endpoint.address for endpoint in log.slice().endpoints] == ["10.0.0.2", "10.1.0.1"]
 
 
+def test_of_two_nodes_with_one_address_the_first_by_name_is_told() -> None:
+    log = Log()
+    log.see({"a.yaml": node("n1", "10.1.0.1"), "b.yaml": endpoints("10.1.0.1")})
+    assert log.see({"c.yaml": node("n2", "10.1.0.1")}) == ["NodeObserved n2"]
+    assert log.see({"a.yaml": None}) == ["NodeGone n1", "ManifestRejected b.yaml#1"]
+    assert log.problems("b.yaml#1") == ["endpoints: got 10.1.0.1, accepted: an endpoint's own address (this is node n2's)"]
+
+
 def test_of_pools_that_overlap_the_later_by_name_is_rejected() -> None:
     log = Log()
     both = {"a.yaml": pool("second", "10.0.0.128/25", "10.9.0.0/24"), "b.yaml": pool("first", "10.0.0.0/24")}
@@ -305,7 +313,7 @@ TEXTS = st.sampled_from(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a.yaml", "b.yaml", "c.yaml"]), st.none() | TEXTS), max_size=12))
 def test_however_files_change_the_step_by_step_way_tells_what_a_restart_would(changes: list[tuple[str, str | None]]) -> None:
     log = Log()
