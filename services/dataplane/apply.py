@@ -124,6 +124,10 @@ class Applier:
         for where, _ in list(self._maps["origins"].items()):
             if where not in origins:
                 self._delete("origins", where)
+        for where, value in list(self._maps["backends"].items()):
+            backend = Backend.unpack(value)
+            if backend and self._backends[_name(backend)] != ID.unpack(where)[0]:
+                self._empty(ID.unpack(where)[0])
         for where, _ in list(self._maps["backend_hosts"].items()):
             if not self._hosts[address_text(where)]:
                 self._delete("backend_hosts", where)
@@ -155,7 +159,8 @@ class Applier:
 
     def rejections(self) -> tuple[Rejection, ...]:
         """What the kernel refused and does not hold, by entity; and what it will not let go of, by map."""
-        refused = self._refused | {f"map {name}": reason for (name, _), reason in sorted(self._undeleted.items())}
+        stuck = {_entity(name, where): reason for (name, where), reason in sorted(self._undeleted.items())}
+        refused = self._refused | stuck
         return tuple(Rejection(entity=entity, reason=reason) for entity, reason in sorted(refused.items()))
 
     def used(self) -> dict[str, tuple[int, int]]:
@@ -250,6 +255,7 @@ class Applier:
             planned = world.get(key("planner", "planvip", "", vip))
             if not isinstance(planned, VipPlanned):
                 continue
+            self._undeleted.pop(("vips", address_bytes(vip)), None)
             held = self._maps["vips"].get(address_bytes(vip))
             try:
                 if not held:
@@ -288,6 +294,8 @@ class Applier:
         known = self._backends.get(name)
         number = known or self._backend_ids.take()
         try:
+            if not known:
+                self._zero("backend_stats", number)
             self._write("backend_hosts", address_bytes(address), b"\1")
             self._write("origins", backend.key(), Origin(number, tuple(frontend_key(frontend) for frontend in frontends)).pack())
             self._write("backends", ID.pack(number), backend.pack())
@@ -298,7 +306,6 @@ class Applier:
                 self._drop_host(address)
             raise
         if not known:
-            self._zero("backend_stats", number)
             self._backends[name] = number
             self._hosts[address] += 1
 
@@ -360,6 +367,11 @@ class Applier:
         old = self._maps[name].get(ID.pack(number))
         if old and any(old):
             self._maps[name].put(ID.pack(number), bytes(len(old)))
+
+
+def _entity(name: str, where: bytes) -> str:
+    """What an entry that will not go belongs to: a VIP that a node still answers for must not be given on."""
+    return key("planner", "planvip", "", address_text(where)) if name == "vips" else f"map {name}"
 
 
 def _name(backend: Backend) -> str:

@@ -167,7 +167,9 @@ class _Book:
         withdrawn = self.world.facts.get(key("planner", "planvip", "", vip))
         if not withdrawn or not isinstance(withdrawn.event, VipWithdrawn) or withdrawn.event.release != release:
             return False
-        applied = {through.node: through.seq for through in self.world.of(AppliedThrough)}
+        entity = key("planner", "planvip", "", vip)
+        acks = [ack for ack in self.world.of(AppliedThrough) if entity not in {refused.entity for refused in ack.rejected}]
+        applied = {ack.node: ack.seq for ack in acks}
         return all(applied.get(node, 0) >= withdrawn.seq for node in nodes)
 
     def _release_unwanted(self, service: str, wanted: dict[Family, str]) -> set[Family]:

@@ -157,18 +157,18 @@ def plan_service(world: World, service: str) -> list[AnyEvent]:
     families: set[Family] = {family_of(vip) for vip in vips} or {"IPv4", "IPv6"}
     for port in observed.ports:
         for family in sorted(families):
-            backends = backends_of(world, observed, port, family)
+            backends = backends_of(world, observed, port, family, probed=bool(vips))
             found += backends
             if vips:
                 events += _set(observed, port, family, backends, [vip for vip in vips if family_of(vip) == family])
     return [*events, status_of(world, observed, vips, events, found)]
 
 
-def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> list[Backend]:
+def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family, *, probed: bool = True) -> list[Backend]:
     """The backends of one port and family, each once, by address and port.
 
     Ready endpoints serve; when none is ready, those that terminate but still serve do (KEP-1669).
-    Terminating ones beside ready ones drain.  A backend that a probe found dead is down.
+    Terminating ones beside ready ones drain.  A backend that a probe found dead is down; without a VIP nothing is `probed`.
     """
     states: dict[tuple[str, int], str] = {}
     for found in world.find("service", _name(observed.root), EndpointSliceObserved):
@@ -182,7 +182,7 @@ def backends_of(world: World, observed: ServiceObserved, port: ServicePort, fami
         Backend(address=address, port=number, state="draining" if state == "draining" else "active")
         for (address, number), state in states.items()
     ]
-    if observed.probe:
+    if observed.probe and probed:
         down = _down(world, observed, port, backends)
         backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
     return sorted(backends, key=lambda backend: (backend.address, backend.port))
