@@ -30,6 +30,12 @@ static __always_inline __u32 ctx_packets(CTX *ctx)
 	return ctx->gso_segs ?: 1;
 }
 
+/* Payload of each segment the device will cut; 0: it will cut none. */
+static __always_inline __u32 ctx_segment(CTX *ctx)
+{
+	return ctx->gso_size;
+}
+
 static __always_inline __u32 ctx_ifindex(CTX *ctx)
 {
 	return ctx->ifindex;

@@ -25,6 +25,12 @@ static __always_inline __u32 ctx_packets(CTX *ctx)
 	return 1;
 }
 
+static __always_inline __u32 ctx_segment(CTX *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
 static __always_inline __u32 ctx_ifindex(CTX *ctx)
 {
 	return ctx->ingress_ifindex;

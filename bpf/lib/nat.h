@@ -47,6 +47,14 @@ static __always_inline void write_macs(struct packet *p, const struct next_hop *
 	macs[2] = hop->macs[2];
 }
 
+/* The device would drop it without a word.  A segment's header is at least this long. */
+static __always_inline bool too_big(CTX *ctx, const struct packet *p, const struct next_hop *hop)
+{
+	__u32 header = p->l4 - p->ip, segment = ctx_segment(ctx);
+
+	return hop->mtu && (segment ? segment + header + sizeof(struct udphdr) : header + p->l4_len) > hop->mtu;
+}
+
 /* The ends a packet leaves with. */
 struct ends {
 	const struct addr *src;
@@ -76,6 +84,8 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 	if (hop->how != SEND_STACK) {
 		if (p->ttl <= 1)
 			return drop(p, DROP_TTL_EXCEEDED);
+		if (too_big(ctx, p, hop))
+			return drop(p, DROP_TOO_BIG);
 		set_ttl(ctx, p, p->ttl - 1);
 	}
 	probe = hop->probe || hop->how != SEND_MACS;

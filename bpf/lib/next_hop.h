@@ -3,7 +3,6 @@
  */
 
 #define NEXT_HOP_NS 1000000000ULL
-#define FIB_TO_STACK 0xff
 
 static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
@@ -54,6 +53,7 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 	__builtin_memcpy((void *)hop->macs + ETH_ALEN, fib.smac, ETH_ALEN);
 	hop->valid_until_ns = code == BPF_FIB_LKUP_RET_NO_NEIGH ? 0 : p->now + NEXT_HOP_NS;
 	hop->probe = ctx_probes();
+	hop->mtu = code == BPF_FIB_LKUP_RET_SUCCESS ? fib.mtu_result : 0;
 	hop->how = code == BPF_FIB_LKUP_RET_SUCCESS ? SEND_MACS : SEND_NEIGHBOUR;
 	/* A local address, a tunnel route, or no route: the stack knows better, and tells the sender. */
 	if ((code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) || through_stack(fib.ifindex))

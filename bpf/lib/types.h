@@ -129,7 +129,9 @@ struct next_hop {
 	__u8 how;
 	__u8 probe;		/* not yet sent through the neighbour's state machine */
 	__u8 v6;		/* family of the gateway */
-	__u8 pad[5];
+	__u8 pad;
+	__u16 mtu;		/* 0 = not known */
+	__u8 pad2[2];
 };
 
 enum { INTERFACE_STACK = 1 };

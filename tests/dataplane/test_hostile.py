@@ -173,6 +173,12 @@ def test_no_way_to_the_backend(lab: Lab) -> None:
     lab.dropped(V4, "no_route")
 
 
+def test_packet_larger_than_the_way_out(lab: Lab, packet: Packet) -> None:
+    head = 40 if packet.v6 else 20
+    lab.out(packet.but(body=bytes(1500 - head - 20)), "forwarded")
+    lab.dropped(packet.but(body=bytes(1500 - head - 19)), "too_big")
+
+
 # ICMP errors: path MTU discovery through the VIP
 
 
