@@ -52,16 +52,16 @@ def breaches(module: str, source: str) -> list[str]:
 
 def impure(module: str, source: str) -> list[str]:
     """What a core must not reach: by itself, or through modules of ours."""
-    seen, found, todo = {module}, [], [(module, source)]
-    while todo:
-        where, text = todo.pop()
+    seen, found, waiting = {module}, [], [(module, source)]
+    while waiting:
+        where, text = waiting.pop()
         for imported in sorted(set(imports(text))):
             top = imported.partition(".")[0]
             if top in ("services", "weir"):
                 more = source_of(imported)
                 if more is not None and imported not in seen | LEAVES:
                     seen.add(imported)
-                    todo.append((imported, more))
+                    waiting.append((imported, more))
             elif top != "msgspec" and top not in PURE:
                 found.append(f"{where} imports {imported}")
     return found

@@ -221,10 +221,10 @@ def test_past_is_folded_and_not_decided_again(giver: Fold) -> None:
 def test_any_interleaving_with_the_log_gives_the_world_of_the_log(events: list[AnyEvent], data: st.DataObject) -> None:
     """The log takes facts of others while our decisions are on their way, and gives ours back when it likes."""
     giver, log, heard = Fold(Giver(), "ipam"), list[Fact](), 0
-    todo = list(events)
-    while todo or heard < len(log):
-        if todo and (heard == len(log) or data.draw(st.booleans())):
-            log.append(Fact(len(log) + 1, todo.pop(0)))
+    left = list(events)
+    while left or heard < len(log):
+        if left and (heard == len(log) or data.draw(st.booleans())):
+            log.append(Fact(len(log) + 1, left.pop(0)))
             continue
         decided, _ = giver.hear(log[heard])
         heard += 1
