@@ -19,9 +19,10 @@ import msgspec
 import structlog
 import uvloop
 
-from weir.bus import BATCH, Bus, LogError, NotUnderstood, Overtaken
+from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
+from weir.reader import LogError, NotUnderstood, Overtaken
 
 RETRY_MOST_S = 5.0
 

@@ -3,10 +3,11 @@
 import asyncio
 import sys
 
-from weir.bus import Bus, Refused
+from weir.bus import Bus
 from weir.cli.history import entries
 from weir.decider import Decided
 from weir.events import AppliedThrough, EndpointSliceObserved, ServiceObserved, author_of
+from weir.reader import Refused
 from weir.service import Where
 
 

@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import pytest
 
-from weir.bus import Entry, LogUnreachable, Refused
 from weir.decider import Change, Decided, Fact, World
 from weir.events import DECODE, ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, VipFreed, author_of, key_of
 from weir.model import Root
+from weir.reader import Entry, LogUnreachable, Refused
 from weir.service import Runner, Where
 
 SEEDS = range(150)

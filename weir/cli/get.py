@@ -7,7 +7,7 @@ from weir.cli.history import ask, connect, world_at
 from weir.cli.kernel import Kernel, Served
 from weir.cli.output import Row, emit
 from weir.decider import World
-from weir.events import AppliedThrough, EndpointDown, FrontendPlanned, NodeSeen, PoolObserved, VipAllocated, VipReleased
+from weir.events import AppliedThrough, EndpointDown, NodeSeen, PoolObserved, VipAllocated, VipReleased
 from weir.model import endpoint_name
 
 LB = ("ext ip", "port", "proto", "name", "mark", "sel", "mode", "# of endpoints", "timeout", "monitor")
@@ -95,13 +95,10 @@ def _counters(kernel: Kernel, number: int) -> Row:
 
 def _endpoints(kernel: Kernel) -> list[Row]:
     rows = {}
-    for planned in kernel.plan.of(FrontendPlanned):
-        frontend = next(
-            (f for where, f in kernel.frontends.items() if endpoint_name(where.vip, where.port, where.protocol) == planned.entity()[1]),
-            None,
-        )
-        for served in kernel.serving(frontend, planned) if frontend else []:
-            probe, backend = planned.probe, served.backend
+    for where, frontend in kernel.frontends.items():
+        planned = kernel.planned(where)
+        for served in kernel.serving(frontend, planned):
+            probe, backend = planned.probe if planned else None, served.backend
             rows[backend.address, backend.port, backend.protocol] = {
                 "host": backend.address,
                 "name": endpoint_name(backend.address, backend.port, backend.protocol),

@@ -1,38 +1,48 @@
 """Reads the log for the commands: the world as of now or of a moment, entries one by one."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Coroutine, Mapping
+import os
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import typer
 
-from weir.bus import Bus, Entry, LogError, Refused
+from weir.bus import Bus
 from weir.decider import Index, World
+from weir.reader import Entry, LogError, LogUnreachable
 from weir.service import Where
 
 T = TypeVar("T")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d")
+
+
+class Unanswerable(Exception):
+    """The log is there and has no answer to this.  React: tell whoever asked."""
 
 
 def ask(instance: str, question: "Coroutine[Any, Any, T]") -> T:
-    """Runs one question to the log; says so and ends with 2 where the log cannot be reached."""
+    """Runs one question to the log; says so and ends with 1 where it has no answer, with 2 where it cannot be reached."""
     try:
         return asyncio.run(question)
+    except Unanswerable as error:
+        typer.echo(f"weir: {error}", err=True)
+        raise typer.Exit(1) from error
     except LogError as error:
         typer.echo(f"weir: the log of instance {instance} cannot be read: {error}", err=True)
         raise typer.Exit(2) from error
 
 
 async def connect(instance: str) -> Bus:
-    """A connection to the instance's log."""
+    """A connection to the instance's log.  Raises LogUnreachable; another instance's log is never taken for it."""
+    named = Where(instance).state / "nats.url"
+    if "WEIR_NATS" not in os.environ and not named.exists():
+        raise LogUnreachable(f"no such instance on this machine ({named} is not there), and WEIR_NATS names no log elsewhere")
     return await Bus.connect(Where(instance).nats_url(), "cli")
 
 
-async def entries(bus: Bus, start: int, end: int | None = None) -> AsyncIterator[Entry]:
-    """History from `start` to `end`, both within; to the head as it is now, when `end` is None."""
-    async with bus.follow(start - 1) as pull:
+async def entries(bus: Bus, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[Entry]:
+    """History from `start` to `end`, both within; to the head as it is now, when `end` is None.  kinds: all, when empty."""
+    async with bus.follow(start - 1, kinds) as pull:
         if end is not None and end < start:
             return
         while pull.pending:
@@ -55,7 +65,7 @@ async def world_at(bus: Bus, moment: str, indexes: Mapping[str, Index] | None = 
     end = await sequence_of(bus, moment)
     state = (await bus.stream())["state"]
     if end < state["first_seq"]:
-        raise Refused(0, f"{moment} is before the log's first fact, {state['first_seq']}")
+        raise Unanswerable(f"{moment} is before the first fact that the log holds, {state['first_seq']}")
     async for entry in entries(bus, 1, end):
         last = world.evolve(entry.fact).fact.seq
     return world, last
@@ -63,15 +73,16 @@ async def world_at(bus: Bus, moment: str, indexes: Mapping[str, Index] | None = 
 
 async def sequence_of(bus: Bus, moment: str) -> int:
     """The last sequence at a moment: itself for a number; for a time, the last before the next one begins."""
-    if moment.isdigit():
+    if moment.isdecimal():
         return int(moment)
-    if not _TIME.match(moment):
-        raise Refused(0, f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03")
-    when = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    try:
+        when = datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise Unanswerable(f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03 (UTC)") from error
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return await bus.since(when.isoformat().replace("+00:00", "Z")) - 1
 
 
 def clock(time_ns: int) -> str:
-    """Time of day in UTC with milliseconds."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%H:%M:%S.%f")[:-3]
+    """Month, day and time in UTC with milliseconds."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%m-%d %H:%M:%S.%f")[:-3]

@@ -2,8 +2,10 @@
 
 import time
 from dataclasses import dataclass
+from errno import ENOENT
 from functools import cached_property
 
+import msgspec
 import typer
 
 from services.dataplane.core import INDEXES
@@ -22,7 +24,7 @@ from services.dataplane.layout import (
 from services.dataplane.plan_file import PlanFile
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned
-from weir.model import endpoint_name
+from weir.model import BackendState
 from weir.pins import Map, MapError
 from weir.service import Where
 
@@ -42,19 +44,28 @@ class Kernel:
 
     def __init__(self, instance: str) -> None:
         self._where = Where(instance)
+        self._maps: dict[str, Map] = {}
 
     def map(self, name: str) -> Map:
         """One map, opened once."""
-        try:
-            return Map.open(self._where.pins / f"v{LAYOUT}" / name)
-        except MapError as error:
-            typer.echo(f"weir: instance {self._where.instance} has no packet path on this machine: {error}", err=True)
-            raise typer.Exit(2) from error
+        if name not in self._maps:
+            try:
+                self._maps[name] = Map.open(self._where.pins / f"v{LAYOUT}" / name)
+            except MapError as error:
+                words = "is not on this machine" if error.errno == ENOENT else "cannot be read"
+                typer.echo(f"weir: the packet path of instance {self._where.instance} {words}: {error}", err=True)
+                raise typer.Exit(2) from error
+        return self._maps[name]
 
     @cached_property
     def plan(self) -> World:
-        """The plan on disk, for names; empty where there is none."""
-        saved = PlanFile.read(self._where.state / "plan.json")
+        """The plan on disk, for names; empty where there is none that can be read."""
+        file = self._where.state / "plan.json"
+        try:
+            saved = PlanFile.read(file)
+        except (msgspec.MsgspecError, OSError) as error:
+            typer.echo(f"weir: {file} cannot be read, so names are missing: {error}", err=True)
+            saved = None
         return saved.world() if saved else World(INDEXES)
 
     @cached_property
@@ -76,8 +87,15 @@ class Kernel:
 
     def planned(self, where: FrontendKey) -> FrontendPlanned | None:
         """The plan's word on a frontend."""
-        name = endpoint_name(where.vip, where.port, where.protocol)
-        return next((f for f in self.plan.of(FrontendPlanned) if f.entity()[1] == name), None)
+        return self._frontends_planned.get((where.vip, where.port, where.protocol))
+
+    @cached_property
+    def _frontends_planned(self) -> dict[tuple[str, int, str], FrontendPlanned]:
+        return {(planned.vip, planned.port, planned.protocol): planned for planned in self.plan.of(FrontendPlanned)}
+
+    @cached_property
+    def _numbers(self) -> dict[bytes, int]:
+        return {backend.key(): number for number, backend in self.backends.items()}
 
     def serving(self, frontend: Frontend, planned: FrontendPlanned | None) -> list[Served]:
         """Backends in a frontend's table, and those the plan has beside it, by address."""
@@ -90,19 +108,19 @@ class Kernel:
         slots: dict[int, int] = {}
         for number in ids[: frontend.size]:
             slots[number] = slots.get(number, 0) + 1
-        beside = self._planned_keys(planned)
-        numbers = [number for number, backend in self.backends.items() if number in slots or backend.key() in beside]
+        states = self._planned_states(planned)
+        dead = self.down | {key for key, state in states.items() if state == "down"}
+        numbers = {*slots, *(self._numbers[key] for key in states if key in self._numbers)} & self.backends.keys()
         found = [
-            Served(self.backends[n], slots.get(n, 0), self.backends[n].key() in self.down, Stats.sum(stats.get(ID.pack(n)) or b""))
+            Served(self.backends[n], slots.get(n, 0), self.backends[n].key() in dead, Stats.sum(stats.get(ID.pack(n)) or b""))
             for n in numbers
         ]
         return sorted(found, key=lambda served: (served.backend.address, served.backend.port))
 
-    def _planned_keys(self, planned: FrontendPlanned | None) -> set[bytes]:
-        if not planned:
-            return set()
-        chunks = self.plan.find("set", planned.backends, BackendsPlanned)
-        return {Backend(b.address, b.port, chunk.protocol).key() for chunk in chunks for b in chunk.backends}
+    def _planned_states(self, planned: FrontendPlanned | None) -> dict[bytes, BackendState]:
+        """By key of `backend_up`.  One probe can take out backends of other ports: they are down in the plan only."""
+        chunks = self.plan.find("set", planned.backends, BackendsPlanned) if planned else []
+        return {Backend(b.address, b.port, chunk.protocol).key(): b.state for chunk in chunks for b in chunk.backends}
 
     def flows(self) -> list[tuple[FlowKey, Flow]]:
         """Flows that have not timed out, by client."""

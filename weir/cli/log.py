@@ -2,16 +2,18 @@
 
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import msgspec
 import typer
 
-from weir.bus import STATE, Bus, Entry
-from weir.cli.history import ask, clock, connect, entries
+from weir.bus import STATE, Bus
+from weir.cli.history import Unanswerable, ask, clock, connect, entries
 from weir.cli.output import emit, harmless, to_yaml
 from weir.cli.tell import tell
 from weir.events import Event, untoken
+from weir.reader import Entry, Refused
 
 
 def tail(instance: str, number: int, *, follow: bool, output: str) -> None:
@@ -21,7 +23,7 @@ def tail(instance: str, number: int, *, follow: bool, output: str) -> None:
         async with await connect(instance) as bus:
             head = (await bus.stream())["state"]["last_seq"]
             found = [entry async for entry in entries(bus, max(1, head - number + 1))]
-            _print(found, output)
+            tell_all(found, output)
             if follow:
                 await _follow(bus, found[-1].fact.seq if found else head, output)
 
@@ -34,18 +36,25 @@ def tail(instance: str, number: int, *, follow: bool, output: str) -> None:
 async def _follow(bus: Bus, position: int, output: str) -> None:
     async with bus.follow(position) as pull:
         while True:
-            _print(await pull.next(), output)
+            tell_all(await pull.next(), output)
 
 
-def show(instance: str, sequence: int) -> None:
+def show(instance: str, sequence: int, output: str) -> None:
     """One fact with all that belongs to it."""
 
     async def question() -> Entry:
         async with await connect(instance) as bus:
-            return await bus.at(sequence)
+            try:
+                return await bus.at(sequence)
+            except Refused as error:
+                held = (await bus.stream())["state"]
+                raise Unanswerable(f"the log holds no fact {sequence}, it has {held['first_seq']} to {held['last_seq']}") from error
 
     entry = ask(instance, question())
-    print(to_yaml(whole(entry)), end="")
+    if output == "json":
+        emit([whole(entry)], output)
+    else:
+        print(to_yaml(whole(entry)), end="")
 
 
 def stat(instance: str, output: str) -> None:
@@ -65,10 +74,25 @@ def stat(instance: str, output: str) -> None:
             ]
             emit(rows, output)
             used, most = info["state"]["bytes"], info["config"]["max_bytes"]
-            size = f"{info['state']['messages']} facts, {used} of {most} bytes ({used * 100 // most} %)"
-            print(f"\n{size}; today's state: {state['state']['messages']} entities", file=sys.stderr if output else sys.stdout)
+            size = f"{info['state']['messages']} facts, {used >> 10} of {most >> 10} KiB ({used * 100 // most} %)"
+            print(f"\n{size}; today's state: {state['state']['messages']} entities", file=sys.stderr)
 
     ask(instance, question())
+
+
+def tell_all(found: Iterable[Entry], output: str) -> None:
+    """One line for each fact; a document for each in JSON and YAML."""
+    for entry in found:
+        if output == "json":
+            print(msgspec.json.encode(whole(entry)).decode(), flush=True)
+        elif output == "yaml":
+            print("---\n" + to_yaml(whole(entry)), end="", flush=True)
+        else:
+            cause = f"← {entry.cause}" if entry.cause else ""
+            print(
+                f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag(entry.fact.event):<22} {harmless(tell(entry.fact.event))}",
+                flush=True,
+            )
 
 
 def tag(event: Event) -> str:
@@ -85,17 +109,3 @@ def whole(entry: Entry) -> dict[str, object]:
         "author": untoken(entry.key.split(".")[0].partition("-")[0]),
         "fact": msgspec.to_builtins(entry.fact.event),
     }
-
-
-def _print(found: list[Entry], output: str) -> None:
-    for entry in found:
-        if output == "json":
-            print(msgspec.json.encode(whole(entry)).decode(), flush=True)
-        elif output == "yaml":
-            print("---\n" + to_yaml(whole(entry)), end="", flush=True)
-        else:
-            cause = f"← {entry.cause}" if entry.cause else ""
-            print(
-                f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag(entry.fact.event):<22} {harmless(tell(entry.fact.event))}",
-                flush=True,
-            )

@@ -6,7 +6,6 @@ import time
 
 import msgspec
 
-from weir.bus import LogError
 from weir.cli.history import connect, world_at
 from weir.cli.output import Row, emit, harmless, paint
 from weir.cli.supervise import running
@@ -14,6 +13,7 @@ from weir.cli.tell import condition
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, StatusPlanned
 from weir.model import endpoint_name
+from weir.reader import LogError
 from weir.service import Health, Where
 
 WAIT_S = 60

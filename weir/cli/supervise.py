@@ -18,7 +18,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from weir.bus import Bus, LogError, ensure_streams
+from weir.bus import Bus, ensure_streams
+from weir.reader import LogError
 from weir.service import Where, write_file
 
 RESTART_MOST_S = 5.0

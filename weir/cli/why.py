@@ -2,33 +2,34 @@
 
 from collections.abc import Iterable
 
-from weir.bus import Bus, Entry, Refused
-from weir.cli.history import ask, clock, connect, world_at
-from weir.cli.log import tag, whole
-from weir.cli.output import emit, harmless, paint
-from weir.cli.tell import tell
+from weir.bus import Bus
+from weir.cli.history import Unanswerable, ask, connect, entries, world_at
+from weir.cli.log import tell_all, whole
+from weir.cli.output import emit
 from weir.decider import World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
     BackendsPlanned,
     EndpointDown,
+    EndpointSliceGone,
     EndpointSliceObserved,
     EndpointUp,
     FrontendPlanned,
+    FrontendWithdrawn,
+    ManifestAccepted,
     ManifestRejected,
-    ServiceObserved,
-    StatusPlanned,
     VipAllocated,
-    VipDenied,
+    VipFreed,
     VipPlanned,
     VipReleased,
     VipWithdrawn,
 )
-from weir.model import endpoint_name
+from weir.model import Endpoint, endpoint_name
+from weir.reader import Entry, Refused
 
-LINES_MOST = 24
-LOOK_BACK = 20_000  # facts of history searched for a backend that turned
+LINES_MOST, FIRST = 24, 6  # of a longer chain the first and the latest are shown
+LOOK_BACK = 20_000  # facts of history searched for what turned or is gone
 
 
 def why(instance: str, subject: str, output: str) -> None:
@@ -36,23 +37,27 @@ def why(instance: str, subject: str, output: str) -> None:
 
     async def question() -> list[Entry]:
         async with await connect(instance) as bus:
-            if subject.isdigit():
-                return await _chain(bus, [int(subject)])
-            world, head = await world_at(bus, "")
-            sequences = [world.seq(event) for event in _about(world, subject)]
-            return await _chain(bus, [*sequences, *await _turns(bus, subject, head)])
+            if subject.isdecimal():
+                sequences = [int(subject)]
+            else:
+                world, head = await world_at(bus, "")
+                sequences = [world.seq(event) for event in _about(world, subject)] + await _turns(bus, subject, head)
+                sequences = sequences or await _past(bus, subject, head)
+            found = await _chain(bus, sequences)
+            if not found:
+                expected = "a VIP, namespace/service, backend address or sequence"
+                raise Unanswerable(f"the log says nothing of {subject!r}; expected {expected}")
+            return found
 
     found = ask(instance, question())
-    if not found:
-        raise SystemExit(f"weir: the log says nothing of {subject!r}; expected a VIP, namespace/service, backend address or sequence")
     if output in ("json", "yaml"):
         emit([whole(entry) for entry in found], output)
-        return
-    for entry in found[-LINES_MOST:]:
-        what = f"{tag(entry.fact.event):<22} {harmless(tell(entry.fact.event))}"
-        print(f"{entry.fact.seq:>7}  {clock(entry.time_ns)}  {_source(entry):<10} {what}")
-        if entry.cause:
-            print(paint(f"         because of {entry.cause}", "dim"))
+    elif len(found) <= LINES_MOST:
+        tell_all(found, output)
+    else:
+        tell_all(found[:FIRST], output)
+        print(f"{'…':>7} {len(found) - LINES_MOST} more, all with -o json")
+        tell_all(found[FIRST - LINES_MOST :], output)
 
 
 def _about(world: World, subject: str) -> Iterable[AnyEvent]:
@@ -65,25 +70,25 @@ def _about(world: World, subject: str) -> Iterable[AnyEvent]:
 
 
 def _names(event: AnyEvent) -> set[str]:
-    """What an event is found under: Services, VIPs, backends with and without their port."""
+    """What an event is found under: its object, Services, VIPs, backends with and without their port."""
+    root = getattr(event, "root", None)
+    return _words_of(event) | ({f"{root.namespace}/{root.name}".lstrip("/")} if root else set())
+
+
+def _words_of(event: AnyEvent) -> set[str]:
     match event:
-        case ServiceObserved(root=root):
-            return {f"{root.namespace}/{root.name}"}
         case EndpointSliceObserved(root=root, service=service):
-            return {f"{root.namespace}/{service}", f"{root.namespace}/{root.name}", *(endpoint.address for endpoint in event.endpoints)}
-        case ManifestRejected(root=root) if root:
-            return {f"{root.namespace}/{root.name}", event.source}
-        case VipAllocated() | VipReleased():
+            return {f"{root.namespace}/{service}", *(endpoint.address for endpoint in event.endpoints)}
+        case ManifestRejected() | ManifestAccepted():
+            return {event.source}
+        case VipAllocated() | VipReleased() | VipFreed():
             return {event.vip, *event.services}
-        case VipDenied() | StatusPlanned():
-            return {event.service}
         case VipPlanned() | VipWithdrawn():
             return {event.vip}
-        case FrontendPlanned():
-            return {event.vip, event.service, endpoint_name(event.vip, event.port, event.protocol)}
-        case BackendsPlanned(root=root, backends=backends, protocol=protocol):
-            addresses = {word for b in backends for word in _words(b.address, b.port, protocol)}
-            return {f"{root.namespace}/{root.name}", *addresses}
+        case FrontendPlanned() | FrontendWithdrawn():
+            return _words(event.vip, event.port, event.protocol)
+        case BackendsPlanned(backends=backends, protocol=protocol):
+            return {word for b in backends for word in _words(b.address, b.port, protocol)}
         case EndpointDown() | EndpointUp():
             return _words(event.address, event.port, event.protocol)
         case AppliedThrough():
@@ -97,18 +102,36 @@ def _words(address: str, port: int, protocol: str) -> set[str]:
 
 
 async def _turns(bus: Bus, subject: str, head: int) -> list[int]:
-    """Where a backend called `subject` went down or came back, and what the plan made of it: the latest few."""
+    """Where a backend called `subject` went down, came back, was listed or left, and what the plan made of it: the latest few."""
     found: list[int] = []
     turned: set[int] = set()
-    async with bus.follow(max(0, head - LOOK_BACK), ("endpoint", "backends", "applied")) as pull:
-        while pull.pending:
-            for entry in await pull.next():
-                if isinstance(entry.fact.event, EndpointDown | EndpointUp) and subject in _names(entry.fact.event):
-                    turned.add(entry.fact.seq)
-                    found.append(entry.fact.seq)
-                elif entry.cause in turned or (isinstance(entry.fact.event, AppliedThrough) and entry.cause in found):
-                    found.append(entry.fact.seq)
+    listed: dict[str, list[Endpoint]] = {}  # as each slice last spoke of it
+    address = _host(subject)
+    async for entry in entries(bus, max(1, head - LOOK_BACK), kinds=("endpoint", "endpointslice", "backends", "applied")):
+        sequence, event = entry.fact
+        turns = isinstance(event, EndpointDown | EndpointUp) and subject in _names(event)
+        if isinstance(event, EndpointSliceObserved | EndpointSliceGone):
+            before = listed.get(entry.key, [])
+            listed[entry.key] = [endpoint for endpoint in getattr(event, "endpoints", ()) if endpoint.address == address]
+            turns = listed[entry.key] != before
+        if turns:
+            turned.add(sequence)
+        if turns or entry.cause in turned or (isinstance(event, AppliedThrough) and entry.cause in found):
+            found.append(sequence)
     return found[-LINES_MOST // 2 :]
+
+
+async def _past(bus: Bus, subject: str, head: int) -> list[int]:
+    """The last facts that name `subject`, each of an entity that is gone."""
+    last = {entry.key: entry.fact.seq async for entry in entries(bus, max(1, head - LOOK_BACK)) if subject in _names(entry.fact.event)}
+    return sorted(last.values())
+
+
+def _host(subject: str) -> str:
+    """The address in `10.0.0.1`, `10.0.0.1:80`, `[fd00::1]:80/TCP`, fd00::1; what is none matches none."""
+    if subject.startswith("["):
+        return subject[1:].partition("]")[0]
+    return subject.partition(":")[0] if subject.count(":") == 1 else subject
 
 
 async def _chain(bus: Bus, sequences: list[int]) -> list[Entry]:
@@ -126,7 +149,3 @@ async def _chain(bus: Bus, sequences: list[int]) -> list[Entry]:
         if found[sequence].cause:
             asked.append(found[sequence].cause)
     return [found[sequence] for sequence in sorted(found)]
-
-
-def _source(entry: Entry) -> str:
-    return entry.key.split(".")[0]

@@ -1,0 +1,209 @@
+"""Reads the log: ephemeral pull consumers without acks, whose credit is kept open.
+
+A lost reader is never saved; whoever reads starts anew from its own position.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from weir.decider import Fact
+from weir.events import DECODE, AnyEvent, key_of
+
+_NS = 1_000_000_000
+_HEARTBEAT_S = 1.0
+GONE = (nats.errors.Error, asyncio.TimeoutError, OSError)
+
+
+class LogError(Exception):
+    """The log cannot be used now.  React: start again from STATE, after a while."""
+
+
+class LogUnreachable(LogError):
+    """No answer: what was sent may be stored, or not, or later."""
+
+
+class Refused(LogError):
+    """The server answered no, and nothing of the batch is stored: somebody else wrote, or the fold is stale."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code} {text}")
+        self.code = code
+
+
+class Overtaken(LogError):
+    """A fact in our name that this session did not append: another replica, or an earlier append of ours that came late."""
+
+
+class NotUnderstood(LogError):
+    """A fact that this version cannot fold: an unknown type, or a body that does not fit its subject."""
+
+
+class Entry(NamedTuple):
+    """A fact as it stands in the log."""
+
+    fact: Fact
+    key: str
+    cause: int  # sequence that led to it, 0 for none
+    time_ns: int
+    size_bytes: int
+
+
+class Pull:
+    """One reader.  `pending`: how many messages the stream still holds behind the last one given out.
+
+    Use: `async with bus.follow(position) as pull: entries = await pull.next()`.
+    """
+
+    def __init__(self, nc: Client, stream: str, start: int, *, prefix: str, kinds: Sequence[str], credit: int = 1000) -> None:
+        self._nc, self._stream, self._start, self._prefix, self._most = nc, stream, start, prefix, credit
+        self._filters = [f"{prefix}*.{kind}.>" for kind in kinds]
+        self._name = "r" + os.urandom(8).hex()
+        self._credit = 0
+        self._buffer: list[Entry] = []
+        self._ready = asyncio.Event()
+        self._lost: LogError | None = None
+        self._heard = time.monotonic()
+        self._behind = self.pending = 0
+
+    async def __aenter__(self) -> Self:
+        nc = self._nc
+        try:
+            self._inbox = nc.new_inbox()
+            self._subscription = await nc.subscribe(self._inbox, cb=self._received, pending_msgs_limit=-1, pending_bytes_limit=-1)
+            config = consumer(self._name, "by_start_sequence") | {"opt_start_seq": self._start}
+            if self._filters:
+                config["filter_subjects"] = self._filters
+            self.pending = await create_consumer(nc, self._stream, config)
+            await self._top_up()
+        except nats.errors.Error as error:
+            raise LogUnreachable(f"{self._stream}: {error or type(error).__name__}") from error
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._nc.is_connected:  # else the server removes the consumer by itself
+            await self._subscription.unsubscribe()
+            await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+
+    async def next(self) -> list[Entry]:
+        """What has come since the last call, at least one entry.  Raises LogError when the reader is lost."""
+        while not self._buffer:
+            if self._lost:
+                raise self._lost
+            self._ready.clear()
+            try:
+                async with asyncio.timeout(_HEARTBEAT_S):
+                    await self._ready.wait()
+            except TimeoutError:
+                if time.monotonic() - self._heard > 3 * _HEARTBEAT_S:
+                    self.lose("reader is silent")
+        entries, self._buffer = self._buffer, []
+        self.pending = self._behind
+        await self._top_up()
+        return entries
+
+    def lose(self, why: str | LogError) -> None:
+        """Ends the reader; what it has got already is still given out."""
+        self._lost = self._lost or (why if isinstance(why, LogError) else LogUnreachable(f"{self._stream}: {why}"))
+        self._ready.set()
+
+    async def _top_up(self) -> None:
+        if self._credit > self._most // 2:
+            return
+        request = {"batch": self._most - self._credit, "expires": 30 * _NS, "idle_heartbeat": int(_HEARTBEAT_S * _NS)}
+        self._credit = self._most
+        try:
+            where = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+            await self._nc.publish(where, msgspec.json.encode(request), reply=self._inbox)
+        except nats.errors.Error as error:
+            self.lose(type(error).__name__)
+
+    async def _received(self, message: Msg) -> None:
+        self._heard = time.monotonic()
+        if message.reply.startswith("$JS.ACK."):
+            self._credit -= 1
+            try:
+                entry, self._behind = _entry(message, self._prefix)
+            except NotUnderstood as error:
+                self.lose(error)
+                return
+            self._buffer.append(entry)
+            self._ready.set()
+            return
+        headers = message.headers or {}
+        status, words = headers.get("Status", ""), headers.get("Description", "")
+        if status == "100":  # heartbeat
+            return
+        if status in ("404", "408") or (status == "409" and "Nats-Pending-Messages" in headers and "Deleted" not in words):
+            self._credit -= int(headers.get("Nats-Pending-Messages", "0"))
+            await self._top_up()
+        else:
+            self.lose(f"{status} {words}")
+
+
+async def request(nc: Client, what: str, body: object = None, timeout_s: float = 5) -> dict[str, Any]:
+    """One request to JetStream's API.  Raises Refused with its error code, or LogUnreachable."""
+    try:
+        message = await nc.request(f"$JS.API.{what}", msgspec.json.encode(body) if body else b"", timeout=timeout_s)
+    except GONE as error:
+        raise LogUnreachable(f"{what}: {error or type(error).__name__}") from error
+    return checked(message)
+
+
+async def create_consumer(nc: Client, stream: str, config: dict[str, Any]) -> int:
+    """Creates a consumer; returns how many messages wait for it."""
+    body = {"stream_name": stream, "config": config, "action": "create"}
+    pending: int = (await request(nc, f"CONSUMER.CREATE.{stream}.{config['name']}", body))["num_pending"]
+    return pending
+
+
+def consumer(name: str, policy: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "deliver_policy": policy,
+        "ack_policy": "none",
+        "replay_policy": "instant",
+        "inactive_threshold": 30 * _NS,
+        "mem_storage": True,
+        "num_replicas": 1,
+    }
+
+
+def _entry(message: Msg, prefix: str) -> tuple[Entry, int]:
+    """A delivered message and how many are pending; the reply subject is $JS.ACK.stream.consumer.tries.seq.cseq.time.pending."""
+    sequence, _, time_ns, pending = (int(part) for part in message.reply.split(".")[-4:])
+    key = message.subject.removeprefix(prefix)
+    cause = int((message.headers or {}).get("Weir-Cause", "0"))
+    return Entry(Fact(sequence, decode(message.data, key, sequence)), key, cause, time_ns, len(message.data)), pending
+
+
+def decode(body: bytes, key: str, sequence: int) -> AnyEvent:
+    try:
+        event: AnyEvent = DECODE(body)
+    except msgspec.MsgspecError as error:
+        raise NotUnderstood(f"fact {sequence} on {key}: {error}") from error
+    if key_of(event) != key:
+        raise NotUnderstood(f"fact {sequence} on {key} speaks of {key_of(event)}: forged, or misplaced")
+    return event
+
+
+def checked(message: Msg) -> dict[str, Any]:
+    if message.headers and message.headers.get("Status") == "503":
+        raise LogUnreachable("no responders")
+    answer: dict[str, Any] = msgspec.json.decode(message.data)
+    error = answer.get("error")
+    if error and error.get("code") == 503:
+        raise LogUnreachable(f"{error.get('err_code')} {error.get('description')}")
+    if error:
+        raise Refused(error.get("err_code", 0), error.get("description", ""))
+    if answer.get("duplicate"):
+        raise Refused(10201, "an append with this fence is in the log already")
+    return answer
