@@ -43,19 +43,16 @@ static __always_inline bool is_up(const struct backend *backend)
 /* The id of the chosen backend; 0: there is none.  All down = all up. */
 static __always_inline __u32 select_backend(const struct frontend *frontend, __u64 position)
 {
-	__u32 first = 0, slot = position % frontend->size;
+	__u32 slot = position % frontend->size;
+	__u32 first = backend_id_at(frontend, slot), id = first;
 
 	for (int step = 0; step < MAX_STEPS; step++) {
-		__u32 id = backend_id_at(frontend, slot);
-		struct backend *backend = id ? backend_by_id(id) : NULL;
+		struct backend *backend = backend_by_id(id);
 
-		if (backend) {
-			if (is_up(backend))
-				return id;
-			if (!first)
-				first = id;
-		}
+		if (backend && is_up(backend))
+			return id;
 		slot = (slot + 1) % frontend->size;	/* not a reset to 0: the verifier would follow each number from there */
+		id = backend_id_at(frontend, slot);
 	}
 	return first;
 }
