@@ -1,6 +1,7 @@
 """`weir`: every command.  Imports of what a command needs stand in the command, so that --help answers at once."""
 
 import os
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,7 @@ app.add_typer(log_app, name="log")
 class Output(StrEnum):
     """How to print."""
 
-    table = ""
+    table = "table"
     wide = "wide"
     json = "json"
     yaml = "yaml"
@@ -44,33 +45,50 @@ class Hook(StrEnum):
     xdp = "xdp"
 
 
-Instance = Annotated[str, typer.Option("--instance", envvar="WEIR_INSTANCE", help="Name of this installation.")]
-As = Annotated[Output, typer.Option("--output", "-o", help="wide, json or yaml.", show_default=False)]
-Sequence = Annotated[str, typer.Option("--at", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)]
+def _name(text: str) -> str:
+    """It becomes part of paths, and bpffs takes no dots."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
+        raise typer.BadParameter(f"got {text!r}, expected at most 63 letters, digits, - and _")
+    return text
+
+
+Instance = Annotated[
+    str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
+]
+As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json or yaml.", show_default=False)]
+Moment = Annotated[
+    str, typer.Option("--at", metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)
+]
+Interfaces = typer.Option("--interface", "-i", metavar="NAME", help="Packets come in here; repeatable.")
+Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
 
 
 @app.command()
 def up(
-    manifests: Annotated[list[Path], typer.Option("--manifests", "-f", help="File or folder of manifests; repeatable.")],
-    interface: Annotated[list[str], typer.Option("--interface", "-i", help="Packets come in here; repeatable.")],
+    manifests: Annotated[list[Path], typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.")],
+    interface: Annotated[list[str], Interfaces],
     instance: Instance = "weir",
-    node: Annotated[str, typer.Option(help="Name of this node.")] = os.uname().nodename,
+    node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
-    nats_port: Annotated[int, typer.Option(help="Port of the embedded NATS, on 127.0.0.1.")] = 4222,
-    log_size_mib: Annotated[int, typer.Option(help="How large the log may grow.")] = 1024,
+    nats_port: Port = 4222,
+    log_size_mib: Annotated[int, typer.Option(metavar="MIB", min=1, help="How large the log may grow.")] = 1024,
 ) -> None:
-    """Run everything on this machine: the log, the five services, the packet path."""
+    """Run Weir on this machine.  The log, the five services and the packet path, until Ctrl-C or SIGTERM; the kernel forwards on after."""
     import asyncio
 
+    from weir.cli.check import hindrances
     from weir.cli.supervise import UpError, up
     from weir.service import Where, configure_logging
 
     configure_logging()
+    where = Where(instance)
+    if found := hindrances(where, interface, nats_port):
+        _fail("; ".join(found))
     try:
         asyncio.run(
             _until_terminated(
                 up(
-                    Where(instance),
+                    where,
                     paths=manifests,
                     interfaces=interface,
                     node=node,
@@ -80,13 +98,13 @@ def up(
                 )
             )
         )
-    except UpError as error:
+    except (UpError, OSError) as error:
         _fail(str(error))
 
 
 @app.command()
 def down(instance: Instance = "weir") -> None:
-    """Take the packet path off: forwarding ends, the log and the last plan stay."""
+    """Take the packet path off.  Forwarding ends; the log and the last plan stay."""
     from services.dataplane.loader import detach
     from weir.cli.supervise import running
     from weir.service import Where
@@ -94,16 +112,22 @@ def down(instance: Instance = "weir") -> None:
     where = Where(instance)
     if pids := running(where):
         _fail(f"instance {instance} is up, pid {pids['up']}: stop it first")
-    for line in detach(where.pins):
-        typer.echo(line)
+    try:
+        if not where.pins.exists():
+            _fail(f"the packet path of instance {instance} is not on this machine", 2)
+        for line in detach(where.pins):
+            typer.echo(line)
+    except OSError as error:
+        _fail(str(error))
 
 
 @app.command()
-def check(instance: Instance = "weir") -> None:
-    """Say what this machine lacks."""
+def check(interface: Annotated[list[str] | None, Interfaces] = None, instance: Instance = "weir", nats_port: Port = 4222) -> None:
+    """Say what this machine lacks.  Exit code 0: nothing, 1: something."""
     from weir.cli.check import problems
+    from weir.service import Where
 
-    found = problems(instance)
+    found = problems(Where(instance), interface or (), nats_port)
     for problem in found:
         typer.echo(f"✗ {problem}")
     if found:
@@ -125,7 +149,7 @@ def status(
 
 @app.command()
 def get(noun: Noun, instance: Instance = "weir", output: As = Output.table) -> None:
-    """Show what the kernel holds: load balancers, endpoints, connections; and pools and nodes."""
+    """Show what the kernel holds.  lb: load balancers, ep: endpoints, ct: connections; pools and nodes as the log has them."""
     from weir.cli.get import get
 
     get(noun, instance, output)
@@ -134,11 +158,11 @@ def get(noun: Noun, instance: Instance = "weir", output: As = Output.table) -> N
 @app.command()
 def replay(
     instance: Instance = "weir",
-    at: Sequence = "",
+    at: Moment = "",
     diff: Annotated[bool, typer.Option("--diff", help="Tell in what the kernel differs from it; exit code 1 if it does.")] = False,
     output: As = Output.table,
 ) -> None:
-    """The plan as it stood at a moment, folded from the log."""
+    """Show the plan of a moment, as folded from the log."""
     from weir.cli.replay import replay
 
     raise typer.Exit(replay(instance, at, output, diff=diff))
@@ -147,7 +171,7 @@ def replay(
 @log_app.command()
 def tail(
     instance: Instance = "weir",
-    number: Annotated[int, typer.Option("--number", "-n", help="How many.")] = 20,
+    number: Annotated[int, typer.Option("--number", "-n", metavar="N", min=0, help="How many.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
     output: As = Output.table,
 ) -> None:
@@ -158,11 +182,13 @@ def tail(
 
 
 @log_app.command()
-def show(sequence: int, instance: Instance = "weir") -> None:
+def show(
+    sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", min=1)], instance: Instance = "weir", output: As = Output.table
+) -> None:
     """One fact, whole."""
     from weir.cli.log import show
 
-    show(instance, sequence)
+    show(instance, sequence, output)
 
 
 @log_app.command()
@@ -189,7 +215,7 @@ def demo(
     fast: Annotated[bool, typer.Option("--fast", help="No pauses for reading.")] = False,
     ended: Annotated[bool, typer.Option("--stop", help="End what --keep left running.")] = False,
 ) -> None:
-    """The main job on real packets, in network namespaces of this machine."""
+    """Play the main job on real packets.  In network namespaces of this machine."""
     from weir.demo.story import run, stop
 
     raise typer.Exit(stop() if ended else run(keep=keep, fast=fast))
@@ -207,9 +233,9 @@ async def _until_terminated(work) -> None:  # type: ignore[no-untyped-def]
         await task
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 1) -> None:
     typer.echo(f"weir: {message}", err=True)
-    raise typer.Exit(1)
+    raise typer.Exit(code)
 
 
 def main() -> None:

