@@ -67,6 +67,18 @@ class Touched:
         return touched
 
     @classmethod
+    def between(cls, before: World, after: World) -> "Touched":
+        """What differs between two worlds."""
+        touched = cls()
+        for key in before.facts.keys() | after.facts.keys():
+            events = before.get(key), after.get(key)
+            if events[0] != events[1]:
+                for event in events:
+                    touched._add(event)
+        touched._widen(after)
+        return touched
+
+    @classmethod
     def all(cls, world: World) -> "Touched":
         """The whole plan."""
         touched = cls()

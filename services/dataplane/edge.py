@@ -62,7 +62,10 @@ class Agent:
             if self._is_younger(world, position):
                 log.error("log_younger_than_plan", position=position, plan=self._plan.position if self._plan else 0)
                 return
-            outcome = self._applier.apply_all(world)
+            # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
+            # What was applied is asked of the plan then saved: a world may have heard more than was told here.
+            known = self._plan.world() if self._plan and self._position else None
+            outcome = self._applier.apply(world, Touched.between(known, world)) if known else self._applier.apply_all(world)
             self._newest = max((world.seq(event) for event in planned(world)), default=0)
         else:
             touched = Touched.by(world, changes)
