@@ -126,7 +126,7 @@ class Applier:
                 self._delete("origins", where)
         for where, value in list(self._maps["backends"].items()):
             backend = Backend.unpack(value)
-            if backend and self._backends[_name(backend)] != ID.unpack(where)[0]:
+            if backend and self._backends.get(_name(backend)) != ID.unpack(where)[0]:
                 self._empty(ID.unpack(where)[0])
         for where, _ in list(self._maps["backend_hosts"].items()):
             if not self._hosts[address_text(where)]:
