@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterable, Sequence
 
+import msgspec
 import structlog
 
 from services.dataplane.announce import announce
@@ -50,11 +51,15 @@ class Agent:
 
     def start(self) -> None:
         """On a machine that just started: forward from the plan on disk, before and without the log."""
-        self._plan = PlanFile.read(self._path)
-        if self._plan and self._applier.empty:
-            outcome = self._applier.apply_all(self._plan.world())
-            self._announce(outcome.announced)
-            log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
+        try:
+            self._plan = PlanFile.read(self._path)
+            if self._plan and self._applier.empty:
+                outcome = self._applier.apply_all(self._plan.world())
+                self._announce(outcome.announced)
+                log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
+        except (msgspec.MsgspecError, ValueError, OSError) as error:  # torn, foreign, or not to be read: the log tells the plan
+            self._plan = None
+            log.error("plan_file_unusable", path=str(self._path), reason=str(error))
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Applies what changed; everything, when `changes` is None."""
