@@ -11,6 +11,8 @@
 #include "lib/nat.h"
 #include "lib/select.h"
 #include "lib/conntrack.h"
+#include "lib/count.h"
+#include "lib/new_flow.h"
 #include "lib/announce.h"
 #include "lib/icmp.h"
 #include "lib/balance.h"

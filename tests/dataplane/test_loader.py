@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane import loader
 from services.dataplane.layout import ID, Frontend, FrontendKey, Interface, map_specs
-from services.dataplane.loader import HOOKS, LoaderError, Options, detach, load, main, one_text, preflight
+from services.dataplane.loader import HOOKS, LoaderError, Options, detach, load, main, one_text
+from services.dataplane.preflight import preflight
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, sh
 from weir.pins import Map
@@ -113,7 +113,7 @@ def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert preflight(Path("/tmp/weir")) == ["pin directory /tmp/weir: not on a bpf file system"]
     assert "expected an absolute path" in preflight(Path("/sys/fs/bpf/a b"))[0]
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.setattr(loader, "CAPABILITIES", {"CAP_NOT_YET": 63})
+    monkeypatch.setattr("services.dataplane.preflight.CAPABILITIES", {"CAP_NOT_YET": 63})
     problems = " / ".join(preflight())
     assert "install python3-bpfcc" in problems
     assert "missing capability: CAP_NOT_YET" in problems

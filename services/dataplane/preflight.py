@@ -1,0 +1,92 @@
+"""What must be there before a program can be loaded.  Imports no bcc, so that `weir check` can ask anywhere."""
+
+import ctypes
+import importlib.util
+import os
+import re
+import sys
+from pathlib import Path
+
+from weir.pins import LAYOUT, libbpf
+
+PINS = "/sys/fs/bpf/weir"
+BPFFS = "/sys/fs/bpf"
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
+OLDEST_KERNEL = (6, 6)  # tcx
+
+_PIN_PATH = re.compile(r"/[A-Za-z0-9_/-]+")  # bpffs refuses dots
+
+
+def preflight(pins: Path = Path(PINS)) -> list[str]:
+    """What stands in the way of loading, one line each.  Mends what it can: the mount of bpffs, the links to kernel headers."""
+    checks = (_check_kernel, _check_capabilities, _check_libbpf, _check_bcc, _check_headers, lambda: _check_pins(pins))
+    return [problem for check in checks if (problem := check())]
+
+
+def _check_kernel() -> str | None:
+    release = os.uname().release
+    version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
+    return None if version >= OLDEST_KERNEL else f"kernel {release}: 6.6 or later is needed (tcx)"
+
+
+def _check_capabilities() -> str | None:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    held = int(re.search(r"CapEff:\s+([0-9a-f]+)", status)[1], 16)  # type: ignore[index]
+    missing = [name for name, bit in CAPABILITIES.items() if not held >> bit & 1]
+    return f"missing capability: {', '.join(missing)}" if missing else None
+
+
+def _check_libbpf() -> str | None:
+    try:
+        libbpf()
+    except OSError:
+        return "no libbpf.so.1: install the package libbpf1"
+    return None
+
+
+def _check_bcc() -> str | None:
+    found = importlib.util.find_spec("bcc")
+    return None if found else f"no bcc for Python {sys.version_info.major}.{sys.version_info.minor}: install python3-bpfcc"
+
+
+def _check_headers() -> str | None:
+    """bcc reads kernel headers by these two links; headers of any version will do, the programs use the user-space API only."""
+    modules = Path("/lib/modules") / os.uname().release
+    if (modules / "build").exists() and (modules / "source").exists():
+        return None
+    for build in sorted(Path("/usr/src").glob("linux-headers-*"), reverse=True):
+        if (build / "include/generated").exists():
+            common = build.with_name(build.name.rpartition("-")[0] + "-common")
+            return _link_headers(modules, build, common if common.exists() else build)
+    return "no kernel headers in /usr/src: install a linux-headers package, of any version"
+
+
+def _link_headers(modules: Path, build: Path, source: Path) -> str | None:
+    try:
+        modules.mkdir(parents=True, exist_ok=True)
+        for link, target in ((modules / "build", build), (modules / "source", source)):
+            if not link.exists():
+                link.unlink(missing_ok=True)  # it may dangle
+                link.symlink_to(target)
+    except OSError as error:
+        return f"no kernel headers under {modules}, and linking {build} there failed: {error.strerror}"
+    return None
+
+
+def _check_pins(pins: Path) -> str | None:
+    if not _PIN_PATH.fullmatch(str(pins)):
+        return f"pin directory {str(pins)!r}: expected an absolute path of letters, digits, _ and -"
+    if not _on_bpffs(pins):
+        if not pins.is_relative_to(BPFFS):
+            return f"pin directory {pins}: not on a bpf file system"
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.mount(b"bpf", BPFFS.encode(), b"bpf", 0, None):
+            return f"no bpf file system on {BPFFS}, and mounting it failed: {os.strerror(ctypes.get_errno())}"
+    stale = sorted(path.name for path in pins.glob("v*") if path.name != f"v{LAYOUT}")
+    return f"{pins} holds pins of layout {', '.join(stale)}, this is v{LAYOUT}: detach them first" if stale else None
+
+
+def _on_bpffs(path: Path) -> bool:
+    mounts = [line.split()[1:3] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
+    above = [(point, kind) for point, kind in mounts if path.is_relative_to(point)]
+    return max(above, key=lambda mount: len(mount[0]))[1] == "bpf"
