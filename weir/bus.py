@@ -18,10 +18,11 @@ from nats.aio.msg import Msg
 
 from weir.decider import Decided, Fact
 from weir.events import ENCODE, key_of
-from weir.reader import GONE, Entry, LogUnreachable, Pull, Refused, checked, consumer, create_consumer, decode, request
+from weir.reader import GONE, Entry, FactTooLargeError, LogUnreachable, Pull, Refused, checked, consumer, create_consumer, decode, request
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
 BATCH = 500  # messages in one atomic batch; the server takes 1,000
+MOST_BYTES = (1 << 20) - 4096  # of a fact's body; the stream takes 1 MiB with headers
 NOT_FOUND = 10037
 _NS = 1_000_000_000
 
@@ -58,7 +59,8 @@ class Bus:
             bus._inbox = bus._nc.new_inbox()
             await bus._nc.subscribe(bus._inbox + ".*", cb=bus._answered)
         except GONE as error:
-            raise LogUnreachable(f"no NATS at {url}: {error or type(error).__name__}") from error
+            await bus.close()
+            raise LogUnreachable(f"no NATS at {url.rpartition('@')[2]}: {error or type(error).__name__}") from error  # no password in logs
         return bus
 
     async def close(self) -> None:
@@ -81,9 +83,12 @@ class Bus:
         answer = self._waiting[batch] = asyncio.get_running_loop().create_future()
         try:
             for index, (event, cause) in enumerate(decided, 1):
+                body = ENCODE(event)
+                if len(body) > MOST_BYTES:
+                    raise FactTooLargeError(f"{key_of(event)}: {len(body)} bytes, expected at most {MOST_BYTES}")
                 headers = self._headers(author, fence, batch, index, len(decided), cause)
                 edge = index in (1, len(decided))
-                await self._nc.publish(self.prefix + key_of(event), ENCODE(event), reply=reply if edge else "", headers=headers)
+                await self._nc.publish(self.prefix + key_of(event), body, reply=reply if edge else "", headers=headers)
             async with asyncio.timeout(5):
                 message = await answer
         except GONE as error:

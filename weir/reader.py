@@ -4,6 +4,7 @@ A lost reader is never saved; whoever reads starts anew from its own position.
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -43,6 +44,10 @@ class Overtaken(LogError):
     """A fact in our name that this session did not append: another replica, or an earlier append of ours that came late."""
 
 
+class FactTooLargeError(Exception):
+    """A fact beyond what the log takes: whoever made it should have bounded it.  No retry helps: the process ends with these words."""
+
+
 class NotUnderstood(LogError):
     """A fact that this version cannot fold: an unknown type, or a body that does not fit its subject."""
 
@@ -73,6 +78,7 @@ class Pull:
         self._lost: LogError | None = None
         self._heard = time.monotonic()
         self._behind = self.pending = 0
+        self._delivered = 0  # by the consumer's own count: a hole in it is a fact lost on the way
 
     async def __aenter__(self) -> Self:
         nc = self._nc
@@ -89,7 +95,7 @@ class Pull:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._nc.is_connected:  # else the server removes the consumer by itself
+        with contextlib.suppress(*GONE):  # the server removes the consumer by itself
             await self._subscription.unsubscribe()
             await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 
@@ -131,10 +137,14 @@ class Pull:
         if message.reply.startswith("$JS.ACK."):
             self._credit -= 1
             try:
-                entry, self._behind = _entry(message, self._prefix)
+                entry, count, self._behind = _entry(message, self._prefix)
             except NotUnderstood as error:
                 self.lose(error)
                 return
+            if count != self._delivered + 1:
+                self.lose(f"delivery {count} after {self._delivered}")
+                return
+            self._delivered = count
             self._buffer.append(entry)
             self._ready.set()
             return
@@ -177,12 +187,17 @@ def consumer(name: str, policy: str) -> dict[str, Any]:
     }
 
 
-def _entry(message: Msg, prefix: str) -> tuple[Entry, int]:
-    """A delivered message and how many are pending; the reply subject is $JS.ACK.stream.consumer.tries.seq.cseq.time.pending."""
-    sequence, _, time_ns, pending = (int(part) for part in message.reply.split(".")[-4:])
+def _entry(message: Msg, prefix: str) -> tuple[Entry, int, int]:
+    """A delivered message, its count among those delivered, and how many are pending behind it.
+
+    The reply subject is $JS.ACK.stream.consumer.tries.seq.count.time.pending.
+    """
+    sequence, count, time_ns, pending = (int(part) for part in message.reply.split(".")[-4:])
     key = message.subject.removeprefix(prefix)
-    cause = int((message.headers or {}).get("Weir-Cause", "0"))
-    return Entry(Fact(sequence, decode(message.data, key, sequence)), key, cause, time_ns, len(message.data)), pending
+    cause = (message.headers or {}).get("Weir-Cause", "0")
+    if not cause.isdecimal():
+        raise NotUnderstood(f"fact {sequence} on {key}: Weir-Cause {cause!r}, expected a sequence")
+    return Entry(Fact(sequence, decode(message.data, key, sequence)), key, int(cause), time_ns, len(message.data)), count, pending
 
 
 def decode(body: bytes, key: str, sequence: int) -> AnyEvent:

@@ -10,9 +10,11 @@ import contextlib
 import gc
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -24,7 +26,8 @@ from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
 from weir.reader import LogError, NotUnderstood, Overtaken
 
-RETRY_MOST_S = 5.0
+RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
 
 log = structlog.get_logger()
 Heard = Callable[[World, Sequence[Change] | None, int], Awaitable[None]]
@@ -94,11 +97,7 @@ class Runner:
         self._turn = asyncio.Lock()
         self._caught_up = asyncio.Event()
         self._told: Health | None = None
-
-    @property
-    def position(self) -> int:
-        """The last sequence heard; 0 while the log is lost."""
-        return self._live[1].position if self._live else 0
+        self._retry_s = RETRY_FIRST_S
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
@@ -120,20 +119,17 @@ class Runner:
 
     async def run(self) -> None:
         """Sessions, one after another, for ever."""
-        retry_s = 0.1
         while True:
             try:
                 await self._session()
             except LogError as error:
-                if self._caught_up.is_set():
-                    retry_s = 0.1
                 self._caught_up.clear()
                 self._live = None
                 self._tell("degraded", f"{type(error).__name__}: {error}")
                 level = log.error if isinstance(error, NotUnderstood) else log.warning
-                level("log_lost", service=self.author, reason=str(error), retry_ms=int(retry_s * 1000))
-            await asyncio.sleep(retry_s * random.uniform(0.8, 1.2))
-            retry_s = min(retry_s * 2, RETRY_MOST_S)
+                level("log_lost", service=self.author, reason=str(error), retry_ms=int(self._retry_s * 1000))
+            await asyncio.sleep(self._retry_s * random.uniform(0.8, 1.2))
+            self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
 
     async def _session(self) -> None:
         async with await self._connect(self.where.nats_url(), self.author) as bus:
@@ -160,6 +156,7 @@ class Runner:
         owed = fold.caught_up()
         await self._append(bus, fold, owed)
         self._live, self.world = (bus, fold), fold.world
+        self._retry_s = RETRY_FIRST_S
         log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
         self._tell("following")
         if self._heard:
@@ -187,8 +184,10 @@ class Runner:
                 log.info(type(item.event).__struct_config__.tag, service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
 
     async def _end(self, bus: Bus) -> None:
-        self._caught_up.clear()
-        self._live = None
+        """Ends the session of `bus`, unless another has begun."""
+        if self._live and self._live[0] is bus:
+            self._caught_up.clear()
+            self._live = None
         await bus.close()
 
     def _tell(self, state: str, reason: str = "") -> None:
@@ -198,11 +197,15 @@ class Runner:
             write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(told))
 
 
-def write_file(path: Path, content: bytes, *, sync: bool = False) -> None:
-    """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.  `sync`: and it survives power loss."""
+def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool = False) -> None:
+    """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.
+
+    sync: and it survives a power loss.   secret: nobody else may read it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    temporary = path.with_name(f".{path.name}.new")  # one writer per file, so one name: what a kill leaves is overwritten
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "wb", opener=partial(os.open, mode=0o600 if secret else 0o644)) as file:
         file.write(content)
         if sync:
             file.flush()
@@ -218,9 +221,16 @@ def options(name: str) -> argparse.ArgumentParser:
     return parser
 
 
+def allow_files() -> None:
+    """As many open files as the machine allows: a probe is a socket."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def serve(runner: Runner, *edges: Edge) -> None:
     """Runs the service until SIGTERM.  An exception that nobody named ends the process: the log is the recovery."""
     configure_logging()
+    allow_files()
     gc.freeze()
 
     async def main() -> None:
@@ -243,7 +253,7 @@ def configure_logging() -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer(),
+            structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ) if pretty else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -99,9 +99,9 @@ class Applier:
         self._frontend_ids = Ids("frontends", (f.id for f in self._frontends.values()), maps["frontend_stats"].max_entries)
 
     @property
-    def empty(self) -> bool:
-        """Whether the kernel holds no plan at all: a machine that just started."""
-        return not self._frontends
+    def newest(self) -> int:
+        """The newest sequence that what the kernel holds rests on; 0 on a machine that just started."""
+        return max((frontend.plan_seq for frontend in self._frontends.values()), default=0)
 
     def apply_all(self, world: World) -> Outcome:
         """The whole plan; what the kernel holds beyond it goes."""

@@ -19,8 +19,9 @@ from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
 from services.dataplane.plan_file import PlanFile
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, MapPressure, NodeSeen, VipTaken, key_of
+from weir.model import Rejection
 from weir.pins import Map
-from weir.service import Runner, Where
+from weir.service import RELOAD, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
@@ -43,8 +44,9 @@ class Agent:
         self._position = 0  # of the log, applied and read back
         self._newest = 0  # what the plan rests on: nothing to acknowledge beyond it
         self._writes = 0
-        self._untold: list[AnyEvent] = []  # VIPs taken, to be recorded
-        self._told = 0, 0  # how much of the two above the last proposal held
+        self._untold: list[VipTaken] = []  # to be recorded
+        self._absent: dict[str, str] = {}  # interfaces that cannot be used, and why
+        self._kept = False  # the log knows less than the plan we forward by
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
         self._plan: PlanFile | None = None
@@ -53,18 +55,18 @@ class Agent:
         """On a machine that just started: forward from the plan on disk, before and without the log."""
         try:
             self._plan = PlanFile.read(self._path)
-            if self._plan and self._applier.empty:
-                outcome = self._applier.apply_all(self._plan.world())
-                self._announce(outcome.announced)
-                log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
         except (msgspec.MsgspecError, ValueError, OSError) as error:  # torn, foreign, or not to be read: the log tells the plan
-            self._plan = None
             log.error("plan_file_unusable", path=str(self._path), reason=str(error))
+        if self._plan and self._applier.newest <= self._plan.position:
+            outcome = self._applier.apply_all(self._plan.world())  # writes only what an interrupted life left out
+            self._announce(outcome.announced)
+            log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Applies what changed; everything, when `changes` is None."""
         if changes is None:
-            if self._is_younger(world, position):
+            self._kept = self._is_younger(world, position)
+            if self._kept:
                 log.error("log_younger_than_plan", position=position, plan=self._plan.position if self._plan else 0)
                 return
             # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
@@ -82,9 +84,10 @@ class Agent:
         self._writes += outcome.writes
         self._announce(outcome.announced)
         log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
-        self._plan = PlanFile.of(world, position)
         self._applied.set()
-        self._changed.set()
+        if not self._kept:
+            self._plan = PlanFile.of(world, position)
+            self._changed.set()
 
     def _is_younger(self, world: World, position: int) -> bool:
         """Whether the log was lost or put back: it knows no plan, and is behind the plan we forward by.  We keep what we have."""
@@ -101,38 +104,47 @@ class Agent:
         while True:
             await self._applied.wait()
             self._applied.clear()
+            untold, writes = len(self._untold), self._writes
             await runner.propose(self._news, self._position)
-            untold, writes = self._told
             del self._untold[:untold]
             self._writes -= writes
             await asyncio.sleep(ACK_EVERY_S)
 
     def _news(self, world: World) -> list[AnyEvent]:
-        applied = AppliedThrough(node=self._node, seq=self._position, rejected=self._applier.rejections(), writes=self._writes)
+        absent = (Rejection(entity=f"interface {name}", reason=reason) for name, reason in sorted(self._absent.items()))
+        rejected = (*self._applier.rejections(), *absent)
+        applied = AppliedThrough(node=self._node, seq=self._position, rejected=rejected, writes=self._writes)
         held = world.get(key_of(applied))
         events: list[AnyEvent] = [self._seen] if world.get(key_of(self._seen)) != self._seen else []
-        if not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest or self._writes:
+        if not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest:
             events.append(applied)
         for name, (used, most) in self._applier.used().items():
             pressure = MapPressure(node=self._node, map=name, used_percent=used * 10 // most * 10)
             if world.get(key_of(pressure)) != pressure and (pressure.used_percent or world.get(key_of(pressure))):
                 events.append(pressure)
-        self._told = len(self._untold), applied.writes
-        return [*self._untold, *events]
+        return [*(taken for taken in self._untold if world.get(key_of(taken)) != taken), *events]
 
     async def save(self, _: Runner) -> None:
         """Keeps the last plan on disk."""
         while True:
             await self._changed.wait()
             self._changed.clear()
-            if self._plan:
-                await asyncio.to_thread(self._plan.write, self._path)
+            try:
+                if self._plan:
+                    await asyncio.to_thread(self._plan.write, self._path)
+            except OSError as error:  # a full disk must not end what keeps the kernel up to date
+                log.error("plan_not_saved", path=str(self._path), reason=str(error))
+                self._changed.set()
             await asyncio.sleep(SAVE_EVERY_S)
 
-    async def sweep(self, _: Runner) -> None:
-        """Lets go of backends that left the plan, once none of their flows lives."""
+    async def sweep(self, runner: Runner) -> None:
+        """Lets go of backends that left the plan, once none of their flows lives; and of a plan that a lost log left behind."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
+            if self._kept and planned(runner.world):  # by now the planner has planned anew what is still asked for
+                self._kept, self._plan, position = False, None, self._position
+                self._position = 0  # so that everything is applied
+                await self.heard(runner.world, None, position)
             if self._applier.lingering:
                 alive = await asyncio.to_thread(self._alive)
                 log.info("swept", released=self._applier.release(alive), lingering=len(self._applier.lingering))
@@ -157,15 +169,24 @@ class Agent:
                 _drain(netlink)
 
     def _refresh_interfaces(self) -> None:
+        before = dict(self._absent)
         for name in self._interfaces:
             try:
                 found = nic(name)
             except NicError as error:
+                self._absent[name] = str(error)
                 log.warning("interface_unusable", interface=name, reason=str(error))
                 continue
+            self._absent.pop(name, None)
             key, value = ID.pack(found.index), Interface(found.mac, found.v4, found.v6).pack()
-            if self._maps["interfaces"].get(key) != value:
+            held = self._maps["interfaces"].get(key)
+            if held is None:  # the loader put no program there: it came anew under the same name
+                log.error("interface_came_anew", interface=name, ifindex=found.index)
+                raise SystemExit(RELOAD)
+            if held != value:
                 self._maps["interfaces"].put(key, value)
+        if self._absent != before:
+            self._applied.set()
 
 
 def _drain(netlink: socket.socket) -> None:

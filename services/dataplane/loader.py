@@ -73,6 +73,7 @@ def load(options: Options) -> Iterator[str]:
             yield from prepare(each)
             Map(maps["interfaces"], "interfaces").put(ID.pack(each.index), Interface(each.mac, each.v4, each.v6).pack())
             yield f"{each.name}: {_attach(options, program, each)}"
+        yield from _detach_others(options)
         os.close(program)
     except (NicError, OSError) as error:
         raise LoaderError(str(error)) from error
@@ -244,7 +245,7 @@ class _LinkInfo(ctypes.Structure):
 
 def _attach(options: Options, program: int, nic: Nic) -> str:
     """Make `program` the one on this interface; tells how."""
-    path = options.directory / f"link_{nic.name.replace('.', '%')}"  # a VLAN's name has a dot, a pin cannot
+    path = _link_pin(options, nic.name)
     if path.exists() and _update_link(path, options.hook, program, nic):
         return f"{options.hook.name} program replaced"
     link, how = _create_link(options.hook, program, nic)
@@ -253,6 +254,19 @@ def _attach(options: Options, program: int, nic: Nic) -> str:
     path.chmod(0o600)
     os.close(link)
     return f"{how} program attached"
+
+
+def _detach_others(options: Options) -> Iterator[str]:
+    """Interfaces that were attached once and are not asked for any more must not go on answering for VIPs."""
+    wanted = {_link_pin(options, name) for name in options.interfaces}
+    for path in sorted(options.directory.glob("link_*")):
+        if path not in wanted:
+            _drop_link(path)
+            yield f"{path.name.removeprefix('link_')}: detached"
+
+
+def _link_pin(options: Options, interface: str) -> Path:
+    return options.directory / f"link_{interface.replace('.', '%')}"  # a VLAN's name has a dot, a pin cannot
 
 
 def _drop_link(path: Path) -> None:

@@ -7,6 +7,7 @@ from weir.decider import Index, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned, key_of
 from weir.model import Probe, Protocol
 
+TIMEOUT_LEAST_MS = 100
 HEARS = (FrontendPlanned, BackendsPlanned, EndpointDown)
 
 
@@ -50,6 +51,11 @@ def targets(world: World) -> dict[Target, Probe]:
     return wanted
 
 
+def planned(world: World) -> bool:
+    """Whether there is any plan at all."""
+    return bool(world.of(FrontendPlanned))
+
+
 def step(streak: Streak, *, good: bool, probe: Probe) -> tuple[Streak, bool]:
     """The streak after one probe, and whether the backend just turned: `retries` in a row are needed either way."""
     if good == streak.up:
@@ -68,8 +74,8 @@ def wait_ms(streak: Streak, probe: Probe) -> int:
 
 
 def timeout_ms(probe: Probe) -> int:
-    """How long a probe may take, never longer than until the next."""
-    return min(probe.timeout_s * 1000, probe.interval_s * 1000 // probe.retries)
+    """How long a probe may take: never longer than until the next, but never too short for a far backend."""
+    return min(probe.timeout_s * 1000, max(probe.interval_s * 1000 // probe.retries, TIMEOUT_LEAST_MS))
 
 
 def unrecorded(world: World, transitions: Iterable[EndpointDown | EndpointUp]) -> list[AnyEvent]:

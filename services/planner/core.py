@@ -76,6 +76,13 @@ def _service_of(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
+def _object_of(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case ManifestRejected(root=Root() as root):
+            return (f"{root.kind}/{_name(root)}",)
+    return ()
+
+
 def _planned_for(event: AnyEvent) -> Iterable[str]:
     match event:
         case FrontendPlanned(root=root) | BackendsPlanned(root=root) | StatusPlanned(root=root):
@@ -109,6 +116,7 @@ class Planner:
 
     indexes: ClassVar[Mapping[str, Index]] = {
         "service": _service_of,
+        "object": _object_of,
         "planned": _planned_for,
         "backend": _backends_in,
         "down": _down_backend,
@@ -183,18 +191,20 @@ def backends_of(world: World, observed: ServiceObserved, port: ServicePort, fami
         for (address, number), state in states.items()
     ]
     if observed.probe and probed:
-        down = _down(world, observed, port, backends)
+        down = _down(world, observed, port, family, backends)
         backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
     return sorted(backends, key=lambda backend: (backend.address, backend.port))
 
 
-def _down(world: World, observed: ServiceObserved, port: ServicePort, backends: list[Backend]) -> set[Backend]:
-    """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a probed port."""
+def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
+    """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a TCP port."""
     if port.protocol == "TCP":
         return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, "TCP"), EndpointDown)}
-    probed = [chunk for chunk in world.find("planned", _name(observed.root), BackendsPlanned) if chunk.protocol == "TCP"]
-    names = {endpoint_name(backend.address, backend.port, "TCP") for chunk in probed for backend in chunk.backends}
-    dead = {down.address for name in sorted(names) for down in world.find("down", name, EndpointDown)}
+    dead: set[str] = set()
+    for other in observed.ports:
+        if other.protocol == "TCP":
+            found = backends_of(world, observed, other, family)
+            dead |= {backend.address for backend in found if backend.state == "down"}
     return {backend for backend in backends if backend.address in dead}
 
 
@@ -272,9 +282,20 @@ def _touched(world: World, change: Change) -> set[str]:
             return _waiting(world) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
         case NodeSeen():
             return set(world.words("planned"))
-        case EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied() | ManifestRejected() | ManifestAccepted():
+        case ManifestRejected() | ManifestAccepted():
+            return {service for each in (event, before) if each for service in _concerned(world, each)}
+        case EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied():
             return {*_service_of(event), *(_service_of(before) if before else ())}
     return set()
+
+
+def _concerned(world: World, event: AnyEvent) -> Iterable[str]:
+    """The Services whose owners should hear of a rejected manifest: of the Service itself, or of one of its slices."""
+    match event:
+        case ManifestRejected(root=Root(kind="EndpointSlice") as root):
+            found = world.get(key("watcher", "endpointslice", root.namespace, root.name))
+            return _service_of(found) if found else ()
+    return _service_of(event)
 
 
 def _waiting(world: World) -> set[str]:

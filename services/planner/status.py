@@ -6,6 +6,7 @@ from weir.decider import PENDING, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
+    EndpointSliceObserved,
     FrontendPlanned,
     ManifestRejected,
     NodeSeen,
@@ -33,13 +34,20 @@ def status_of(
 
 
 def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
-    rejected = world.find("service", service, ManifestRejected)
+    slices = [f"EndpointSlice/{found.root.namespace}/{found.root.name}" for found in world.find("service", service, EndpointSliceObserved)]
+    rejected = [event for name in (f"Service/{service}", *slices) for event in world.find("object", name, ManifestRejected)]
     if rejected:
-        words = "; ".join(f"{event.source}: {problem}" for event in rejected for problem in event.problems)
+        words = _few([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
         return Condition(type="Accepted", status=False, reason="Invalid", message=f"what was valid before still serves; {words}")
     if observed.unsupported:
-        return Condition(type="Accepted", status=False, reason="Unsupported", message="; ".join(map(str, observed.unsupported)))
+        return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(list(map(str, observed.unsupported))))
     return Condition(type="Accepted", status=True, reason="Accepted")
+
+
+def _few(words: list[str], most: int = 5) -> str:
+    """A condition is read by people, and bounded: the log has every word."""
+    more = [f"and {len(words) - most} more"] if len(words) > most else []
+    return "; ".join([*(word[:300] for word in words[:most]), *more])
 
 
 def _allocated(world: World, service: str, vips: Sequence[str]) -> Condition:
@@ -73,7 +81,7 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     ours = {key_of(event) for event in (*planned, *entries)}
     refusals = [f"{node}: {r.reason}" for node in nodes if node in through for r in through[node].rejected if r.entity in ours]
     if refusals:
-        return Condition(type="Programmed", status=False, reason="Rejected", message="; ".join(refusals))
+        return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
     if not entries:
         return Condition(type="Programmed", status=False, reason="Pending")
     head = max(world.seq(entry) if _held(world, entry) else PENDING for entry in entries)

@@ -49,6 +49,34 @@ def test_an_agent_frozen_for_a_minute_loses_nothing(weir: Running) -> None:
     assert weir.maps() == before
 
 
+@pytest.mark.parametrize("victim", ["watcher", "ipam", "planner", "health", "nats"])
+def test_any_other_process_frozen_loses_nothing(weir: Running, victim: str) -> None:
+    before = weir.maps()
+    with weir.under_load():
+        os.kill(weir.pids()[victim], signal.SIGSTOP)
+        time.sleep(8)
+        os.kill(weir.pids()[victim], signal.SIGCONT)
+        took = weir.settled(20)
+    print(f"{victim} thawed: settled after {took:.1f} s")
+    assert weir.maps() == before
+
+
+def test_an_interface_that_comes_anew_is_attached_again(weir: Running) -> None:
+    old = weir.pids()["dataplane"]
+    for command in ("link del front", "link add front type veth peer name eth0 netns weirchaos-client"):
+        weir.network.run("lb", "ip", *command.split())
+    for command in ("link set front up", "addr add 10.76.0.1/24 dev front", "addr add fd76::1/64 dev front nodad"):
+        weir.network.run("lb", "ip", *command.split())
+    for command in ("link set eth0 up", "addr add 10.76.0.2/24 dev eth0", "addr add fd76::2/64 dev eth0 nodad"):
+        weir.network.run("client", "ip", *command.split())
+    for command in ("route add 203.0.113.0/24 dev eth0", "route add 2001:db8:113::/64 dev eth0"):
+        weir.network.run("client", "ip", *command.split())
+    assert wait_until(lambda: weir.pids()["dataplane"] != old, 20)
+    fetch = ["curl", "-sS", "--max-time", "1", "http://203.0.113.10/"]
+    assert wait_until(lambda: weir.network.run("client", *fetch, check=False).returncode == 0, 20)
+    weir.settled(20)
+
+
 def test_nats_gone_for_a_minute_loses_nothing_and_a_dead_backend_is_out_meanwhile(weir: Running) -> None:
     before = weir.maps()
     with weir.under_load():

@@ -36,6 +36,7 @@ class Noun(StrEnum):
     ct = "ct"
     pools = "pools"
     nodes = "nodes"
+    drops = "drops"
 
 
 class Hook(StrEnum):

