@@ -76,13 +76,19 @@ async def sequence_of(bus: Bus, moment: str) -> int:
     if moment.isdecimal():
         return int(moment)
     try:
-        when = datetime.fromisoformat(moment)
+        time = datetime.fromisoformat(moment)
     except ValueError as error:
         raise Unanswerable(f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03 (UTC)") from error
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return await bus.since(when.isoformat().replace("+00:00", "Z")) - 1
+    time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return await bus.since(time.isoformat().replace("+00:00", "Z")) - 1
+
+
+def when(time_ns: int) -> datetime:
+    """The microsecond, in UTC, that has begun: never a later one, or the log up to then would hold more."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000)
 
 
 def clock(time_ns: int) -> str:
     """Month, day and time in UTC with milliseconds."""
-    return datetime.fromtimestamp(time_ns / 1e9, UTC).strftime("%m-%d %H:%M:%S.%f")[:-3]
+    return when(time_ns).strftime("%m-%d %H:%M:%S.%f")[:-3]

@@ -3,13 +3,12 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 import msgspec
 import typer
 
 from weir.bus import STATE, Bus
-from weir.cli.history import Unanswerable, ask, clock, connect, entries
+from weir.cli.history import Unanswerable, ask, clock, connect, entries, when
 from weir.cli.output import emit, harmless, to_yaml
 from weir.cli.tell import tell
 from weir.events import Event, untoken
@@ -104,7 +103,7 @@ def whole(entry: Entry) -> dict[str, object]:
     """A fact as a program reads it."""
     return {
         "sequence": entry.fact.seq,
-        "time": datetime.fromtimestamp(entry.time_ns / 1e9, UTC).isoformat(timespec="microseconds"),
+        "time": when(entry.time_ns).isoformat(timespec="microseconds"),
         "cause": entry.cause,
         "author": untoken(entry.key.split(".")[0].partition("-")[0]),
         "fact": msgspec.to_builtins(entry.fact.event),

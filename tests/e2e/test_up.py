@@ -1,0 +1,461 @@
+"""`weir up` on a machine that is not as it should be, its end by every way, and commands that find nothing to talk to.
+
+What is in the way is said at once, in one line, with what would mend it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.dataplane.apply import MAPS
+from services.dataplane.layout import LAYOUT
+from weir.cli.supervise import running
+from weir.demo.network import Network, wait_until
+from weir.demo.stage import EXAMPLE, clear
+from weir.pins import Map, libbpf
+from weir.service import Where
+
+NAME, FILE, READ_ONLY, ABSENT = "weirup", "weirupfile", "weirupro", "weirupnone"
+ROOT = Path(__file__).parents[2]
+HASH = 1  # BPF_MAP_TYPE_HASH
+NO_BPF = ("setpriv", "--bounding-set", "-bpf")
+NO_HEADERS = ("unshare", "-m", "sh", "-c", 'mount -t tmpfs none /lib/modules && mount -t tmpfs none /usr/src && exec "$@"', "sh")
+NO_WRITING = (
+    "unshare",
+    "-m",
+    "sh",
+    "-c",
+    f'mkdir -p /var/lib/{READ_ONLY} && mount -t tmpfs -o ro none /var/lib/{READ_ONLY} && exec "$@"',
+    "sh",
+)
+
+
+class Machine:
+    """Where Weir is to run: a network with one backend, its server started."""
+
+    def __init__(self, network: Network, folder: Path) -> None:
+        self.network, self.folder, self.where = network, folder, Where(NAME)
+        self.process: subprocess.Popen[str] | None = None
+        self.log = folder / "up.log"
+
+    def weir(self, *words: str, instance: str = NAME, wrap: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess[str]:
+        """One command to its end.  Nothing of it is coloured: this is no terminal."""
+        argv = [*wrap, *command(*words, instance=instance)]
+        done = self.network.run("lb", *argv, check=False, cwd=ROOT, env=os.environ | env, timeout=60)
+        assert "\x1b" not in done.stdout + done.stderr
+        return done
+
+    def ask(self, *words: str) -> Any:
+        return json.loads(self.weir(*words, "-o", "json").stdout)
+
+    def up(self) -> None:
+        """Running and well afterwards."""
+        if not running(self.where):
+            words = ("up", "-f", str(self.folder / "shop"), "-i", "front", "-i", "back")
+            with self.log.open("a") as log:
+                self.process = self.network.popen("lb", *command(*words), cwd=ROOT, stdout=log, stderr=log)
+        self.well()
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Asked to end; the exit code."""
+        assert self.process
+        if number == signal.SIGINT:
+            os.killpg(self.process.pid, number)  # as a terminal sends Ctrl-C
+        else:
+            self.process.send_signal(number)
+        return self.process.wait(10)
+
+    def well(self) -> None:
+        assert wait_until(lambda: self.ask("status")[0]["ok"], 30), self.log.read_text()[-3000:]
+
+    def pids(self) -> dict[str, int]:
+        return running(self.where)
+
+    def serves(self) -> bool:
+        """Whether the VIP answers a client."""
+        return not self.network.run("client", "curl", "-s", "-m", "2", "http://203.0.113.10/", check=False).returncode
+
+    def maps(self) -> dict[str, dict[bytes, bytes]]:
+        names = (name for name in MAPS if not name.endswith("_stats"))
+        return {name: dict(Map.open(self.where.pins / f"v{LAYOUT}" / name).items()) for name in names}
+
+
+def command(*words: str, instance: str = NAME) -> list[str]:
+    return [sys.executable, "-m", "weir.cli", *words, "--instance", instance]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    folder = tmp_path_factory.mktemp("up")
+    shutil.copytree(EXAMPLE, folder / "shop")
+    for name in (NAME, FILE, READ_ONLY):
+        clear(name)
+    try:
+        with Network(NAME) as network:
+            network.start()
+            yield Machine(network, folder)
+    finally:
+        for name in (NAME, FILE, READ_ONLY):
+            clear(name)
+
+
+# ── what is in the way ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def port_taken(machine: Machine) -> Iterator[None]:
+    code = "import socket; s = socket.create_server(('127.0.0.1', 4222)); print(flush=True); input()"
+    holder = machine.network.popen("lb", sys.executable, "-c", code, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert holder.stdout
+    holder.stdout.readline()
+    try:
+        yield
+    finally:
+        holder.communicate("\n")
+
+
+@contextmanager
+def pins_of_another_layout(machine: Machine) -> Iterator[None]:
+    directory = machine.where.pins / "v999"
+    directory.mkdir(parents=True)
+    fd = libbpf().bpf_map_create(HASH, b"foreign", 4, 4, 1, None)
+    assert fd >= 0
+    assert libbpf().bpf_obj_pin(fd, os.fsencode(directory / "foreign")) == 0
+    os.close(fd)
+    try:
+        yield
+        assert machine.weir("down").returncode == 0, "what the message tells to do"
+        assert not machine.where.pins.exists()
+    finally:
+        shutil.rmtree(machine.where.pins, ignore_errors=True)
+
+
+@contextmanager
+def state_is_a_file(machine: Machine) -> Iterator[None]:
+    Where(FILE).state.write_text("")
+    try:
+        yield
+    finally:
+        Where(FILE).state.unlink()
+
+
+@contextmanager
+def nothing(machine: Machine) -> Iterator[None]:
+    yield
+
+
+IN_THE_WAY = {
+    "NATS port taken": (port_taken, {}, ["4222", "--nats-port"]),
+    "no such interface": (nothing, {"interface": "nope0"}, ["nope0"]),
+    "pins of another layout": (pins_of_another_layout, {}, ["v999", f"v{LAYOUT}", str(Where(NAME).pins)]),
+    "no CAP_BPF": (nothing, {"wrap": NO_BPF}, ["CAP_BPF"]),
+    "no kernel headers": (nothing, {"wrap": NO_HEADERS}, ["headers", "/usr/src"]),
+    "bcc not importable": (nothing, {"without_bcc": True}, ["bcc", "python3-bpfcc"]),
+    "state directory is a file": (state_is_a_file, {"instance": FILE}, [str(Where(FILE).state)]),
+    "state directory cannot be written": (nothing, {"instance": READ_ONLY, "wrap": NO_WRITING}, [str(Where(READ_ONLY).state)]),
+}
+
+
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_what_is_in_the_way_is_said_at_once_in_one_line_by_up_and_by_check(machine: Machine, tmp_path: Path, what: str) -> None:
+    arrange, given, words = IN_THE_WAY[what]
+    given = dict(given)
+    interface = given.pop("interface", "front")
+    if given.pop("without_bcc", False):
+        (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['bcc'] = None\n")
+        given["PYTHONPATH"] = str(tmp_path)
+    with arrange(machine):
+        up = machine.weir("up", "-f", str(machine.folder), "-i", interface, **given)
+        check = machine.weir("check", "-i", interface, **given)
+    for done in (up, check):
+        assert done.returncode == 1, done
+        assert "Traceback" not in done.stderr + done.stdout
+    assert up.stderr.startswith("weir: ")
+    assert up.stderr.count("\n") == 1
+    assert any(all(word in line for word in words) for line in up.stderr.splitlines()), up.stderr
+    assert any(all(word in line for word in words) for line in check.stdout.splitlines()), check.stdout
+    assert not (Where(given.get("instance", NAME)).pins / f"v{LAYOUT}").exists(), "nothing was touched"
+    assert not running(machine.where)
+
+
+def test_machine_that_lacks_nothing_is_told_so(machine: Machine) -> None:
+    done = machine.weir("check", "-i", "front", "-i", "back")
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done
+
+
+def test_instance_that_is_up_already_is_not_started_again(machine: Machine) -> None:
+    machine.up()
+    before = machine.pids()
+    done = machine.weir("up", "-f", str(machine.folder), "-i", "front")
+    assert done.returncode == 1
+    assert done.stderr == f"weir: instance {NAME} is up already, pid {before['up']}; give this one another name with --instance\n"
+    assert machine.pids() == before
+    assert machine.weir("check").returncode == 0
+    done = machine.weir("down")
+    assert done.returncode == 1
+    assert "is up" in done.stderr
+    assert machine.serves()
+
+
+# ── files that are not what they should be ─────────────────────────────────────────────────────────────────────────
+
+BROKEN = {
+    "empty": lambda _: b"",
+    "torn": lambda plan: plan[: len(plan) // 2],
+    "foreign": lambda _: b'{"position": "nine", "facts": {}}',
+    "another type": lambda _: b"[]",
+    "unknown event": lambda plan: plan.replace(b'"vip_planned"', b'"vip_dreamt"'),
+    "binary": lambda _: bytes(range(256)),
+}
+
+
+def facts(plan: Path) -> Any:
+    """What a plan file holds; None where it cannot be read."""
+    try:
+        return json.loads(plan.read_bytes())["facts"]
+    except (ValueError, LookupError, TypeError):
+        return None
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_plan_file_that_cannot_be_read_is_said_and_the_log_tells_the_plan(machine: Machine, how: str) -> None:
+    machine.up()
+    file = machine.where.state / "plan.json"
+    before, told, plan, pid = machine.maps(), len(machine.log.read_text()), file.read_bytes(), machine.pids()["dataplane"]
+    file.write_bytes(BROKEN[how](plan))
+    try:
+        done = machine.weir("get", "lb")
+        assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+        assert str(file) in done.stderr
+        os.kill(pid, signal.SIGKILL)
+        assert wait_until(lambda: machine.pids().get("dataplane", pid) != pid, 10)
+        again = machine.pids()["dataplane"]
+        assert wait_until(lambda: facts(file) == json.loads(plan)["facts"], 10), "it is written anew"
+    finally:
+        file.write_bytes(plan)
+    machine.well()
+    said = [line for line in machine.log.read_text()[told:].splitlines() if '"level": "error"' in line]
+    assert any(str(file) in line for line in said), "nothing is passed over in silence"
+    assert machine.pids()["dataplane"] == again, "it did not die of it"
+    assert machine.maps() == before
+
+
+@pytest.mark.parametrize("content", [b"", b'{"up": "me"}', b'{"nats": 1}'])
+def test_pids_file_that_cannot_be_read_is_nobody_up(machine: Machine, content: bytes) -> None:
+    machine.up()
+    file = machine.where.run / "pids.json"
+    pids = file.read_bytes()
+    file.write_bytes(content)
+    try:
+        for words in (("status",), ("status", "-o", "json"), ("check",)):
+            done = machine.weir(*words)
+            assert "Traceback" not in done.stderr
+            assert done.returncode == (1 if words == ("check",) else 2), done
+        done = machine.weir("up", "-f", str(machine.folder), "-i", "front")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), "its NATS holds the port"
+    finally:
+        file.write_bytes(pids)
+    machine.well()
+
+
+# ── how it ends ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def gone(pids: dict[str, int]) -> bool:
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids.values())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_end_it_takes_all_children_with_it_and_the_kernel_forwards_on(machine: Machine, number: signal.Signals) -> None:
+    machine.up()
+    pids, before = machine.pids(), machine.maps()
+    assert machine.end(number) == 0
+    assert wait_until(lambda: gone(pids), 1)
+    assert not (machine.where.run / "pids.json").exists()
+    assert "Traceback" not in machine.log.read_text()
+    assert machine.maps() == before
+    assert machine.serves()
+
+
+def test_with_the_log_away_commands_say_so_and_maps_are_still_shown(machine: Machine) -> None:
+    assert not machine.pids(), "ended by the test before"
+    for words in (
+        ("get", "pools"),
+        ("get", "nodes"),
+        ("replay",),
+        ("log", "tail"),
+        ("log", "stat"),
+        ("log", "show", "1"),
+        ("log", "why", "x"),
+    ):
+        done = machine.weir(*words)
+        assert done.returncode == 2, done
+        assert done.stderr.startswith(f"weir: the log of instance {NAME} cannot be read: no NATS at ")
+        assert done.stderr.count("\n") == 1
+    done = machine.weir("status")
+    assert done.returncode == 2
+    assert "EventLogUnreachable" in done.stdout
+    assert "forwards on" in done.stdout
+    for noun in ("lb", "ep", "ct"):
+        done = machine.weir("get", noun)
+        assert (done.returncode, done.stderr) == (0, ""), noun
+
+
+def test_down_takes_every_pin_and_up_brings_it_back_over_a_foreign_pids_file(machine: Machine) -> None:
+    assert not machine.pids()
+    done = machine.weir("down")
+    assert done.returncode == 0
+    assert {"front: detached", "back: detached"} <= set(done.stdout.splitlines())
+    assert not machine.where.pins.exists()
+    assert not machine.serves()
+    done = machine.weir("down")
+    assert (done.returncode, done.stderr) == (2, f"weir: the packet path of instance {NAME} is not on this machine\n")
+    (machine.where.run / "pids.json").write_bytes(b"\x00 no pids \xff")
+    machine.up()
+    assert machine.serves()
+
+
+def test_after_a_kill_of_up_alone_its_children_are_gone_and_it_starts_again_at_once(machine: Machine) -> None:
+    machine.up()
+    pids, before = machine.pids(), machine.maps()
+    machine.end(signal.SIGKILL)
+    machine.up()
+    assert gone(pids)
+    assert machine.maps() == before
+    assert machine.serves()
+
+
+def test_signal_while_the_packet_path_is_loaded_leaves_nothing_running(machine: Machine) -> None:
+    if machine.pids():
+        machine.end()
+    process = machine.network.popen("lb", *command("up", "-f", str(machine.folder), "-i", "front"), cwd=ROOT, stderr=subprocess.PIPE)
+
+    def loaders() -> list[str]:
+        listed = subprocess.run(
+            ["pgrep", "-f", f"services.dataplane.loader --pins {machine.where.pins} "], capture_output=True, check=False
+        )
+        return listed.stdout.decode().split()
+
+    assert wait_until(lambda: bool(loaders()), 10)
+    process.terminate()
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert wait_until(lambda: not loaders(), 1)
+    machine.up()
+
+
+# ── commands ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+COMMANDS = (
+    *(("status",), ("get", "lb"), ("get", "ep"), ("get", "ct"), ("get", "pools"), ("get", "nodes"), ("replay",), ("replay", "--diff")),
+    *(("log", "tail"), ("log", "stat"), ("log", "show", "1"), ("log", "why", "shop/web"), ("down",)),
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_instance_that_does_not_exist_is_told_from_one_that_is_well(machine: Machine, words: tuple[str, ...]) -> None:
+    machine.up()  # its NATS is on the port that every instance has by default
+    done = machine.weir(*words, instance=ABSENT)
+    assert done.returncode == 2, done
+    assert ABSENT in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert words == ("status",) or done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["", "../etc", "a b", "a.b", "a/b", "\x1b[2J", "x" * 64])
+def test_name_that_could_lead_elsewhere_is_refused(machine: Machine, name: str) -> None:
+    done = machine.weir("status", instance=name)
+    assert done.returncode == 2
+    assert "expected at most 63 letters, digits, - and _" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+LISTS = [words for words in COMMANDS if words not in (("down",), ("replay", "--diff"), ("log", "tail"))]
+
+
+@pytest.mark.parametrize("words", LISTS, ids=" ".join)
+def test_json_and_yaml_can_be_read_and_say_the_same(machine: Machine, words: tuple[str, ...]) -> None:
+    machine.up()
+    shown = machine.weir(*words, "-o", "json")
+    assert shown.returncode == 0
+    rows = json.loads(shown.stdout)
+    assert rows or words == ("get", "ct")
+    if words not in (("get", "ct"), ("get", "lb"), ("log", "show", "1")):  # counters move; `show` prints its one fact without a list
+        assert yaml.safe_load(machine.weir(*words, "-o", "yaml").stdout) == rows
+
+
+def test_tail_is_one_json_document_to_a_line(machine: Machine) -> None:
+    machine.up()
+    lines = machine.weir("log", "tail", "-n", "3", "-o", "json").stdout.splitlines()
+    sequences = [json.loads(line)["sequence"] for line in lines]
+    assert sequences == list(range(sequences[0], sequences[0] + 3))
+
+
+def test_terminal_is_coloured_unless_told_otherwise(machine: Machine) -> None:
+    machine.up()
+    script = "; ".join(f"{sys.executable} -m weir.cli {words}" for words in ("status", "check", "log tail", "get lb", "--help"))
+    env = {name: value for name, value in os.environ.items() if name != "NO_COLOR"} | {"WEIR_INSTANCE": NAME, "TERM": "xterm-256color"}
+    plain = machine.network.run("lb", "script", "-qec", script, "/dev/null", cwd=ROOT, env=env | {"NO_COLOR": "1"}).stdout
+    coloured = machine.network.run("lb", "script", "-qec", script, "/dev/null", cwd=ROOT, env=env).stdout
+    assert "\x1b" not in plain
+    assert "\x1b[32m✓" in coloured
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("log", "why", "nonsense"),
+            "weir: the log says nothing of 'nonsense'; expected a VIP, namespace/service, backend address or sequence",
+        ),
+        (("log", "why", "999999"), "weir: the log says nothing of '999999'"),
+        (("log", "why", "\x1b[2Jx"), "weir: the log says nothing of '\\x1b[2Jx'"),
+        (("log", "show", "999999"), "weir: the log holds no fact 999999, it has 1 to "),
+        (("log", "show", "9" * 30), "weir: the log holds no fact 999"),
+        (("replay", "--at", "yesterday"), "weir: 'yesterday' is no moment, expected a sequence or a time as in 2026-11-24T14:03"),
+        (("replay", "--at", "2026-13-01T00:00"), "weir: '2026-13-01T00:00' is no moment"),
+        (("replay", "--at", "-3"), "weir: '-3' is no moment"),
+        (("replay", "--at", "²"), "weir: '²' is no moment"),
+        (("replay", "--at", "0"), "weir: 0 is before the first fact that the log holds, 1"),
+        (("replay", "--at", "2020-01-01T00:00"), "weir: 2020-01-01T00:00 is before the first fact that the log holds, 1"),
+    ],
+)
+def test_question_without_an_answer_is_said_in_one_line(machine: Machine, words: tuple[str, ...], said: str) -> None:
+    machine.up()
+    done = machine.weir(*words)
+    assert done.returncode == 1, done
+    assert done.stderr.startswith(said)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_replay_at_a_time_is_replay_at_the_sequence_reached_by_then(machine: Machine) -> None:
+    machine.up()
+    entries = [json.loads(line) for line in machine.weir("log", "tail", "-n", "100000", "-o", "json").stdout.splitlines()]
+    middle = entries[len(entries) // 2]
+    after = next(entry for entry in entries if entry["time"] > middle["time"])
+    by_time, by_sequence = machine.weir("replay", "--at", after["time"]), machine.weir("replay", "--at", str(after["sequence"] - 1))
+    assert by_time.returncode == 0
+    assert (by_time.stdout, by_time.stderr) == (by_sequence.stdout, by_sequence.stderr)
+    assert f"at sequence {after['sequence'] - 1}:" in by_time.stderr
+
+
+def test_shell_completion_is_offered(machine: Machine) -> None:
+    script = machine.network.run("lb", sys.executable, "-m", "weir.cli", "--show-completion", "bash", cwd=ROOT).stdout
+    assert "COMPREPLY" in script
+    env = os.environ | {"_WEIR_COMPLETE": "complete_bash", "COMP_WORDS": "weir get ", "COMP_CWORD": "2"}
+    offered = subprocess.run([Path(sys.executable).with_name("weir")], env=env, text=True, capture_output=True, check=True).stdout
+    assert {"lb", "ep", "ct", "pools", "nodes"} <= set(offered.split())
