@@ -35,6 +35,10 @@ Connect = Callable[[str, str], Awaitable[Bus]]
 Edge = Callable[["Runner"], Awaitable[None]]
 
 
+class LoadAgain(Exception):
+    """What the loader put in place is not there any more: it must run again before the next life of this process."""
+
+
 class Where(msgspec.Struct, frozen=True):
     """One installation on this machine: its name decides where everything of it is."""
 
@@ -214,7 +218,8 @@ def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool =
 
 
 def options(name: str) -> argparse.ArgumentParser:
-    """The options every service has; a service adds its own."""
+    """The options every service has; a service adds its own.  Sets up logging, as the first thing a service does."""
+    configure_logging()
     parser = argparse.ArgumentParser(prog=f"weir-{name}")
     parser.add_argument("--instance", default="weir", help="name of this installation (default: %(default)s)")
     parser.add_argument("--node", default=os.uname().nodename, help="name of this node (default: %(default)s)")
@@ -229,21 +234,30 @@ def allow_files() -> None:
 
 def serve(runner: Runner, *edges: Edge) -> None:
     """Runs the service until SIGTERM.  An exception that nobody named ends the process: the log is the recovery."""
-    configure_logging()
     allow_files()
     gc.freeze()
 
-    async def main() -> None:
+    async def main() -> int:
+        code = 0
         task = asyncio.current_task()
         assert task
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        with contextlib.suppress(asyncio.CancelledError):
+        try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(runner.run())
                 for edge in edges:
                     group.create_task(edge(runner))  # type: ignore[arg-type]
+        except* LoadAgain as again:
+            log.warning("load_again", service=runner.author, reason=str(again.exceptions[0]))
+            code = RELOAD
+        return code
 
-    uvloop.run(main())
+    async def stoppable() -> int:
+        with contextlib.suppress(asyncio.CancelledError):
+            return await main()
+        return 0
+
+    sys.exit(uvloop.run(stoppable()))
 
 
 def configure_logging() -> None:

@@ -21,7 +21,7 @@ from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, MapPressure, NodeSeen, VipTaken, key_of
 from weir.model import Rejection
 from weir.pins import Map
-from weir.service import RELOAD, Runner, Where
+from weir.service import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
@@ -181,8 +181,7 @@ class Agent:
             key, value = ID.pack(found.index), Interface(found.mac, found.v4, found.v6).pack()
             held = self._maps["interfaces"].get(key)
             if held is None:  # the loader put no program there: it came anew under the same name
-                log.error("interface_came_anew", interface=name, ifindex=found.index)
-                raise SystemExit(RELOAD)
+                raise LoadAgain(f"{name} came anew with index {found.index}")
             if held != value:
                 self._maps["interfaces"].put(key, value)
         if self._absent != before:

@@ -10,7 +10,9 @@ from typing import ClassVar, Final
 
 from msgspec.structs import replace
 
-from services.watcher.manifest import Observed, Reading, meets, object_key, range_of
+from services.watcher.fields import Faults, told
+from services.watcher.manifest import Observed, Reading, object_key
+from services.watcher.ranges import Range, Ranges, range_of
 from services.watcher.said import Observation, Said, unit_of, units_of
 from services.watcher.serving import CLASSES
 from weir.decider import Change, Index, World
@@ -80,7 +82,8 @@ class _Comparison:
         self._nodes: frozenset[str] = frozenset()  # those compared; others are as the world has them
         self._node_at: defaultdict[str, list[str]] = defaultdict(list)  # address -> names of nodes compared
         self._pools: dict[str, PoolObserved] = {}
-        self._among: defaultdict[str, list[Problem]] = defaultdict(list)  # source -> faults that show only among objects
+        self._ranges = Ranges()  # of these pools
+        self._among: defaultdict[str, Faults] = defaultdict(dict)  # source -> faults that show only among objects
 
     def of(self, units: tuple[str, ...] | None) -> list[AnyEvent]:
         """See `differences`."""
@@ -151,11 +154,16 @@ class _Comparison:
                 return fact
 
     def _owner(self, key: str) -> Reading | Root | None:
-        """Who says how the object is: the first by path.  A Root says it where its unit cannot be read now."""
+        """Who says how the object is: the unit that the log has it from, else the first by path.
+
+        A Root says it where that unit cannot be read now.
+        """
         claims, held = self._said.claims(key), self._held(key)
         unit = unit_of(held.root.resource_version) if held else ""
-        hidden = held and self._said.stands(unit) and all(claim.unit > unit for claim in claims)
-        return held.root if held and hidden else claims[0].reading if claims else None
+        incumbent = next((claim for claim in claims if claim.unit == unit), None)
+        if held and not incumbent and self._said.stands(unit):
+            return held.root
+        return (incumbent or claims[0]).reading if claims else None
 
     def _held(self, key: str) -> Observed | None:
         held = self._world.get(key)
@@ -167,7 +175,7 @@ class _Comparison:
         for address, node in nodes.items():
             if node:
                 accepted = f"an endpoint's own address (this is node {node}'s)"
-                self._note(source, Problem(field="endpoints", got=address, accepted=accepted))
+                self._among[source].setdefault(Problem(field="endpoints", got=address, accepted=accepted))
         kept = tuple(endpoint for endpoint in fact.endpoints if not nodes[endpoint.address])
         return fact if len(kept) == len(fact.endpoints) else replace(fact, endpoints=kept)
 
@@ -184,21 +192,42 @@ class _Comparison:
                     self._node_at[address].append(node.root.name)
 
     def _part_pools(self, keys: list[str]) -> None:
-        """Settles all pools, by name: one that overlaps another before it stays as it was."""
+        """Settles all pools.  Those of the log stand; then, by name, each is taken as it is said that meets none that stands."""
+        said: dict[str, tuple[str, PoolObserved]] = {}  # not taken yet, and by which source
         for pool in sorted(keys):
             owner, held = self._owner(pool), self._held(pool)
-            fact = owner.fact if isinstance(owner, Reading) else None
-            if isinstance(fact, PoolObserved) and isinstance(owner, Reading):
-                overlaps = list(_overlaps(fact, self._pools.values()))
-                self._among[owner.source] += overlaps
-                fact = None if overlaps else fact
-            settled = fact or (held if owner else None)
-            if isinstance(settled, PoolObserved):
-                self._pools[pool] = settled
+            if owner and isinstance(held, PoolObserved):
+                self._stand(pool, held)
+            if isinstance(owner, Reading) and isinstance(owner.fact, PoolObserved):
+                said[pool] = owner.source, owner.fact
+        while taken := [pool for pool, (_, fact) in said.items() if self._take(pool, fact)]:  # one may make room for another
+            for pool in taken:
+                del said[pool]
+        for source, fact in said.values():
+            self._among[source] |= dict.fromkeys(self._overlaps(fact))
 
-    def _note(self, source: str, problem: Problem) -> None:
-        if problem not in self._among[source]:
-            self._among[source].append(problem)
+    def _take(self, pool: str, fact: PoolObserved) -> bool:
+        if any(self._overlaps(fact)):
+            return False
+        self._stand(pool, fact)
+        return True
+
+    def _stand(self, pool: str, fact: PoolObserved) -> None:
+        before = self._pools.get(pool)
+        self._pools[pool] = fact
+        if before and before.addresses != fact.addresses:
+            self._ranges.drop(fact.root.name)
+        if not before or before.addresses != fact.addresses:
+            for found in _ranges(fact):
+                self._ranges.add(found)
+
+    def _overlaps(self, pool: PoolObserved) -> Iterator[Problem]:
+        """A fault for each range that shares an address with one of another pool that stands."""
+        for mine in _ranges(pool):
+            for theirs in self._ranges.meeting(mine):
+                if theirs.owner != pool.root.name:
+                    accepted = f"each address in one pool; pool {theirs.owner} has {theirs.text}"
+                    yield Problem(field="spec.addresses", got=mine.text, accepted=accepted)
 
     # ── rejections ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,14 +236,14 @@ class _Comparison:
         reading = self._said.reading(source)
         problems = (*reading.problems, *self._second(reading), *self._among.get(source, ())) if reading else ()
         if reading and problems:
-            rejected = ManifestRejected(source=source, problems=problems, root=reading.root)
+            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root)
             if rejected != held:
                 yield rejected
         elif held:
             yield ManifestAccepted(source=source)
 
     def _second(self, reading: Reading) -> Iterator[Problem]:
-        """The fault of naming an object that another source names before."""
+        """The fault of naming an object that another source has."""
         owner = self._owner(object_key(reading.root)) if reading.root else None
         if reading.root and owner and owner is not reading:
             first = owner.source if isinstance(owner, Reading) else owner.resource_version
@@ -253,11 +282,5 @@ def _same(fact: Observed, held: Observed) -> bool:
     return unit_of(said) == unit_of(stated) and replace(held, root=replace(held.root, resource_version=said)) == fact
 
 
-def _overlaps(pool: PoolObserved, others: Iterable[PoolObserved]) -> Iterator[Problem]:
-    """A fault for each range that shares an address with one of another pool."""
-    ranges = [(other.root.name, text, found) for other in others for text in other.addresses if (found := range_of(text))]
-    for own in pool.addresses:
-        mine = range_of(own)
-        for name, text, theirs in ranges:
-            if mine and meets(mine[1:], theirs[1:]):
-                yield Problem(field="spec.addresses", got=own, accepted=f"each address in one pool; pool {name} has {text}")
+def _ranges(pool: PoolObserved) -> Iterator[Range]:
+    return (found for text in pool.addresses if (found := range_of(text, pool.root.name)))

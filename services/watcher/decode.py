@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import yaml
 
@@ -19,7 +19,8 @@ from weir.model import Problem
 MOST_BYTES: Final = 64 << 20  # of a file
 MOST_DOCUMENT_BYTES: Final = 1 << 20
 MOST_DEPTH: Final = 64  # libyaml composes recursively, in C: a deep document would end the process
-MOST_NODES: Final = 100_000  # of a document, aliases counted as often as they are used
+MOST_NODES: Final = 100_000  # of a document, aliases counted as often as they are used; so are its characters
+MOST_REASON: Final = 200  # characters of what a parser says, which may quote the document
 
 _CUT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _SAYS_NOTHING: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
@@ -31,6 +32,11 @@ class _Refused(Exception):
     def __init__(self, reason: str, line: int = 0) -> None:
         super().__init__(reason)
         self.reason, self.line = reason, line
+
+
+class _Weight(NamedTuple):
+    values: int  # 0 while it is being weighed
+    characters: int
 
 
 class _Loader(yaml.CSafeLoader):
@@ -60,7 +66,7 @@ def documents(name: str, data: bytes) -> tuple[Document, ...]:
         return (fault(name, f"byte 0x{data[error.start]:02x} at {error.start}", "UTF-8 text"),)
     if name.endswith(".json"):
         return (_decoded(f"{name}#1", text, 0, as_json=True),)
-    parts = [(start, part) for start, part in _parts(text) if not all(map(_SAYS_NOTHING.fullmatch, part.splitlines()))]
+    parts = [(start, part) for start, part in _parts(text) if _says_something(part)]
     return tuple(_decoded(f"{name}#{i}", part, start, as_json=False) for i, (start, part) in enumerate(parts, 1))
 
 
@@ -76,6 +82,11 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
     for start, end in pairwise(cuts):
         yield line, text[start:end]
         line += text.count("\n", start, end)
+
+
+def _says_something(part: str) -> bool:
+    """What is too long to be read is not looked at: it is refused by its size."""
+    return len(part) > MOST_DOCUMENT_BYTES or not all(_SAYS_NOTHING.fullmatch(line) for line in part.splitlines())
 
 
 def _decoded(source: str, text: str, before: int, *, as_json: bool) -> Document:
@@ -101,7 +112,7 @@ def _malformed(source: str, text: str, before: int, line: int, reason: str) -> D
     lines = text.split("\n")
     shown = lines[line].strip() if line < len(lines) else ""
     got = show(shown) if shown else "the end of the document"
-    return fault(source, got, f"well-formed text ({escaped(reason)})", f"line {before + line + 1}")
+    return fault(source, got, f"well-formed text ({escaped(reason[:MOST_REASON])})", f"line {before + line + 1}")
 
 
 def _yaml(text: str) -> object:
@@ -110,7 +121,7 @@ def _yaml(text: str) -> object:
     node = loader.get_single_node()
     if node is None:
         return None
-    _size(node, {})
+    _weigh(node, {})
     content: object = loader.construct_document(node)
     return content
 
@@ -128,19 +139,22 @@ def _check_depth(text: str) -> None:
             raise _Refused(f"at most {MOST_DEPTH} levels and {MOST_NODES} values", mark.line if mark else 0)
 
 
-def _size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """How many values `node` stands for, aliases as often as they are used; refuses too many, loops, and keys said twice."""
-    known = sizes.get(id(node))
-    if known is not None:
-        if not known:
+def _weigh(node: yaml.Node, weights: dict[int, _Weight]) -> _Weight:
+    """What `node` stands for, aliases as often as they are used; refuses too much, loops, and keys said twice."""
+    known = weights.get(id(node))
+    if known:
+        if not known.values:
             raise _Refused("an alias inside what it stands for", node.start_mark.line)
         return known
-    sizes[id(node)] = 0
-    size = 1 + sum(_size(child, sizes) for child in _children(node))
-    if size > MOST_NODES:
-        raise _Refused(f"at most {MOST_NODES} values, aliases counted as often as they are used", node.start_mark.line)
-    sizes[id(node)] = size
-    return size
+    weights[id(node)] = _Weight(0, 0)
+    below = [_weigh(child, weights) for child in _children(node)]
+    own = len(node.value) if isinstance(node, yaml.ScalarNode) else 0
+    weight = _Weight(1 + sum(child.values for child in below), own + sum(child.characters for child in below))
+    if weight.values > MOST_NODES or weight.characters > MOST_DOCUMENT_BYTES:
+        most = f"at most {MOST_NODES} values and {MOST_DOCUMENT_BYTES} characters"
+        raise _Refused(f"{most}, aliases counted as often as they are used", node.start_mark.line)
+    weights[id(node)] = weight
+    return weight
 
 
 def _children(node: yaml.Node) -> Iterator[yaml.Node]:
@@ -162,11 +176,11 @@ def _json(text: str) -> object:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        again = next(name for i, name in enumerate(names) if name in names[:i])
-        raise _Refused(f"each key once; {show(again)} is a second one")
+    content: dict[str, object] = {}
+    for name, value in pairs:
+        if name in content:
+            raise _Refused(f"each key once; {show(name)} is a second one")
+        content[name] = value
     return content
 
 

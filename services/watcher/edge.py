@@ -54,7 +54,8 @@ class Proposer(Protocol):
 async def follow(source: Source, said: Said, runner: Proposer) -> None:
     """Tells the log, for ever, by what the source differs from it."""
     async for observation in source:
-        await runner.propose(partial(_differences, said, said.take(observation)))
+        seen = await asyncio.to_thread(said.read, observation)
+        await runner.propose(partial(_differences, said, said.take(seen)))
 
 
 class FolderSource:
@@ -100,7 +101,7 @@ class FolderSource:
         more_folders, more_files = self._retry(watches)
         units = await self._units(folders | more_folders, files | more_files, watches, settled=False)
         for path in sorted(path for path, due in self._away.items() if due <= _now()):
-            units |= self._settle(path)
+            units |= await self._settle(path)
         return units
 
     def _meant(self, touches: list[Touch]) -> tuple[set[Path], set[Path]]:
@@ -159,7 +160,7 @@ class FolderSource:
         for path in sorted(folders):
             units |= await self._list(path, watches, settled=settled)
         for path in sorted(files):
-            units |= self._read(path, settled=settled)
+            units |= await self._read(path, settled=settled)
         return units
 
     async def _list(self, folder: Path, watches: Watches, *, settled: bool) -> Units:
@@ -170,8 +171,7 @@ class FolderSource:
             return self._lose(folder, error)
         units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
         for path in sorted(found):
-            units |= self._read(path, settled=settled)
-            await asyncio.sleep(0)  # a large folder takes seconds, and the log wants its pings answered
+            units |= await self._read(path, settled=settled)
         for path in self._said.keys() - found:
             if path.parent == folder:
                 self._leave(path)
@@ -185,31 +185,31 @@ class FolderSource:
         self._lost[folder] = reason
         return {self._name(folder): (fault(self._name(folder), reason, "a readable folder; what it said stands", "folder"),)}
 
-    def _read(self, path: Path, *, settled: bool) -> Units:
+    async def _read(self, path: Path, *, settled: bool) -> Units:
         """settled: being away or empty counts."""
-        try:
-            data = _content(path)
+        try:  # a large file takes seconds, and the log wants its pings answered
+            found = await asyncio.to_thread(_documents, self._name(path), path)
         except FileNotFoundError as error:
             if not settled:
                 return self._leave(path)
             return self._cannot(path, error) if path in self._files or path.is_symlink() else self._forget(path)
         except OSError as error:
             return self._cannot(path, error)
-        if data.strip():
-            return self._say(path, documents(self._name(path), data))
+        if found is not None:
+            return self._say(path, found)
         if not settled:
             return self._leave(path)
         accepted = "at least one document; what it said stands until the file is deleted"
         return self._say(path, (fault(self._name(path), "an empty file", accepted),))
 
-    def _settle(self, path: Path) -> Units:
+    async def _settle(self, path: Path) -> Units:
         """What was away or empty for long enough; one that is being written will be read when it is closed."""
         del self._away[path]
         try:
-            written = _content(path).strip()
+            written = (await asyncio.to_thread(_content, path)).strip()
         except OSError:
             written = b""
-        return {} if written else self._read(path, settled=True)
+        return {} if written else await self._read(path, settled=True)
 
     def _leave(self, path: Path) -> Units:
         self._away.setdefault(path, _now() + AWAY_S)
@@ -243,6 +243,12 @@ def _inside(paths: set[Path], folders: set[Path]) -> set[Path]:
 
 def _is_manifest(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _documents(name: str, path: Path) -> tuple[Document, ...] | None:
+    """What the file says, None where it is empty."""
+    data = _content(path)
+    return documents(name, data) if data.strip() else None
 
 
 def _content(path: Path) -> bytes:

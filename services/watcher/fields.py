@@ -5,14 +5,18 @@ every fault; what a field may not hold never reaches a fact.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from ipaddress import IPv6Address
+from itertools import islice
 from typing import Final, TypeVar
 
 from weir.model import Address, Problem, parse_address
 
 W = TypeVar("W", bound=str)
 
+Faults = dict[Problem, None]  # each once, in the order found
+
+MOST_TOLD: Final = 20  # faults of one document
 MOST_SHOWN = 80  # characters of a value in a problem
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
@@ -42,27 +46,25 @@ class Field:
 
     __slots__ = ("faults", "path", "value")
 
-    def __init__(self, value: object, path: str, faults: list[Problem]) -> None:
+    def __init__(self, value: object, path: str, faults: Faults) -> None:
         self.value, self.path, self.faults = value, path, faults
 
     def __getitem__(self, name: str) -> "Field":
-        """The field below; absent ones hold None, as null does."""
+        """The field below; absent ones hold None, as null does.  Below what is no mapping, nothing is told again."""
         path = f"{self.path}.{name}" if self.path and _PLAIN.fullmatch(name) else f"{self.path}[{_quoted(name)}]" if self.path else name
         if isinstance(self.value, dict):
             return Field(self.value.get(name), path, self.faults)
         if self.value is not None:
             self.fail("a mapping")
-        return Field(None, path, self.faults)
+        return Field(None, path, self.faults if self.value is None else {})
 
     def unnoted(self) -> "Field":
         """The same field, its faults going nowhere."""
-        return Field(self.value, self.path, [])
+        return Field(self.value, self.path, {})
 
     def fail(self, accepted: str, got: str | None = None) -> None:
         """Notes a fault here, once."""
-        problem = Problem(field=self.path, got=show(self.value) if got is None else got, accepted=accepted)
-        if problem not in self.faults:
-            self.faults.append(problem)
+        self.faults.setdefault(Problem(field=self.path, got=show(self.value) if got is None else got, accepted=accepted))
 
     def items(self) -> "list[Field]":
         """The fields of a list, `path[0]` …; none where it is absent."""
@@ -143,7 +145,7 @@ class Field:
         """An address that something can be sent to."""
         text = self.text()
         if not text:
-            if self.value is not None:
+            if self.value == "":
                 self.fail("an address")
             return None
         address = parse_address(text)
@@ -157,8 +159,16 @@ class Field:
         text = self.text()
         if self.value is None or pattern.fullmatch(text):
             return text
-        self.fail(accepted)
+        if text or self.value == "":  # else told by text()
+            self.fail(accepted)
         return ""
+
+
+def told(problems: Collection[Problem], untold: int = 0) -> tuple[Problem, ...]:
+    """The first MOST_TOLD of `problems`, then one that says how many more there are.  untold: those left out before."""
+    first = tuple(islice(problems, MOST_TOLD))
+    more = len(problems) - len(first) + untold
+    return (*first, Problem(field="document", got=f"{more} more like these", accepted="none of them")) if more else first
 
 
 def never(first: Address, last: Address) -> str:

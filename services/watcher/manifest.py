@@ -5,12 +5,13 @@ Kinds that Weir does not follow are skipped, for ordinary folders hold Deploymen
 """
 
 from collections.abc import Callable, Sequence
-from ipaddress import ip_network
 from typing import Final, NamedTuple, get_args
 
-from services.watcher.fields import Field, is_metadata, never
+from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, show
+from services.watcher.ranges import Ranges, range_of
 from services.watcher.serving import read_service
 from weir.events import (
+    ENCODE,
     EndpointSliceObserved,
     NamespaceObserved,
     NodeObserved,
@@ -18,12 +19,13 @@ from weir.events import (
     ServiceObserved,
     key,
 )
-from weir.model import Address, Endpoint, Family, Problem, Protocol, Root, SlicePort, family_of, parse_address
+from weir.model import Endpoint, Family, Problem, Protocol, Root, SlicePort, family_of, parse_address
 
 Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 MOST_ENDPOINTS = 1000  # of one slice, as the Kubernetes API has it
+MOST_FACT_BYTES: Final = 512 << 10  # the log takes 1 MiB, and what others state of an object holds parts of it
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 
@@ -36,12 +38,16 @@ class Document(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used."""
+    """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used.
+
+    `untold`: how many problems there are beyond the first MOST_TOLD.
+    """
 
     source: str
     root: Root | None = None
     fact: Observed | None = None
     problems: tuple[Problem, ...] = ()
+    untold: int = 0
 
 
 class _Kind(NamedTuple):
@@ -55,11 +61,11 @@ def read(document: Document, classes: Sequence[str]) -> tuple[Reading, ...]:
     """The objects in `document`: one, or those of a List, or none of a kind that is not followed.  Never raises."""
     if document.problem:
         return (Reading(document.source, problems=(document.problem,)),)
-    manifest = Field(document.content, "", [])
+    manifest = Field(document.content, "", {})
     if manifest.value is not None and not isinstance(manifest.value, dict):
         manifest.path = "document"
         manifest.fail("a mapping with apiVersion, kind and metadata")
-        return (Reading(document.source, problems=tuple(manifest.faults)),)
+        return (_reading(document.source, None, None, manifest.faults),)
     if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
         return _read_list(document.source, manifest, classes)
     return _read_object(document.source, manifest, classes)
@@ -77,21 +83,35 @@ def _read_list(source: str, manifest: Field, classes: Sequence[str]) -> tuple[Re
         for reading in read(Document(f"{source}.items[{i}]", {} if item.value is None else item.value), classes)
     ]
     if manifest.faults:
-        readings.append(Reading(source, problems=tuple(manifest.faults)))
+        readings.append(_reading(source, None, None, manifest.faults))
     return tuple(readings)
 
 
 def _read_object(source: str, manifest: Field, classes: Sequence[str]) -> tuple[Reading, ...]:
     api, word = manifest["apiVersion"].text(), manifest["kind"].text()
     for name, text in (("apiVersion", api), ("kind", word)):
-        if not text:
+        if not text and manifest[name].value in (None, ""):
             manifest[name].fail("text, as in every manifest")
     kind = None if manifest.faults else _kind(manifest, api, word)
     if not kind and not manifest.faults:
         return ()
     root = _root(source, word, kind, manifest["metadata"]) if kind else None
     fact = kind.read(manifest, root or Root(kind=word, name=""), classes) if kind and api == kind.api else None
-    return (Reading(source, root, fact, tuple(manifest.faults)),)  # no root: there are faults, so no fact
+    return (_reading(source, root, _bounded(fact, manifest.faults), manifest.faults),)  # no root: there are faults, so no fact
+
+
+def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faults) -> Reading:
+    return Reading(source, root, fact, tuple(faults)[:MOST_TOLD], max(0, len(faults) - MOST_TOLD))
+
+
+def _bounded(fact: Observed | None, faults: Faults) -> Observed | None:
+    """The fact, None where it is too big for the log."""
+    size_bytes = len(ENCODE(fact)) if fact else 0
+    if size_bytes <= MOST_FACT_BYTES:
+        return fact
+    accepted = f"at most {MOST_FACT_BYTES} bytes of labels, annotations, ports and addresses"
+    faults.setdefault(Problem(field="document", got=f"{size_bytes} bytes", accepted=accepted))
+    return None
 
 
 def _kind(manifest: Field, api: str, word: str) -> _Kind | None:
@@ -169,7 +189,7 @@ def _slice_ports(items: list[Field]) -> tuple[SlicePort, ...]:
         protocol = item["protocol"].word(PROTOCOLS, "TCP")
         name = item["name"].text()
         if len(item.faults) == faults and (name, protocol) in ports:
-            item.fail("each name and protocol once", f"{name or 'no name'}/{protocol} again")
+            item.fail("each name and protocol once", f"{show(name) if name else 'no name'}/{protocol} again")
         if len(item.faults) == faults:
             ports[name, protocol] = SlicePort(port=port, protocol=protocol, name=name)
     return tuple(ports.values())
@@ -202,8 +222,9 @@ def _endpoint(item: Field, family: Family) -> Endpoint | None:
 
 def _endpoint_address(item: Field, family: Family) -> str:
     addresses = item["addresses"].items()
-    if not addresses:
+    if item["addresses"].value in (None, []):
         item["addresses"].fail("at least one address")
+    if not addresses:
         return ""
     address = addresses[0].address()
     if address and family_of(str(address)) != family:
@@ -217,17 +238,16 @@ def _endpoint_address(item: Field, family: Family) -> str:
 
 def _pool(manifest: Field, root: Root, _: Sequence[str]) -> PoolObserved | None:
     spec = manifest["spec"]
-    ranges: dict[str, tuple[Address, Address]] = {}
-    for item in spec["addresses"].items():
-        _add_range(item, ranges)
-    if not spec["addresses"].value:
+    ranges = Ranges()
+    addresses = [_range(item, ranges) for item in spec["addresses"].items()]
+    if spec["addresses"].value in (None, []):
         spec["addresses"].fail("at least one CIDR or first-last")
     for name in ("serviceSelector", "namespaceSelector"):
         if spec[name].value:
             spec[name].fail("nothing: selectors are not served yet, and without them this pool would serve everyone")
     fact = PoolObserved(
         root=root,
-        addresses=tuple(ranges),
+        addresses=tuple(addresses),
         auto_assign=spec["autoAssign"].flag(absent=True),
         priority=spec["priority"].number(-(2**31), 2**31 - 1),
         avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
@@ -235,42 +255,20 @@ def _pool(manifest: Field, root: Root, _: Sequence[str]) -> PoolObserved | None:
     return None if manifest.faults else fact
 
 
-def _add_range(item: Field, ranges: dict[str, tuple[Address, Address]]) -> None:
+def _range(item: Field, ranges: Ranges) -> str:
+    """The canonical form of what is in `ranges` then; "" where a fault was noted."""
     found = range_of(item.value) if isinstance(item.value, str) else None
     if not found:
         item.fail("a CIDR (203.0.113.0/28) or first-last (203.0.113.10-203.0.113.29) of one family, first before last")
-        return
-    canonical, first, last = found
-    what = never(first, last)
-    other = next((text for text, (low, high) in ranges.items() if meets((low, high), (first, last))), "")
-    if what:
+        return ""
+    if what := never(found.first, found.last):
         item.fail(f"unicast addresses only (this holds {what})")
-    elif other:
-        item.fail(f"each address once; {other} is in this pool already")
-    else:
-        ranges[canonical] = (first, last)
-
-
-def range_of(text: str) -> tuple[str, Address, Address] | None:
-    """Canonical form, first and last address of a CIDR or of `first-last`; None where it is neither."""
-    start, dash, end = (part.strip() for part in text.partition("-"))
-    if dash:
-        first, last = parse_address(start), parse_address(end)
-        if not first or not last or first.version != last.version or int(first) > int(last):
-            return None
-        return f"{first}-{last}", first, last
-    if not parse_address(start.partition("/")[0]):
-        return None
-    try:
-        network = ip_network(start, strict=False)
-    except ValueError:
-        return None
-    return str(network), network[0], network[-1]
-
-
-def meets(one: tuple[Address, Address], other: tuple[Address, Address]) -> bool:
-    """Whether two ranges share an address."""
-    return one[0].version == other[0].version and int(one[0]) <= int(other[1]) and int(other[0]) <= int(one[1])
+        return ""
+    if other := next(ranges.meeting(found), None):
+        item.fail(f"each address once; {other.text} is in this pool already")
+        return ""
+    ranges.add(found)
+    return found.text
 
 
 _KINDS: Final = {

@@ -23,6 +23,13 @@ class Observation(NamedTuple):
     complete: bool = False
 
 
+class Readings(NamedTuple):
+    """What the documents of an observation come to."""
+
+    units: Mapping[str, tuple[Reading, ...] | None]
+    complete: bool = False
+
+
 class Claim(NamedTuple):
     """A reading that names an object; claims sort by place, which is unique."""
 
@@ -41,17 +48,22 @@ class Said:
         self._readings: dict[str, Reading] = {}  # by source
         self._claims: defaultdict[str, dict[str, Claim]] = defaultdict(dict)  # object -> source
 
-    def take(self, observation: Observation) -> tuple[str, ...] | None:
-        """Records `observation`; gives the units to compare, None for all."""
-        if observation.complete:
+    def read(self, observation: Observation) -> Readings:
+        """What the documents come to.  It may take seconds, and touches nothing here: another thread may do it."""
+        units = {unit: documents if documents is None else self._read(documents) for unit, documents in observation.units.items()}
+        return Readings(units, observation.complete)
+
+    def take(self, seen: Readings) -> tuple[str, ...] | None:
+        """Records `seen`; gives the units to compare, None for all."""
+        if seen.complete:
             self.complete = True
-            for unit in self._units.keys() - observation.units.keys():
+            for unit in self._units.keys() - seen.units.keys():
                 self._forget(unit)
-        for unit, documents in observation.units.items():
+        for unit, readings in seen.units.items():
             self._forget(unit)
-            if documents is not None:
-                self._record(unit, tuple(reading for document in documents for reading in read(document, self._classes)))
-        return None if observation.complete else tuple(observation.units)
+            if readings is not None:
+                self._record(unit, readings)
+        return None if seen.complete else tuple(seen.units)
 
     def claims(self, key: str) -> list[Claim]:
         """Readings that name the object, the first by path first."""
@@ -77,6 +89,9 @@ class Said:
         """Whether what `unit` said before still holds though it is not named: a fault hides what the unit or its folder says."""
         readings = (*self.readings(unit), *self.readings(folder_of(unit)))
         return any(reading.problems and not reading.root for reading in readings)
+
+    def _read(self, documents: tuple[Document, ...]) -> tuple[Reading, ...]:
+        return tuple(reading for document in documents for reading in read(document, self._classes))
 
     def _record(self, unit: str, readings: tuple[Reading, ...]) -> None:
         self._units[unit] = readings

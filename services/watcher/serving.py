@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
-from services.watcher.fields import Field, show
+from services.watcher.fields import Field, show, told
 from weir.events import ServiceObserved
 from weir.model import Algorithm, Family, Mode, Probe, Problem, Protocol, Root, ServicePort, family_of
 
@@ -91,7 +91,7 @@ def read_service(manifest: Field, root: Root, classes: Sequence[str]) -> Service
         probe=_probe(asked, unsupported),
         annotations=asked.texts(),
         labels=labels,
-        unsupported=tuple(unsupported + _later(spec, asked)) if exposed else (),
+        unsupported=told(unsupported + _later(spec, asked)) if exposed else (),
     )
 
 
@@ -109,7 +109,7 @@ def _exposed(manifest: Field, classes: Sequence[str]) -> bool:
 
 def _ports(field: Field) -> tuple[ServicePort, ...]:
     items = field.items()
-    if not items:
+    if field.value in (None, []):
         field.fail("at least one port")
     ports: list[ServicePort] = []
     numbers: dict[tuple[int, str], str] = {}
@@ -117,7 +117,7 @@ def _ports(field: Field) -> tuple[ServicePort, ...]:
     for item in items:
         faults = len(item.faults)
         port = _port(item)
-        if not port.name and len(items) > 1:
+        if item["name"].value is None and len(items) > 1:
             item["name"].fail("a name, since there are several ports")
         if port.port and (first := numbers.setdefault((port.port, port.protocol), item.path)) != item.path:
             item["port"].fail(f"each port and protocol once; {first} has it", f"{port.port}/{port.protocol}")
