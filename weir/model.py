@@ -29,6 +29,11 @@ class Root(Value, frozen=True, kw_only=True, omit_defaults=True):
     generation: int = 0
     resource_version: str = ""  # of the Kubernetes API; for a manifest its path and document, "shop.yaml#2"
 
+    @property
+    def path(self) -> str:
+        """ "namespace/name", or the name alone."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
 
 class Problem(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One fault in an object, as STYLE section 9 wants it told: what, where, got, accepted."""

@@ -66,7 +66,7 @@ class Ipam:
         book = _Book(world, change.fact.seq)
         match change.fact.event:
             case ServiceObserved(root=root) | ServiceGone(root=root):
-                book.settle(f"{root.namespace}/{root.name}")
+                book.settle(root.path)
             case PoolObserved() | PoolGone():
                 book.settle_waiting()
             case VipWithdrawn() | AppliedThrough() | NodeSeen():
@@ -79,7 +79,7 @@ class Ipam:
         book = _Book(world, max((fact.seq for fact in world.facts.values()), default=0))
         book.free_released()
         book.settle_waiting()
-        services = [_service_name(observed) for observed in world.of(ServiceObserved)]
+        services = [observed.root.path for observed in world.of(ServiceObserved)]
         for service in sorted({*services, *world.words("holder")}):
             book.settle(service)
         return book.serve()
@@ -190,7 +190,7 @@ class _Book:
         return {family: asked.get(family, "") for family in families}
 
     def _pool_families(self, observed: ServiceObserved) -> tuple[Family, ...]:
-        held = [family_of(vip.vip) for vip in self.world.find("holder", _service_name(observed), VipAllocated)]
+        held = [family_of(vip.vip) for vip in self.world.find("holder", observed.root.path, VipAllocated)]
         if held:  # what a Service has does not change because a pool came
             return (held[0],)
         offered = {family_of(addresses) for pool in self._pools() for addresses in pool.addresses}
@@ -275,10 +275,6 @@ class _Book:
 
     def _pools(self) -> list[PoolObserved]:
         return self.world.of(PoolObserved)
-
-
-def _service_name(observed: ServiceObserved) -> str:
-    return f"{observed.root.namespace}/{observed.root.name}"
 
 
 def _ranges(pool: PoolObserved, version: int) -> Iterator[tuple[Address, Address]]:

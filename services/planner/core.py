@@ -6,10 +6,8 @@ chunk follows from its address alone, never from history: one endpoint that flip
 
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
-from zlib import crc32
 
-import msgspec
-
+from services.planner.backends import backends_of, chunk_count, chunk_of
 from services.planner.status import bare, status_of
 from weir.decider import Change, Index, World
 from weir.events import (
@@ -40,7 +38,7 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.model import Backend, Endpoint, Family, Root, ServicePort, SlicePort, endpoint_name, family_of
+from weir.model import Backend, Family, Root, ServicePort, endpoint_name, family_of
 
 HEARS = (
     ServiceObserved,
@@ -56,8 +54,6 @@ HEARS = (
     AppliedThrough,
     NodeSeen,
 )
-CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
-CHUNK_MOST = 100  # a set up to this size is one chunk
 
 Planned = FrontendPlanned | BackendsPlanned | StatusPlanned  # what is planned per Service
 
@@ -72,21 +68,21 @@ def _service_of(event: AnyEvent) -> Iterable[str]:
         case VipDenied(service=service):
             return (service,)
         case ManifestRejected(root=Root(kind="Service") as root):
-            return (_name(root),)
+            return (root.path,)
     return ()
 
 
 def _object_of(event: AnyEvent) -> Iterable[str]:
     match event:
         case ManifestRejected(root=Root() as root):
-            return (f"{root.kind}/{_name(root)}",)
+            return (f"{root.kind}/{root.path}",)
     return ()
 
 
 def _planned_for(event: AnyEvent) -> Iterable[str]:
     match event:
         case FrontendPlanned(root=root) | BackendsPlanned(root=root) | StatusPlanned(root=root):
-            return (_name(root),)
+            return (root.path,)
     return ()
 
 
@@ -138,7 +134,7 @@ class Planner:
         events: list[AnyEvent] = []
         for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
             events += _plan_vip(world, vip.vip)
-        services = {_name(observed.root) for observed in world.of(ServiceObserved)}
+        services = {observed.root.path for observed in world.of(ServiceObserved)}
         for service in sorted({*services, *world.words("planned")}):
             events += _differences(world, service)
         return events
@@ -149,7 +145,7 @@ def plan(world: World) -> dict[str, AnyEvent]:
     vips: list[VipAllocated | VipReleased] = [*world.of(VipAllocated), *world.of(VipReleased)]
     events = [_vip_entry(world, vip) for vip in vips]
     for observed in world.of(ServiceObserved):
-        events += plan_service(world, _name(observed.root))
+        events += plan_service(world, observed.root.path)
     return dict(sorted((key_of(event), event) for event in events))
 
 
@@ -172,60 +168,9 @@ def plan_service(world: World, service: str) -> list[AnyEvent]:
     return [*events, status_of(world, observed, vips, events, found)]
 
 
-def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family, *, probed: bool = True) -> list[Backend]:
-    """The backends of one port and family, each once, by address and port.
-
-    Ready endpoints serve; when none is ready, those that terminate but still serve do (KEP-1669).
-    Terminating ones beside ready ones drain.  A backend that a probe found dead is down; without a VIP nothing is `probed`.
-    """
-    states: dict[tuple[str, int], str] = {}
-    for found in world.find("service", _name(observed.root), EndpointSliceObserved):
-        if found.family == family:
-            for slice_port in found.ports:
-                if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
-                    _merge(states, found.endpoints, _number(slice_port, port))
-    if "active" not in states.values():
-        states = dict.fromkeys(states, "active")
-    backends = [
-        Backend(address=address, port=number, state="draining" if state == "draining" else "active")
-        for (address, number), state in states.items()
-    ]
-    if observed.probe and probed:
-        down = _down(world, observed, port, family, backends)
-        backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
-    return sorted(backends, key=lambda backend: (backend.address, backend.port))
-
-
-def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
-    """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a TCP port."""
-    if port.protocol == "TCP":
-        return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, "TCP"), EndpointDown)}
-    dead: set[str] = set()
-    for other in observed.ports:
-        if other.protocol == "TCP":
-            found = backends_of(world, observed, other, family)
-            dead |= {backend.address for backend in found if backend.state == "down"}
-    return {backend for backend in backends if backend.address in dead}
-
-
-def _merge(states: dict[tuple[str, int], str], endpoints: Iterable[Endpoint], number: int) -> None:
-    """An endpoint that several slices name is what the best of them says."""
-    for endpoint in endpoints:
-        where = (endpoint.address, number)
-        if endpoint.ready:
-            states[where] = "active"
-        elif endpoint.serving and endpoint.terminating:
-            states.setdefault(where, "draining")
-
-
-def _number(slice_port: SlicePort, port: ServicePort) -> int:
-    """The port to dial: the slice's, else the Service's target where that is a number, else the Service's own."""
-    return slice_port.port or (port.target if isinstance(port.target, int) and port.target else port.port)
-
-
 def _set(observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend], vips: list[str]) -> list[AnyEvent]:
     """One backend set in chunks, and its frontend on each VIP."""
-    root, service = observed.root, _name(observed.root)
+    root, service = observed.root, observed.root.path
     name = f"{service}:{port.port}/{port.protocol}:{family}"
     chunks: dict[int, list[Backend]] = {}
     count = chunk_count(len(backends))
@@ -254,25 +199,15 @@ def _set(observed: ServiceObserved, port: ServicePort, family: Family, backends:
     return [*planned, *frontends]
 
 
-def chunk_count(backends: int) -> int:
-    """How many chunks a set of this size has: one, or a power of two, so that sizes nearby agree."""
-    return 1 if backends <= CHUNK_MOST else 1 << (-(-backends // CHUNK) - 1).bit_length()
-
-
-def chunk_of(backend: Backend, chunks: int) -> int:
-    """The chunk of a backend among `chunks`."""
-    return crc32(f"{backend.address}:{backend.port}".encode()) % chunks
-
-
 def _touched(world: World, change: Change) -> set[str]:
     """The Services whose plan may differ after `change`."""
     event, before = change.fact.event, change.before
     match event:
         case ServiceObserved(root=root) | ServiceGone(root=root):
-            return {_name(root)}
+            return {root.path}
         case EndpointDown() | EndpointUp():
             name = endpoint_name(event.address, event.port, event.protocol)
-            return {_name(chunk.root) for chunk in world.find("backend", name, BackendsPlanned)}
+            return {chunk.root.path for chunk in world.find("backend", name, BackendsPlanned)}
         case VipReleased(services=services) | VipFreed(services=services):
             return set(services)
         case ClaimSettled(service=service):
@@ -299,7 +234,7 @@ def _concerned(world: World, event: AnyEvent) -> Iterable[str]:
 
 
 def _waiting(world: World) -> set[str]:
-    return {_name(status.root) for status in world.find("unprogrammed", "", StatusPlanned)}
+    return {status.root.path for status in world.find("unprogrammed", "", StatusPlanned)}
 
 
 def _rejected(world: World, entities: set[str]) -> set[str]:
@@ -350,7 +285,3 @@ def _withdrawn(event: Planned) -> AnyEvent:
             return BackendsWithdrawn(set=name, chunk=chunk, chunks=chunks, root=root)
         case StatusPlanned(service=service, root=root):
             return StatusWithdrawn(service=service, root=root)
-
-
-def _name(root: Root) -> str:
-    return f"{root.namespace}/{root.name}"

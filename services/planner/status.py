@@ -23,7 +23,7 @@ def status_of(
     world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent], backends: Sequence[Backend]
 ) -> StatusPlanned:
     """The conditions of one Service.  `planned`: the frontends and chunks it should have; `backends`: all in them."""
-    service = f"{observed.root.namespace}/{observed.root.name}"
+    service = observed.root.path
     conditions = (
         _accepted(world, observed, service),
         _allocated(world, service, vips),
@@ -34,7 +34,7 @@ def status_of(
 
 
 def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
-    slices = [f"EndpointSlice/{found.root.namespace}/{found.root.name}" for found in world.find("service", service, EndpointSliceObserved)]
+    slices = [f"EndpointSlice/{found.root.path}" for found in world.find("service", service, EndpointSliceObserved)]
     rejected = [event for name in (f"Service/{service}", *slices) for event in world.find("object", name, ManifestRejected)]
     if rejected:
         words = _few([f"{event.source}: {problem}" for event in rejected for problem in event.problems])

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.planner.core import CHUNK_MOST, HEARS, Planner, chunk_count, chunk_of, plan
+from services.planner.backends import CHUNK_MOST, chunk_count, chunk_of
+from services.planner.core import HEARS, Planner, plan
 from services.planner.status import bare
 from weir.decider import Fact, Fold
 from weir.events import (

@@ -37,14 +37,14 @@ def tell(event: AnyEvent) -> str:
     match event:
         case ServiceObserved(exposed=exposed, ports=ports):
             on = ", ".join(f"{port.port}/{port.protocol}" for port in ports)
-            return f"{_name(event.root)} {'exposed' if exposed else 'not exposed'} on {on}{_source(event.root)}"
+            return f"{event.root.path} {'exposed' if exposed else 'not exposed'} on {on}{_source(event.root)}"
         case EndpointSliceObserved(service=service, endpoints=endpoints):
             ready = [endpoint.address for endpoint in endpoints if endpoint.ready]
-            return f"{_name(event.root)} of {service}: {len(ready)} of {len(endpoints)} ready: {_few(ready)}{_source(event.root)}"
+            return f"{event.root.path} of {service}: {len(ready)} of {len(endpoints)} ready: {_few(ready)}{_source(event.root)}"
         case PoolObserved(addresses=addresses):
             return f"{event.root.name}: {_few(addresses)}{_source(event.root)}"
         case ServiceGone() | EndpointSliceGone() | PoolGone():
-            return f"{_name(event.root)}{_source(event.root)}"
+            return f"{event.root.path}{_source(event.root)}"
         case ManifestRejected(source=source, problems=problems):
             return f"{source}: {'; '.join(map(str, problems))}"
         case ManifestAccepted(source=source):
@@ -91,10 +91,6 @@ def condition(found: Condition) -> str:
     if found.status:
         return found.type
     return f"not {found.type} ({': '.join(filter(None, (found.reason, found.message)))})"
-
-
-def _name(root: Root) -> str:
-    return "/".join(filter(None, (root.namespace, root.name)))
 
 
 def _source(root: Root) -> str:

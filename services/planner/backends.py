@@ -1,0 +1,74 @@
+"""Which backends serve a port of a Service, in which state, and in which chunk of the plan each of them is."""
+
+from collections.abc import Iterable
+from zlib import crc32
+
+import msgspec
+
+from weir.decider import World
+from weir.events import EndpointDown, EndpointSliceObserved, ServiceObserved
+from weir.model import Backend, Endpoint, Family, ServicePort, SlicePort, endpoint_name
+
+CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
+CHUNK_MOST = 100  # a set up to this size is one chunk
+
+
+def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family, *, probed: bool = True) -> list[Backend]:
+    """The backends of one port and family, each once, by address and port.
+
+    Ready endpoints serve; when none is ready, those that terminate but still serve do (KEP-1669).
+    Terminating ones beside ready ones drain.  A backend that a probe found dead is down; without a VIP nothing is `probed`.
+    """
+    states: dict[tuple[str, int], str] = {}
+    for found in world.find("service", observed.root.path, EndpointSliceObserved):
+        if found.family == family:
+            for slice_port in found.ports:
+                if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
+                    _merge(states, found.endpoints, _number(slice_port, port))
+    if "active" not in states.values():
+        states = dict.fromkeys(states, "active")
+    backends = [
+        Backend(address=address, port=number, state="draining" if state == "draining" else "active")
+        for (address, number), state in states.items()
+    ]
+    if observed.probe and probed:
+        down = _down(world, observed, port, family, backends)
+        backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
+    return sorted(backends, key=lambda backend: (backend.address, backend.port))
+
+
+def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
+    """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a TCP port."""
+    if port.protocol == "TCP":
+        return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, "TCP"), EndpointDown)}
+    dead: set[str] = set()
+    for other in observed.ports:
+        if other.protocol == "TCP":
+            found = backends_of(world, observed, other, family)
+            dead |= {backend.address for backend in found if backend.state == "down"}
+    return {backend for backend in backends if backend.address in dead}
+
+
+def _merge(states: dict[tuple[str, int], str], endpoints: Iterable[Endpoint], number: int) -> None:
+    """An endpoint that several slices name is what the best of them says."""
+    for endpoint in endpoints:
+        where = (endpoint.address, number)
+        if endpoint.ready:
+            states[where] = "active"
+        elif endpoint.serving and endpoint.terminating:
+            states.setdefault(where, "draining")
+
+
+def _number(slice_port: SlicePort, port: ServicePort) -> int:
+    """The port to dial: the slice's, else the Service's target where that is a number, else the Service's own."""
+    return slice_port.port or (port.target if isinstance(port.target, int) and port.target else port.port)
+
+
+def chunk_count(backends: int) -> int:
+    """How many chunks a set of this size has: one, or a power of two, so that sizes nearby agree."""
+    return 1 if backends <= CHUNK_MOST else 1 << (-(-backends // CHUNK) - 1).bit_length()
+
+
+def chunk_of(backend: Backend, chunks: int) -> int:
+    """The chunk of a backend among `chunks`."""
+    return crc32(f"{backend.address}:{backend.port}".encode()) % chunks
