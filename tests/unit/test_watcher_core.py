@@ -1,5 +1,7 @@
 """What one document comes to: a fact, or problems that name field, got and accepted.  Each row is a document as a user writes it."""
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -70,7 +72,7 @@ REJECTED = {
         [("spec.ports[0].port", "0", "1-65535"), ("spec.ports[1].port", "-1", "1-65535")],
     ),
     "no ports": (service("ports: []"), [("spec.ports", "a list of 0", "at least one port")]),
-    "ports no list": (service("ports: 80"), [("spec.ports", "80", "a list"), ("spec.ports", "80", "at least one port")]),
+    "ports no list": (service("ports: 80"), [("spec.ports", "80", "a list")]),
     "port twice": (
         service("ports: [{name: a, port: 80}, {name: b, port: 80}]"),
         [("spec.ports[1].port", "80/TCP", "each port and protocol once; spec.ports[0] has it")],
@@ -146,7 +148,19 @@ REJECTED = {
         named(f"name: web, namespace: {'a' * 64}"),
         [("metadata.namespace", f"'{'a' * 64}'", LABEL)],
     ),
-    "name a number": (named("name: 80"), [("metadata.name", "80", TEXT), ("metadata.name", "80", NAME)]),
+    "name a number": (named("name: 80"), [("metadata.name", "80", TEXT)]),
+    "name of escapes": (named('name: "\\e[2J"'), [("metadata.name", "'\\x1b[2J'", "printable text")]),
+    "name empty": (named("name: ''"), [("metadata.name", "''", NAME)]),
+    "metadata no mapping": ("{apiVersion: v1, kind: Service, metadata: 3}", [("metadata", "3", "a mapping")]),
+    "port no mapping": (service("ports: [80, 81]"), [(f"spec.ports[{i}]", f"{80 + i}", "a mapping") for i in (0, 1)]),
+    "port's name no text": (service("ports: [{port: 80, name: [http]}]"), [("spec.ports[0].name", "a list of 1", TEXT)]),
+    "one of several names no text": (
+        service("ports: [{port: 80, name: 1}, {port: 81, name: b}]"),
+        [("spec.ports[0].name", "1", TEXT)],
+    ),
+    "address no text": (service("ports: [{port: 80}], loadBalancerIP: 3"), [("spec.loadBalancerIP", "3", TEXT)]),
+    "apiVersion no text": ("{apiVersion: 1, kind: Service}", [("apiVersion", "1", TEXT)]),
+    "pool no list": (pool("addresses: 10.0.0.0/24"), [("spec.addresses", "'10.0.0.0/24'", "a list")]),
     "label a number": (
         named("name: web, labels: {tier: 1}"),
         [("metadata.labels.tier", "1", TEXT)],
@@ -503,16 +517,24 @@ def test_no_bytes_raise(data: bytes) -> None:
 BOMB = "\n".join(
     ["a: &a [x, x, x, x, x, x, x, x, x]"] + [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefg", "bcdefgh", strict=True)]
 )
+MOST = "at most 100000 values and 1048576 characters"
 MALFORMED = {
     "tab": ("kind: x\nspec:\n\ta: 1", "line 3", "'a: 1'", "found character that cannot start any token"),
     "cut short": ("kind: x\nspec: {a: [1,", "line 3", "the end of the document", "did not find expected node content"),
     "key twice": ("a: 1\nb: {c: 1, c: 2}", "line 2", "'b: {c: 1, c: 2}'", "each key once; 'c' is a second one"),
-    "aliases that multiply": (BOMB, "line 6", None, "at most 100000 values, aliases counted as often as they are used"),
+    "aliases that multiply": (BOMB, "line 6", None, f"{MOST}, aliases counted as often as they are used"),
+    "aliases of long text": (
+        f"a: &a {'x' * 2000}\nb: [{'*a, ' * 999}]",
+        "line 2",
+        None,
+        f"{MOST}, aliases counted as often as they are used",
+    ),
     "alias in itself": ("a: &a [*a]", "line 1", "'a: &a [*a]'", "an alias inside what it stands for"),
     "deep": ("[" * 200_000, "line 1", None, "at most 64 levels and 100000 values"),
     "wide": ("[" + "1," * 250_000 + "]", "line 1", None, "at most 64 levels and 100000 values"),
     "tag that lies": ("a: !!bool maybe", "line 1", "'a: !!bool maybe'", "no value of tag:yaml.org,2002:bool"),
     "tag of Python": ("a: !!python/name:os.system x", "line 1", None, None),
+    "tag without end": (f"a: !{'b' * 100_000} x", "line 1", None, None),
     "tag with terminal escapes": ("a: !%1Bc x", "line 1", "'a: !%1Bc x'", None),
     "control character": ("a: 1\nb: \x1b[31m", "line 2", "'b: \\x1b[31m'", "control characters are not allowed"),
     "number without end": ("a: " + "9" * 5000, "line 1", None, None),
@@ -528,6 +550,7 @@ def test_a_malformed_document_is_told_by_line_and_leaves_its_neighbours(text: st
     assert broken.problem.field == f"line {int(field.removeprefix('line ')) + 3}"
     assert got in (None, broken.problem.got)
     assert str(broken.problem).isprintable()
+    assert len(str(broken.problem)) < 1000
     assert why is None or broken.problem.accepted == f"well-formed text ({why})"
 
 
@@ -544,6 +567,80 @@ def test_a_document_of_more_than_1_mib_is_refused_by_name_unparsed() -> None:
 def test_bytes_that_are_no_text_are_refused_by_file() -> None:
     (document,) = documents("shop.yaml", b"kind: \xff")
     assert (document.source, str(document.problem)) == ("shop.yaml", "file: got byte 0xff at 6, accepted: UTF-8 text")
+
+
+BIG = "x" * 600_000
+TOO_BIG = {
+    "labels": f"{{apiVersion: v1, kind: Service, metadata: {{name: web, labels: {{a: {BIG}}}}}}}",
+    "annotations": asking(f"weir.dev/lbmode: default, weir.dev/ips: '10.0.0.1{' ' * 600_000}'"),
+    "labels of a node": f"{{apiVersion: v1, kind: Node, metadata: {{name: web, labels: {{a: {BIG}}}}}}}",
+    "ports": service(f"ports: [{', '.join(f'{{port: {i}, name: p{i:062}}}' for i in range(1, 9000))}]"),
+    "names of endpoints": endpoints(f"addressType: IPv4, endpoints: [{{addresses: [10.0.0.1], nodeName: {BIG}}}]"),
+    "ranges": pool(f"addresses: [{', '.join(f'10.{i >> 8}.{i & 255}.0/24' for i in range(40_000))}]"),
+}
+
+
+@pytest.mark.parametrize("text", TOO_BIG.values(), ids=TOO_BIG)
+def test_an_object_whose_fact_would_be_too_big_is_rejected_by_name(text: str) -> None:
+    reading = only(text)
+    (problem,) = reading.problems
+    assert (problem.field, problem.accepted) == ("document", "at most 524288 bytes of labels, annotations, ports and addresses")
+    assert reading.root
+    assert reading.fact is None
+
+
+def test_a_slice_of_1000_endpoints_is_fine() -> None:
+    listed = ", ".join(f"{{addresses: ['fd00:1234:5678:9abc:def0:1234:5678:{i:x}'], nodeName: {'n' * 253}}}" for i in range(1, 1001))
+    assert len(fact(endpoints(f"addressType: IPv6, endpoints: [{listed}]")).endpoints) == 1000
+
+
+def test_at_most_20_things_not_served_are_told_and_how_many_more() -> None:
+    unsupported = fact(asking(", ".join(f"weir.dev/x{i:03}: a" for i in range(500)))).unsupported
+    assert len(unsupported) == 21
+    assert str(unsupported[-1]) == "document: got 480 more like these, accepted: none of them"
+
+
+def test_addresses_that_are_no_list_are_told_once() -> None:
+    reading = only(endpoints("addressType: IPv4, endpoints: [{addresses: 10.0.0.1}]"))
+    assert list(map(str, reading.problems)) == ["endpoints[0].addresses: got '10.0.0.1', accepted: a list"]
+
+
+def test_names_in_faults_are_shortened() -> None:
+    long = "x" * 50_000
+    reading = only(endpoints(f"addressType: IPv4, ports: [{{port: 1, name: {long}}}, {{port: 2, name: {long}}}]"))
+    assert len(str(reading.problems[0])) < 200
+
+
+HOSTILE = {
+    "bad ports": service(f"ports: [{'{port: 0, name: A, protocol: X, targetPort: -1}, ' * 8000}]"),
+    "ranges": pool(f"addresses: [{', '.join(f'10.{i >> 8}.{i & 255}.0/24' for i in range(8000))}]"),
+    "ranges that overlap": pool(f"addresses: [{'10.0.0.0/8, ' * 8000}]"),
+    "annotations": asking(", ".join(f"weir.dev/x{i}: a" for i in range(8000))),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_eight_thousand_of_anything_are_read_in_well_under_a_second(text: str) -> None:
+    (document,) = documents("shop.yaml", text.encode())
+    before = time.process_time()
+    (reading,) = read(document, CLASSES)
+    assert time.process_time() - before < 1
+    assert len(reading.problems) <= 20
+    assert len(reading.problems) + reading.untold in (0, 7999, 8000 * 4)
+
+
+def test_a_json_key_said_twice_after_many_is_found_at_once() -> None:
+    text = "{" + ", ".join(f'"{i}": 0' for i in range(50_000)) + ', "49999": 0}'
+    before = time.process_time()
+    (document,) = documents("a.json", text.encode())
+    assert time.process_time() - before < 1
+    assert document.problem
+    assert "each key once; '49999' is a second one" in document.problem.accepted
+
+
+def test_a_file_of_comments_beyond_a_documents_size_is_refused_unread() -> None:
+    (document,) = documents("a.yaml", b"#\n" * 1_000_000)
+    assert str(document.problem) == f"document: got 2000000 bytes, accepted: at most {MOST_DOCUMENT_BYTES} bytes"
 
 
 def test_documents_that_say_nothing_are_not_counted_and_dates_stay_text() -> None:

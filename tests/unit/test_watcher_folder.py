@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import shutil
+import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from asyncinotify import Inotify
 
-from services.watcher import edge
+from services.watcher import edge, said
 from services.watcher.core import Watcher, differences
 from services.watcher.edge import FolderSource, follow
 from services.watcher.said import Observation
@@ -46,7 +47,7 @@ class Followed:
     async def step(self) -> Observation:
         """The next observation."""
         observation = await asyncio.wait_for(anext(self.source), PATIENCE_S)
-        for event in differences(self.world, self.said, self.said.take(observation)):
+        for event in differences(self.world, self.said, self.said.take(self.said.read(observation))):
             self.world.evolve(Fact(len(self.told) + 1, event))
             self.told.append(" ".join([type(event).__name__, *filter(None, event.entity())]))
         return observation
@@ -495,6 +496,33 @@ def test_following_tells_the_log_each_difference_until_it_has_it(folder: Path) -
             await task
 
     run(test)
+
+
+def test_files_and_documents_are_read_beside_the_loop(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    called: dict[str, threading.Thread] = {}
+
+    def spied(function: Callable) -> Callable:
+        def spy(*arguments: object) -> object:
+            called[function.__name__] = threading.current_thread()
+            return function(*arguments)
+
+        return spy
+
+    class Runner:
+        async def propose(self, decide: Callable[[World], list]) -> None:
+            told.set()
+
+    async def test() -> None:
+        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, Runner()))
+        await told.wait()
+        task.cancel()
+
+    told = asyncio.Event()
+    for module, function in ((edge, edge._content), (edge, edge.documents), (said, said.read)):
+        monkeypatch.setattr(module, function.__name__, spied(function))
+    run(test)
+    assert set(called) == {"_content", "documents", "read"}
+    assert threading.main_thread() not in called.values()
 
 
 def test_the_examples_are_accepted_whole() -> None:
