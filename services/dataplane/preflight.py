@@ -83,7 +83,8 @@ def _check_pins(pins: Path) -> str | None:
         if libc.mount(b"bpf", BPFFS.encode(), b"bpf", 0, None):
             return f"no bpf file system on {BPFFS}, and mounting it failed: {os.strerror(ctypes.get_errno())}"
     stale = sorted(path.name for path in pins.glob("v*") if path.name != f"v{LAYOUT}")
-    return f"{pins} holds pins of layout {', '.join(stale)}, this is v{LAYOUT}: detach them first" if stale else None
+    mend = f"take them off first (weir down --instance {pins.name})"
+    return f"{pins} holds pins of layout {', '.join(stale)}, this is v{LAYOUT}: {mend}" if stale else None
 
 
 def _on_bpffs(path: Path) -> bool:

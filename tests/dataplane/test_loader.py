@@ -83,7 +83,8 @@ def test_detach_leaves_nothing(options: Options) -> None:
 def test_pins_of_another_layout_are_refused(options: Options, capsys: pytest.CaptureFixture[str]) -> None:
     (options.pins / "v0").mkdir(parents=True)
     assert main(["--pins", str(options.pins), "--interface", "eth0"]) == 1
-    assert capsys.readouterr().err.strip().endswith("holds pins of layout v0, this is v1: detach them first")
+    mend = f"take them off first (weir down --instance {options.pins.name})"
+    assert capsys.readouterr().err.strip().endswith(f"holds pins of layout v0, this is v1: {mend}")
     assert main(["--pins", str(options.pins), "--detach"]) == 0
 
 

@@ -107,7 +107,7 @@ def up(
 def down(instance: Instance = "weir") -> None:
     """Take the packet path off.  Forwarding ends; the log and the last plan stay."""
     from services.dataplane.loader import detach
-    from weir.cli.supervise import running
+    from weir.cli.supervise import UpError, claim, running
     from weir.service import Where
 
     where = Where(instance)
@@ -116,9 +116,11 @@ def down(instance: Instance = "weir") -> None:
     try:
         if not where.pins.exists():
             _fail(f"the packet path of instance {instance} is not on this machine", 2)
+        if where.run.exists():
+            claim(where)  # held until this command ends
         for line in detach(where.pins):
             typer.echo(line)
-    except OSError as error:
+    except (OSError, UpError) as error:
         _fail(str(error))
 
 

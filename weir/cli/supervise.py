@@ -97,7 +97,7 @@ async def up(
     """Runs everything until cancelled.  Raises UpError, or OSError where a file cannot be written."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
-    lock = _claim(where)
+    lock = claim(where)
     _settle_node(where, node)
     await _load(where, interfaces, hook)
     nats = _nats_command(where, nats_port, max_bytes)
@@ -118,8 +118,8 @@ async def up(
         os.close(lock)
 
 
-def _claim(where: Where) -> int:
-    """Holds the instance for the life of this process.  Raises UpError where another has it."""
+def claim(where: Where) -> int:
+    """Holds the instance until the returned descriptor is closed.  Raises UpError where another process has it."""
     lock = os.open(where.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
