@@ -157,7 +157,7 @@ class Fold:
 
     def caught_up(self) -> list[Decided]:
         """Decisions that are owed once the past is read; none, unless a life ended between deciding and appending."""
-        return self._guess(self._core.reconcile(self.world), self.position)
+        return self.propose(self._core.reconcile(self.world), self.position)
 
     def hear(self, fact: Fact) -> tuple[list[Decided], Change | None]:
         """A fact of now: what follows from it, and what it changed; nothing and None for an own fact come back."""
@@ -167,11 +167,7 @@ class Fold:
             return [], None
         change = self.world.evolve(fact)
         self._passed(fact)
-        return self._guess(self._core.decide(self.world, change), fact.seq), change
-
-    def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
-        """Facts that come from an edge, not from the log."""
-        return self._guess(events, cause)
+        return self.propose(self._core.decide(self.world, change), fact.seq), change
 
     def acked(self, decided: Iterable[Decided], first: int) -> None:
         """The log took `decided` at `first`, `first` + 1 …"""
@@ -188,7 +184,8 @@ class Fold:
         if author_of(fact.event) == self._author:
             self.fence = max(self.fence, fact.seq)
 
-    def _guess(self, events: Iterable[AnyEvent], cause: int) -> list[Decided]:
+    def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
+        """Takes decisions, of the core or of an edge, into the world as guesses; they are to be appended next."""
         decided = [Decided(event, cause) for event in events]
         for item in decided:
             self.world.evolve(Fact(PENDING, item.event))

@@ -431,6 +431,14 @@ class EndpointUp(_OfEndpoint, frozen=True, kw_only=True, tag="endpoint_up"):
     gone: ClassVar[bool] = True
 
 
+def endpoints_of(event: Event) -> list[str]:
+    """Names of the backends in a planned chunk, none in any other fact."""
+    match event:
+        case BackendsPlanned(backends=backends, protocol=protocol):
+            return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]
+    return []
+
+
 AnyEvent = (
     ServiceObserved
     | ServiceGone

@@ -18,8 +18,9 @@ from weir.events import (
     VipPlanned,
     VipTaken,
     VipWithdrawn,
+    endpoints_of,
 )
-from weir.model import Backend, endpoint_name
+from weir.model import Backend
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
 HEARS = (*PLAN, NodeSeen, AppliedThrough, VipTaken, MapPressure)
@@ -32,14 +33,7 @@ def _set_of(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
-def _endpoints_of(event: AnyEvent) -> Iterable[str]:
-    match event:
-        case BackendsPlanned(backends=backends, protocol=protocol):
-            return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]
-    return ()
-
-
-INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": _endpoints_of}
+INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": endpoints_of}
 
 
 def planned(world: World) -> list[AnyEvent]:
@@ -96,13 +90,11 @@ class Touched:
                 self.sets.add(event.backends)
             case BackendsPlanned():
                 self.sets.add(event.set)
-                self.endpoints |= set(_endpoints_of(event))
+                self.endpoints |= set(endpoints_of(event))
 
     def _widen(self, world: World) -> None:
         """A set reaches its frontends; a frontend that came or went reaches the endpoints whose replies it may claim."""
-        reached = {
-            endpoint for name in self.sets for chunk in world.find("set", name, BackendsPlanned) for endpoint in _endpoints_of(chunk)
-        }
+        reached = {endpoint for name in self.sets for chunk in world.find("set", name, BackendsPlanned) for endpoint in endpoints_of(chunk)}
         if self.frontends:
             self.endpoints |= reached
         self.frontends |= {frontend_key(frontend) for name in self.sets for frontend in world.find("set", name, FrontendPlanned)}

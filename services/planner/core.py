@@ -35,6 +35,7 @@ from weir.events import (
     VipPlanned,
     VipReleased,
     VipWithdrawn,
+    endpoints_of,
     key,
     key_of,
 )
@@ -86,13 +87,6 @@ def _planned_for(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
-def _backends_in(event: AnyEvent) -> Iterable[str]:
-    match event:
-        case BackendsPlanned(backends=backends, protocol=protocol):
-            return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]
-    return ()
-
-
 def _down_backend(event: AnyEvent) -> Iterable[str]:
     match event:
         case EndpointDown(address=address, port=port, protocol=protocol):
@@ -114,7 +108,7 @@ class Planner:
         "service": _service_of,
         "object": _object_of,
         "planned": _planned_for,
-        "backend": _backends_in,
+        "backend": endpoints_of,
         "down": _down_backend,
         "unprogrammed": _unprogrammed,
     }
