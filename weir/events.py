@@ -15,12 +15,15 @@ from weir.model import (
     Condition,
     Endpoint,
     Family,
+    FamilyPolicy,
     Mode,
+    NoBackend,
     Probe,
     Problem,
     Protocol,
     Rejection,
     Root,
+    Selector,
     ServicePort,
     SlicePort,
     endpoint_name,
@@ -58,11 +61,19 @@ class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"
     kind: ClassVar[str] = "service"
     exposed: bool  # type LoadBalancer, and of our class
     ports: tuple[ServicePort, ...] = ()
-    families: tuple[Family, ...] = ()  # empty: whatever a pool gives
-    requested: tuple[str, ...] = ()  # addresses asked for
+    families: tuple[Family, ...] = ()  # in order of preference; empty: whatever a pool gives
+    family_policy: FamilyPolicy = "SingleStack"
+    requested: tuple[str, ...] = ()  # addresses asked for, any number of each family
+    pools: tuple[str, ...] = ()  # to draw from, the first that has room; empty: every one that assigns by itself
+    more_pools: tuple[str, ...] = ()  # one address more from each of these
+    share_key: str = ""  # Services of one namespace with the same key may hold one VIP, on different ports
+    exclusive: bool = False  # the VIP is shared with nobody, whatever the key
     mode: Mode = "default"
     algorithm: Algorithm = "maglev"
     idle_timeout_s: int = 0  # 0: by protocol
+    source_ranges: tuple[str, ...] = ()  # CIDRs that may connect; empty: everyone
+    no_backend: NoBackend = "drop"  # what a client gets while there is no backend
+    drain_timeout_s: int = 0  # how long a leaving backend keeps its flows; 0: until they end
     probe: Probe | None = None
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -101,6 +112,8 @@ class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
     auto_assign: bool = True
     priority: int = 0
     avoid_buggy_ips: bool = False
+    service_selector: Selector | None = None  # which Services may draw from it; None: all
+    namespace_selector: Selector | None = None  # of which namespaces
 
 
 class PoolGone(_Object, frozen=True, kw_only=True, tag="pool_gone"):
@@ -183,6 +196,9 @@ class _Vip(Event, frozen=True, kw_only=True):
 
 class VipAllocated(_Vip, frozen=True, kw_only=True, tag="vip_allocated"):
     """The VIP belongs to `services`."""
+
+    share_key: str = ""
+    orphaned: bool = False  # its pool does not offer it any more; it stays until its Services let go
 
 
 class VipReleased(_Vip, frozen=True, kw_only=True, tag="vip_released"):
@@ -268,6 +284,9 @@ class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
     mode: Mode = "default"
     algorithm: Algorithm = "maglev"
     idle_timeout_s: int = 0
+    sources: tuple[str, ...] = ()
+    no_backend: NoBackend = "drop"
+    drain_timeout_s: int = 0
     probe: Probe | None = None
     root: Root
 
@@ -368,6 +387,7 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
     hook: str
     layout: int
     interfaces: tuple[str, ...]
+    hooks: tuple[str, ...] = ()  # of each interface in turn: tc, xdp native, xdp generic
 
 
 class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
@@ -423,6 +443,7 @@ class EndpointDown(_OfEndpoint, frozen=True, kw_only=True, tag="endpoint_down"):
     """The backend failed `failures` probes in a row."""
 
     failures: int
+    held_s: int = 0  # it flaps: down for at least so long, whatever its probes say
 
 
 class EndpointUp(_OfEndpoint, frozen=True, kw_only=True, tag="endpoint_up"):

@@ -13,6 +13,8 @@ Family = Literal["IPv4", "IPv6"]
 Mode = Literal["default", "onearm", "fullnat"]
 Algorithm = Literal["maglev", "rr"]
 BackendState = Literal["active", "draining", "down"]
+FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
+NoBackend = Literal["drop", "reject"]
 Address = IPv4Address | IPv6Address
 
 
@@ -77,10 +79,29 @@ class Endpoint(Value, frozen=True, kw_only=True, omit_defaults=True):
 class Probe(Value, frozen=True, kw_only=True, omit_defaults=True):
     """How a backend is checked: every `interval_s`, down after `retries` failures in a row, up after as many successes."""
 
-    kind: Literal["tcp"] = "tcp"
+    kind: Literal["tcp", "http", "https"] = "tcp"
     interval_s: int = 2
     timeout_s: int = 1
     retries: int = 2
+    port: int = 0  # 0: the backend's own
+    path: str = "/"  # of an HTTP request
+    host: str = ""  # its Host header, and the TLS server name; empty: the backend's address
+    expect: str = ""  # text that the answer's first 4 KiB must hold; a status of 200-399 is needed anyway
+
+
+class Requirement(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """One expression of a label selector (meta/v1, LabelSelectorRequirement)."""
+
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: tuple[str, ...] = ()
+
+
+class Selector(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A label selector; one without a word selects everything (meta/v1, LabelSelector)."""
+
+    labels: dict[str, str] = {}
+    expressions: tuple[Requirement, ...] = ()
 
 
 class Backend(Value, frozen=True, kw_only=True, omit_defaults=True):

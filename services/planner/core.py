@@ -185,6 +185,9 @@ def _set(observed: ServiceObserved, port: ServicePort, family: Family, backends:
             mode=observed.mode,
             algorithm=observed.algorithm,
             idle_timeout_s=observed.idle_timeout_s,
+            sources=observed.source_ranges,
+            no_backend=observed.no_backend,
+            drain_timeout_s=observed.drain_timeout_s,
             probe=observed.probe if port.protocol == "TCP" else None,
             root=root,
         )
