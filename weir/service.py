@@ -14,8 +14,6 @@ import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
-from pathlib import Path
 
 import msgspec
 import structlog
@@ -25,6 +23,8 @@ from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
 from weir.reader import LogError, NotUnderstood, Overtaken
+from weir.where import Health, write_file
+from weir.where import Where as Where
 
 RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
@@ -37,41 +37,6 @@ Edge = Callable[["Runner"], Awaitable[None]]
 
 class LoadAgain(Exception):
     """What the loader put in place is not there any more: it must run again before the next life of this process."""
-
-
-class Where(msgspec.Struct, frozen=True):
-    """One installation on this machine: its name decides where everything of it is."""
-
-    instance: str = "weir"
-
-    @property
-    def state(self) -> Path:
-        """What outlives a reboot: the log's store, the last plan, logs."""
-        return Path("/var/lib") / self.instance
-
-    @property
-    def run(self) -> Path:
-        """What does not: pids, the services' own word on how they are."""
-        return Path("/run") / self.instance
-
-    @property
-    def pins(self) -> Path:
-        """Programs, maps and links of the packet path."""
-        return Path("/sys/fs/bpf") / self.instance
-
-    def nats_url(self) -> str:
-        """Where the log is; WEIR_NATS overrides the embedded one."""
-        named = self.state / "nats.url"
-        return os.environ.get("WEIR_NATS") or (named.read_text().strip() if named.exists() else "nats://127.0.0.1:4222")
-
-
-class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A service's own word on how it is, in `run`/NAME.json; rewritten on transitions only."""
-
-    service: str
-    pid: int
-    state: str  # following | degraded
-    reason: str = ""
 
 
 class Runner:
@@ -199,22 +164,6 @@ class Runner:
         if told != self._told:
             self._told = told
             write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(told))
-
-
-def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool = False) -> None:
-    """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.
-
-    sync: and it survives a power loss.   secret: nobody else may read it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")  # one writer per file, so one name: what a kill leaves is overwritten
-    temporary.unlink(missing_ok=True)
-    with open(temporary, "wb", opener=partial(os.open, mode=0o600 if secret else 0o644)) as file:
-        file.write(content)
-        if sync:
-            file.flush()
-            os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def options(name: str) -> argparse.ArgumentParser:

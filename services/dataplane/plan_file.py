@@ -7,7 +7,7 @@ import msgspec
 from services.dataplane.core import INDEXES, planned
 from weir.decider import Fact, World
 from weir.events import AnyEvent
-from weir.service import write_file
+from weir.where import write_file
 
 
 class PlanFile(msgspec.Struct, frozen=True):

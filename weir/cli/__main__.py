@@ -79,7 +79,8 @@ def up(
 
     from weir.cli.check import hindrances
     from weir.cli.supervise import UpError, up
-    from weir.service import Where, configure_logging
+    from weir.service import configure_logging
+    from weir.where import Where
 
     configure_logging()
     where = Where(instance)
@@ -108,7 +109,7 @@ def down(instance: Instance = "weir") -> None:
     """Take the packet path off.  Forwarding ends; the log and the last plan stay."""
     from services.dataplane.loader import detach
     from weir.cli.supervise import UpError, claim, running
-    from weir.service import Where
+    from weir.where import Where
 
     where = Where(instance)
     if pids := running(where):
@@ -128,7 +129,7 @@ def down(instance: Instance = "weir") -> None:
 def check(interface: Annotated[list[str] | None, Interfaces] = None, instance: Instance = "weir", nats_port: Port = 4222) -> None:
     """Say what this machine lacks.  Exit code 0: nothing, 1: something."""
     from weir.cli.check import problems
-    from weir.service import Where
+    from weir.where import Where
 
     found = problems(Where(instance), interface or (), nats_port)
     for problem in found:

@@ -10,7 +10,7 @@ from pathlib import Path
 from services.dataplane.interfaces import NicError, nic
 from services.dataplane.loader import preflight
 from weir.cli.supervise import leftovers, running
-from weir.service import Where
+from weir.where import Where
 
 LEAST_FREE_BYTES = 2 << 30
 

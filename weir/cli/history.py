@@ -11,7 +11,7 @@ import typer
 from weir.bus import Bus
 from weir.decider import Index, World
 from weir.reader import Entry, LogError, LogUnreachable
-from weir.service import Where
+from weir.where import Where
 
 T = TypeVar("T")
 

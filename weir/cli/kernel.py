@@ -26,7 +26,7 @@ from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned
 from weir.model import BackendState
 from weir.pins import Map, MapError
-from weir.service import Where
+from weir.where import Where
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, StatusPlanned
 from weir.model import endpoint_name
 from weir.reader import LogError
-from weir.service import Health, Where
+from weir.where import Health, Where
 
 WAIT_S = 60
 

@@ -22,7 +22,8 @@ import structlog
 
 from weir.bus import Bus, ensure_streams
 from weir.reader import LogError
-from weir.service import RELOAD, Where, write_file
+from weir.service import RELOAD
+from weir.where import Where, write_file
 
 RESTART_MOST_S = 5.0
 Work = Callable[[], Awaitable[None]]

@@ -15,7 +15,7 @@ from typing import IO, Any
 from weir.cli.output import paint
 from weir.cli.supervise import running
 from weir.demo.network import Network, undisturbed, wait_until
-from weir.service import Where
+from weir.where import Where
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shop"
 PATIENCE_S = 90

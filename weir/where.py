@@ -1,0 +1,58 @@
+"""Where one installation keeps what, and how a file of it is written.  Light to import: every command begins here."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+
+class Where(msgspec.Struct, frozen=True):
+    """One installation on this machine: its name decides where everything of it is."""
+
+    instance: str = "weir"
+
+    @property
+    def state(self) -> Path:
+        """What outlives a reboot: the log's store, the last plan, logs."""
+        return Path("/var/lib") / self.instance
+
+    @property
+    def run(self) -> Path:
+        """What does not: pids, the services' own word on how they are."""
+        return Path("/run") / self.instance
+
+    @property
+    def pins(self) -> Path:
+        """Programs, maps and links of the packet path."""
+        return Path("/sys/fs/bpf") / self.instance
+
+    def nats_url(self) -> str:
+        """Where the log is; WEIR_NATS overrides the embedded one."""
+        named = self.state / "nats.url"
+        return os.environ.get("WEIR_NATS") or (named.read_text().strip() if named.exists() else "nats://127.0.0.1:4222")
+
+
+class Health(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A service's own word on how it is, in `run`/NAME.json; rewritten on transitions only."""
+
+    service: str
+    pid: int
+    state: str  # following | degraded
+    reason: str = ""
+
+
+def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool = False) -> None:
+    """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.
+
+    sync: and it survives a power loss.   secret: nobody else may read it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.new")  # one writer per file, so one name: what a kill leaves is overwritten
+    temporary.unlink(missing_ok=True)
+    with open(temporary, "wb", opener=partial(os.open, mode=0o600 if secret else 0o644)) as file:
+        file.write(content)
+        if sync:
+            file.flush()
+            os.fsync(file.fileno())
+    temporary.replace(path)
