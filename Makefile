@@ -21,8 +21,9 @@ check: setup ## lint, types, unit and golden tests: under a minute
 test: check ## everything: check, packets through the kernel, end to end, chaos
 	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos
 
-bench: setup ## ns/packet through the kernel
-	@$(PY) -m bench.packet
+bench: setup ## the peers side by side, ns/packet, change latency, replay, size; QUICK=1 in short
+	@bench/setup
+	@$(PY) -m bench $(if $(QUICK),--quick)
 
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
