@@ -40,7 +40,8 @@ class World:
     def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
         self.facts: dict[str, Fact] = {}
         self._functions: dict[str, Index] = {**(indexes or {}), _CLASS: _class_of}
-        self._found: dict[str, dict[str, set[str]]] = {name: {} for name in self._functions}
+        # Most words list one key: it stands alone there, a set of it would take four times the memory.
+        self._found: dict[str, dict[str, str | set[str]]] = {name: {} for name in self._functions}
 
     def evolve(self, fact: Fact) -> Change:
         """Records `fact`; an entity whose last fact says `gone` is not kept.  Never refuses."""
@@ -60,8 +61,14 @@ class World:
 
     def find(self, index: str, word: str, kind: type[E]) -> list[E]:
         """Events of class `kind` that `index` lists under `word`, by key."""
-        events = (self.facts[key].event for key in sorted(self._found[index].get(word, ())))
+        keys = self._found[index].get(word, ())
+        events = (self.facts[key].event for key in ((keys,) if isinstance(keys, str) else sorted(keys)))
         return [event for event in events if isinstance(event, kind)]
+
+    def count(self, index: str, word: str) -> int:
+        """How many events `index` lists under `word`; looks at none of them."""
+        keys = self._found[index].get(word, ())
+        return 1 if isinstance(keys, str) else len(keys)
 
     def of(self, kind: type[E]) -> list[E]:
         """Every event of class `kind`, by key."""
@@ -79,14 +86,20 @@ class World:
     def _index(self, key: str, event: AnyEvent) -> None:
         for name, words_of in self._functions.items():
             for word in set(words_of(event)):
-                self._found[name].setdefault(word, set()).add(key)
+                found = self._found[name]
+                keys = found.setdefault(word, key)
+                if isinstance(keys, set):
+                    keys.add(key)
+                elif keys != key:
+                    found[word] = {keys, key}
 
     def _unindex(self, key: str, event: AnyEvent) -> None:
         for name, words_of in self._functions.items():
             for word in set(words_of(event)):
                 keys = self._found[name][word]
-                keys.discard(key)
-                if not keys:
+                if isinstance(keys, set):
+                    keys.discard(key)
+                if not keys or keys == key:
                     del self._found[name][word]
 
 

@@ -30,7 +30,7 @@ from weir.model import (
 )
 
 
-class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True):
+class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
     """A fact.  Past tense, immutable, true forever."""
 
     author: ClassVar[str]  # the service that states it
@@ -498,9 +498,14 @@ DECODE = msgspec.json.Decoder(AnyEvent).decode
 ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
+_ESCAPES = {code: f"={code:02X}" for code in range(128) if not (chr(code).isalnum() or chr(code) == "-")}
+
+
 def token(text: str) -> str:
     """`text` as one subject token: letters, digits and `-` stay, "" is `_`, all else becomes `=HH` per UTF-8 byte."""
-    return "".join(c if c.isascii() and (c.isalnum() or c == "-") else "".join(f"={b:02X}" for b in c.encode()) for c in text) or "_"
+    if not text.isascii():
+        return "".join(token(c) if c.isascii() else "".join(f"={b:02X}" for b in c.encode()) for c in text)
+    return text.translate(_ESCAPES) or "_"
 
 
 def untoken(text: str) -> str:

@@ -18,8 +18,8 @@ NoBackend = Literal["drop", "reject"]
 Address = IPv4Address | IPv6Address
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Base of all values: immutable, defaults left out of the log."""
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Base of all values: immutable, never part of a cycle (so no garbage collector looks at them), defaults left out of the log."""
 
 
 class Root(Value, frozen=True, kw_only=True, omit_defaults=True):

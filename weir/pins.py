@@ -53,6 +53,7 @@ class Map:
         self.per_cpu = self.kind in _PER_CPU_TYPES
         self._cpu_size = -(-info.value_size // 8) * 8
         self._value_bytes = self._cpu_size * possible_cpus() if self.per_cpu else info.value_size
+        self._value_read = ctypes.create_string_buffer(self._value_bytes)  # one for all reads: `get` is of one thread
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -75,12 +76,11 @@ class Map:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None.  A per-CPU map gives all CPUs' values in one; see `split`."""
-        value = ctypes.create_string_buffer(self._value_bytes)
-        code = -libbpf().bpf_map_lookup_elem(self.fd, self._key(key), value)
+        code = -libbpf().bpf_map_lookup_elem(self.fd, self._key(key), self._value_read)
         if code == ENOENT:
             return None
         self._check("get", code)
-        return value.raw
+        return self._value_read.raw
 
     def split(self, value: bytes) -> list[bytes]:
         """A per-CPU map's value, one item for each possible CPU."""

@@ -42,6 +42,7 @@ class KernelMap(Protocol):
 
     def get(self, key: bytes) -> bytes | None: ...
     def put(self, key: bytes, value: bytes) -> None: ...
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> None: ...
     def delete(self, key: bytes) -> bool: ...
     def items(self) -> Iterable[tuple[bytes, bytes]]: ...
 
@@ -57,25 +58,30 @@ class Ids:
     """Numbers 1 to `size` - 1, given round and round, so that one rests long before it is used again.  0 is never given."""
 
     def __init__(self, what: str, taken: Iterable[int], size: int) -> None:
-        self._what, self._taken, self._size = what, set(taken), size
-        self._last = max(self._taken, default=0)
+        self._what, self._size = what, size
+        self._taken = bytearray(b"\1") + bytearray(size - 1)  # a byte for each: a set of numbers takes forty
+        self._last = 0
+        for number in taken:
+            self._taken[number] = 1
+            self._last = max(self._last, number)
+        self._count = self._taken.count(1) - 1
 
     def take(self) -> int:
         """Raises PlanError when all are taken."""
-        if len(self._taken) >= self._size - 1:
+        if self._count >= self._size - 1:
             raise PlanError(f"{self._what}: all {self._size - 1} places are taken")
-        while True:
-            self._last = self._last % (self._size - 1) + 1
-            if self._last not in self._taken:
-                self._taken.add(self._last)
-                return self._last
+        self._last = max(self._taken.find(0, self._last + 1), 0) or self._taken.find(0)
+        self._taken[self._last] = 1
+        self._count += 1
+        return self._last
 
     def give(self, number: int) -> None:
         """`number` is nobody's any more."""
-        self._taken.discard(number)
+        self._count -= self._taken[number]
+        self._taken[number] = 0
 
     def __len__(self) -> int:
-        return len(self._taken)
+        return self._count
 
 
 class Applier:
@@ -205,8 +211,7 @@ class Applier:
         try:
             if not old:
                 self._zero("frontend_stats", value.id)
-            for slot, chunk in table_pairs(value.set_id, table):
-                self._write("tables", slot, chunk)
+            self._write_table(value.set_id, table)
             self._write("frontends", where.pack(), value.pack())
         except (MapError, PlanError):
             if not old:
@@ -216,6 +221,18 @@ class Applier:
         self._frontends[where] = value
         if old:
             self._unuse_table(old)
+
+    def _write_table(self, set_id: int, table: "array[int]") -> None:
+        """What differs, in one call: a table is up to 15,000 chunks."""
+        held = self._maps["tables"]
+        pairs = list(table_pairs(set_id, table))
+        for slot, _ in pairs if self._undeleted else ():
+            self._undeleted.pop(("tables", slot), None)
+        changed = [(slot, chunk) for slot, chunk in pairs if held.get(slot) != chunk]
+        held.put_many(changed)
+        self._writes += len(changed)
+        if any(held.get(slot) != chunk for slot, chunk in changed):
+            raise PlanError("map tables holds another value than was written")
 
     def _table(self, planned: FrontendPlanned, backends: Sequence[Planned], members: int) -> "array[int]":
         """Sized by all members, so that one that goes down or drains changes slots, not the size."""

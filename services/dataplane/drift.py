@@ -23,6 +23,11 @@ class Copy:
         self._content[key] = value
         self.changes.append(key)
 
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        """Writes every entry."""
+        for key, value in pairs:
+            self.put(key, value)
+
     def delete(self, key: bytes) -> bool:
         """Removes one entry; whether there was one."""
         found = self._content.pop(key, None) is not None

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
+from itertools import count, cycle
 
 # Primes just above 100 slots per backend; few and far apart, so that a set seldom changes the size of its table.
 SIZES = (101, 307, 1009, 2003, 5003, 10007, 20011, 50021, 100003, 200003, 500009, 1000003)
@@ -29,25 +30,18 @@ def maglev_table(names: Sequence[str], ids: Sequence[int], size: int) -> "array[
     """
     if not names:
         raise PlanError("a table of no backends")
-    order = sorted(range(len(names)), key=names.__getitem__)
-    steps = [_permutation(names[index], size) for index in order]
-    where = [offset for offset, _ in steps]
     table = array("I", bytes(4 * size))
     free = bytearray(b"\1" * size)
-    left = size
-    while True:
-        for turn, index in enumerate(order):
-            slot, skip = where[turn], steps[turn][1]
-            while not free[slot]:
-                slot += skip
-                if slot >= size:
-                    slot -= size
-            table[slot] = ids[index]
-            free[slot] = 0
-            where[turn] = slot
-            left -= 1
-            if not left:
-                return table
+    # Each takes the next free slot of its own permutation in turn; the walk past taken ones runs in C.
+    walks = [
+        (filter(free.__getitem__, map(size.__rmod__, count(*_permutation(names[index], size)))), ids[index])
+        for index in sorted(range(len(names)), key=names.__getitem__)
+    ]
+    for (walk, backend), _ in zip(cycle(walks), range(size), strict=False):
+        slot = next(walk)
+        table[slot] = backend
+        free[slot] = 0
+    return table
 
 
 def round_robin_table(names: Sequence[str], ids: Sequence[int]) -> "array[int]":

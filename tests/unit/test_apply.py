@@ -51,6 +51,10 @@ class FakeMap:
             raise MapError(self.name, "put", E2BIG)
         self.held[key] = value
 
+    def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
+        for key, value in pairs:
+            self.put(key, value)
+
     def delete(self, key: bytes) -> bool:
         if key in self.held:
             self._write("delete")
