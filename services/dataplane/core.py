@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 from services.dataplane.layout import FrontendKey
-from weir.decider import Change, Index, World
+from weir.decider import Change, Fact, Index, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -23,6 +23,7 @@ from weir.events import (
 from weir.model import Backend
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
+PLAN_KINDS = frozenset(event.kind for event in PLAN)
 HEARS = (*PLAN, NodeSeen, AppliedThrough, VipTaken, MapPressure)
 
 
@@ -61,11 +62,11 @@ class Touched:
         return touched
 
     @classmethod
-    def between(cls, before: World, after: World) -> "Touched":
-        """What differs between two worlds."""
+    def between(cls, before: Mapping[str, Fact], after: World) -> "Touched":
+        """What of the plan differs between what was applied and a world."""
         touched = cls()
-        for key in before.facts.keys() | after.facts.keys():
-            events = before.get(key), after.get(key)
+        for key in before.keys() | after.facts.keys():
+            events = before[key].event if key in before else None, after.get(key)
             if events[0] != events[1]:
                 for event in events:
                     touched._add(event)

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import structlog
 
-from services.dataplane.announce import announce
+from services.dataplane.announce import Announcer
 from services.dataplane.apply import MAPS, Applier
 from services.dataplane.core import Touched, planned
 from services.dataplane.interfaces import NicError, nic
 from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
-from services.dataplane.plan_file import PlanFile
+from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, MapPressure, NodeSeen, VipTaken, key_of
 from weir.model import Rejection
@@ -38,7 +38,9 @@ class Agent:
         pins = where.pins / f"v{LAYOUT}"
         self._maps = {name: Map.open(pins / name) for name in (*MAPS, "conntrack", "interfaces")}
         self._applier = Applier(self._maps)
+        self._announcer = Announcer()
         self._path = where.state / "plan.json"
+        self._plan = AppliedPlan(self._path)
         self._node, self._interfaces = node, tuple(interfaces)
         self._seen = NodeSeen(node=node, hook=hook, layout=LAYOUT, interfaces=self._interfaces)
         self._position = 0  # of the log, applied and read back
@@ -49,16 +51,16 @@ class Agent:
         self._kept = False  # the log knows less than the plan we forward by
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
-        self._plan: PlanFile | None = None
 
     def start(self) -> None:
         """On a machine that just started: forward from the plan on disk, before and without the log."""
         try:
-            self._plan = PlanFile.read(self._path)
+            world = self._plan.restore()
         except (msgspec.MsgspecError, ValueError, OSError) as error:  # torn, foreign, or not to be read: the log tells the plan
             log.error("plan_file_unusable", path=str(self._path), reason=str(error))
-        if self._plan and self._applier.newest <= self._plan.position:
-            outcome = self._applier.apply_all(self._plan.world())  # writes only what an interrupted life left out
+            return
+        if world and (not self._applier.newest or self._applier.newest < self._plan.rests_on):
+            outcome = self._applier.apply_all(world)
             self._announce(outcome.announced)
             log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
 
@@ -67,35 +69,36 @@ class Agent:
         if changes is None:
             self._kept = self._is_younger(world, position)
             if self._kept:
-                log.error("log_younger_than_plan", position=position, plan=self._plan.position if self._plan else 0)
+                log.error("log_younger_than_plan", position=position, plan=self._plan.position)
                 return
             # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
-            # What was applied is asked of the plan then saved: a world may have heard more than was told here.
-            known = self._plan.world() if self._plan and self._position else None
-            outcome = self._applier.apply(world, Touched.between(known, world)) if known else self._applier.apply_all(world)
+            # What was applied is asked of our own record: a world may have heard more than was told here.
+            touched = Touched.between(self._plan.facts, world) if self._position else None
+            outcome = self._applier.apply(world, touched) if touched is not None else self._applier.apply_all(world)
+            self._plan.replace(world, position)
             self._newest = max((world.seq(event) for event in planned(world)), default=0)
         else:
             touched = Touched.by(world, changes)
             if not touched:
                 return
             outcome = self._applier.apply(world, touched)
+            if not self._kept:
+                self._plan.hear(changes, position)
             self._newest = position
         self._position = position
         self._writes += outcome.writes
         self._announce(outcome.announced)
         log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
         self._applied.set()
-        if not self._kept:
-            self._plan = PlanFile.of(world, position)
-            self._changed.set()
+        self._changed.set()
 
     def _is_younger(self, world: World, position: int) -> bool:
         """Whether the log was lost or put back: it knows no plan, and is behind the plan we forward by.  We keep what we have."""
-        return bool(self._plan and position < self._plan.position and not planned(world))
+        return bool(self._plan.facts and position < self._plan.position and not planned(world))
 
     def _announce(self, vips: Iterable[str]) -> None:
         for vip in vips:
-            self._untold.append(VipTaken(node=self._node, vip=vip, interfaces=announce(vip, self._interfaces)))
+            self._untold.append(VipTaken(node=self._node, vip=vip, interfaces=self._announcer.announce(vip, self._interfaces)))
 
     # ── edges: each runs for the life of the process ───────────────────────────────────────────────────────────────
 
@@ -130,10 +133,10 @@ class Agent:
             await self._changed.wait()
             self._changed.clear()
             try:
-                if self._plan:
-                    await asyncio.to_thread(self._plan.write, self._path)
+                await asyncio.to_thread(self._plan.saving())
             except OSError as error:  # a full disk must not end what keeps the kernel up to date
                 log.error("plan_not_saved", path=str(self._path), reason=str(error))
+                self._plan.unsaved()
                 self._changed.set()
             await asyncio.sleep(SAVE_EVERY_S)
 
@@ -142,7 +145,7 @@ class Agent:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             if self._kept and planned(runner.world):  # by now the planner has planned anew what is still asked for
-                self._kept, self._plan, position = False, None, self._position
+                self._kept, self._plan, position = False, AppliedPlan(self._path), self._position
                 self._position = 0  # so that everything is applied
                 await self.heard(runner.world, None, position)
             if self._applier.lingering:

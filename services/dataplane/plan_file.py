@@ -1,13 +1,22 @@
-"""The last plan on disk: bpffs is memory, so after a reboot without NATS a node forwards from this file."""
+"""The last plan on disk: bpffs is memory, so after a reboot without NATS a node forwards from it.
 
+`plan.json` holds the whole plan as of a position.  What changed since is appended to `plan.changes`, a line for each fact, so that
+one change among 10,000 Services costs one line.  A line torn by a power loss is the last one, and the log still has what it said.
+"""
+
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
 
-from services.dataplane.core import INDEXES, planned
-from weir.decider import Fact, World
-from weir.events import AnyEvent
+from services.dataplane.core import INDEXES, PLAN_KINDS, planned
+from weir.decider import Change, Fact, World
+from weir.events import AnyEvent, key_of
 from weir.where import write_file
+
+_MORE_LINES = 1000  # changes appended beyond the size of the plan before it is written whole again
+_LINE = msgspec.json.Decoder(tuple[int, AnyEvent])
 
 
 class PlanFile(msgspec.Struct, frozen=True):
@@ -24,11 +33,16 @@ class PlanFile(msgspec.Struct, frozen=True):
     @classmethod
     def read(cls, path: Path) -> "PlanFile | None":
         """None where there is none.  Raises msgspec.MsgspecError for a file that is not one."""
-        return msgspec.json.decode(path.read_bytes(), type=cls) if path.exists() else None
+        if not path.exists():
+            return None
+        whole = msgspec.json.decode(path.read_bytes(), type=cls)
+        since = _changes_since(whole.position, _changes(path))
+        return cls(max([whole.position, *(seq for seq, _ in since)]), [*whole.facts, *since])
 
     def write(self, path: Path) -> None:
         """In one step, and through a power loss."""
         write_file(path, msgspec.json.encode(self), sync=True)
+        _changes(path).unlink(missing_ok=True)  # left behind by a kill, they speak of another position
 
     def world(self) -> World:
         """The plan, folded."""
@@ -36,3 +50,82 @@ class PlanFile(msgspec.Struct, frozen=True):
         for seq, event in self.facts:
             world.evolve(Fact(seq, event))
         return world
+
+
+class AppliedPlan:
+    """What of the plan was applied here, by entity, and how to keep it on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.position = 0
+        self.facts: dict[str, Fact] = {}
+        self._unsaved: list[Fact] = []
+        self._lines = 0
+        self._whole = True
+
+    def restore(self) -> World | None:
+        """The plan on disk, None where there is none.  Raises msgspec.MsgspecError or OSError where it cannot be read."""
+        saved = PlanFile.read(self._path)
+        if not saved:
+            return None
+        world = saved.world()
+        self.replace(world, saved.position)
+        return world
+
+    def replace(self, world: World, position: int) -> None:
+        """The whole plan of `world` is applied."""
+        self.facts = {key_of(event): Fact(world.seq(event), event) for event in planned(world)}
+        self.position, self._whole, self._unsaved = position, True, []
+
+    def hear(self, changes: Iterable[Change], position: int) -> None:
+        """`changes` are applied, too."""
+        for change in changes:
+            if change.fact.event.kind in PLAN_KINDS:
+                self._unsaved.append(change.fact)
+                if change.fact.event.gone:
+                    self.facts.pop(change.key, None)
+                else:
+                    self.facts[change.key] = change.fact
+        self.position = position
+
+    @property
+    def rests_on(self) -> int:
+        """The newest sequence that a frontend in the kernel can rest on once all of this is applied."""
+        return max((fact.seq for fact in self.facts.values() if fact.event.kind in ("frontend", "backends")), default=0)
+
+    def saving(self) -> Callable[[], None]:
+        """What writes to disk all that is not there yet; may run in a thread.  Raises OSError; then `unsaved` again."""
+        unsaved, self._unsaved = self._unsaved, []
+        self._lines += len(unsaved)
+        if self._whole or self._lines > len(self.facts) + _MORE_LINES:
+            self._whole, self._lines = False, 0
+            whole = PlanFile(self.position, list(self.facts.values()))
+            self._base = whole.position
+            return lambda: whole.write(self._path)
+        return lambda: _append(_changes(self._path), self._base, unsaved)
+
+    def unsaved(self) -> None:
+        """The disk took nothing: next time everything is written."""
+        self._whole = True
+
+
+def _changes(path: Path) -> Path:
+    return path.with_suffix(".changes")
+
+
+def _append(path: Path, base: int, facts: Iterable[Fact]) -> None:
+    """The first line tells on which whole plan the changes stand."""
+    head = [] if path.exists() else [msgspec.json.encode(base)]
+    lines = [*head, *(msgspec.json.encode(fact) for fact in facts)]
+    with path.open("ab") as file:
+        file.write(b"".join(line + b"\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _changes_since(position: int, path: Path) -> list[tuple[int, AnyEvent]]:
+    """The changes appended to the plan as of `position`; none where they stand on another."""
+    if not path.exists():
+        return []
+    head, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]  # behind the last line break is nothing, or a torn line
+    return [_LINE.decode(line) for line in lines] if head == msgspec.json.encode(position) else []
