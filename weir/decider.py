@@ -4,7 +4,7 @@ A world is one dict, entity key -> last fact, with indexes derived from it here 
 I/O: it hears facts in log order, lets the core decide, and holds what was decided as a guess until the log has it.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from weir.events import AnyEvent, Event, author_of, key_of
@@ -107,6 +107,13 @@ def _class_of(event: AnyEvent) -> Iterable[str]:
     return (type(event).__name__,)
 
 
+class Decided(NamedTuple):
+    """A decision on its way into the log; `cause` is the sequence that led to it."""
+
+    event: AnyEvent
+    cause: int
+
+
 class Core(Protocol):
     """What a service decides.  Both functions are pure and idempotent: deciding again what the world holds yields nothing."""
 
@@ -114,11 +121,21 @@ class Core(Protocol):
     def indexes(self) -> Mapping[str, Index]:
         """Indexes the world is to keep."""
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
-        """What follows from `change`; the world holds it already."""
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        """What follows from `changes`, in log order; the world holds them all already, so states in between are passed over.
+
+        Whatever is yielded is in the world when the next is asked for.
+        """
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append."""
+
+
+def one_by_one(world: World, changes: Iterable[Change], decide: Callable[[World, Change], Iterable[AnyEvent]]) -> Iterator[Decided]:
+    """`Core.decide` of a core that takes one change after the other; what it decides on one is complete before it is in the world."""
+    for change in changes:
+        for event in list(decide(world, change)):
+            yield Decided(event, change.fact.seq)
 
 
 class Recorder:
@@ -127,20 +144,13 @@ class Recorder:
     def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
         self.indexes: Mapping[str, Index] = indexes or {}
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:  # noqa: ARG002
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing."""
         return ()
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:  # noqa: ARG002
         """Nothing."""
         return ()
-
-
-class Decided(NamedTuple):
-    """A decision on its way into the log; `cause` is the sequence that led to it."""
-
-    event: AnyEvent
-    cause: int
 
 
 class Fold:
@@ -172,15 +182,19 @@ class Fold:
         """Decisions that are owed once the past is read; none, unless a life ended between deciding and appending."""
         return self.propose(self._core.reconcile(self.world), self.position)
 
-    def hear(self, fact: Fact) -> tuple[list[Decided], Change | None]:
-        """A fact of now: what follows from it, and what it changed; nothing and None for an own fact come back."""
+    def hear(self, facts: Iterable[Fact]) -> tuple[list[Decided], list[Change]]:
+        """Facts of now: what follows from them, and what they changed; own facts come back change nothing."""
+        changes = [change for fact in facts if (change := self._evolve(fact))]
+        return self._guess(self._core.decide(self.world, changes)), changes
+
+    def _evolve(self, fact: Fact) -> Change | None:
         if fact.seq in self._own:
             self._own.discard(fact.seq)
             self.position = fact.seq
-            return [], None
+            return None
         change = self.world.evolve(fact)
         self._passed(fact)
-        return self.propose(self._core.decide(self.world, change), fact.seq), change
+        return change
 
     def acked(self, decided: Iterable[Decided], first: int) -> None:
         """The log took `decided` at `first`, `first` + 1 …"""
@@ -199,7 +213,11 @@ class Fold:
 
     def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
         """Takes decisions, of the core or of an edge, into the world as guesses; they are to be appended next."""
-        decided = [Decided(event, cause) for event in events]
-        for item in decided:
+        return self._guess([Decided(event, cause) for event in events])
+
+    def _guess(self, items: Iterable[Decided]) -> list[Decided]:
+        decided = []
+        for item in items:
             self.world.evolve(Fact(PENDING, item.event))
+            decided.append(item)
         return decided

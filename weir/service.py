@@ -133,14 +133,10 @@ class Runner:
         self._caught_up.set()
 
     async def _hear(self, bus: Bus, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
-        decided: list[Decided] = []
-        changes: list[Change] = []
         for fact in facts:
             if author_of(fact.event) == self.author and not fold.knows(fact.seq):
                 raise Overtaken(f"fact {fact.seq} in our name")
-            more, change = fold.hear(fact)
-            decided += more
-            changes += [change] if change else []
+        decided, changes = fold.hear(facts)
         await self._append(bus, fold, decided)
         return changes
 

@@ -4,11 +4,11 @@ An address is given once and kept until its Service lets go of it, whatever beco
 every node has let go of it too: released -> withdrawn by the planner -> applied by each node -> freed.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import ClassVar, NamedTuple
 
-from weir.decider import Change, Index, World
+from weir.decider import Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -61,8 +61,11 @@ class Ipam:
 
     indexes: ClassVar[Mapping[str, Index]] = {"holder": _vips_of, "block": _taken_block}
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
-        """Addresses given, released and freed because of `change`."""
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        """Addresses given, released and freed because of `changes`."""
+        return one_by_one(world, changes, self._on)
+
+    def _on(self, world: World, change: Change) -> Iterable[AnyEvent]:
         book = _Book(world, change.fact.seq)
         match change.fact.event:
             case ServiceObserved(root=root) | ServiceGone(root=root):

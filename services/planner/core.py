@@ -4,12 +4,12 @@ The plan is published as a difference from the last, so skipping states in betwe
 chunk follows from its address alone, never from history: one endpoint that flips rewrites one chunk.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from services.planner.backends import backends_of, chunk_count, chunk_of
 from services.planner.status import bare, status_of
-from weir.decider import Change, Index, World
+from weir.decider import Change, Decided, Index, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -113,15 +113,19 @@ class Planner:
         "unprogrammed": _unprogrammed,
     }
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
-        """The part of the plan that `change` touches, as a difference from what is planned."""
-        events: list[AnyEvent] = []
-        event = change.fact.event
-        if isinstance(event, VipAllocated | VipReleased | VipFreed):
-            events += _plan_vip(world, event.vip)
-        for service in sorted(_touched(world, change)):
-            events += _differences(world, service)
-        return events
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        """The part of the plan that `changes` touch, as a difference from what is planned; each part once, by the last that touches it."""
+        vips: dict[str, int] = {}
+        services: dict[str, int] = {}
+        for change in changes:
+            seq, event = change.fact
+            if isinstance(event, VipAllocated | VipReleased | VipFreed):
+                vips[event.vip] = seq
+            services |= dict.fromkeys(_touched(world, change), seq)
+        for vip, cause in sorted(vips.items()):
+            yield from (Decided(event, cause) for event in _plan_vip(world, vip))
+        for service, cause in sorted(services.items()):
+            yield from (Decided(event, cause) for event in _differences(world, service))
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """The whole plan, as a difference from what is planned."""
@@ -209,9 +213,9 @@ def _touched(world: World, change: Change) -> set[str]:
             return set(services)
         case ClaimSettled(service=service):
             return {service}
-        case AppliedThrough(rejected=rejected):
+        case AppliedThrough(seq=seq, rejected=rejected):
             of_before = before.rejected if isinstance(before, AppliedThrough) else ()
-            return _waiting(world) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
+            return _waiting(world, seq) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
         case NodeSeen():
             return set(world.words("planned"))
         case ManifestRejected() | ManifestAccepted():
@@ -230,8 +234,17 @@ def _concerned(world: World, event: AnyEvent) -> Iterable[str]:
     return _service_of(event)
 
 
-def _waiting(world: World) -> set[str]:
-    return {status.root.path for status in world.find("unprogrammed", "", StatusPlanned)}
+def _waiting(world: World, seq: int) -> set[str]:
+    """The Services not told to be programmed of which a node that holds the plan up to `seq` holds all."""
+    waiting = world.find("unprogrammed", "", StatusPlanned)
+    held = (status for status in waiting if all(_seq(world, key("planner", "planvip", "", vip)) <= seq for vip in status.vips))
+    services = (status.root.path for status in held)
+    return {service for service in services if all(world.seq(each) <= seq for each in world.find("planned", service, FrontendPlanned))}
+
+
+def _seq(world: World, entity: str) -> int:
+    fact = world.facts.get(entity)
+    return fact.seq if fact else 0
 
 
 def _rejected(world: World, entities: set[str]) -> set[str]:

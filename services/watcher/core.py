@@ -15,7 +15,7 @@ from services.watcher.manifest import Observed, Reading, object_key
 from services.watcher.ranges import Range, Ranges, range_of
 from services.watcher.said import Observation, Said, unit_of, units_of
 from services.watcher.serving import CLASSES
-from weir.decider import Change, Index, World
+from weir.decider import Change, Decided, Index, World
 from weir.events import (
     AnyEvent,
     EndpointSliceGone,
@@ -56,7 +56,7 @@ class Watcher:
     def __init__(self, classes: Sequence[str] = CLASSES) -> None:
         self.said = Said(classes)
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:  # noqa: ARG002
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing: what others state does not change what the source says."""
         return ()
 

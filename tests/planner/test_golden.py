@@ -40,11 +40,11 @@ def follow(events: list[AnyEvent]) -> Fold:
     """A planner that heard the events one after another, as from the log."""
     fold = Fold(Planner(), "planner")
     for number, event in enumerate(events, 1):
-        decided, _ = fold.hear(Fact(number * STEP, event))
+        decided, _ = fold.hear([Fact(number * STEP, event)])
         assert len(decided) < STEP
         fold.acked(decided, number * STEP + 1)
         for seq, item in enumerate(decided, number * STEP + 1):
-            fold.hear(Fact(seq, item.event))
+            fold.hear([Fact(seq, item.event)])
     return fold
 
 
@@ -91,7 +91,7 @@ def test_last_event_once_more_changes_nothing(name: str) -> None:
     fold = follow(events)
     if isinstance(events[-1], VipReleased):  # another release, as its sequence is another
         return
-    decided, _ = fold.hear(Fact((len(events) + 1) * STEP, events[-1]))
+    decided, _ = fold.hear([Fact((len(events) + 1) * STEP, events[-1])])
     assert decided == []
 
 

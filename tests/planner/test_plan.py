@@ -68,10 +68,10 @@ class Log:
 
     def say(self, event: AnyEvent) -> list[AnyEvent]:
         """What follows from `event`."""
-        decided, _ = self.fold.hear(self._append(event))
+        decided, _ = self.fold.hear([self._append(event)])
         self.fold.acked(decided, len(self.facts) + 1)
         for item in decided:
-            self.fold.hear(self._append(item.event))
+            self.fold.hear([self._append(item.event)])
         return [item.event for item in decided]
 
     def restart(self) -> list[AnyEvent]:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from weir.decider import Change, Decided, Fact, World
+from weir.decider import Change, Decided, Fact, World, one_by_one
 from weir.events import DECODE, ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, VipFreed, author_of, key_of
 from weir.model import Root
 from weir.reader import Entry, LogUnreachable, Refused
@@ -28,7 +28,10 @@ class Numbers:
 
     indexes: ClassVar[Any] = {"holder": lambda event: event.services if isinstance(event, VipAllocated) else ()}
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        return one_by_one(world, changes, self._on)
+
+    def _on(self, world: World, change: Change) -> Iterable[AnyEvent]:
         event = change.fact.event
         return self._settle(world, event.root.name) if isinstance(event, ServiceObserved | ServiceGone) else ()
 

@@ -1,13 +1,13 @@
 """World and Fold: indexes that never drift, folds that need only the last fact per entity, guesses that become facts."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.decider import PENDING, Change, Decided, Fact, Fold, Index, World
+from weir.decider import PENDING, Change, Decided, Fact, Fold, Index, World, one_by_one
 from weir.events import AnyEvent, Event, NodeObserved, PoolObserved, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
 from weir.model import Root
 
@@ -138,7 +138,10 @@ class Giver:
 
     indexes: ClassVar[Mapping[str, Index]] = {}
 
-    def decide(self, world: World, change: Change) -> Iterable[AnyEvent]:
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        return one_by_one(world, changes, self._on)
+
+    def _on(self, world: World, change: Change) -> Iterable[AnyEvent]:
         match change.fact.event:
             case ServiceObserved(root=at) if world.get(key_of(vip(at.name))) is None:
                 return [vip(at.name, at.name)]
@@ -156,9 +159,8 @@ def giver() -> Fold:
 
 
 def test_decision_is_a_guess_until_the_log_has_it(giver: Fold) -> None:
-    decided, change = giver.hear(Fact(1, exposed("a")))
+    decided, (change,) = giver.hear([Fact(1, exposed("a"))])
     assert decided == [Decided(vip("a", "a"), cause=1)]
-    assert change
     assert change.before is None
     assert giver.world.seq(vip("a")) == PENDING
     giver.acked(decided, first=5)
@@ -167,30 +169,29 @@ def test_decision_is_a_guess_until_the_log_has_it(giver: Fold) -> None:
 
 
 def test_own_fact_come_back_is_recognised_once(giver: Fold) -> None:
-    decided, _ = giver.hear(Fact(1, exposed("a")))
+    decided, _ = giver.hear([Fact(1, exposed("a"))])
     giver.acked(decided, first=2)
     assert giver.knows(2)
-    assert giver.hear(Fact(2, vip("a", "a"))) == ([], None)
+    assert giver.hear([Fact(2, vip("a", "a"))]) == ([], [])
     assert not giver.knows(2)
     assert giver.position == 2
 
 
 def test_fact_in_our_name_from_an_earlier_life_is_news(giver: Fold) -> None:
-    giver.hear(Fact(1, exposed("a")))
-    decided, change = giver.hear(Fact(2, vip("a", "a")))
+    giver.hear([Fact(1, exposed("a"))])
+    decided, (change,) = giver.hear([Fact(2, vip("a", "a"))])
     assert decided == []
-    assert change
     assert change.fact.seq == 2
     assert giver.world.seq(vip("a")) == 2
     assert giver.fence == 2
 
 
 def test_own_fact_come_back_late_does_not_undo_a_newer_guess(giver: Fold) -> None:
-    decided, _ = giver.hear(Fact(1, exposed("a")))
+    decided, _ = giver.hear([Fact(1, exposed("a"))])
     giver.acked(decided, first=4)
-    newer, _ = giver.hear(Fact(2, ServiceGone(root=root("a"))))
+    newer, _ = giver.hear([Fact(2, ServiceGone(root=root("a")))])
     assert [item.event for item in newer] == [freed("a")]
-    assert giver.hear(Fact(4, vip("a", "a"))) == ([], None)
+    assert giver.hear([Fact(4, vip("a", "a"))]) == ([], [])
     assert giver.world.get(key_of(vip("a"))) is None
 
 
@@ -226,7 +227,7 @@ def test_any_interleaving_with_the_log_gives_the_world_of_the_log(events: list[A
         if left and (heard == len(log) or data.draw(st.booleans())):
             log.append(Fact(len(log) + 1, left.pop(0)))
             continue
-        decided, _ = giver.hear(log[heard])
+        decided, _ = giver.hear([log[heard]])
         heard += 1
         if decided:
             giver.acked(decided, len(log) + 1)

@@ -69,10 +69,10 @@ class Log:
 
     def say(self, event: AnyEvent) -> list[AnyEvent]:
         """What follows from `event`."""
-        decided, _ = self.fold.hear(self._append(event))
+        decided, _ = self.fold.hear([self._append(event)])
         self.fold.acked(decided, len(self.facts) + 1)
         for item in decided:
-            assert self.fold.hear(self._append(item.event)) == ([], None)
+            assert self.fold.hear([self._append(item.event)]) == ([], [])
         return [item.event for item in decided]
 
     def restart(self) -> list[AnyEvent]:
@@ -86,7 +86,7 @@ class Log:
         owed = self.fold.caught_up()
         self.fold.acked(owed, len(self.facts) + 1)
         for item in owed:
-            self.fold.hear(self._append(item.event))
+            self.fold.hear([self._append(item.event)])
         return [item.event for item in owed]
 
     def withdraw(self, vip: str) -> list[AnyEvent]:
