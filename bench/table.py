@@ -30,6 +30,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     unit: str
     rows: tuple[Row, ...]
     baseline: str = ""
+    less_is_better: bool = False
     note: str = ""
 
     def ratio(self, row: Row) -> float | None:

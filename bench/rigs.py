@@ -1,0 +1,193 @@
+"""The peers: each has a network of its own, alike but for what its load balancer is; all stand at once, idle but for the one measured.
+
+    client ───── lb ───── switch ───── b1 b2 b3 (nginx, iperf3, a UDP receiver)
+
+The VIPs are routed to the load balancer.  VIP and backends have the same ports, as plain routing changes none.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bench.loads import STREAM_PORT, STREAM_VIP, VIP, snmp
+from services.dataplane.layout import ID, LAYOUT, Frontend, Stats
+from weir.demo.network import HTTP_PORT, UDP_PORT, VIP_NETWORKS, Network, wait_until
+from weir.demo.stage import clear
+from weir.pins import Map
+from weir.where import Where
+
+READY_S = 60
+
+NGINX = """
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+http {{
+	access_log off;
+	keepalive_requests 1000000000;
+	server {{ listen {port} backlog=4096; location / {{ return 200 "{name}\\n"; }} }}
+}}
+"""
+
+
+class Peer:
+    """A network with a load balancer in it, from `with` to its end.  folder: for what its programs want to read."""
+
+    label: str
+    name: str
+    without_offloads = False  # as native XDP on veth needs it: it loses the checksums that the kernel left to the NIC
+
+    def __init__(self, folder: Path) -> None:
+        self.network = Network(f"bench-{self.name}")
+        self.folder = folder / self.name
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir()
+        self.network.__enter__()
+        try:
+            self._offloads()
+            self.network.run("client", "ip", "route", "replace", VIP_NETWORKS[0], "via", "10.76.0.1")
+            self._serve()
+            self.install()
+            self._ready()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self.network.__exit__(kind, error, traceback)
+
+    def install(self) -> None:
+        """Puts the load balancer in place."""
+        raise NotImplementedError
+
+    def takes(self, load: str) -> bool:
+        """Whether it can be loaded so."""
+        return bool(load)
+
+    def passed(self) -> int:
+        """Packets that its load balancer has taken to the other side."""
+        return snmp(self.network, "lb", "Ip", "ForwDatagrams")
+
+    def backends(self, vip: str) -> list[str]:
+        """Addresses of those behind a VIP."""
+        names = self.network.backends[:1] if vip == STREAM_VIP else self.network.backends
+        return [self.network.addresses(name)[0] for name in names]
+
+    def _offloads(self) -> None:
+        for place, interface in (("client", "eth0"), ("switch", "back"), *((name, "eth0") for name in self.network.backends)):
+            if self.without_offloads:  # gro: a veth takes no frames from XDP unless its far end polls
+                self.network.run(place, "ethtool", "-K", interface, "gro", "on", *(() if place == "switch" else ("tx", "off")))
+
+    def _serve(self) -> None:
+        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
+        for name in self.network.backends:
+            folder = self.folder / name
+            folder.mkdir()
+            (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=HTTP_PORT, name=name))
+            self.network.popen(name, "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;", **quiet)
+            self.network.popen(name, "iperf3", "-s", "-p", str(STREAM_PORT), **quiet)
+            receive = ("taskset", "-c", str(os.cpu_count() - 1), sys.executable, "-m", "bench.udp", "receive")
+            self.network.popen(name, *receive, "0.0.0.0", str(UDP_PORT), **quiet)
+
+    def _ready(self) -> None:
+        ask = ("curl", "-sf", "-m", "1", "--noproxy", "*", f"http://{VIP}:{HTTP_PORT}/")
+        if not wait_until(lambda: self.network.run("client", *ask, check=False).returncode == 0, READY_S):
+            raise RuntimeError(f"{self.label}: no answer at {VIP} after {READY_S} s")
+
+
+class Plain(Peer):
+    """No load balancer: the VIPs are addresses of the backends, and the router between has equal routes to them."""
+
+    label, name = "plain routing", "plain"
+
+    def install(self) -> None:
+        self.network.run("lb", "sysctl", "-q", "net.ipv4.fib_multipath_hash_policy=1")  # by ports too
+        for vip in (VIP, STREAM_VIP):
+            hops = [word for address in self.backends(vip) for word in ("nexthop", "via", address)]
+            self.network.run("lb", "ip", "route", "add", vip, *hops)
+        for name in self.network.backends:
+            for vip in (VIP, STREAM_VIP):
+                self.network.run(name, "ip", "address", "add", f"{vip}/32", "dev", "lo")
+
+
+class PlainWithoutOffloads(Plain):
+    """What XDP is to be compared with."""
+
+    label, name = "plain routing, no offloads", "plainnotx"
+    without_offloads = True
+
+
+class Weir(Peer):
+    """The real thing: `weir up` on a folder of manifests."""
+
+    label, name, hook = "Weir tc", "tc", "tc"
+
+    def install(self) -> None:
+        self.where = Where(self.network.name)
+        (self.folder / "manifests.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": self._manifests()}))
+        log = (self.folder / "up.log").open("ab")
+        up = ("up", "-f", str(self.folder / "manifests.json"), "--interface", "front", "--interface", "back", "--hook", self.hook)
+        self.network.popen("lb", *self._command(*up), stdout=log, stderr=log)
+        log.close()
+        if not wait_until(lambda: self.network.run("lb", *self._command("status", "--wait"), check=False).returncode == 0, READY_S):
+            raise RuntimeError(f"{self.label} is not up: {(self.folder / 'up.log').read_text()[-2000:]}")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        super().__exit__(kind, error, traceback)
+        clear(self.network.name)
+
+    def passed(self) -> int:
+        """By its own counters: what its program did not forward itself, the kernel did, and does not count."""
+        pins = self.where.pins / f"v{LAYOUT}"
+        with Map.open(pins / "frontends") as frontends, Map.open(pins / "frontend_stats") as stats:
+            ids = (ID.pack(Frontend.unpack(value).id) for _, value in frontends.items())
+            return sum(Stats.sum(stats.get(each) or b"").packets_in for each in ids)
+
+    def _command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "weir.cli", *words, "--instance", self.network.name]
+
+    def _manifests(self) -> list[dict[str, object]]:
+        pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "bench"}, "spec": {"addresses": [f"{VIP}/31"]}}
+        return [
+            pool,
+            *self._service("web", VIP, [(HTTP_PORT, "TCP"), (UDP_PORT, "UDP")]),
+            *self._service("stream", STREAM_VIP, [(STREAM_PORT, "TCP")]),
+        ]
+
+    def _service(self, name: str, vip: str, ports: list[tuple[int, str]]) -> list[dict[str, object]]:
+        """A Service on `vip`, and its EndpointSlice."""
+        metadata = {"namespace": "bench", "name": name}
+        named = [{"name": protocol.lower(), "port": port, "protocol": protocol} for port, protocol in ports]
+        return [
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": metadata,
+                "spec": {"type": "LoadBalancer", "loadBalancerIP": vip, "ports": named},
+            },
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": metadata | {"labels": {"kubernetes.io/service-name": name}},
+                "addressType": "IPv4",
+                "ports": named,
+                "endpoints": [{"addresses": [address]} for address in self.backends(vip)],
+            },
+        ]
+
+
+class WeirXdp(Weir):
+    """The other hook."""
+
+    label, name, hook = "Weir XDP", "xdp", "xdp"
+    without_offloads = True
+
+
+PEERS: tuple[type[Peer], ...] = (Plain, PlainWithoutOffloads, Weir, WeirXdp)  # the first is what the others are a ratio of
