@@ -18,7 +18,20 @@ from nats.aio.msg import Msg
 
 from weir.decider import Decided, Fact
 from weir.events import ENCODE, key_of
-from weir.reader import GONE, Entry, FactTooLargeError, LogUnreachable, Pull, Refused, checked, consumer, create_consumer, decode, request
+from weir.reader import (
+    GONE,
+    Entry,
+    FactTooLargeError,
+    LogStuck,
+    LogUnreachable,
+    Pull,
+    Refused,
+    checked,
+    consumer,
+    create_consumer,
+    decode,
+    request,
+)
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
 BATCH = 500  # messages in one atomic batch; the server takes 1,000
@@ -91,6 +104,8 @@ class Bus:
                 await self._nc.publish(self.prefix + key_of(event), body, reply=reply if edge else "", headers=headers)
             async with asyncio.timeout(5):
                 message = await answer
+        except TimeoutError as error:  # a frozen server would have lost the connection by now
+            raise LogStuck("append without an answer for 5 s, while the server lives: is its disk full?") from error
         except GONE as error:
             raise LogUnreachable(f"append without an answer: {error or type(error).__name__}") from error
         finally:

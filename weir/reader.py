@@ -40,6 +40,14 @@ class Refused(LogError):
         self.code = code
 
 
+class LogFull(LogError):
+    """The stream is at its limit.  Nothing of the batch is stored, and nothing will be until an operator makes room."""
+
+
+class LogStuck(LogUnreachable):
+    """The server answers questions and stores nothing: its disk was full at a write.  It needs room, and then a restart."""
+
+
 class Overtaken(LogError):
     """A fact in our name that this session did not append: another replica, or an earlier append of ours that came late."""
 
@@ -215,6 +223,10 @@ def checked(message: Msg) -> dict[str, Any]:
         raise LogUnreachable("no responders")
     answer: dict[str, Any] = msgspec.json.decode(message.data)
     error = answer.get("error")
+    if error and error.get("err_code") == 10077:
+        raise LogFull(f"{error.get('description')}: make room with weir log limit")
+    if error and error.get("err_code") == 10176:  # a batch whose first message could not be put aside
+        raise LogStuck(f"{error.get('description')}: the disk of the log's server is full")
     if error and error.get("code") == 503:
         raise LogUnreachable(f"{error.get('err_code')} {error.get('description')}")
     if error:

@@ -22,7 +22,7 @@ import uvloop
 from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
-from weir.reader import LogError, NotUnderstood, Overtaken
+from weir.reader import LogError, LogFull, LogStuck, NotUnderstood, Overtaken
 from weir.where import Health, write_file
 from weir.where import Where as Where
 
@@ -67,24 +67,35 @@ class Runner:
         self._caught_up = asyncio.Event()
         self._told: Health | None = None
         self._retry_s = RETRY_FIRST_S
+        self._owing = 0  # proposals that wait for the log
+        self._why: LogError | None = None  # what ended the session, where a proposal met it
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
 
         `decide` may run several times: after a refusal it sees the world as it then is, so it must yield differences only.
         """
-        while True:
-            await self._caught_up.wait()
-            async with self._turn:
-                if not self._live:
-                    continue
-                bus, fold = self._live
-                try:
-                    await self._append(bus, fold, fold.propose(decide(fold.world), cause))
-                except LogError:
-                    await self._end(bus)  # the session sees it and starts again
-                    continue
-                return
+        self._owing += 1
+        try:
+            while not await self._proposed(decide, cause):
+                pass
+        finally:
+            self._owing -= 1
+
+    async def _proposed(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int) -> bool:
+        await self._caught_up.wait()
+        async with self._turn:
+            if not self._live:
+                return False
+            bus, fold = self._live
+            try:
+                await self._append(bus, fold, fold.propose(decide(fold.world), cause))
+            except LogError as error:
+                await self._end(bus, error)  # the session sees it and starts again
+                return False
+            if self._owing == 1:
+                self._tell("following")
+            return True
 
     async def run(self) -> None:
         """Sessions, one after another, for ever."""
@@ -92,11 +103,14 @@ class Runner:
             try:
                 await self._session()
             except LogError as error:
+                why, self._why = self._why or error, None
                 self._caught_up.clear()
                 self._live = None
-                self._tell("degraded", f"{type(error).__name__}: {error}")
-                level = log.error if isinstance(error, NotUnderstood) else log.warning
-                level("log_lost", service=self.author, reason=str(error), retry_ms=int(self._retry_s * 1000))
+                self._tell("degraded", f"{type(why).__name__}: {why}")
+                if isinstance(why, LogFull | LogStuck):
+                    self._retry_s = RETRY_MOST_S  # reading goes well, so that each session would begin anew at once
+                level = log.error if isinstance(why, NotUnderstood) else log.warning
+                level("log_lost", service=self.author, reason=str(why), retry_ms=int(self._retry_s * 1000))
             await asyncio.sleep(self._retry_s * random.uniform(0.8, 1.2))
             self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
 
@@ -127,7 +141,8 @@ class Runner:
         self._live, self.world = (bus, fold), fold.world
         self._retry_s = RETRY_FIRST_S
         log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
-        self._tell("following")
+        if not self._owing:
+            self._tell("following")
         if self._heard:
             await self._heard(fold.world, None, fold.position)
         self._caught_up.set()
@@ -148,9 +163,10 @@ class Runner:
             for seq, item in enumerate(part, first):
                 log.info(type(item.event).__struct_config__.tag, service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
 
-    async def _end(self, bus: Bus) -> None:
+    async def _end(self, bus: Bus, why: LogError) -> None:
         """Ends the session of `bus`, unless another has begun."""
         if self._live and self._live[0] is bus:
+            self._why = why
             self._caught_up.clear()
             self._live = None
         await bus.close()
