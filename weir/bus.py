@@ -6,7 +6,7 @@ An append without an answer is not retried here: whoever appends reads the log a
 import asyncio
 import base64
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -20,16 +20,19 @@ from weir.decider import Decided, Fact
 from weir.events import ENCODE, key_of
 from weir.reader import (
     GONE,
+    Delivered,
     Entry,
     FactTooLargeError,
     LogStuck,
     LogUnreachable,
     Pull,
     Refused,
+    T,
     checked,
     consumer,
     create_consumer,
     decode,
+    read,
     request,
 )
 
@@ -47,7 +50,7 @@ class Bus:
         self.prefix = f"weir.{cluster}."
         self._nc = Client()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
-        self._pulls: WeakSet[Pull] = WeakSet()
+        self._pulls: WeakSet[Pull[Any]] = WeakSet()
         self._batches = 0
         self._life = os.urandom(6).hex()
         self._inbox = ""
@@ -142,16 +145,20 @@ class Bus:
 
     async def state(self, kinds: Sequence[str] = ()) -> AsyncIterator[list[Entry]]:
         """The last fact of every entity of `kinds` (all, when empty), oldest first."""
-        async with self._reader(STATE, 1, kinds, credit=5000) as pull:
+        async with self._reader(STATE, 1, kinds, read, credit=5000) as pull:
             while pull.pending:
                 yield await pull.next()
 
-    def follow(self, position: int, kinds: Sequence[str] = ()) -> Pull:
+    def follow(self, position: int, kinds: Sequence[str] = ()) -> Pull[Entry]:
         """A reader of the history after sequence `position`."""
-        return self._reader(STREAM, position + 1, kinds)
+        return self._reader(STREAM, position + 1, kinds, read)
 
-    def _reader(self, stream: str, start: int, kinds: Sequence[str], credit: int = 1000) -> Pull:
-        pull = Pull(self._nc, stream, start, prefix=self.prefix, kinds=kinds, credit=credit)
+    def unread(self, stream: str, position: int) -> Pull[Delivered]:
+        """A reader of either stream that decodes nothing, and so stops at nothing."""
+        return self._reader(stream, position + 1, (), _as_it_is, credit=5000)
+
+    def _reader(self, stream: str, start: int, kinds: Sequence[str], read: Callable[[Delivered], T], credit: int = 1000) -> Pull[T]:
+        pull = Pull(self._nc, stream, start, prefix=self.prefix, kinds=kinds, read=read, credit=credit)
         self._pulls.add(pull)
         return pull
 
@@ -196,10 +203,10 @@ class Bus:
             pull.lose("connection lost")
 
 
-async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 30) -> None:
+async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 30, max_age_s: int = 30 * 86400) -> None:
     """Creates both streams where they are not there yet.  Why each setting: docs/design.md, "The log"."""
     common = {"storage": "file", "num_replicas": replicas, "deny_delete": True, "deny_purge": True}
-    history = {"subjects": ["weir.>"], "retention": "limits", "discard": "new", "max_age": 30 * 86400 * _NS, "max_bytes": max_bytes}
+    history = {"subjects": ["weir.>"], "retention": "limits", "discard": "new", "max_age": max_age_s * _NS, "max_bytes": max_bytes}
     limits = {"max_msg_size": 1 << 20, "duplicate_window": 120 * _NS, "allow_atomic": True, "allow_direct": False}
     state = {"mirror": {"name": STREAM}, "max_msgs_per_subject": 1, "discard": "old", "allow_direct": True}
     for config in ({"name": STREAM, **common, **history, **limits}, {"name": STATE, **common, **state}):
@@ -207,6 +214,10 @@ async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 3
             await bus.stream(str(config["name"]))
         except Refused:
             await bus.api(f"STREAM.CREATE.{config['name']}", config, timeout_s=10)
+
+
+def _as_it_is(message: Delivered) -> Delivered:
+    return message
 
 
 def _unix_ns(text: str) -> int:

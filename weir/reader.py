@@ -7,9 +7,9 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import msgspec
 import nats.errors
@@ -19,6 +19,7 @@ from nats.aio.msg import Msg
 from weir.decider import Fact
 from weir.events import DECODE, AnyEvent, key_of
 
+T = TypeVar("T")
 _NS = 1_000_000_000
 _HEARTBEAT_S = 1.0
 GONE = (nats.errors.Error, asyncio.TimeoutError, OSError)
@@ -70,18 +71,38 @@ class Entry(NamedTuple):
     size_bytes: int
 
 
-class Pull:
+class Delivered(NamedTuple):
+    """A message of the log with nothing of it decoded or checked."""
+
+    sequence: int
+    time_ns: int
+    key: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Pull(Generic[T]):
     """One reader.  `pending`: how many messages the stream still holds behind the last one given out.
 
     Use: `async with bus.follow(position) as pull: entries = await pull.next()`.
     """
 
-    def __init__(self, nc: Client, stream: str, start: int, *, prefix: str, kinds: Sequence[str], credit: int = 1000) -> None:
-        self._nc, self._stream, self._start, self._prefix, self._most = nc, stream, start, prefix, credit
+    def __init__(
+        self,
+        nc: Client,
+        stream: str,
+        start: int,
+        *,
+        prefix: str,
+        kinds: Sequence[str],
+        read: Callable[[Delivered], T],
+        credit: int = 1000,
+    ) -> None:
+        self._nc, self._stream, self._start, self._prefix, self._most, self._read = nc, stream, start, prefix, credit, read
         self._filters = [f"{prefix}*.{kind}.>" for kind in kinds]
         self._name = "r" + os.urandom(8).hex()
         self._credit = 0
-        self._buffer: list[Entry] = []
+        self._buffer: list[T] = []
         self._ready = asyncio.Event()
         self._lost: LogError | None = None
         self._heard = time.monotonic()
@@ -107,7 +128,7 @@ class Pull:
             await self._subscription.unsubscribe()
             await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 
-    async def next(self) -> list[Entry]:
+    async def next(self) -> list[T]:
         """What has come since the last call, at least one entry.  Raises LogError when the reader is lost."""
         while not self._buffer:
             if self._lost:
@@ -144,16 +165,18 @@ class Pull:
         self._heard = time.monotonic()
         if message.reply.startswith("$JS.ACK."):
             self._credit -= 1
-            try:
-                entry, count, self._behind = _entry(message, self._prefix)
-            except NotUnderstood as error:
-                self.lose(error)
-                return
+            # $JS.ACK.stream.consumer.tries.seq.count.time.pending
+            sequence, count, time_ns, self._behind = (int(part) for part in message.reply.split(".")[-4:])
             if count != self._delivered + 1:
                 self.lose(f"delivery {count} after {self._delivered}")
                 return
+            key = message.subject.removeprefix(self._prefix)
+            try:
+                self._buffer.append(self._read(Delivered(sequence, time_ns, key, message.headers or {}, message.data)))
+            except NotUnderstood as error:
+                self.lose(error)
+                return
             self._delivered = count
-            self._buffer.append(entry)
             self._ready.set()
             return
         headers = message.headers or {}
@@ -195,17 +218,13 @@ def consumer(name: str, policy: str) -> dict[str, Any]:
     }
 
 
-def _entry(message: Msg, prefix: str) -> tuple[Entry, int, int]:
-    """A delivered message, its count among those delivered, and how many are pending behind it.
-
-    The reply subject is $JS.ACK.stream.consumer.tries.seq.count.time.pending.
-    """
-    sequence, count, time_ns, pending = (int(part) for part in message.reply.split(".")[-4:])
-    key = message.subject.removeprefix(prefix)
-    cause = (message.headers or {}).get("Weir-Cause", "0")
+def read(message: Delivered) -> Entry:
+    """Raises NotUnderstood."""
+    cause = message.headers.get("Weir-Cause", "0")
     if not cause.isdecimal():
-        raise NotUnderstood(f"fact {sequence} on {key}: Weir-Cause {cause!r}, expected a sequence")
-    return Entry(Fact(sequence, decode(message.data, key, sequence)), key, int(cause), time_ns, len(message.data)), count, pending
+        raise NotUnderstood(f"fact {message.sequence} on {message.key}: Weir-Cause {cause!r}, expected a sequence")
+    event = decode(message.body, message.key, message.sequence)
+    return Entry(Fact(message.sequence, event), message.key, int(cause), message.time_ns, len(message.body))
 
 
 def decode(body: bytes, key: str, sequence: int) -> AnyEvent:

@@ -22,6 +22,7 @@ import uvloop
 from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
+from weir.metrics import Meter
 from weir.reader import LogError, LogFull, LogStuck, NotUnderstood, Overtaken
 from weir.where import Health, write_file
 from weir.where import Where as Where
@@ -61,6 +62,7 @@ class Runner:
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
         self._core, self._heard, self._connect = core, heard, connect
+        self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
         self._turn = asyncio.Lock()
@@ -69,6 +71,11 @@ class Runner:
         self._retry_s = RETRY_FIRST_S
         self._owing = 0  # proposals that wait for the log
         self._why: LogError | None = None  # what ended the session, where a proposal met it
+
+    @property
+    def following(self) -> bool:
+        """Whether a session is up."""
+        return self._live is not None
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
@@ -130,6 +137,7 @@ class Runner:
                 await self._catch_up(bus, fold)
                 while True:
                     entries = await pull.next()
+                    self.meter.hear([entry.fact for entry in entries], pull.pending)
                     async with self._turn:
                         changes = await self._hear(bus, fold, [entry.fact for entry in entries])
                     if self._heard and changes:
@@ -140,6 +148,7 @@ class Runner:
         await self._append(bus, fold, owed)
         self._live, self.world = (bus, fold), fold.world
         self._retry_s = RETRY_FIRST_S
+        self.meter.begin(fold.position)
         log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
         if not self._owing:
             self._tell("following")
@@ -158,7 +167,8 @@ class Runner:
     async def _append(self, bus: Bus, fold: Fold, decided: Sequence[Decided]) -> None:
         for start in range(0, len(decided), BATCH):
             part = decided[start : start + BATCH]
-            first = await bus.append(self.author, part, fold.fence)
+            with self.meter.appending(part):
+                first = await bus.append(self.author, part, fold.fence)
             fold.acked(part, first)
             for seq, item in enumerate(part, first):
                 log.info(type(item.event).__struct_config__.tag, service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
@@ -183,8 +193,17 @@ def options(name: str) -> argparse.ArgumentParser:
     configure_logging()
     parser = argparse.ArgumentParser(prog=f"weir-{name}")
     parser.add_argument("--instance", default="weir", help="name of this installation (default: %(default)s)")
+    parser.add_argument("--metrics", type=address, metavar="ADDRESS:PORT", help="serve metrics there (default: nowhere)")
     parser.add_argument("--node", default=os.uname().nodename, help="name of this node (default: %(default)s)")
     return parser
+
+
+def address(text: str) -> tuple[str, int]:
+    """For argparse: `127.0.0.1:9600`, `[::1]:9600`."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected ADDRESS:PORT")
+    return host.strip("[]"), int(port)
 
 
 def allow_files() -> None:

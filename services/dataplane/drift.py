@@ -1,6 +1,7 @@
 """How the kernel differs from a plan: the plan applied to a copy of the maps; what that writes is what the kernel lacks."""
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from services.dataplane.apply import MAPS, Applier, KernelMap
 from weir.decider import World
@@ -39,14 +40,35 @@ class Copy:
         """All entries."""
         return list(self._content.items())
 
+    def used(self) -> int:
+        """Entries in use; an array has all its entries, those not in use are zero."""
+        is_array = len(self._content) == self.max_entries
+        return sum(map(any, self._content.values())) if is_array else len(self._content)
 
-def drift(maps: Mapping[str, KernelMap], world: World) -> dict[str, int]:
-    """Map -> entries in which the kernel and the plan in `world` differ; empty when they agree.
+
+class Compared(NamedTuple):
+    """Entries of one map: what it holds, what the plan would have it hold, and how many of either are not so in the other."""
+
+    held: int
+    planned: int
+    differ: int
+
+
+def compare(maps: Mapping[str, KernelMap], world: World) -> tuple[dict[str, Compared], int]:
+    """Each map beside the plan in `world`, and how many entities of the plan it would refuse.
 
     Backends out of the plan whose flows may still live are no difference.
     """
     copies = {name: Copy(maps[name]) for name in MAPS}
+    held = {name: copy.used() for name, copy in copies.items()}
     applier = Applier(copies)
     applier.apply_all(world)
-    found = {name: len(copy.changes) for name, copy in copies.items() if copy.changes}
-    return found | {"refused": len(applier.rejections())} if applier.rejections() else found
+    found = {name: Compared(held[name], copy.used(), len(copy.changes)) for name, copy in copies.items()}
+    return found, len(applier.rejections())
+
+
+def drift(maps: Mapping[str, KernelMap], world: World) -> dict[str, int]:
+    """Map -> entries in which the kernel and the plan in `world` differ; empty when they agree."""
+    found, refused = compare(maps, world)
+    differing = {name: each.differ for name, each in found.items() if each.differ}
+    return differing | {"refused": refused} if refused else differing

@@ -1,12 +1,15 @@
 """`weir`: every command.  Imports of what a command needs stand in the command, so that --help answers at once."""
 
+import contextlib
 import os
-import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from weir.cli import log_commands
+from weir.cli.options import As, Instance, Interfaces, Moment, Output, Port, Recorded, example, fail
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -15,17 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Weir: an event-sourced load balancer.",
 )
-log_app = typer.Typer(no_args_is_help=True, help="Ask the log what happened, and why.")
-app.add_typer(log_app, name="log")
-
-
-class Output(StrEnum):
-    """How to print."""
-
-    table = "table"
-    wide = "wide"
-    json = "json"
-    yaml = "yaml"
+app.add_typer(log_commands.app, name="log")
 
 
 class Noun(StrEnum):
@@ -34,6 +27,7 @@ class Noun(StrEnum):
     lb = "lb"
     ep = "ep"
     ct = "ct"
+    vips = "vips"
     pools = "pools"
     nodes = "nodes"
     drops = "drops"
@@ -46,25 +40,7 @@ class Hook(StrEnum):
     xdp = "xdp"
 
 
-def _name(text: str) -> str:
-    """It becomes part of paths, and bpffs takes no dots."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
-        raise typer.BadParameter(f"got {text!r}, expected at most 63 letters, digits, - and _")
-    return text
-
-
-Instance = Annotated[
-    str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
-]
-As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json or yaml.", show_default=False)]
-Moment = Annotated[
-    str, typer.Option("--at", metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)
-]
-Interfaces = typer.Option("--interface", "-i", metavar="NAME", help="Packets come in here; repeatable.")
-Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
-
-
-@app.command()
+@app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600"))
 def up(
     manifests: Annotated[list[Path], typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.")],
     interface: Annotated[list[str], Interfaces],
@@ -85,7 +61,7 @@ def up(
     configure_logging()
     where = Where(instance)
     if found := hindrances(where, interface, nats_port):
-        _fail("; ".join(found))
+        fail("; ".join(found))
     try:
         asyncio.run(
             _until_terminated(
@@ -101,10 +77,10 @@ def up(
             )
         )
     except (UpError, OSError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
-@app.command()
+@app.command(epilog=example("weir down"))
 def down(instance: Instance = "weir") -> None:
     """Take the packet path off.  Forwarding ends; the log and the last plan stay."""
     from services.dataplane.loader import detach
@@ -113,19 +89,19 @@ def down(instance: Instance = "weir") -> None:
 
     where = Where(instance)
     if pids := running(where):
-        _fail(f"instance {instance} is up, pid {pids['up']}: stop it first")
+        fail(f"instance {instance} is up, pid {pids['up']}: stop it first")
     try:
         if not where.pins.exists():
-            _fail(f"the packet path of instance {instance} is not on this machine", 2)
+            fail(f"the packet path of instance {instance} is not on this machine", 2)
         if where.run.exists():
             claim(where)  # held until this command ends
         for line in detach(where.pins):
             typer.echo(line)
     except (OSError, UpError) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
-@app.command()
+@app.command(epilog=example("weir check -i eth0"))
 def check(interface: Annotated[list[str] | None, Interfaces] = None, instance: Instance = "weir", nats_port: Port = 4222) -> None:
     """Say what this machine lacks.  Exit code 0: nothing, 1: something."""
     from weir.cli.check import problems
@@ -139,7 +115,7 @@ def check(interface: Annotated[list[str] | None, Interfaces] = None, instance: I
     typer.echo("✓ this machine has all that Weir needs")
 
 
-@app.command()
+@app.command(epilog=example("weir status --wait"))
 def status(
     instance: Instance = "weir",
     wait: Annotated[bool, typer.Option("--wait", help="Until all is programmed, at most 60 s.")] = False,
@@ -151,69 +127,57 @@ def status(
     raise typer.Exit(status(instance, wait=wait, output=output))
 
 
-@app.command()
-def get(noun: Noun, instance: Instance = "weir", output: As = Output.table) -> None:
-    """Show what the kernel holds.  lb: load balancers, ep: endpoints, ct: connections; pools and nodes as the log has them."""
+@app.command(epilog=example("weir get lb", "weir get lb -o wide", "weir get vips -o json", "weir get ep -w"))
+def get(
+    noun: Noun,
+    instance: Instance = "weir",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again what changes, until Ctrl-C.")] = False,
+    output: As = Output.table,
+) -> None:
+    """Show what there is.  The kernel's: lb (load balancers), ep (endpoints), ct (connections), drops; the log's: vips, pools, nodes."""
     from weir.cli.get import get
 
-    get(noun, instance, output)
+    with contextlib.suppress(KeyboardInterrupt):
+        get(noun, instance, output, watch=watch)
 
 
-@app.command()
+@app.command(epilog=example("weir sync", "weir sync -o json"))
+def sync(instance: Instance = "weir", output: As = Output.table) -> None:
+    """How far nodes are behind the plan, and this one's maps beside it.  Exit code 0: in step, 1: not, 2: it cannot be asked."""
+    from weir.cli.sync import sync
+
+    raise typer.Exit(sync(instance, output))
+
+
+@app.command(epilog=example("weir diff 4206", "weir diff 2026-11-24T14:00 2026-11-24T14:05", "weir diff 1 4206 --from monday.log -o json"))
+def diff(
+    before: Annotated[str, typer.Argument(metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).")],
+    after: Annotated[str, typer.Argument(metavar="MOMENT", help="Another; now, where none is given.", show_default=False)] = "",
+    instance: Instance = "weir",
+    file: Recorded = None,
+    output: As = Output.table,
+) -> None:
+    """In what two moments of the log differ.  Exit code 0: in nothing, 1: in something, 2: the log cannot be read."""
+    from weir.cli.diff import diff
+
+    raise typer.Exit(diff(instance, before, after, output, file))
+
+
+@app.command(epilog=example("weir replay --at 4206", "weir replay --diff", "weir replay --from monday.log --at 2026-11-24T14:03"))
 def replay(
     instance: Instance = "weir",
     at: Moment = "",
+    file: Recorded = None,
     diff: Annotated[bool, typer.Option("--diff", help="Tell in what the kernel differs from it; exit code 1 if it does.")] = False,
     output: As = Output.table,
 ) -> None:
     """Show the plan of a moment, as folded from the log."""
     from weir.cli.replay import replay
 
-    raise typer.Exit(replay(instance, at, output, diff=diff))
+    raise typer.Exit(replay(instance, at, output, diff=diff, file=file))
 
 
-@log_app.command()
-def tail(
-    instance: Instance = "weir",
-    number: Annotated[int, typer.Option("--number", "-n", metavar="N", min=0, help="How many.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
-    output: As = Output.table,
-) -> None:
-    """The last facts."""
-    from weir.cli.log import tail
-
-    tail(instance, number, follow=follow, output=output)
-
-
-@log_app.command()
-def show(
-    sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", min=1)], instance: Instance = "weir", output: As = Output.table
-) -> None:
-    """One fact, whole."""
-    from weir.cli.log import show
-
-    show(instance, sequence, output)
-
-
-@log_app.command()
-def stat(instance: Instance = "weir", output: As = Output.table) -> None:
-    """How large the log is, and who writes what."""
-    from weir.cli.log import stat
-
-    stat(instance, output)
-
-
-@log_app.command()
-def why(
-    subject: Annotated[str, typer.Argument(metavar="VIP|SERVICE|BACKEND|SEQUENCE")], instance: Instance = "weir", output: As = Output.table
-) -> None:
-    """The chain of causes behind what is now."""
-    from weir.cli.why import why
-
-    why(instance, subject, output)
-
-
-@app.command()
+@app.command(epilog=example("weir demo --keep"))
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running and say what to try.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="No pauses for reading.")] = False,
@@ -235,11 +199,6 @@ async def _until_terminated(work) -> None:  # type: ignore[no-untyped-def]
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-def _fail(message: str, code: int = 1) -> None:
-    typer.echo(f"weir: {message}", err=True)
-    raise typer.Exit(code)
 
 
 def main() -> None:

@@ -3,13 +3,17 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import typer
 
 from weir.bus import Bus
-from weir.decider import Index, World
+from weir.cli.output import Progress
+from weir.cli.recording import Recording, RecordingError
+from weir.decider import Fact, Index, World
 from weir.reader import Entry, LogError, LogUnreachable
 from weir.where import Where
 
@@ -24,12 +28,17 @@ def ask(instance: str, question: "Coroutine[Any, Any, T]") -> T:
     """Runs one question to the log; says so and ends with 1 where it has no answer, with 2 where it cannot be reached."""
     try:
         return asyncio.run(question)
-    except Unanswerable as error:
+    except (Unanswerable, RecordingError) as error:
         typer.echo(f"weir: {error}", err=True)
         raise typer.Exit(1) from error
     except LogError as error:
         typer.echo(f"weir: the log of instance {instance} cannot be read: {error}", err=True)
         raise typer.Exit(2) from error
+
+
+def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus | Recording"]:
+    """What a command is to ask: the recording in `file` where one is named, else the instance's log."""
+    return _opened(file) if file else _connected(instance)
 
 
 async def connect(instance: str) -> Bus:
@@ -40,38 +49,83 @@ async def connect(instance: str) -> Bus:
     return await Bus.connect(Where(instance).nats_url(), "cli")
 
 
-async def entries(bus: Bus, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[Entry]:
+@asynccontextmanager
+async def _connected(instance: str) -> AsyncIterator[Bus]:
+    async with await connect(instance) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def _opened(file: Path) -> AsyncIterator[Recording]:
+    try:
+        recording = Recording(file)
+    except OSError as error:
+        raise Unanswerable(f"{file}: {error.strerror}") from error
+    with recording:
+        yield recording
+
+
+async def batches(log: Bus | Recording, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[list[Entry]]:
     """History from `start` to `end`, both within; to the head as it is now, when `end` is None.  kinds: all, when empty."""
-    async with bus.follow(start - 1, kinds) as pull:
+    if isinstance(log, Recording):
+        for lines in log.batches(start, end):
+            yield [line.entry() for line in lines if not kinds or line.key.split(".", 2)[1] in kinds]
+        return
+    async with log.follow(start - 1, kinds) as pull:
         if end is not None and end < start:
             return
-        while pull.pending:
-            for entry in await pull.next():
-                if end is not None and entry.fact.seq > end:
+        with Progress("reading the log", start, end or start + pull.pending) as progress:
+            while pull.pending:
+                found = await pull.next()
+                progress.at(found[-1].fact.seq)
+                if end is not None and found[-1].fact.seq >= end:
+                    yield [entry for entry in found if entry.fact.seq <= end]
                     return
-                yield entry
+                yield found
 
 
-async def world_at(bus: Bus, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
-    """The world as of a sequence or time, and the sequence it stands at; as of now from STATE, when `moment` is empty."""
-    world, last = World(indexes), 0
-    if not moment:
-        async for batch in bus.state():
-            for entry in batch:
-                last = world.evolve(entry.fact).fact.seq
-        async for entry in entries(bus, last + 1):
-            last = world.evolve(entry.fact).fact.seq
-        return world, last
-    end = await sequence_of(bus, moment)
-    state = (await bus.stream())["state"]
-    if end < state["first_seq"]:
-        raise Unanswerable(f"{moment} is before the first fact that the log holds, {state['first_seq']}")
-    async for entry in entries(bus, 1, end):
-        last = world.evolve(entry.fact).fact.seq
+async def entries(log: Bus | Recording, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[Entry]:
+    """The same, one by one."""
+    async for batch in batches(log, start, end, kinds):
+        for entry in batch:
+            yield entry
+
+
+async def world_at(log: Bus | Recording, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
+    """The world as of a sequence or time, and the sequence it stands at; as of now (of a recording: its end), when `moment` is empty."""
+    facts, last = await _latest(log, moment)
+    world = World(indexes)
+    for fact in facts.values():
+        world.evolve(fact)
     return world, last
 
 
-async def sequence_of(bus: Bus, moment: str) -> int:
+async def _latest(log: Bus | Recording, moment: str) -> tuple[dict[str, Fact], int]:
+    """The last fact of each entity: what came before it says nothing more.  A log of now has them in STATE."""
+    facts: dict[str, Fact] = {}
+    end, last = None, 0
+    if moment:
+        end = await sequence_of(log, moment)
+        oldest = (await log.stream())["state"]["first_seq"]
+        if end < oldest:
+            raise Unanswerable(f"{moment} is before the first fact that the log holds, {oldest}")
+    if isinstance(log, Recording):
+        for lines in log.batches(1, end):
+            for line in lines:
+                facts[line.key] = Fact(line.sequence, line.fact)
+                last = line.sequence
+        return facts, last
+    if not moment:
+        async for batch in log.state():
+            facts |= {entry.key: entry.fact for entry in batch}
+            last = batch[-1].fact.seq
+    async for batch in batches(log, last + 1, end):
+        facts |= {entry.key: entry.fact for entry in batch}
+        last = batch[-1].fact.seq if batch else last
+    return facts, last
+
+
+async def sequence_of(log: Bus | Recording, moment: str) -> int:
     """The last sequence at a moment: itself for a number; for a time, the last before the next one begins."""
     if moment.isdecimal():
         return int(moment)
@@ -80,7 +134,7 @@ async def sequence_of(bus: Bus, moment: str) -> int:
     except ValueError as error:
         raise Unanswerable(f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03 (UTC)") from error
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    return await bus.since(time.isoformat().replace("+00:00", "Z")) - 1
+    return await log.since(time.isoformat().replace("+00:00", "Z")) - 1
 
 
 def when(time_ns: int) -> datetime:

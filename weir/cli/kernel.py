@@ -1,5 +1,6 @@
 """What the live maps of this node say, with the names that the plan on disk gives to it."""
 
+import contextlib
 import time
 from dataclasses import dataclass
 from errno import ENOENT
@@ -22,6 +23,7 @@ from services.dataplane.layout import (
     table_keys,
 )
 from services.dataplane.plan_file import PlanFile
+from services.health.delays import Delay
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned
 from weir.model import BackendState
@@ -57,6 +59,11 @@ class Kernel:
                 raise typer.Exit(2) from error
         return self._maps[name]
 
+    def close(self) -> None:
+        """Lets go of the maps."""
+        for each in self._maps.values():
+            each.close()
+
     @cached_property
     def plan(self) -> World:
         """The plan on disk, for names; empty where there is none that can be read."""
@@ -67,6 +74,15 @@ class Kernel:
             typer.echo(f"weir: {file} cannot be read, so names are missing: {error}", err=True)
             saved = None
         return saved.world() if saved else World(INDEXES)
+
+    @cached_property
+    def delays(self) -> dict[str, Delay]:
+        """How long backends took to answer their probes, by name; nothing where none was asked yet."""
+        found: dict[str, Delay] = {}
+        for file in sorted(self._where.run.glob("probes-*.json")):
+            with contextlib.suppress(OSError, msgspec.MsgspecError):  # being taken away, or none of ours
+                found |= msgspec.json.decode(file.read_bytes(), type=dict[str, Delay])
+        return found
 
     @cached_property
     def frontends(self) -> dict[FrontendKey, Frontend]:

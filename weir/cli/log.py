@@ -3,28 +3,29 @@
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 import typer
 
 from weir.bus import STATE, Bus
-from weir.cli.history import Unanswerable, ask, clock, connect, entries, when
+from weir.cli.history import Unanswerable, ask, clock, connect, entries, source, when
 from weir.cli.output import emit, harmless, to_yaml
 from weir.cli.tell import tell
 from weir.events import Event, untoken
 from weir.reader import Entry, Refused
 
 
-def tail(instance: str, number: int, *, follow: bool, output: str) -> None:
-    """The last `number` facts, then what comes, with `follow`."""
+def tail(instance: str, number: int, *, follow: bool, output: str, file: Path | None = None) -> None:
+    """The last `number` facts, then what comes, with `follow`.  file: of a recording, instead of the instance's log."""
 
     async def question() -> None:
-        async with await connect(instance) as bus:
-            head = (await bus.stream())["state"]["last_seq"]
-            found = [entry async for entry in entries(bus, max(1, head - number + 1))]
+        async with source(instance, file) as log:
+            head = (await log.stream())["state"]["last_seq"]
+            found = [entry async for entry in entries(log, max(1, head - number + 1))]
             tell_all(found, output)
-            if follow:
-                await _follow(bus, found[-1].fact.seq if found else head, output)
+            if follow and isinstance(log, Bus):
+                await _follow(log, found[-1].fact.seq if found else head, output)
 
     try:
         ask(instance, question())
@@ -38,15 +39,15 @@ async def _follow(bus: Bus, position: int, output: str) -> None:
             tell_all(await pull.next(), output)
 
 
-def show(instance: str, sequence: int, output: str) -> None:
+def show(instance: str, sequence: int, output: str, file: Path | None = None) -> None:
     """One fact with all that belongs to it."""
 
     async def question() -> Entry:
-        async with await connect(instance) as bus:
+        async with source(instance, file) as log:
             try:
-                return await bus.at(sequence)
+                return await log.at(sequence)
             except Refused as error:
-                held = (await bus.stream())["state"]
+                held = (await log.stream())["state"]
                 raise Unanswerable(f"the log holds no fact {sequence}, it has {held['first_seq']} to {held['last_seq']}") from error
 
     entry = ask(instance, question())

@@ -1,9 +1,11 @@
 """Prints rows: aligned text for a person, JSON or YAML for a program.  What came from outside is shown harmlessly."""
 
+import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -15,7 +17,7 @@ def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str] = ()) -> No
     """columns: what the table shows of each row; all, when empty.  JSON and YAML hold everything."""
     if output == "json":
         text = msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode()
-        print("\n".join(_UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", line) for line in text.split("\n")))
+        print("\n".join(map(harmless_json, text.split("\n"))))
     elif output == "yaml":
         print(to_yaml(list(rows)), end="")
     elif rows:
@@ -24,11 +26,11 @@ def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str] = ()) -> No
         print("nothing here", file=sys.stderr)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True) -> None:
     """Columns in capitals, two spaces between them, as kubectl prints."""
     lines = [[column.upper() for column in columns], *([harmless(_cell(value)) for value in row] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
-    for line in lines:
+    for line in lines[not header :]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
@@ -46,12 +48,44 @@ def harmless(text: str) -> str:
     return _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
+def harmless_json(line: str) -> str:
+    """The same for JSON, in escapes that its readers take back."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", line)
+
+
 def paint(text: str, colour: str) -> str:
     """`text` in red, green, yellow or dim on a terminal, plain elsewhere and with NO_COLOR."""
-    import os
-
     codes = {"red": 31, "green": 32, "yellow": 33, "dim": 2}
     return f"\033[{codes[colour]}m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
+
+
+class Progress:
+    """How far a long work is: told on a terminal from the third second on, wiped in the end."""
+
+    SILENT_S, EVERY_S = 2.0, 0.2
+
+    def __init__(self, what: str, first: int, last: int) -> None:
+        self._what, self._first, self._all = what, first, max(1, last - first + 1)
+        self._begun_s = time.monotonic()
+        self._next_s = self._begun_s + self.SILENT_S if sys.stderr.isatty() else float("inf")
+        self._told = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._told:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+    def at(self, position: int) -> None:
+        """`position`, between first and last, is reached."""
+        now_s = time.monotonic()
+        if now_s < self._next_s:
+            return
+        self._next_s, self._told = now_s + self.EVERY_S, True
+        done = position - self._first + 1
+        speed = int(done / (now_s - self._begun_s))
+        print(f"\r\033[K{self._what}: {done * 100 // self._all} %, {speed}/s", end="", file=sys.stderr, flush=True)
 
 
 def _cell(value: Any) -> str:

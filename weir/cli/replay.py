@@ -2,13 +2,14 @@
 
 import hashlib
 import sys
+from pathlib import Path
 
 import msgspec
 
 from services.dataplane.apply import MAPS
 from services.dataplane.core import INDEXES, members
 from services.dataplane.drift import drift
-from weir.cli.history import ask, connect, world_at
+from weir.cli.history import ask, source, world_at
 from weir.cli.kernel import Kernel
 from weir.cli.output import emit
 from weir.decider import World
@@ -18,15 +19,16 @@ from weir.model import endpoint_name
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned, StatusPlanned)
 
 
-def replay(instance: str, at: str, output: str, *, diff: bool) -> int:
+def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None = None) -> int:
     """Prints frontends with their backends; JSON and YAML hold every planned entity.
 
+    file: of a recording, instead of the instance's log.
     diff: prints instead in how many entries of each map the kernel differs; returns 1 when it does.
     """
 
     async def question() -> tuple[World, int]:
-        async with await connect(instance) as bus:
-            return await world_at(bus, at, INDEXES)
+        async with source(instance, file) as log:
+            return await world_at(log, at, INDEXES)
 
     world, sequence = ask(instance, question())
     if diff:

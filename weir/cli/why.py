@@ -1,11 +1,13 @@
 """`weir log why`: the chain of causes that led to what is now, oldest first, on one screen."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from weir.bus import Bus
-from weir.cli.history import Unanswerable, ask, connect, entries, world_at
+from weir.cli.history import Unanswerable, ask, entries, source, world_at
 from weir.cli.log import tell_all, whole
 from weir.cli.output import emit
+from weir.cli.recording import Recording
 from weir.decider import World
 from weir.events import (
     AnyEvent,
@@ -32,18 +34,18 @@ LINES_MOST, FIRST = 24, 6  # of a longer chain the first and the latest are show
 LOOK_BACK = 20_000  # facts of history searched for what turned or is gone
 
 
-def why(instance: str, subject: str, output: str) -> None:
-    """Prints the chain behind a VIP, Service, backend address or sequence."""
+def why(instance: str, subject: str, output: str, file: Path | None = None) -> None:
+    """Prints the chain behind a VIP, Service, backend address or sequence.  file: of a recording, instead of the log."""
 
     async def question() -> list[Entry]:
-        async with await connect(instance) as bus:
+        async with source(instance, file) as log:
             if subject.isdecimal():
                 sequences = [int(subject)]
             else:
-                world, head = await world_at(bus, "")
-                sequences = [world.seq(event) for event in _about(world, subject)] + await _turns(bus, subject, head)
-                sequences = sequences or await _past(bus, subject, head)
-            found = await _chain(bus, sequences)
+                world, head = await world_at(log, "")
+                sequences = [world.seq(event) for event in _about(world, subject)] + await _turns(log, subject, head)
+                sequences = sequences or await _past(log, subject, head)
+            found = await _chain(log, sequences)
             if not found:
                 expected = "a VIP, namespace/service, backend address or sequence"
                 raise Unanswerable(f"the log says nothing of {subject!r}; expected {expected}")
@@ -104,13 +106,13 @@ def _words(address: str, port: int, protocol: str) -> set[str]:
     return {address, full, full.partition("/")[0]}
 
 
-async def _turns(bus: Bus, subject: str, head: int) -> list[int]:
+async def _turns(log: Bus | Recording, subject: str, head: int) -> list[int]:
     """Where a backend called `subject` went down, came back, was listed or left, and what the plan made of it: the latest few."""
     found: list[int] = []
     turned: set[int] = set()
     listed: dict[str, list[Endpoint]] = {}  # as each slice last spoke of it
     address = _host(subject)
-    async for entry in entries(bus, max(1, head - LOOK_BACK), kinds=("endpoint", "endpointslice", "backends", "applied")):
+    async for entry in entries(log, max(1, head - LOOK_BACK), kinds=("endpoint", "endpointslice", "backends", "applied")):
         sequence, event = entry.fact
         turns = isinstance(event, EndpointDown | EndpointUp) and subject in _names(event)
         if isinstance(event, EndpointSliceObserved | EndpointSliceGone):
@@ -124,9 +126,9 @@ async def _turns(bus: Bus, subject: str, head: int) -> list[int]:
     return found[-LINES_MOST // 2 :]
 
 
-async def _past(bus: Bus, subject: str, head: int) -> list[int]:
+async def _past(log: Bus | Recording, subject: str, head: int) -> list[int]:
     """The last facts that name `subject`, each of an entity that is gone."""
-    last = {entry.key: entry.fact.seq async for entry in entries(bus, max(1, head - LOOK_BACK)) if subject in _names(entry.fact.event)}
+    last = {entry.key: entry.fact.seq async for entry in entries(log, max(1, head - LOOK_BACK)) if subject in _names(entry.fact.event)}
     return sorted(last.values())
 
 
@@ -137,7 +139,7 @@ def _host(subject: str) -> str:
     return subject.partition(":")[0] if subject.count(":") == 1 else subject
 
 
-async def _chain(bus: Bus, sequences: list[int]) -> list[Entry]:
+async def _chain(log: Bus | Recording, sequences: list[int]) -> list[Entry]:
     """The facts at `sequences` and all their causes, by sequence; what the history has dropped is left out."""
     found: dict[int, Entry] = {}
     asked = [seq for seq in sequences if seq]
@@ -146,7 +148,7 @@ async def _chain(bus: Bus, sequences: list[int]) -> list[Entry]:
         if sequence in found:
             continue
         try:
-            found[sequence] = await bus.at(sequence)
+            found[sequence] = await log.at(sequence)
         except Refused:
             continue
         if found[sequence].cause:

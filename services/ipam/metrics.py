@@ -1,0 +1,52 @@
+"""What ipam holds, counted when asked."""
+
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from typing import NamedTuple
+
+from weir.decider import World
+from weir.events import PoolObserved, VipAllocated, VipDenied, VipReleased
+from weir.metrics import Sample
+
+
+class Usage(NamedTuple):
+    """One pool.  total: addresses it offers; of its VIPs, orphaned ones count in `held` and are not among the offered."""
+
+    pool: PoolObserved
+    total: int
+    held: int
+    releasing: int
+    orphaned: int
+
+    @property
+    def free(self) -> int:
+        return max(0, self.total - (self.held - self.orphaned) - self.releasing)
+
+
+def usage(world: World) -> list[Usage]:
+    """Every pool, by name."""
+    held, releasing, orphaned = dict[str, int](), dict[str, int](), dict[str, int]()
+    for vip in world.of(VipAllocated):
+        held[vip.pool] = held.get(vip.pool, 0) + 1
+        orphaned[vip.pool] = orphaned.get(vip.pool, 0) + vip.orphaned
+    for released in world.of(VipReleased):
+        releasing[released.pool] = releasing.get(released.pool, 0) + 1
+    return [
+        Usage(pool, sum(map(_size, pool.addresses)), *(counts.get(pool.root.name, 0) for counts in (held, releasing, orphaned)))
+        for pool in world.of(PoolObserved)
+    ]
+
+
+def samples(world: World) -> Iterator[Sample]:
+    """For `weir_pool_*` and `weir_claims_waiting`."""
+    for each in usage(world):
+        name = each.pool.root.name
+        yield Sample("weir_pool_addresses", (name,), each.total)
+        for state, count in (("held", each.held), ("releasing", each.releasing), ("orphaned", each.orphaned), ("free", each.free)):
+            yield Sample("weir_pool_vips", (name, state), count)
+    yield Sample("weir_claims_waiting", (), len(world.of(VipDenied)))
+
+
+def _size(addresses: str) -> int:
+    first, dash, last = addresses.partition("-")
+    return int(ip_address(last)) - int(ip_address(first)) + 1 if dash else ip_network(addresses, strict=False).num_addresses

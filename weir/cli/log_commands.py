@@ -1,0 +1,77 @@
+"""`weir log ...`: the commands that ask what happened, and why."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from weir.cli.options import As, Instance, Output, Recorded, example
+
+app = typer.Typer(no_args_is_help=True, help="Ask the log what happened, and why.")
+
+
+@app.command(epilog=example("weir log tail -n 5 -f", "weir log tail -n 100000 --from monday.log -o json"))
+def tail(
+    instance: Instance = "weir",
+    number: Annotated[int, typer.Option("--number", "-n", metavar="N", min=0, help="How many.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
+    file: Recorded = None,
+    output: As = Output.table,
+) -> None:
+    """The last facts."""
+    from weir.cli.log import tail
+
+    tail(instance, number, follow=follow, output=output, file=file)
+
+
+@app.command(epilog=example("weir log show 4206"))
+def show(
+    sequence: Annotated[int, typer.Argument(metavar="SEQUENCE", min=1)],
+    instance: Instance = "weir",
+    file: Recorded = None,
+    output: As = Output.table,
+) -> None:
+    """One fact, whole."""
+    from weir.cli.log import show
+
+    show(instance, sequence, output, file)
+
+
+@app.command(epilog=example("weir log stat"))
+def stat(instance: Instance = "weir", output: As = Output.table) -> None:
+    """How large the log is, and who writes what."""
+    from weir.cli.log import stat
+
+    stat(instance, output)
+
+
+@app.command(epilog=example("weir log why 10.77.0.12", "weir log why shop/web", "weir log why 4206 --from monday.log"))
+def why(
+    subject: Annotated[str, typer.Argument(metavar="VIP|SERVICE|BACKEND|SEQUENCE")],
+    instance: Instance = "weir",
+    file: Recorded = None,
+    output: As = Output.table,
+) -> None:
+    """The chain of causes behind what is now."""
+    from weir.cli.why import why
+
+    why(instance, subject, output, file)
+
+
+@app.command(epilog=example("weir log verify", "weir log verify --from monday.log -o json"))
+def verify(instance: Instance = "weir", file: Recorded = None, output: As = Output.table) -> None:
+    """Read the whole history and say what is wrong in it.  Exit code 0: nothing, 1: something, 2: it cannot be read."""
+    from weir.cli.verify import verify
+
+    raise typer.Exit(verify(instance, file, output))
+
+
+@app.command(epilog=example("weir log dump monday.log", "weir log dump - | gzip > monday.log.gz"))
+def dump(
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help='To be written; "-": standard output.')],
+    instance: Instance = "weir",
+) -> None:
+    """Write the history to a file, one fact a line.  Commands with --from read it."""
+    from weir.cli.dump import dump
+
+    dump(instance, file)

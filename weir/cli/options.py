@@ -1,0 +1,49 @@
+"""Options that several commands have, and how a command ends that cannot do its work."""
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+
+class Output(StrEnum):
+    """How to print."""
+
+    table = "table"
+    wide = "wide"
+    json = "json"
+    yaml = "yaml"
+
+
+def _name(text: str) -> str:
+    """It becomes part of paths, and bpffs takes no dots."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
+        raise typer.BadParameter(f"got {text!r}, expected at most 63 letters, digits, - and _")
+    return text
+
+
+Instance = Annotated[
+    str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
+]
+As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json or yaml.", show_default=False)]
+Moment = Annotated[
+    str, typer.Option("--at", metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)
+]
+Interfaces = typer.Option("--interface", "-i", metavar="NAME", help="Packets come in here; repeatable.")
+Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
+Recorded = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="FILE", exists=True, dir_okay=False, help="Ask what log dump wrote, not the log.", show_default=False),
+]
+
+
+def example(*lines: str) -> str:
+    """How a command's help ends."""
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    typer.echo(f"weir: {message}", err=True)
+    raise typer.Exit(code)

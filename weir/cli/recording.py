@@ -1,0 +1,173 @@
+"""A history in a file, as `weir log dump` writes it: JSON lines, one about the whole and then one for each fact.
+
+A recording answers what commands ask of the log, in the log's own words, so that each of them works on either.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Self, TypeVar
+
+import msgspec
+
+from weir.cli.output import Progress
+from weir.decider import Fact
+from weir.events import AnyEvent
+from weir.reader import Delivered, Entry, Refused
+
+NOT_THERE = 10037  # as JetStream numbers it
+_CHUNK_BYTES = 1 << 20
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="weir_log"):
+    """The first line: what the file should hold, so that a torn one is known for it."""
+
+    version: int = 1
+    cluster: str
+    first: int
+    last: int
+
+
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """A fact's place in the log.  key: its subject without `weir.<cluster>.`; size_bytes: of its body there."""
+
+    sequence: int
+    time_ns: int
+    cause: int
+    key: str
+    size_bytes: int
+
+
+class Line(_Place, frozen=True, gc=False):
+    """One fact."""
+
+    fact: AnyEvent
+
+    def entry(self) -> Entry:
+        return Entry(Fact(self.sequence, self.fact), self.key, self.cause, self.time_ns, self.size_bytes)
+
+
+class _Unread(_Place, frozen=True, gc=False):
+    """A line whose fact is taken as it is."""
+
+    fact: msgspec.Raw
+
+
+L = TypeVar("L", Line, _Unread)
+_HEAD, _LINES, _UNREAD = msgspec.json.Decoder(Head), msgspec.json.Decoder(Line), msgspec.json.Decoder(_Unread)
+_RAW = msgspec.json.Decoder(msgspec.Raw)
+_ENCODE = msgspec.json.Encoder(order="deterministic").encode
+
+
+class RecordingError(Exception):
+    """The file is no recording, or only a part of one.  React: tell whoever named it."""
+
+
+class Recording:
+    """A file of facts.  Raises OSError, or RecordingError with the place of the fault."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO = path.open("rb")
+        try:
+            self.head = _HEAD.decode(self._file.readline())
+        except msgspec.MsgspecError as error:
+            raise RecordingError(f"{path} line 1: {error}; expected what weir log dump writes") from error
+        self._begin = self._file.tell()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def batches(self, start: int, end: int | None = None) -> Iterator[list[Line]]:
+        """Facts from `start` to `end`, both within, a megabyte at a time."""
+        return self._batches(_LINES, start, end)
+
+    def unread(self) -> Iterator[list[Delivered]]:
+        """Every fact as the log had it, undecoded."""
+        for batch in self._batches(_UNREAD, self.head.first):
+            yield [Delivered(line.sequence, line.time_ns, line.key, {}, bytes(line.fact)) for line in batch]
+
+    def _batches(self, decoder: msgspec.json.Decoder[L], start: int, end: int | None = None) -> Iterator[list[L]]:
+        self._file.seek(self._find(start) if start > self.head.first else self._begin)
+        last, rest = start - 1, b""
+        with Progress(f"reading {self._path}", start, end or self.head.last) as progress:
+            while chunk := self._file.read(_CHUNK_BYTES):
+                whole, newline, rest = (rest + chunk).rpartition(b"\n")
+                found = self._decode(decoder, whole + newline)
+                last = found[-1].sequence if found else last
+                progress.at(last)
+                if end is not None and last >= end:
+                    yield [line for line in found if line.sequence <= end]
+                    return
+                yield found
+        if rest or last < min(self.head.last, end or self.head.last):
+            raise RecordingError(f"{self._path} ends after fact {last}, expected {self.head.last}: it was cut short")
+
+    async def at(self, sequence: int) -> Entry:
+        """One fact.  Raises Refused (NOT_THERE)."""
+        self._file.seek(self._find(sequence))
+        for line in self._decode(_LINES, self._file.readline()):
+            if line.sequence == sequence:
+                return line.entry()
+        raise Refused(NOT_THERE, "no message found")
+
+    async def since(self, time_text: str) -> int:
+        """The first sequence at or after an RFC 3339 time; past the end when there is none."""
+        moment_ns = int(datetime.fromisoformat(time_text).timestamp() * 1_000_000) * 1000
+        found = (line.sequence for batch in self.batches(self.head.first) for line in batch if line.time_ns >= moment_ns)
+        return next(found, self.head.last + 1)
+
+    async def stream(self) -> dict[str, Any]:
+        """The `state` that the stream had, as far as it is known here."""
+        return {"state": {"first_seq": self.head.first, "last_seq": self.head.last, "bytes": self._path.stat().st_size}}
+
+    def _decode(self, decoder: msgspec.json.Decoder[L], lines: bytes) -> list[L]:
+        try:
+            return decoder.decode_lines(lines)
+        except msgspec.MsgspecError as error:
+            raise RecordingError(f"{self._path}: {_first_fault(decoder, lines) or error}") from error
+
+    def _find(self, sequence: int) -> int:
+        """Offset of the first line at or after `sequence`, by halving the file: its lines are sorted."""
+        low, high = self._begin, os.fstat(self._file.fileno()).st_size
+        while low < high:
+            middle = (low + high) // 2
+            self._file.seek(middle - 1)
+            self._file.readline()  # to the begin of the first line at or after `middle`
+            line = self._file.readline()
+            if line and self._decode(_UNREAD, line)[0].sequence < sequence:
+                low = self._file.tell()
+            else:
+                high = middle
+        return low
+
+
+def _first_fault(decoder: msgspec.json.Decoder[L], lines: bytes) -> str:
+    """Which line cannot be read, and why; "" where each can."""
+    before = 0
+    for line in lines.splitlines():
+        try:
+            before = decoder.decode(line).sequence
+        except msgspec.MsgspecError as error:
+            return f"the line after fact {before}: {error}"
+    return ""
+
+
+def head_line(cluster: str, first: int, last: int) -> bytes:
+    """The first line of a recording."""
+    return _ENCODE(Head(cluster=cluster, first=first, last=last)) + b"\n"
+
+
+def line(message: Delivered) -> bytes:
+    """The line of one fact, its body as it is in the log; a body that is no JSON becomes text, so that the line can be read."""
+    try:
+        fact = _RAW.decode(message.body)
+    except msgspec.MsgspecError:
+        fact = msgspec.Raw(_ENCODE(message.body.decode(errors="backslashreplace")))
+    cause = message.headers.get("Weir-Cause", "0")
+    number = int(cause) if cause.isdecimal() else 0
+    return _ENCODE(_Unread(message.sequence, message.time_ns, number, message.key, len(message.body), fact)) + b"\n"

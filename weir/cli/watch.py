@@ -1,0 +1,65 @@
+"""Rows that are shown again as they change: the whole table anew on a terminal, a line for each change elsewhere."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import msgspec
+
+from weir.cli.output import Row, emit, harmless_json, table
+
+EVERY_S = 1.0
+_CLEAR = "\033[H\033[2J\033[3J"
+
+
+class Screen:
+    """What was last shown.  identity: the columns that name a row; columns: those of the table, all when empty."""
+
+    def __init__(self, output: str, identity: Sequence[str], columns: Sequence[str] = ()) -> None:
+        self._output, self._identity, self._columns = output, identity, columns
+        self._shown: dict[tuple[object, ...], Row] | None = None
+
+    def show(self, rows: Iterable[Row]) -> None:
+        """Prints what differs from what was shown."""
+        now = {tuple(row[name] for name in self._identity): row for row in map(self._visible, rows)}
+        if now == self._shown:
+            return
+        if sys.stdout.isatty() and self._output not in ("json", "yaml"):
+            print(_CLEAR, end="")
+            emit(list(now.values()), self._output)
+        else:
+            self._append(list(changes(self._shown or {}, now)), first=self._shown is None)
+        sys.stdout.flush()
+        self._shown = now
+
+    def _visible(self, row: Row) -> Row:
+        return row if self._output in ("json", "yaml") or not self._columns else {name: row[name] for name in self._columns}
+
+    def _append(self, changed: list[Row], *, first: bool) -> None:
+        if self._output == "yaml":
+            for row in changed:
+                print("---")
+                emit([row], "yaml")
+        elif self._output == "json":
+            for row in changed:
+                print(harmless_json(msgspec.json.encode(row).decode()))
+        elif changed:
+            columns = list(changed[0])
+            table(columns, ([row[column] for column in columns] for row in changed), header=first)
+
+
+def changes(before: dict[tuple[object, ...], Row], now: dict[tuple[object, ...], Row]) -> Iterator[Row]:
+    """Rows that came, changed or went, each with the word for it as its first column."""
+    for key, row in now.items():
+        if before.get(key) != row:
+            yield {"change": "changed" if key in before else "added", **row}
+    for key, row in before.items():
+        if key not in now:
+            yield {"change": "gone", **row}
+
+
+def every(look: Callable[[], None]) -> None:
+    """Looks once a second, for ever."""
+    while True:
+        look()
+        time.sleep(EVERY_S)

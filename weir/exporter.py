@@ -1,0 +1,95 @@
+"""Serves a service's metrics over HTTP, for Prometheus to scrape: looked up in the loop when asked, written out beside it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+
+from weir.decider import World
+from weir.metrics import BY_NAME, SECONDS, Histogram, Sample
+from weir.service import Edge, Runner
+
+_HEAD_BYTES, _HEAD_S = 16_384, 5.0
+Source = Callable[[Runner], Awaitable[Iterable[Sample]]]
+
+
+def of_world(samples: Callable[[World], Iterable[Sample]]) -> Source:
+    """A source that only looks at the runner's world."""
+
+    async def source(runner: Runner) -> list[Sample]:
+        return list(samples(runner.world))
+
+    return source
+
+
+def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ...]:
+    """The edge that serves at `address` what the runner and `sources` count; none without an address."""
+    if not address:
+        return ()
+
+    async def serve(runner: Runner) -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                async with asyncio.timeout(_HEAD_S):
+                    head = await reader.readuntil(b"\r\n\r\n")
+                writer.write(await _answer(head, runner, sources))
+                await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(answer, *address, limit=_HEAD_BYTES) as server:
+            await server.serve_forever()
+
+    return (serve,)
+
+
+async def _answer(head: bytes, runner: Runner, sources: Sequence[Source]) -> bytes:
+    method, _, rest = head.partition(b" ")
+    if method != b"GET" or rest.split(b" ")[0].partition(b"?")[0] not in (b"/", b"/metrics"):
+        return b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    found = _of_runner(runner)
+    for source in sources:
+        found += await source(runner)
+    body = await asyncio.to_thread(render, found)
+    kind = b"text/plain; version=0.0.4; charset=utf-8"
+    return b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (kind, len(body), body)
+
+
+def _of_runner(runner: Runner) -> list[Sample]:
+    return [
+        Sample("weir_service_info", (runner.name, runner.node), 1),
+        Sample("weir_following", (), runner.following),
+        Sample("weir_entities", (), len(runner.world.facts)),
+        *runner.meter.samples(),
+    ]
+
+
+def render(samples: Iterable[Sample]) -> bytes:
+    """The text that Prometheus reads.  A sample of no metric in METRICS, or with other labels, is an error."""
+    from prometheus_client import ProcessCollector, generate_latest  # not above: a service without metrics does not carry it
+    from prometheus_client.metrics_core import Metric as Family
+
+    families: dict[str, Family] = {}
+    for name, labels, value in samples:
+        metric = BY_NAME[name]
+        family = families.setdefault(name, Family(name.removesuffix("_total"), metric.meaning, metric.kind))
+        for suffix, more, number in _lines(value):
+            family.add_sample(name + suffix, dict(zip(metric.labels, labels, strict=True)) | more, number)
+
+    class Once:
+        def collect(self) -> Iterator[Family]:
+            yield from families.values()
+            yield from ProcessCollector(registry=None).collect()
+
+    return generate_latest(Once())
+
+
+def _lines(value: float | Histogram) -> Iterator[tuple[str, dict[str, str], float]]:
+    """Suffix of the name, labels beside the metric's own, and value."""
+    if not isinstance(value, Histogram):
+        yield "", {}, value
+        return
+    below = 0
+    for bound, count in zip((*map(str, SECONDS), "+Inf"), value.counts, strict=True):
+        below += count
+        yield "_bucket", {"le": bound}, below
+    yield "_sum", {}, value.sum_s
+    yield "_count", {}, below
