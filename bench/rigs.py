@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bench.kube_proxy import ruleset
 from bench.loads import STREAM_PORT, STREAM_VIP, VIP, snmp
 from services.dataplane.layout import ID, LAYOUT, Frontend, Stats
 from weir.demo.network import HTTP_PORT, UDP_PORT, VIP_NETWORKS, Network, wait_until
@@ -21,6 +22,8 @@ from weir.pins import Map
 from weir.where import Where
 
 READY_S = 60
+FRONTENDS = ((VIP, "tcp", HTTP_PORT), (VIP, "udp", UDP_PORT), (STREAM_VIP, "tcp", STREAM_PORT))
+QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 NGINX = """
 worker_processes 1;
@@ -32,6 +35,17 @@ http {{
 	keepalive_requests 1000000000;
 	server {{ listen {port} backlog=4096; location / {{ return 200 "{name}\\n"; }} }}
 }}
+"""
+
+HAPROXY = """
+global
+	maxconn 4000
+defaults
+	mode tcp
+	balance roundrobin
+	timeout connect 5s
+	timeout client 60s
+	timeout server 60s
 """
 
 
@@ -86,15 +100,14 @@ class Peer:
                 self.network.run(place, "ethtool", "-K", interface, "gro", "on", *(() if place == "switch" else ("tx", "off")))
 
     def _serve(self) -> None:
-        quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
         for name in self.network.backends:
             folder = self.folder / name
             folder.mkdir()
             (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=HTTP_PORT, name=name))
-            self.network.popen(name, "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;", **quiet)
-            self.network.popen(name, "iperf3", "-s", "-p", str(STREAM_PORT), **quiet)
+            self.network.popen(name, "nginx", "-p", str(folder), "-c", str(folder / "nginx.conf"), "-g", "daemon off;", **QUIET)
+            self.network.popen(name, "iperf3", "-s", "-p", str(STREAM_PORT), **QUIET)
             receive = ("taskset", "-c", str(os.cpu_count() - 1), sys.executable, "-m", "bench.udp", "receive")
-            self.network.popen(name, *receive, "0.0.0.0", str(UDP_PORT), **quiet)
+            self.network.popen(name, *receive, "0.0.0.0", str(UDP_PORT), **QUIET)
 
     def _ready(self) -> None:
         ask = ("curl", "-sf", "-m", "1", "--noproxy", "*", f"http://{VIP}:{HTTP_PORT}/")
@@ -122,6 +135,46 @@ class PlainWithoutOffloads(Plain):
 
     label, name = "plain routing, no offloads", "plainnotx"
     without_offloads = True
+
+
+class KubeProxy(Peer):
+    """nftables, as kube-proxy would set it up; the client's address stays."""
+
+    label, name, masquerade = "nftables DNAT", "nft", False
+
+    def install(self) -> None:
+        frontends = [(vip, protocol, port, self.backends(vip)) for vip, protocol, port in FRONTENDS]
+        self.network.run("lb", "nft", "-f", "-", input=ruleset(frontends, masquerade=self.masquerade))
+
+
+class KubeProxyMasquerade(KubeProxy):
+    """The other external traffic policy, Cluster."""
+
+    label, name, masquerade = "nftables DNAT, masquerade", "nftmasq", True
+
+
+class HAProxy(Peer):
+    """A proxy of TCP, with its defaults."""
+
+    label, name = "HAProxy TCP", "haproxy"
+
+    def install(self) -> None:
+        for vip in (VIP, STREAM_VIP):
+            self.network.run("lb", "ip", "address", "add", f"{vip}/32", "dev", "lo")
+        sections = "".join(self._section(vip, port) for vip, protocol, port in FRONTENDS if protocol == "tcp")
+        (self.folder / "haproxy.cfg").write_text(HAPROXY + sections)
+        self.network.popen("lb", "haproxy", "-db", "-q", "-f", str(self.folder / "haproxy.cfg"), **QUIET)
+
+    def takes(self, load: str) -> bool:
+        return load != "udp"
+
+    def passed(self) -> int:
+        """Segments that it took from its clients and its servers: half of them at most have gone on."""
+        return snmp(self.network, "lb", "Tcp", "InSegs")
+
+    def _section(self, vip: str, port: int) -> str:
+        servers = "".join(f"\tserver s{at} {address}:{port}\n" for at, address in enumerate(self.backends(vip)))
+        return f"listen {vip}-{port}\n\tbind {vip}:{port}\n{servers}"
 
 
 class Weir(Peer):
@@ -190,4 +243,5 @@ class WeirXdp(Weir):
     without_offloads = True
 
 
-PEERS: tuple[type[Peer], ...] = (Plain, PlainWithoutOffloads, Weir, WeirXdp)  # the first is what the others are a ratio of
+# The first is what the others are a ratio of.
+PEERS: tuple[type[Peer], ...] = (Plain, PlainWithoutOffloads, KubeProxy, KubeProxyMasquerade, HAProxy, Weir, WeirXdp)
