@@ -12,7 +12,8 @@ def main() -> None:
     chosen = options("health").parse_args()
     where = Where(chosen.instance)
     prober = Prober(Map.open(where.pins / f"v{LAYOUT}" / "backend_up"), chosen.node)
-    serve(Runner("health", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=prober.heard), prober.record)
+    runner = Runner("health", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=prober.heard)
+    serve(runner, prober.probe, prober.record, prober.tell_delays)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,31 @@
 """Probing: thresholds, when the next probe is due, and that a dead backend is out within two intervals whenever it dies."""
 
+import bisect
+import itertools
+import random
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.health.core import HEARS, INDEXES, Streak, Target, step, targets, timeout_ms, unrecorded, wait_ms
+from services.health.core import (
+    CALM_MS,
+    HEARS,
+    HOLD_MOST_S,
+    INDEXES,
+    Streak,
+    Target,
+    Wanted,
+    attended_ms,
+    everything,
+    step,
+    timeout_ms,
+    unrecorded,
+    wait_ms,
+)
 from weir.decider import Fact, World
-from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned
+from weir.events import AnyEvent, BackendsPlanned, BackendsWithdrawn, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
 from weir.model import Backend, Probe, Root
 
 ROOT = Root(kind="Service", name="web", namespace="shop")
@@ -29,6 +48,11 @@ def chunk(name: str, *addresses: str, number: int = 0, chunks: int = 1) -> Backe
     return BackendsPlanned(set=name, chunk=number, chunks=chunks, protocol="TCP", backends=backends, root=ROOT)
 
 
+def wanted_of(world: World) -> dict[Target, Probe | None]:
+    found = everything(world)
+    return {target: found.probe(target) for target in found.targets()}
+
+
 def down(address: str, failures: int = 2) -> EndpointDown:
     return EndpointDown(node="n1", address=address, port=8080, protocol="TCP", reason="refused", failures=failures)
 
@@ -41,7 +65,7 @@ def after(probe: Probe, answers: str, *, begun: bool = True) -> tuple[list[bool]
     """Whether each answer (`+` good, `-` bad) turned the backend, and where that leaves it."""
     streak, turns = Streak(begun), []
     for answer in answers:
-        streak, turned = step(streak, good=answer == "+", probe=probe)
+        streak, turned = step(streak, good=answer == "+", probe=probe, now_ms=0)
         turns.append(turned)
     return turns, streak
 
@@ -94,8 +118,8 @@ def test_doubt_never_reaches_the_threshold(probe: Probe, answers: str) -> None:
 
 def test_doubtful_backend_is_asked_faster() -> None:
     probe = Probe(interval_s=6, retries=3)
-    assert [wait_ms(Streak(True, against), probe) for against in range(3)] == [6000, 2000, 2000]
-    assert [wait_ms(Streak(False, against), probe) for against in range(3)] == [6000, 2000, 2000]
+    assert [wait_ms(Streak(True, against), probe, 0) for against in range(3)] == [6000, 2000, 2000]
+    assert [wait_ms(Streak(False, against), probe, 0) for against in range(3)] == [6000, 2000, 2000]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +129,7 @@ def test_doubtful_backend_is_asked_faster() -> None:
 def test_probe_ends_before_the_next(interval_s: int, timeout_s: int, retries: int, expected: int) -> None:
     probe = Probe(interval_s=interval_s, timeout_s=timeout_s, retries=retries)
     assert timeout_ms(probe) == expected
-    assert 0 < timeout_ms(probe) <= min(wait_ms(Streak(True), probe), wait_ms(Streak(True, 1), probe))
+    assert 0 < timeout_ms(probe) <= min(wait_ms(Streak(True), probe, 0), wait_ms(Streak(True, 1), probe, 0))
 
 
 def out_ms(probe: Probe, died_ms: int, flaps: int) -> int:
@@ -115,10 +139,10 @@ def out_ms(probe: Probe, died_ms: int, flaps: int) -> int:
         count += 1
         good = now <= died_ms and count > flaps
         told = now if good else now + timeout_ms(probe)
-        streak, turned = step(streak, good=good, probe=probe)
+        streak, turned = step(streak, good=good, probe=probe, now_ms=told)
         if turned:
             return told
-        now += wait_ms(streak, probe)
+        now += wait_ms(streak, probe, now)
 
 
 @settings(max_examples=200, deadline=None)
@@ -132,11 +156,96 @@ def test_with_the_usual_probe_it_takes_at_most_four_seconds(died_ms: int) -> Non
     assert out_ms(Probe(), died_ms, 0) - died_ms <= 4000
 
 
+# ── damping ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+SECONDS = st.integers(1, 200)
+LIVES = st.lists(st.tuples(SECONDS, SECONDS), min_size=1, max_size=60)  # how long it answers and how long it is silent, in turn
+
+
+def deaths_of(probe: Probe, answers: Callable[[int], bool], end_ms: int) -> tuple[list[int], Streak, int]:
+    """When it was found dead until `end_ms`, the streak then, and when it would be asked next."""
+    now, streak, deaths = 0, Streak(True), []
+    while now <= end_ms:
+        streak, turned = step(streak, good=answers(now), probe=probe, now_ms=now)
+        if turned and not streak.up:
+            deaths.append(now)
+        now += wait_ms(streak, probe, now)
+    return deaths, streak, now
+
+
+def flapping(lives: list[tuple[int, int]]) -> tuple[Callable[[int], bool], int]:
+    """Whether it answers at a time in ms, and when it stops to change: it answers from then on."""
+    changes = list(itertools.accumulate(seconds * 1000 for life in lives for seconds in life))
+    return lambda now: bisect.bisect_right(changes, now) % 2 == 0, changes[-1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(PROBES, LIVES, st.integers(10, 1000))
+def test_no_backend_dies_more_often_than_its_holds_allow(probe: Probe, lives: list[tuple[int, int]], window_s: int) -> None:
+    answers, end_ms = flapping(lives)
+    deaths, _, _ = deaths_of(probe, answers, end_ms)
+    for first in deaths:
+        within = sum(first <= death < first + window_s * 1000 for death in deaths)
+        assert within <= 9 + 2 * window_s // 60
+
+
+@settings(max_examples=300, deadline=None)
+@given(PROBES, LIVES, st.booleans())
+def test_a_backend_that_is_steady_again_is_taken_for_what_it_is(probe: Probe, lives: list[tuple[int, int]], good: bool) -> None:
+    answers, end_ms = flapping(lives)
+    settled_ms = end_ms + HOLD_MOST_S * 1000 + 3 * probe.interval_s * 1000
+    _, streak, _ = deaths_of(probe, lambda now: answers(now) if now < end_ms else good, settled_ms)
+    assert streak.up == good
+
+
+@pytest.mark.parametrize("retries", [1, 2, 3])
+def test_one_that_flaps_ten_times_a_second_for_five_minutes_turns_about_ten_times(retries: int) -> None:
+    probe, seen = Probe(interval_s=1, retries=retries), random.Random(retries)
+    deaths, _, _ = deaths_of(probe, lambda now: seen.random() < 0.5, 300_000)
+    assert 1 < len(deaths) <= 12
+
+
+def test_the_first_death_is_not_held_and_each_that_follows_is_twice_as_long() -> None:
+    probe, streak, now, held = Probe(interval_s=1, retries=1), Streak(True), 0, []
+    for _ in range(10):
+        streak, _ = step(streak, good=False, probe=probe, now_ms=now)
+        held.append(streak.held_s)
+        assert wait_ms(streak, probe, now) == max(1, streak.held_s) * 1000
+        now += wait_ms(streak, probe, now)
+        streak, turned = step(streak, good=True, probe=probe, now_ms=now)
+        assert turned
+    assert held == [0, 1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+@pytest.mark.parametrize(("calm_ms", "held_s"), [(CALM_MS - 1, 8), (CALM_MS, 4), (2 * CALM_MS, 2), (4 * CALM_MS, 0), (99 * CALM_MS, 0)])
+def test_calm_forgives_flap_by_flap(calm_ms: int, held_s: int) -> None:
+    probe = Probe(retries=1)
+    streak, _ = step(Streak(True, flaps=4, free_ms=5000), good=False, probe=probe, now_ms=5000 + calm_ms)
+    assert streak.held_s == held_s
+
+
+def test_all_dead_at_once_return_within_two_intervals() -> None:
+    """F11: the first death is not held, so the return costs the thresholds alone."""
+    probe = Probe(kind="http", interval_s=2, retries=2)
+    for back_ms in range(4000, 8001, 25):
+        now, streak = 0, Streak(True)
+        while not (now > back_ms and streak.up):
+            streak, _ = step(streak, good=now > back_ms, probe=probe, now_ms=now)
+            up_ms = now
+            now += wait_ms(streak, probe, now)
+        assert up_ms - back_ms <= 2 * probe.interval_s * 1000
+
+
+def test_time_in_which_we_were_stopped_is_not_held_against_a_backend() -> None:
+    assert attended_ms(20) == 20
+    assert attended_ms(30_000) < timeout_ms(Probe())
+
+
 # ── what is probed ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_backends_of_frontends_without_a_probe_are_left_alone() -> None:
-    assert targets(world_of(frontend("192.0.2.1", "shop/s", None), chunk("shop/s", "10.0.0.1"))) == {}
+    assert wanted_of(world_of(frontend("192.0.2.1", "shop/s", None), chunk("shop/s", "10.0.0.1"))) == {}
 
 
 def test_every_chunk_is_probed_each_backend_once() -> None:
@@ -148,7 +257,7 @@ def test_every_chunk_is_probed_each_backend_once() -> None:
         chunk("shop/s", "10.0.0.2", number=1, chunks=2),
         chunk("shop/other", "10.0.0.3"),
     )
-    assert targets(world) == {Target(address, 8080, "TCP"): probe for address in ("10.0.0.1", "10.0.0.2")}
+    assert wanted_of(world) == {Target(address, 8080, "TCP"): probe for address in ("10.0.0.1", "10.0.0.2")}
 
 
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
@@ -159,7 +268,39 @@ def test_of_several_wishes_the_most_frequent_holds(order: tuple[int, int]) -> No
         chunk("shop/s0", "10.0.0.1"),
         chunk("shop/s1", "10.0.0.1"),
     )
-    assert targets(world) == {Target("10.0.0.1", 8080, "TCP"): probes[1]}
+    assert wanted_of(world) == {Target("10.0.0.1", 8080, "TCP"): probes[1]}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 3), st.booleans()), max_size=30))
+def test_what_changes_touch_adds_up_to_the_whole(moves: list[tuple[int, int, int, bool]]) -> None:
+    world, wanted = world_of(), Wanted()
+    probed: dict[Target, Probe | None] = {}
+    for seq, (kind, which, more, gone) in enumerate(moves, 1):
+        name, addresses = f"shop/s{which}", [f"10.0.0.{last}" for last in range(which, which + more)]
+        if kind < 3:
+            probe = [None, Probe(interval_s=3), Probe(interval_s=3, kind="http")][kind]
+            event: AnyEvent = frontend(f"192.0.2.{more}", name, probe)
+            withdrawn: AnyEvent = FrontendWithdrawn(vip=f"192.0.2.{more}", port=80, protocol="TCP", root=ROOT)
+        else:
+            event = chunk(name, *addresses, number=kind % 2, chunks=2)
+            withdrawn = BackendsWithdrawn(set=name, chunk=kind % 2, chunks=2, root=ROOT)
+        probed |= wanted.learn(world, [world.evolve(Fact(seq, withdrawn if gone else event))])
+        assert {target: probe for target, probe in probed.items() if probe} == wanted_of(world)
+
+
+def test_a_change_of_a_set_that_nobody_probes_touches_nothing() -> None:
+    world = world_of(frontend("192.0.2.1", "shop/s", None))
+    assert Wanted().learn(world, [world.evolve(Fact(9, chunk("shop/s", "10.0.0.1")))]) == {}
+
+
+def test_of_equal_wishes_the_one_that_asks_for_more_holds() -> None:
+    world = world_of(
+        frontend("192.0.2.1", "shop/s0", Probe()),
+        frontend("192.0.2.2", "shop/s1", Probe(kind="http")),
+        *(chunk(f"shop/s{at}", "10.0.0.1") for at in range(2)),
+    )
+    assert wanted_of(world) == {Target("10.0.0.1", 8080, "TCP"): Probe(kind="http")}
 
 
 # ── what is recorded ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -1,0 +1,151 @@
+"""Asks every watched backend when it is due: the earliest due first, so many at one time, one heap instead of a task for each.
+
+Above its ceiling probes come late, but in order, and no backend is held for slow because this process was: the time a probe may
+take is counted only while we look.
+"""
+
+import asyncio
+import heapq
+import itertools
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import structlog
+
+from services.health.core import TICK_MS, Streak, Target, attended_ms, timeout_ms, wait_ms
+from services.health.delays import Delays
+from services.health.probe import Answer, ProbeImpossible, ask
+from weir.model import Probe
+
+AT_ONCE = 4096  # probes under way
+BURST = 128  # probes begun between two looks at what came back
+IDLE_MS = 200  # a new backend waits so long at most until it is seen
+LATE_MS = 1000
+COMPLAIN_EVERY_MS = 30_000
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True, eq=False)
+class Watch:
+    """One backend."""
+
+    target: Target
+    probe: Probe
+    streak: Streak
+    due_ms: int = -1
+    delays: Delays = field(default_factory=Delays)
+
+
+class Rounds:
+    """The backends watched, and when each is due.  told: gets each verdict; "" is a good one.
+
+    probes, probes_late, probes_impossible count since the start; probe_lag_ms is how late the last one began.
+    """
+
+    def __init__(self, told: Callable[[Watch, str], None]) -> None:
+        self.watches: dict[Target, Watch] = {}
+        self.probes = self.probes_late = self.probes_impossible = self.probe_lag_ms = 0
+        self._told = told
+        self._due: list[tuple[int, int, Watch]] = []
+        self._number = itertools.count()  # of equals, the first come
+        self._asked: dict[Watch, tuple[asyncio.Timeout, int]] = {}  # and when it has had its time
+        self._attended_ms = 0
+        self._complained_ms = -COMPLAIN_EVERY_MS
+
+    def watch(self, target: Target, probe: Probe, streak: Streak) -> None:
+        """From now on, or asked another way than before."""
+        watch = self.watches.get(target)
+        if watch and watch.probe == probe:
+            return
+        if watch:
+            watch.probe = probe
+        else:
+            watch = self.watches[target] = Watch(target, probe, streak)
+        if watch not in self._asked:
+            self._plan(watch, now_ms() + random.randrange(probe.interval_s * 1000))  # spread: not all in one moment
+
+    def forget(self, target: Target) -> None:
+        """A probe under way may end; nobody hears of it."""
+        self.watches.pop(target).due_ms = -1
+
+    async def run(self) -> None:
+        """For ever.  An exception that nobody named ends it."""
+        looked_ms = now_ms()
+        async with asyncio.TaskGroup() as group:
+            while True:
+                self._expire()  # by what was attended before this look: what came meanwhile was heard in between
+                before_ms, looked_ms = looked_ms, now_ms()
+                self._attended_ms += attended_ms(looked_ms - before_ms)
+                ripe = self._ripe(looked_ms)
+                for watch in ripe:
+                    self._asked[watch] = (asyncio.timeout(None), self._attended_ms + timeout_ms(watch.probe))
+                    group.create_task(self._ask(watch, looked_ms))
+                await asyncio.sleep(0 if len(ripe) == BURST else self._pause_ms(looked_ms) / 1000)
+
+    def _ripe(self, at_ms: int) -> list[Watch]:
+        """Those to ask now, the longest due first."""
+        ripe: list[Watch] = []
+        room = min(BURST, AT_ONCE - len(self._asked))
+        while self._due and self._due[0][0] <= at_ms and len(ripe) < room:
+            due_ms, _, watch = heapq.heappop(self._due)
+            if due_ms == watch.due_ms:  # else planned anew since, or forgotten
+                self._lag(at_ms - due_ms)
+                ripe.append(watch)
+        return ripe
+
+    def _lag(self, lag_ms: int) -> None:
+        self.probe_lag_ms = lag_ms
+        if lag_ms > LATE_MS:
+            self.probes_late += 1
+            self._complain("probes_late", lag_ms=lag_ms, backends=len(self.watches), late=self.probes_late)
+
+    def _complain(self, what: str, **about: object) -> None:
+        if now_ms() - self._complained_ms >= COMPLAIN_EVERY_MS:
+            self._complained_ms = now_ms()
+            log.warning(what, **about)
+
+    def _expire(self) -> None:
+        for limit, ends_ms in self._asked.values():
+            if ends_ms <= self._attended_ms and not limit.expired():
+                limit.reschedule(0)
+
+    def _pause_ms(self, at_ms: int) -> int:
+        if self._asked:
+            return TICK_MS
+        return min(max(self._due[0][0] - at_ms, TICK_MS), IDLE_MS) if self._due else IDLE_MS
+
+    async def _ask(self, watch: Watch, began_ms: int) -> None:
+        limit, _ = self._asked[watch]
+        probe = watch.probe
+        answer: Answer | None = None
+        try:
+            async with limit:
+                answer = await ask(watch.target, probe)
+        except TimeoutError:
+            answer = Answer(f"no answer within {timeout_ms(probe)} ms")
+        except ProbeImpossible as error:
+            self.probes_impossible += 1
+            self._complain("probe_impossible", reason=str(error), times=self.probes_impossible)
+        del self._asked[watch]
+        if self.watches.get(watch.target) is watch:
+            if answer:
+                self._judge(watch, answer)
+            self._plan(watch, began_ms + wait_ms(watch.streak, watch.probe, began_ms))
+
+    def _judge(self, watch: Watch, answer: Answer) -> None:
+        self.probes += 1
+        if not answer.fault:
+            watch.delays.add(answer.delay_us)
+        self._told(watch, answer.fault)
+
+    def _plan(self, watch: Watch, due_ms: int) -> None:
+        watch.due_ms = due_ms
+        heapq.heappush(self._due, (due_ms, next(self._number), watch))
+
+
+def now_ms() -> int:
+    """Of the clock that nobody sets."""
+    return time.monotonic_ns() // 1_000_000
