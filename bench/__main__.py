@@ -15,7 +15,8 @@ from pathlib import Path
 
 import msgspec
 
-from bench.table import Table
+from bench.plot import bars
+from bench.table import Table, overview
 
 PARTS = ("peers", "packet", "change", "replay", "probe", "size")  # in this order
 RESULTS = Path(__file__).parent / "results"
@@ -49,10 +50,12 @@ def measured(part: str, *, quick: bool) -> bool:
     except Exception:  # whatever it was, the other parts shall be measured
         traceback.print_exc()
         return False
-    text = "\n\n".join(table.markdown() for table in tables)
+    text = "\n\n".join(filter(None, (overview(tables), *(table.markdown() for table in tables))))
     took = f"({part}: {time.monotonic() - begun_s:.0f} s{', quick' if quick else ''}; began {before})"
     print(f"{text}\n\n{took}", flush=True)
     (RESULTS / f"{part}.json").write_bytes(msgspec.json.format(msgspec.json.encode({"when": before, "quick": quick, "tables": tables})))
+    if compared := [table for table in tables if table.baseline and not table.less_is_better]:
+        (RESULTS / f"{part}.svg").write_text(bars(compared))
     (RESULTS / f"{part}.md").write_text(f"{text}\n\n{took}\n")
     return True
 

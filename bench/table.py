@@ -1,13 +1,14 @@
 """What every measurement hands back: tables of rows, each row the samples of one thing; medians and spread follow from them."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One thing measured.  samples: one for each round, in the table's unit; none: it could not be measured, `note` says why."""
+    """One thing measured.  samples: one for each round, in the table's unit; none: it was not measured, and `note` says why."""
 
     label: str
     samples: tuple[float, ...]
@@ -16,11 +17,6 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def median(self) -> float:
         return statistics.median(self.samples)
-
-    @property
-    def spread(self) -> str:
-        """Least and most."""
-        return f"{digits(min(self.samples))}–{digits(max(self.samples))}" if len(self.samples) > 1 else ""
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,21 +29,41 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     less_is_better: bool = False
     note: str = ""
 
-    def ratio(self, row: Row) -> float | None:
-        """To the baseline's median; None where there is none."""
-        base = next((base for base in self.rows if base.label == self.baseline and base.samples), None)
-        return row.median / base.median if base and row.samples and base.median else None
+    def ratios(self, row: Row) -> tuple[float, ...]:
+        """To the baseline, round by round, since what disturbs a round disturbs all its rows; none where there is no baseline."""
+        base = next((base.samples for base in self.rows if base.label == self.baseline), ())
+        return tuple(mine / other for mine, other in zip(row.samples, base, strict=False) if other)
 
     def markdown(self) -> str:
         """As text that reads well on a terminal too."""
-        shown = [("", self.unit, "spread", *(["ratio"] if self.baseline else []), "note"), *map(self._cells, self.rows)]
+        shown = [("", self.unit, "least–most", "ratio", "least–most", "note"), *map(self._cells, self.rows)]
         columns = [column for column in zip(*shown, strict=True) if any(column[1:])]
-        return "\n".join([f"### {self.title}", "", *_grid(columns), *(["", self.note] if self.note else [])])
+        title = f"### {self.title}{' (less is better)' if self.less_is_better else ''}"
+        return "\n".join([title, "", *_grid(columns), *(["", self.note] if self.note else [])])
 
     def _cells(self, row: Row) -> tuple[str, ...]:
-        figures = (digits(row.median), row.spread) if row.samples else ("–", "")
-        ratio = self.ratio(row)
-        return (row.label, *figures, *([f"{ratio:.2f}" if ratio is not None else ""] if self.baseline else []), row.note)
+        ratios = () if row.label == self.baseline else self.ratios(row)
+        return (row.label, *_median_and_spread(row.samples, digits), *_median_and_spread(ratios, "{:.2f}".format), row.note)
+
+
+def overview(tables: Sequence[Table]) -> str:
+    """Tables of the same rows as one, a line for each table: medians, and ratios in brackets.  Empty where there are no such tables."""
+    labels = [row.label for row in tables[0].rows]
+    if len(tables) < 2 or any([row.label for row in table.rows] != labels for table in tables):
+        return ""
+    lines = [("", *labels), *((f"{table.title}, {table.unit}", *map(partial(_brief, table), table.rows)) for table in tables)]
+    return "\n".join(_grid(list(zip(*lines, strict=True))))
+
+
+def _brief(table: Table, row: Row) -> str:
+    ratio = f" ({statistics.median(ratios):.2f})" if row.label != table.baseline and (ratios := table.ratios(row)) else ""
+    return f"{digits(row.median)}{ratio}" if row.samples else "–"
+
+
+def _median_and_spread(samples: Sequence[float], form: Callable[[float], str]) -> tuple[str, str]:
+    if not samples:
+        return "", ""
+    return form(statistics.median(samples)), f"{form(min(samples))}–{form(max(samples))}" if len(samples) > 1 else ""
 
 
 def digits(number: float) -> str:
