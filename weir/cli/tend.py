@@ -1,0 +1,79 @@
+"""What `weir up` does for the log while it runs: makes the streams, tells when they fill, and starts a server again that stores nothing.
+
+NATS does not get over a full disk: once a write has failed it answers questions and stores nothing more, also when there is
+room again, until it is started anew.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from weir.bus import STATE, Bus, ensure_streams
+from weir.cli.limits import AGE_S, LEAST_FREE_BYTES, SIZE_BYTES, Limits, alarms, apply_limits, disk_alarms, free_bytes
+from weir.reader import LogError, LogStuck
+from weir.where import Health, Where
+
+WATCH_S = 5.0
+_RETRY_FIRST_S, _RETRY_MOST_S = 0.05, 5.0
+
+log = structlog.get_logger()
+
+
+async def tend(where: Where, limits: Limits, start_again: Callable[[], None]) -> None:
+    """One life of the log's server, until cancelled."""
+    await _streams(where, limits)
+    await _watch(where, start_again)
+
+
+async def _streams(where: Where, limits: Limits) -> None:
+    """As soon as the server answers; it may take a while to read a large store."""
+    retry_s = _RETRY_FIRST_S
+    while True:
+        try:
+            async with await Bus.connect(where.nats_url(), "up") as bus:
+                await ensure_streams(bus, max_bytes=limits.size_bytes or SIZE_BYTES, max_age_s=limits.age_s or AGE_S)
+                await apply_limits(bus, limits)
+                return
+        except LogError as error:
+            log.log(logging.WARNING if retry_s < _RETRY_MOST_S else logging.ERROR, "streams_missing", reason=str(error))
+        await asyncio.sleep(retry_s)
+        retry_s = min(retry_s * 2, _RETRY_MOST_S)
+
+
+async def _watch(where: Where, start_again: Callable[[], None]) -> None:
+    """Tells each alarm once, when it comes up.  A service that is refused twice in a row although there is room is believed."""
+    told: set[str] = set()
+    stuck: set[str] = set()
+    while True:
+        await asyncio.sleep(WATCH_S)
+        try:
+            async with await Bus.connect(where.nats_url(), "up") as bus:
+                state = await bus.stream(STATE)
+                found = [*alarms(await bus.stream(), state), *disk_alarms(where.state / "nats")]
+        except LogError:
+            continue  # the services tell that by themselves
+        for alarm in found:
+            if alarm.reason not in told:
+                log.warning("log_alarm", reason=alarm.reason, message=alarm.message)
+        told = {alarm.reason for alarm in found}
+        before, stuck = stuck, _stuck(where)
+        if before & stuck and free_bytes(where.state / "nats") >= LEAST_FREE_BYTES:
+            log.warning("nats_stores_nothing", told_by=sorted(stuck))
+            start_again()
+            return
+
+
+def _stuck(where: Where) -> set[str]:
+    """The services that the log answers and that it takes nothing from."""
+    found = set()
+    for path in where.run.glob("*.json"):
+        try:
+            told = msgspec.json.decode(path.read_bytes(), type=Health)
+        except (OSError, msgspec.MsgspecError):  # pids.json, or one that is none of ours
+            continue
+        if told.state == "degraded" and told.reason.startswith(LogStuck.__name__):
+            found.add(told.service)
+    return found
