@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from weir.cli import log_commands
+from weir.cli import box_commands, log_commands
+from weir.cli.amounts import LogAge, LogSize
 from weir.cli.options import As, Instance, Interfaces, Moment, Output, Port, Recorded, example, fail
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Weir: an event-sourced load balancer.",
 )
 app.add_typer(log_commands.app, name="log")
+log_commands.app.command()(box_commands.limit)
 
 
 class Noun(StrEnum):
@@ -48,12 +50,14 @@ def up(
     node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
     nats_port: Port = 4222,
-    log_size_mib: Annotated[int, typer.Option(metavar="MIB", min=1, help="How large the log may grow.")] = 1024,
+    log_size: LogSize = None,
+    log_age: LogAge = None,
 ) -> None:
     """Run Weir on this machine.  The log, the five services and the packet path, until Ctrl-C or SIGTERM; the kernel forwards on after."""
     import asyncio
 
     from weir.cli.check import hindrances
+    from weir.cli.limits import Limits
     from weir.cli.supervise import UpError, up
     from weir.service import configure_logging
     from weir.where import Where
@@ -72,7 +76,7 @@ def up(
                     node=node,
                     hook=hook,
                     nats_port=nats_port,
-                    max_bytes=log_size_mib << 20,
+                    limits=Limits(log_size, log_age),
                 )
             )
         )
