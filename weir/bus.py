@@ -43,12 +43,21 @@ NOT_FOUND = 10037
 _NS = 1_000_000_000
 
 
+class _Client(Client):  # type: ignore[misc]  # nats-py has no types
+    """nats-py's client, but for how it takes headers apart: its own way looks at every character, a third of a reader's time."""
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        pairs = (line.partition(":") for line in raw.decode("utf-8", "replace").split("\r\n"))
+        return {name: value.strip() for name, colon, value in pairs if colon}
+
+
 class Bus:
     """A connection to the log of one cluster."""
 
     def __init__(self, cluster: str = "local") -> None:
         self.prefix = f"weir.{cluster}."
-        self._nc = Client()
+        self._nc = _Client()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._pulls: WeakSet[Pull[Any]] = WeakSet()
         self._batches = 0
