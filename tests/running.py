@@ -22,12 +22,12 @@ COUNTED = ("frontends", "tables", "backends", "backend_hosts", "origins", "vips"
 
 
 @contextmanager
-def running_weir(name: str) -> Iterator["Running"]:
-    """Weir with the example's manifests, everything programmed; gone at the end."""
+def running_weir(name: str, options: str = "") -> Iterator["Running"]:
+    """Weir with the example's manifests, everything programmed; gone at the end.  options: of `weir up`."""
     if os.geteuid():
         pytest.skip("namespaces and BPF need root")
     with stage(name, fast=True) as found:
-        found.up()
+        found.up(options)
         found.wait_for("everything programmed", 30, "status", holds=lambda told: told[0]["ok"])
         yield Running(found)
 

@@ -4,10 +4,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
+import structlog
+
 from weir.decider import World
 from weir.metrics import BY_NAME, SECONDS, Histogram, Sample
 from weir.service import Edge, Runner
 
+RETRY_S = 5.0
+log = structlog.get_logger()
 _HEAD_BYTES, _HEAD_S = 16_384, 5.0
 Source = Callable[[Runner], Awaitable[Iterable[Sample]]]
 
@@ -35,8 +39,13 @@ def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ..
                 await writer.drain()
             writer.close()
 
-        async with await asyncio.start_server(answer, *address, limit=_HEAD_BYTES) as server:
-            await server.serve_forever()
+        while True:
+            try:
+                async with await asyncio.start_server(answer, *address, limit=_HEAD_BYTES) as server:
+                    await server.serve_forever()
+            except OSError as error:  # who serves nothing to Prometheus still serves
+                log.error("metrics_not_served", address=address, reason=str(error))
+            await asyncio.sleep(RETRY_S)
 
     return (serve,)
 

@@ -108,6 +108,15 @@ class Map:
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Every entry.  The map may change meanwhile: a hash gives each entry that stays throughout exactly once."""
+        for keys, values, got in self._batches():
+            yield from self._pairs(keys, values, got)
+
+    def count(self) -> int:
+        """How many entries there are, by going through all of them: the kernel keeps no number."""
+        return sum(got for _, _, got in self._batches())
+
+    def _batches(self) -> Iterator[tuple[bytes, bytes, int]]:
+        """Keys, values and how many of them, BATCH at a time."""
         count = min(BATCH, self.max_entries)
         before: ctypes.Array[ctypes.c_char] | None = None
         while True:
@@ -120,11 +129,11 @@ class Map:
                 count *= 2
                 continue
             if code in (EINVAL, EOPNOTSUPP, _ENOTSUPP) and before is None:
-                yield from self._items_one_by_one()
+                yield from ((key, value, 1) for key, value in self._items_one_by_one())
                 return
             if code != ENOENT:
                 self._check("items", code)
-            yield from self._pairs(keys.raw, values.raw, got.value)
+            yield keys.raw, values.raw, got.value
             if code == ENOENT:
                 return
             before = after

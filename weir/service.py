@@ -24,7 +24,7 @@ from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
 from weir.metrics import Meter
 from weir.reader import LogError, LogFull, LogStuck, NotUnderstood, Overtaken
-from weir.where import Health, write_file
+from weir.where import Health, listen_address, write_file
 from weir.where import Where as Where
 
 RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
@@ -193,17 +193,9 @@ def options(name: str) -> argparse.ArgumentParser:
     configure_logging()
     parser = argparse.ArgumentParser(prog=f"weir-{name}")
     parser.add_argument("--instance", default="weir", help="name of this installation (default: %(default)s)")
-    parser.add_argument("--metrics", type=address, metavar="ADDRESS:PORT", help="serve metrics there (default: nowhere)")
+    parser.add_argument("--metrics", type=listen_address, metavar="ADDRESS:PORT", help="serve metrics there (default: nowhere)")
     parser.add_argument("--node", default=os.uname().nodename, help="name of this node (default: %(default)s)")
     return parser
-
-
-def address(text: str) -> tuple[str, int]:
-    """For argparse: `127.0.0.1:9600`, `[::1]:9600`."""
-    host, _, port = text.rpartition(":")
-    if not (host and port.isdecimal() and 0 < int(port) < 65536):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected ADDRESS:PORT")
-    return host.strip("[]"), int(port)
 
 
 def allow_files() -> None:

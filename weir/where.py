@@ -56,3 +56,11 @@ def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool =
             file.flush()
             os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """`127.0.0.1:9600`, `[::1]:9600`.  Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"got {text!r}, expected ADDRESS:PORT, as in 127.0.0.1:9600")
+    return host.strip("[]"), int(port)

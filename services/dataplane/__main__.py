@@ -2,7 +2,9 @@
 
 from services.dataplane.core import HEARS, INDEXES
 from services.dataplane.edge import Agent
+from services.dataplane.metrics import samples
 from weir.decider import Recorder
+from weir.exporter import exposed
 from weir.service import Runner, Where, options, serve
 
 
@@ -16,7 +18,8 @@ def main() -> None:
     agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
     runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard)
     agent.start()
-    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.follow_interfaces)
+    counted = exposed(chosen.metrics, samples(where, agent))
+    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.follow_interfaces, *counted)
 
 
 if __name__ == "__main__":

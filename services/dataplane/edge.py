@@ -6,7 +6,7 @@ It loads no program and owns no packet: killed or frozen, the kernel forwards on
 import asyncio
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import structlog
@@ -19,6 +19,7 @@ from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, MapPressure, NodeSeen, VipTaken, key_of
+from weir.metrics import Histogram, Sample
 from weir.model import Rejection
 from weir.pins import Map
 from weir.service import LoadAgain, Runner, Where
@@ -51,6 +52,8 @@ class Agent:
         self._kept = False  # the log knows less than the plan we forward by
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
+        self._apply_s = Histogram()
+        self._written = 0  # map entries, in this life
 
     def start(self) -> None:
         """On a machine that just started: forward from the plan on disk, before and without the log."""
@@ -66,6 +69,7 @@ class Agent:
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Applies what changed; everything, when `changes` is None."""
+        begun_s = time.perf_counter()
         if changes is None:
             self._kept = self._is_younger(world, position)
             if self._kept:
@@ -87,6 +91,8 @@ class Agent:
             self._newest = position
         self._position = position
         self._writes += outcome.writes
+        self._written += outcome.writes
+        self._apply_s.observe(time.perf_counter() - begun_s)
         self._announce(outcome.announced)
         log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
         self._applied.set()
@@ -95,6 +101,16 @@ class Agent:
     def _is_younger(self, world: World, position: int) -> bool:
         """Whether the log was lost or put back: it knows no plan, and is behind the plan we forward by.  We keep what we have."""
         return bool(self._plan.facts and position < self._plan.position and not planned(world))
+
+    def samples(self) -> Iterator[Sample]:
+        """What applying came to."""
+        yield Sample("weir_apply_seconds", (), self._apply_s)
+        yield Sample("weir_map_writes_total", (), self._written)
+        yield Sample("weir_applied_position", (), self._position)
+        yield Sample("weir_rejected", (), len(self._applier.rejections()) + len(self._absent))
+        for name, (used, most) in self._applier.used().items():
+            yield Sample("weir_map_entries", (name,), used)
+            yield Sample("weir_map_limit", (name,), most)
 
     def _announce(self, vips: Iterable[str]) -> None:
         for vip in vips:

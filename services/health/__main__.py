@@ -2,7 +2,9 @@
 
 from services.health.core import HEARS, INDEXES
 from services.health.edge import Prober
+from services.health.metrics import samples
 from weir.decider import Recorder
+from weir.exporter import exposed
 from weir.pins import LAYOUT, Map
 from weir.service import Runner, Where, options, serve
 
@@ -13,7 +15,7 @@ def main() -> None:
     where = Where(chosen.instance)
     prober = Prober(Map.open(where.pins / f"v{LAYOUT}" / "backend_up"), chosen.node)
     runner = Runner("health", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=prober.heard)
-    serve(runner, prober.probe, prober.record, prober.tell_delays)
+    serve(runner, prober.probe, prober.record, prober.tell_delays, *exposed(chosen.metrics, samples(prober.rounds)))
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """ipam: gives every exposed Service its VIPs."""
 
 from services.ipam.core import HEARS, Ipam
+from services.ipam.metrics import samples
+from weir.exporter import exposed, of_world
 from weir.service import Runner, Where, options, serve
 
 
 def main() -> None:
     """Runs until SIGTERM."""
     chosen = options("ipam").parse_args()
-    serve(Runner("ipam", Ipam(), HEARS, Where(chosen.instance)))
+    serve(Runner("ipam", Ipam(), HEARS, Where(chosen.instance)), *exposed(chosen.metrics, of_world(samples)))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from functools import partial
 
 from services.watcher.core import HEARS, Watcher
 from services.watcher.edge import FolderSource, follow
+from services.watcher.metrics import samples
+from weir.exporter import exposed, of_world
 from weir.service import Runner, Where, options, serve
 
 
@@ -12,8 +14,9 @@ def main() -> None:
     parser = options("watcher")
     parser.add_argument("path", nargs="+", help="a file or folder of manifests")
     chosen = parser.parse_args()
-    watcher = Watcher()
-    serve(Runner("watcher", watcher, HEARS, Where(chosen.instance)), partial(follow, FolderSource(chosen.path), watcher.said))
+    watcher, source = Watcher(), FolderSource(chosen.path)
+    counted = exposed(chosen.metrics, of_world(partial(samples, source)))
+    serve(Runner("watcher", watcher, HEARS, Where(chosen.instance)), partial(follow, source, watcher.said), *counted)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,11 @@ class FolderSource:
         self._lost: dict[Path, str] = {}  # folders that cannot be read -> why
         self._retry_at, self._retry_s = 0.0, RETRY_FIRST_S
 
+    @property
+    def files(self) -> int:
+        """How many are read, or would be if they could."""
+        return len(self._said)
+
     async def __aiter__(self) -> AsyncIterator[Observation]:
         """All there is, then changes."""
         with Inotify(sync_timeout=0) as inotify:

@@ -10,7 +10,7 @@ import typer
 
 from weir.cli import box_commands, log_commands
 from weir.cli.amounts import LogAge, LogSize
-from weir.cli.options import As, Instance, Interfaces, Moment, Output, Port, Recorded, example, fail
+from weir.cli.options import As, Instance, Interfaces, Metrics, Moment, Output, Port, Recorded, example, fail
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -52,6 +52,7 @@ def up(
     nats_port: Port = 4222,
     log_size: LogSize = None,
     log_age: LogAge = None,
+    metrics: Metrics = "",
 ) -> None:
     """Run Weir on this machine.  The log, the five services and the packet path, until Ctrl-C or SIGTERM; the kernel forwards on after."""
     import asyncio
@@ -60,7 +61,7 @@ def up(
     from weir.cli.limits import Limits
     from weir.cli.supervise import UpError, up
     from weir.service import configure_logging
-    from weir.where import Where
+    from weir.where import Where, listen_address
 
     configure_logging()
     where = Where(instance)
@@ -77,6 +78,7 @@ def up(
                     hook=hook,
                     nats_port=nats_port,
                     limits=Limits(log_size, log_age),
+                    metrics=listen_address(metrics) if metrics else None,
                 )
             )
         )

@@ -7,6 +7,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from weir.where import listen_address
+
 
 class Output(StrEnum):
     """How to print."""
@@ -24,6 +26,14 @@ def _name(text: str) -> str:
     return text
 
 
+def _listen_address(text: str) -> str:
+    try:
+        listen_address(text or "localhost:1")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return text
+
+
 Instance = Annotated[
     str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
 ]
@@ -33,6 +43,9 @@ Moment = Annotated[
 ]
 Interfaces = typer.Option("--interface", "-i", metavar="NAME", help="Packets come in here; repeatable.")
 Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
+Metrics = Annotated[
+    str, typer.Option(metavar="ADDRESS:PORT", callback=_listen_address, help="Serve metrics: the watcher there, others on the ports after.")
+]
 Recorded = Annotated[
     Path | None,
     typer.Option("--from", metavar="FILE", exists=True, dir_okay=False, help="Ask what log dump wrote, not the log.", show_default=False),

@@ -26,6 +26,7 @@ from weir.where import Where, write_file
 
 RESTART_MOST_S = 5.0
 _ANY_BYTES = 1 << 50
+SERVICES = ("watcher", "ipam", "planner", "dataplane", "health")
 Work = Callable[[], Awaitable[None]]
 STOP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
@@ -97,7 +98,15 @@ class Supervisor:
 
 
 async def up(
-    where: Where, *, paths: Sequence[Path], interfaces: Sequence[str], node: str, hook: str, nats_port: int, limits: Limits
+    where: Where,
+    *,
+    paths: Sequence[Path],
+    interfaces: Sequence[str],
+    node: str,
+    hook: str,
+    nats_port: int,
+    limits: Limits,
+    metrics: tuple[str, int] | None,
 ) -> None:
     """Runs everything until cancelled.  Raises UpError, or OSError where a file cannot be written."""
     where.run.mkdir(parents=True, exist_ok=True)
@@ -109,15 +118,16 @@ async def up(
     supervisor = Supervisor(where)
     attached = [word for interface in interfaces for word in ("--interface", interface)]
     files = [str(path.resolve()) for path in paths]
+    counted = _metrics(metrics)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor.end_nats)))
-            agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached)
+            agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *counted["dataplane"])
             group.create_task(supervisor.keep("dataplane", agent, reload=lambda: _load(where, interfaces, hook)))
-            group.create_task(supervisor.keep("health", _service(where, "health", "--node", node)))
-            group.create_task(supervisor.keep("planner", _service(where, "planner")))
-            group.create_task(supervisor.keep("ipam", _service(where, "ipam")))
-            group.create_task(supervisor.keep("watcher", _service(where, "watcher", *files)))
+            group.create_task(supervisor.keep("health", _service(where, "health", "--node", node, *counted["health"])))
+            group.create_task(supervisor.keep("planner", _service(where, "planner", *counted["planner"])))
+            group.create_task(supervisor.keep("ipam", _service(where, "ipam", *counted["ipam"])))
+            group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *files)))
     finally:
         await supervisor.stop()
         os.close(lock)
@@ -144,6 +154,16 @@ def _settle_node(where: Where, node: str) -> None:
 
 def _service(where: Where, name: str, *more: str) -> list[str]:
     return [sys.executable, "-m", f"services.{name}", "--instance", where.instance, *more]
+
+
+def _metrics(first: tuple[str, int] | None) -> dict[str, list[str]]:
+    """Each service's options for its metrics: one port after another, in the order of SERVICES."""
+    if not first:
+        return {name: [] for name in SERVICES}
+    host, port = first
+    places = {name: f"[{host}]:{port + at}" if ":" in host else f"{host}:{port + at}" for at, name in enumerate(SERVICES)}
+    log.info("metrics", **places)
+    return {name: ["--metrics", place] for name, place in places.items()}
 
 
 def running(where: Where) -> dict[str, int]:

@@ -87,9 +87,9 @@ class Stage:
 
     # ── Weir ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def up(self) -> None:
+    def up(self, options: str = "") -> None:
         """Starts `weir up` and returns once its services run.  Raises DemoError where it gives up."""
-        command = "weir up -f shop/ --interface front --interface back"
+        command = f"weir up -f shop/ --interface front --interface back {options}".rstrip()
         self.prompt("lb", f"{command} &")
         self.say(paint("  it compiles the packet path first, a few seconds", "dim"))
         with self._log() as log:
