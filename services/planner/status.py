@@ -12,6 +12,7 @@ from weir.events import (
     NodeSeen,
     ServiceObserved,
     StatusPlanned,
+    VipAllocated,
     VipDenied,
     VipPlanned,
     key_of,
@@ -56,6 +57,10 @@ def _allocated(world: World, service: str, vips: Sequence[str]) -> Condition:
         return Condition(type="Allocated", status=False, reason=denied[0].reason, message="; ".join(claim.message for claim in denied))
     if not vips:
         return Condition(type="Allocated", status=False, reason="Pending")
+    orphans = [vip for vip in world.find("service", service, VipAllocated) if vip.orphaned]
+    if orphans:
+        words = _few([f"{vip.vip} stays, though pool {vip.pool} does not offer it any more" for vip in orphans])
+        return Condition(type="Allocated", status=True, reason="Orphaned", message=words)
     return Condition(type="Allocated", status=True, reason="Allocated")
 
 

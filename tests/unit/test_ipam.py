@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
+from itertools import combinations
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -12,11 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.ipam.core import HEARS, Ipam
+from services.ipam.pools import first_free, selects
 from weir.decider import Fact, Fold
 from weir.events import (
     AnyEvent,
     AppliedThrough,
     ClaimSettled,
+    NamespaceGone,
+    NamespaceObserved,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -31,23 +37,26 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.model import Family, Rejection, Root, family_of
+from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, family_of
 
 
-def root(name: str, kind: str = "Service", generation: int = 0) -> Root:
-    return Root(kind=kind, name=name, namespace="" if kind == "VIPPool" else "shop", generation=generation)
+def root(path: str, kind: str = "Service", generation: int = 0) -> Root:
+    """path: "namespace/name", or a name in namespace shop."""
+    namespace, _, name = path.rpartition("/")
+    return Root(kind=kind, name=name, namespace="" if kind == "VIPPool" else namespace or "shop", generation=generation)
 
 
-def service(name: str, *requested: str, families: Sequence[Family] = (), exposed: bool = True, generation: int = 0) -> ServiceObserved:
-    return ServiceObserved(root=root(name, generation=generation), exposed=exposed, requested=requested, families=tuple(families))
+def service(path: str, *requested: str, families: Sequence[Family] = (), generation: int = 0, **fields: Any) -> ServiceObserved:
+    fields = {"exposed": True, **fields}
+    return ServiceObserved(root=root(path, generation=generation), requested=requested, families=tuple(families), **fields)
 
 
 def gone(name: str) -> ServiceGone:
     return ServiceGone(root=root(name))
 
 
-def pool(name: str, *addresses: str, **fields: bool | int) -> PoolObserved:
-    return PoolObserved(root=root(name, "VIPPool"), addresses=addresses, **fields)  # type: ignore[arg-type]
+def pool(name: str, *addresses: str, **fields: Any) -> PoolObserved:
+    return PoolObserved(root=root(name, "VIPPool"), addresses=addresses, **fields)
 
 
 def pool_gone(name: str) -> PoolGone:
@@ -56,6 +65,12 @@ def pool_gone(name: str) -> PoolGone:
 
 def node(name: str) -> NodeSeen:
     return NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",))
+
+
+TIER = Selector(labels={"tier": "web"})
+NOT_TIER = Selector(expressions=(Requirement(key="tier", operator="NotIn", values=("web",)),))
+SHOP = Selector(labels={"kubernetes.io/metadata.name": "shop"})
+TEAM = Selector(expressions=(Requirement(key="team", operator="Exists"),))
 
 
 class Log:
@@ -115,7 +130,7 @@ class Log:
 
 
 def test_every_fact_it_decides_on_is_of_a_kind_it_hears() -> None:
-    decided_on = (ServiceObserved, ServiceGone, PoolObserved, PoolGone, VipWithdrawn, AppliedThrough, NodeSeen)
+    decided_on = (ServiceObserved, ServiceGone, PoolObserved, PoolGone, NamespaceObserved, NamespaceGone, VipWithdrawn, AppliedThrough)
     own = (VipAllocated, VipReleased, VipFreed, VipDenied, ClaimSettled)
     assert {event.kind for event in (*decided_on, *own)} <= {event.kind for event in HEARS}
 
@@ -221,7 +236,9 @@ def test_second_family_may_wait_while_the_first_is_served() -> None:
 
 def test_vip_stays_when_its_pool_goes_or_another_family_comes() -> None:
     log = Log(pool("p", "2001:db8::1/128"), service("web"))
-    assert log.say(pool_gone("p")) == []
+    (orphaned,) = log.say(pool_gone("p"))
+    assert isinstance(orphaned, VipAllocated)
+    assert (orphaned.vip, orphaned.services, orphaned.orphaned) == ("2001:db8::1", ("shop/web",), True)
     assert log.say(pool("q", "192.0.2.1/32")) == []
     assert log.say(service("web", generation=2)) == []
 
@@ -287,105 +304,339 @@ def test_denial_is_true_again_when_the_holders_change() -> None:
     assert log.restart() == [], "what a restart would tell otherwise should have been told"
 
 
-@pytest.mark.parametrize("addresses", ["2001:db8::/96", "10.0.0.0/8"])
-def test_search_costs_the_held_blocks_not_the_pool(addresses: str) -> None:
-    log = Log(pool("p", addresses))
+@pytest.mark.parametrize(
+    ("addresses", "avoid"), [("2001:db8::/96", False), ("10.0.0.0/8", False), ("10.0.0.0/8", True), ("10.0.0.7-10.0.9.9", True)]
+)
+def test_addresses_are_given_in_order_without_a_gap(addresses: str, avoid: bool) -> None:
+    log = Log(pool("p", addresses, avoid_buggy_ips=avoid))
     for number in range(600):
         log.say(service(f"s{number}"))
-    first = int(ip_network(addresses)[0])
-    assert {int(ip_address(vip)) - first for vip in log.vips()} == set(range(600))
+    first = int(ip_address(addresses.split("-")[0]) if "-" in addresses else ip_network(addresses)[0])
+    drawn = [number for number in range(first, first + 620) if not (avoid and number & 255 in (0, 255))]
+    assert sorted(int(ip_address(vip)) for vip in log.vips()) == drawn[:600]
+
+
+def test_search_costs_the_full_blocks_not_the_addresses() -> None:
+    looks = Counter[str]()
+
+    def count(word: str) -> int:
+        looks[word] += 1
+        block, _, size = word.partition("/")
+        return 1 << int(size) if int(block[2:], 16) << int(size) < 0x0A010000 else 0
+
+    assert str(first_free(pool("p", "10.0.0.0/8"), "IPv4", count)) == "10.1.0.0"
+    assert looks.total() < 300
+
+
+# ── families ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_preferred_second_family_is_taken_when_a_pool_has_it_and_not_missed_while_none_has() -> None:
+    log = Log(pool("p", "192.0.2.1/32"), service("web", family_policy="PreferDualStack"))
+    assert (set(log.vips()), log.fold.world.of(VipDenied)) == ({"192.0.2.1"}, [])
+    log.say(pool("q", "2001:db8::1/128"))
+    assert set(log.vips()) == {"192.0.2.1", "2001:db8::1"}
+
+
+def test_preference_takes_nothing_from_one_who_waits() -> None:
+    log = Log(pool("p", "192.0.2.1/32"), service("a", family_policy="PreferDualStack"), service("b", families=["IPv6"]))
+    log.say(pool("q", "2001:db8::1/128"))
+    assert log.vips() == {"192.0.2.1": "shop/a", "2001:db8::1": "shop/b"}
+
+
+def test_required_dual_stack_gives_both_or_nothing_but_takes_nothing_back() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("web", family_policy="RequireDualStack"), service("old"))
+    assert (log.vips(), log.denied("web").family) == ({"192.0.2.0": "shop/old"}, "IPv6")
+    log.say(service("old", family_policy="RequireDualStack", generation=2))
+    assert (log.vips(), log.denied("old").family) == ({"192.0.2.0": "shop/old"}, "IPv6")
+    log.say(pool("q", "2001:db8::/127"))
+    assert log.vips() == {"192.0.2.0": "shop/old", "192.0.2.1": "shop/web", "2001:db8::": "shop/web", "2001:db8::1": "shop/old"}
+
+
+# ── several addresses, and pools by name ───────────────────────────────────────────────────────────────────────────
+
+
+def test_several_addresses_are_given_and_let_go_one_by_one() -> None:
+    log = Log(pool("p", "192.0.2.0/29"), service("web", "192.0.2.1", "192.0.2.2"))
+    log.say(service("web", "192.0.2.2", "192.0.2.3"))
+    assert set(log.vips()) == {"192.0.2.2", "192.0.2.3"}
+    assert [vip.vip for vip in log.fold.world.of(VipReleased)] == ["192.0.2.1"]
+
+
+def test_one_address_more_from_each_further_pool() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), pool("q", "198.51.100.0/31", auto_assign=False), pool("r", "2001:db8::/127", auto_assign=False))
+    log.say(service("web", more_pools=("q", "r"), family_policy="PreferDualStack"))
+    assert set(log.vips()) == {"192.0.2.0", "198.51.100.0", "2001:db8::"}
+    log.say(service("api", more_pools=("none",)))
+    assert log.denied("api").message == "no pool named none offers IPv4 addresses"
+
+
+def test_named_pools_are_drawn_from_in_the_order_named_even_those_that_give_none_unasked() -> None:
+    log = Log(pool("p", "192.0.2.1/32", priority=9), pool("q", "192.0.2.2/32", auto_assign=False))
+    for name in "abc":
+        log.say(service(name, pools=("q", "p")))
+    assert log.vips() == {"192.0.2.1": "shop/b", "192.0.2.2": "shop/a"}
+    assert log.denied("c").holders == ("shop/a", "shop/b")
+
+
+def test_asking_for_another_pool_moves_a_service_and_a_pool_that_goes_does_not() -> None:
+    log = Log(pool("p", "192.0.2.1/32"), pool("q", "192.0.2.2/32"), service("web", pools=("p",)), pool_gone("p"))
+    assert set(log.vips()) == {"192.0.2.1"}
+    log.say(service("web", pools=("q",)))
+    assert set(log.vips()) == {"192.0.2.2"}
+
+
+@pytest.mark.parametrize("addresses", [("123.123.123.1/24",), ("123.123.123.7",), ("123.123.123.9/32",)])
+def test_pools_with_host_bits_and_single_addresses(addresses: tuple[str, ...]) -> None:
+    log = Log(pool("p", *addresses), service("web"))
+    assert list(log.vips()) == [{"/24": "123.123.123.0"}.get(addresses[0][-3:], addresses[0].partition("/")[0])]
+
+
+# ── selectors ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("selector", "labels", "selected"),
+    [
+        (Selector(), {}, True),
+        (Selector(labels={"a": "1"}), {"a": "1", "b": "2"}, True),
+        (Selector(labels={"a": "1", "b": "2"}), {"a": "1"}, False),
+        (Selector(expressions=(Requirement(key="a", operator="In", values=("1", "2")),)), {"a": "2"}, True),
+        (Selector(expressions=(Requirement(key="a", operator="In", values=("1",)),)), {}, False),
+        (Selector(expressions=(Requirement(key="a", operator="NotIn", values=("1",)),)), {}, True),
+        (Selector(expressions=(Requirement(key="a", operator="NotIn", values=("1",)),)), {"a": "1"}, False),
+        (Selector(expressions=(Requirement(key="a", operator="Exists"),)), {"a": ""}, True),
+        (Selector(expressions=(Requirement(key="a", operator="DoesNotExist"),)), {"a": ""}, False),
+        (Selector(labels={"a": "1"}, expressions=(Requirement(key="b", operator="Exists"),)), {"a": "1"}, False),
+    ],
+)
+def test_selectors_read_labels_as_kubernetes_does(selector: Selector, labels: dict[str, str], selected: bool) -> None:
+    assert selects(selector, labels) is selected
+
+
+def test_pool_that_selects_others_denies_and_serves_once_it_selects() -> None:
+    log = Log(pool("p", "192.0.2.0/31", namespace_selector=TEAM), service("web"), service("api", "192.0.2.1"))
+    assert {log.denied(name).reason for name in ("web", "api")} == {"NotSelected"}
+    log.say(NamespaceObserved(root=Root(kind="Namespace", name="shop"), labels={"team": "x"}))
+    assert log.vips() == {"192.0.2.0": "shop/web", "192.0.2.1": "shop/api"}
+
+
+def test_namespace_has_its_name_for_a_label_though_nobody_said_so() -> None:
+    log = Log(pool("p", "192.0.2.0/31", namespace_selector=SHOP), service("blog/web"), service("shop/web"))
+    assert log.vips() == {"192.0.2.0": "shop/web"}
+
+
+# ── orphans ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_edited_pool_marks_what_it_does_not_offer_any_more_and_unmarks_it_when_it_does() -> None:
+    log = Log(pool("p", "192.0.2.0/30"), service("web"), service("api"))
+    assert [(event.vip, event.orphaned) for event in log.say(pool("p", "192.0.2.1/32"))] == [("192.0.2.0", True)]  # type: ignore[union-attr]
+    assert [(event.vip, event.orphaned) for event in log.say(pool("p", "192.0.2.0/30"))] == [("192.0.2.0", False)]  # type: ignore[union-attr]
+    log.say(pool("p", "192.0.2.0/30", service_selector=TIER))
+    assert {vip.orphaned for vip in log.fold.world.of(VipAllocated)} == {True}
+
+
+def test_orphan_is_shared_with_nobody_new() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("a", share_key="k", ports=PORT_80), pool("p", "192.0.2.1/32"))
+    log.say(service("b", share_key="k", ports=PORT_443))
+    assert log.vips() == {"192.0.2.0": "shop/a", "192.0.2.1": "shop/b"}
+
+
+# ── sharing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PORT_80, PORT_443 = (ServicePort(port=80),), (ServicePort(port=443),)
+
+
+def test_services_with_one_key_share_a_vip_on_different_ports() -> None:
+    log = Log(pool("p", "192.0.2.0/29"), service("a", share_key="k", ports=PORT_80), service("b", share_key="k", ports=PORT_443))
+    (vip,) = log.fold.world.of(VipAllocated)
+    assert (vip.vip, vip.services, vip.share_key) == ("192.0.2.0", ("shop/a", "shop/b"), "k")
+    log.say(service("c", share_key="k", ports=(ServicePort(port=80, protocol="UDP"),)))
+    log.say(service("d", share_key="k", ports=PORT_80))
+    assert {vip.vip: vip.services for vip in log.fold.world.of(VipAllocated)} == {
+        "192.0.2.0": ("shop/a", "shop/b", "shop/c"),
+        "192.0.2.1": ("shop/d",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("shop/b", {"share_key": "other"}),
+        ("shop/b", {}),
+        ("shop/b", {"share_key": "k", "exclusive": True}),
+        ("blog/b", {"share_key": "k"}),
+    ],
+)
+def test_vip_is_shared_only_within_a_namespace_by_key_and_never_when_exclusive(path: str, fields: dict[str, Any]) -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("a", share_key="k", ports=PORT_80))
+    log.say(service(path, "192.0.2.0", ports=PORT_443, **fields))
+    assert log.vips() == {"192.0.2.0": "shop/a"}
+    (denied,) = log.fold.world.of(VipDenied)
+    assert (denied.reason, denied.holders) == ("AddressHeld", ("shop/a",))
+
+
+def test_port_that_is_served_on_a_shared_address_is_denied_with_who_serves_it() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("a", "192.0.2.0", share_key="k", ports=PORT_80))
+    log.say(service("b", "192.0.2.0", share_key="k", ports=PORT_80))
+    assert (log.denied("b").reason, log.denied("b").message) == ("PortHeld", "192.0.2.0 serves 80/TCP for shop/a")
+    log.say(service("a", "192.0.2.0", share_key="k", ports=PORT_443))
+    assert [vip.services for vip in log.fold.world.of(VipAllocated)] == [("shop/a", "shop/b")]
+
+
+def test_of_two_that_clash_the_one_that_was_changed_gives_way() -> None:
+    log = Log(pool("p", "192.0.2.0/31"))
+    log.say(service("a", "192.0.2.0", share_key="k", ports=PORT_80))
+    log.say(service("b", "192.0.2.0", share_key="k", ports=PORT_443))
+    log.say(service("a", "192.0.2.0", share_key="k", ports=PORT_80 + PORT_443))
+    assert log.vips() == {"192.0.2.0": "shop/b"}
+    assert (log.denied("a").reason, log.denied("a").holders) == ("PortHeld", ("shop/b",))
+
+
+def test_shared_vip_is_released_with_its_last_service() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("a", share_key="k", ports=PORT_80), service("b", share_key="k", ports=PORT_443))
+    (left,) = log.say(gone("a"))
+    assert isinstance(left, VipAllocated)
+    assert (left.services, left.root.name) == (("shop/b",), "b")
+    assert [type(event) for event in log.say(gone("b"))] == [VipReleased]
 
 
 # ── the machine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-NAMES = st.sampled_from(["a", "b", "c", "d"])
+SERVICES = st.sampled_from(["shop/a", "shop/b", "shop/c", "blog/d"])
 NODES = ("n1", "n2")
 V4, V6 = "192.0.2.", "2001:db8::"
 RANGES = st.lists(
     st.sampled_from([f"{V4}0/31", f"{V4}2-{V4}3", f"{V4}4/32", f"{V6}/127", f"{V6}4-{V6}5", "198.51.100.0/32"]), min_size=1, max_size=3
 ).map(lambda ranges: tuple(dict.fromkeys(ranges)))
-ASKED = st.one_of(st.just(()), st.sampled_from([f"{V4}{n}" for n in range(5)] + [f"{V6}4", "203.0.113.9"]).map(lambda one: (one,)))
-FAMILIES = st.sampled_from([(), ("IPv4",), ("IPv6",), ("IPv4", "IPv6")])
-
-
-def asked_within(families: Iterable[Family], asked: Sequence[str]) -> tuple[str, ...]:
-    """As the watcher refuses the rest."""
-    return tuple(address for address in asked if not families or family_of(address) in families)
+ASKED = st.lists(st.sampled_from([f"{V4}{n}" for n in range(5)] + [f"{V6}4", "203.0.113.9"]), max_size=2, unique=True).map(tuple)
+FAMILIES = st.sampled_from([(), ("IPv4",), ("IPv6",), ("IPv4", "IPv6"), ("IPv6", "IPv4")])
+POLICIES: st.SearchStrategy[FamilyPolicy] = st.sampled_from(["SingleStack", "PreferDualStack", "RequireDualStack"])
+NAMED = st.sampled_from([(), (), ("p",), ("q", "p")])
+MORE = st.sampled_from([(), (), (), ("q",), ("p", "q")])
+PORTS = st.sets(st.sampled_from([(80, "TCP"), (443, "TCP"), (80, "UDP")]), min_size=1).map(
+    lambda ports: tuple(ServicePort(port=port, protocol=protocol) for port, protocol in sorted(ports))
+)
 
 
 class Model:
     """What the log itself says, read without ipam's code."""
 
     def __init__(self) -> None:
-        self.held: dict[str, str] = {}  # VIP -> Service
+        self.held: dict[str, VipAllocated] = {}
         self.released: dict[str, int] = {}  # VIP -> sequence
         self.withdrawn: dict[str, tuple[int, int]] = {}  # VIP -> release it answers, own sequence
         self.nodes: set[str] = set()
         self.applied: dict[str, int] = {}  # node -> applied through
         self.exposed: dict[str, ServiceObserved] = {}
         self.pools: dict[str, PoolObserved] = {}
+        self.namespaces: dict[str, dict[str, str]] = {}
         self.waiting: dict[tuple[str, Family], int] = {}  # Service and family -> since
         self.settled: dict[str, int] = {}  # Service -> since, of claims settled by the decision under way
+        self.speaker = ""  # the Service whose fact led to the decision under way
 
     def read(self, seq: int, event: AnyEvent) -> None:
         if event.author != "ipam":
             self.settled.clear()
+            self.speaker = event.root.path if isinstance(event, ServiceObserved | ServiceGone) else ""
         match event:
             case ServiceObserved(exposed=True):
-                self.exposed[f"shop/{event.root.name}"] = event
+                self.exposed[event.root.path] = event
             case ServiceObserved() | ServiceGone():
-                self.exposed.pop(f"shop/{event.root.name}", None)
+                self.exposed.pop(event.root.path, None)
             case PoolObserved():
                 self.pools[event.root.name] = event
             case PoolGone():
                 self.pools.pop(event.root.name, None)
+            case NamespaceObserved(root=root, labels=labels):
+                self.namespaces[root.name] = labels
+            case NamespaceGone(root=root):
+                self.namespaces.pop(root.name, None)
             case NodeSeen(node=name):
                 self.nodes.add(name)
             case AppliedThrough(node=name, seq=through):
                 self.applied[name] = through
             case VipWithdrawn(vip=vip, release=release):
                 self.withdrawn[vip] = (release, seq)
-            case VipAllocated(vip=vip, services=(holder,)):
-                self.allocated(vip, holder)
-            case VipReleased(vip=vip, services=(holder,)):
-                assert self.held.pop(vip) == holder, f"{vip} was not {holder}'s"
-                assert holder in self.held.values() or not self.wants(holder, vip), f"{holder} still wants {vip}"
+            case VipAllocated():
+                self.allocated(event)
+            case VipReleased(vip=vip, services=services):
+                before = self.held.pop(vip)
+                assert before.services == services, f"{vip} was not {services}'s"
+                self.lost(vip, set(services))
                 self.released[vip] = seq
             case VipFreed(vip=vip):
                 release, withdrawn = self.withdrawn[vip]
                 assert release == self.released.pop(vip), f"{vip}: the planner answered another release"
                 assert all(self.applied.get(node, 0) >= withdrawn for node in self.nodes), f"a node may still forward for {vip}"
             case VipDenied(service=name, family=family, since=since):
-                assert self.waiting.setdefault((name, family), since) == since, "lost its turn"
+                assert since in {at for (other, _), at in self.waiting.items() if other == name} or name not in {
+                    other for other, _ in self.waiting
+                }, "lost its turn"
+                self.waiting[name, family] = since
             case ClaimSettled(service=name, family=family):
                 self.settled[name] = self.waiting.pop((name, family))
 
-    def allocated(self, vip: str, holder: str) -> None:
-        assert vip not in self.held, f"{vip} already belongs to {self.held[vip]}"
-        assert vip not in self.released, f"{vip} was given before every node had let go"
-        assert family_of(vip) not in {family_of(other) for other, name in self.held.items() if name == holder}, f"{holder} has one already"
-        assert self.wants(holder, vip)
-        assert self.offered(vip)
-        for (name, family), since in self.waiting.items():  # nobody who would have taken it has waited longer
-            asked = [address for address in self.exposed[name].requested if family_of(address) == family]
-            would = family == family_of(vip) and (asked == [vip] or (not asked and self.offered(vip, unasked=True)))
-            mine = self.waiting.get((holder, family_of(vip)), self.settled.get(holder, 2**63))
+    def lost(self, vip: str, services: set[str]) -> None:
+        assert services <= {self.speaker}, f"{vip} was pulled from {services}, who said nothing"
+
+    def allocated(self, event: VipAllocated) -> None:
+        before = self.held.get(event.vip)
+        assert event != before, "said twice"
+        assert event.vip not in self.released, f"{event.vip} was given before every node had let go"
+        kept = tuple(name for name in (before.services if before else ()) if name in event.services)
+        assert event.services[: len(kept)] == kept, "the oldest holder comes first"
+        self.lost(event.vip, set(before.services if before else ()) - set(event.services))
+        for holder in set(event.services) - set(kept):
+            self.came(holder, event, fresh=before is None)
+        self.held[event.vip] = event
+
+    def came(self, holder: str, event: VipAllocated, *, fresh: bool) -> None:
+        pool = self.pools[event.pool]
+        assert event.vip in addresses_of(pool)
+        assert self.wants(self.exposed[holder], event.vip, pool), f"{holder} did not ask for {event.vip}"
+        mine = min([since for (name, _), since in self.waiting.items() if name == holder], default=self.settled.get(holder, 2**63))
+        for (name, family), since in self.waiting.items() if fresh else ():  # nobody who would have taken it has waited longer
+            other = self.exposed[name]
+            would = family == family_of(event.vip) and not self.whole(name) and self.wants(other, event.vip, pool, missing=True)
             assert not would or (since, name) >= (mine, holder), f"{name} has waited longer than {holder}"
-        self.held[vip] = holder
 
-    def wants(self, name: str, vip: str) -> bool:
-        observed = self.exposed.get(name)
-        if not observed:
+    def whole(self, name: str) -> bool:
+        """It gets all or nothing."""
+        return self.exposed[name].family_policy == "RequireDualStack" and not self.vips(name)
+
+    def vips(self, name: str) -> set[str]:
+        return {vip for vip, event in self.held.items() if name in event.services}
+
+    def wants(self, observed: ServiceObserved, vip: str, pool: PoolObserved, *, missing: bool = False) -> bool:
+        """Whether it may be given `vip`; missing: which it is sure to lack."""
+        if not self.selected(pool, observed):
             return False
-        asked = [address for address in observed.requested if family_of(address) == family_of(vip)]
-        families = observed.families or tuple(map(family_of, observed.requested)) or (family_of(vip),)
-        return family_of(vip) in families and (not asked or asked == [vip])
+        mine, family = self.vips(observed.root.path), family_of(vip)
+        asked = [address for address in observed.requested if family_of(address) == family]
+        drawable = not (pool.avoid_buggy_ips and vip.endswith(".0"))
+        if vip in observed.requested:
+            return True
+        if not missing and pool.root.name in observed.more_pools:
+            return drawable
+        named = pool.root.name in observed.pools if observed.pools else pool.auto_assign
+        lacks = not missing or not any(family_of(held) == family for held in mine)
+        possible = family in (observed.families or map(family_of, observed.requested) or (family,))
+        possible |= observed.family_policy != "SingleStack" or not (observed.families or observed.requested)
+        return possible and not asked and named and drawable and lacks
 
-    def offered(self, vip: str, *, unasked: bool = False) -> bool:
-        return any(
-            vip in addresses_of(pool) and not (unasked and (not pool.auto_assign or (pool.avoid_buggy_ips and vip.endswith(".0"))))
-            for pool in self.pools.values()
-        )
+    def selected(self, pool: PoolObserved, observed: ServiceObserved) -> bool:
+        namespace = observed.root.namespace
+        labels = {**self.namespaces.get(namespace, {}), "kubernetes.io/metadata.name": namespace}
+        web, in_shop, has_team = observed.labels.get("tier") == "web", namespace == "shop", "team" in labels
+        rules = [(TIER, web), (NOT_TIER, not web), (SHOP, in_shop), (TEAM, has_team)]
+        return all(met for selector, met in rules if selector in (pool.service_selector, pool.namespace_selector))
+
+    def free(self) -> list[tuple[str, PoolObserved]]:
+        """Addresses that nobody holds, and their pools."""
+        offered = [(vip, pool) for pool in self.pools.values() for vip in sorted(addresses_of(pool))]
+        return [(vip, pool) for vip, pool in offered if vip not in self.held and vip not in self.released]
 
 
 def addresses_of(pool: PoolObserved) -> set[str]:
@@ -419,24 +670,53 @@ class Machine(RuleBasedStateMachine):
             self.model.read(*fact)
         self.read = len(self.log.facts)
 
-    @rule(name=NAMES, asked=ASKED, families=FAMILIES, generation=st.integers(1, 3))
-    def expose(self, name: str, asked: tuple[str, ...], families: tuple[Family, ...], generation: int) -> None:
-        self.feed(service(name, *asked_within(families, asked), families=families, generation=generation))
+    @rule(
+        path=SERVICES,
+        asked=ASKED,
+        families=FAMILIES,
+        policy=POLICIES,
+        pools=NAMED,
+        more_pools=MORE,
+        share_key=st.sampled_from(["", "k", "k", "l"]),
+        exclusive=st.sampled_from([False, False, True]),
+        ports=PORTS,
+        web=st.booleans(),
+    )
+    def expose(
+        self, path: str, asked: tuple[str, ...], families: tuple[Family, ...], policy: FamilyPolicy, web: bool, **fields: Any
+    ) -> None:
+        if families and policy == "SingleStack":  # as the watcher refuses the rest
+            asked = tuple(address for address in asked if family_of(address) in families)
+        observed = service(path, *asked, families=families, family_policy=policy, labels={"tier": "web"} if web else {}, **fields)
+        self.feed(observed)
 
-    @rule(name=NAMES, remove=st.booleans())
-    def withdraw(self, name: str, remove: bool) -> None:
-        self.feed(gone(name) if remove else service(name, exposed=False))
+    @rule(path=SERVICES, remove=st.booleans())
+    def withdraw(self, path: str, remove: bool) -> None:
+        self.feed(gone(path) if remove else service(path, exposed=False))
 
-    @rule(name=st.sampled_from(["p", "q"]), ranges=RANGES, auto=st.booleans(), buggy=st.booleans(), priority=st.integers(0, 1))
-    def offer(self, name: str, ranges: tuple[str, ...], auto: bool, buggy: bool, priority: int) -> None:
+    @rule(
+        name=st.sampled_from(["p", "q"]),
+        ranges=RANGES,
+        auto_assign=st.booleans(),
+        avoid_buggy_ips=st.booleans(),
+        priority=st.integers(0, 1),
+        service_selector=st.sampled_from([None, None, TIER, NOT_TIER]),
+        namespace_selector=st.sampled_from([None, None, SHOP, TEAM]),
+    )
+    def offer(self, name: str, ranges: tuple[str, ...], **fields: Any) -> None:
         others = {address for pool in self.model.pools.values() if pool.root.name != name for address in addresses_of(pool)}
         apart = [text for text in ranges if not others & addresses_of(pool(name, text))]  # the watcher refuses overlaps
         if apart:
-            self.feed(pool(name, *apart, auto_assign=auto, avoid_buggy_ips=buggy, priority=priority))
+            self.feed(pool(name, *apart, **fields))
 
     @rule(name=st.sampled_from(["p", "q"]))
     def remove_pool(self, name: str) -> None:
         self.feed(pool_gone(name))
+
+    @rule(name=st.sampled_from(["shop", "blog"]), team=st.booleans(), remove=st.booleans())
+    def label_namespace(self, name: str, team: bool, remove: bool) -> None:
+        root = Root(kind="Namespace", name=name)
+        self.feed(NamespaceGone(root=root) if remove else NamespaceObserved(root=root, labels={"team": "x"} if team else {}))
 
     @rule(name=st.sampled_from(NODES))
     def node_comes(self, name: str) -> None:
@@ -467,22 +747,60 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def world_is_what_the_log_says(self) -> None:
-        assert self.log.vips() == self.model.held
+        assert {event.vip: event for event in self.log.fold.world.of(VipAllocated)} == self.model.held
         assert {vip.vip for vip in self.log.fold.world.of(VipReleased)} == set(self.model.released)
         assert {(claim.service, claim.family) for claim in self.log.fold.world.of(VipDenied)} == set(self.model.waiting)
 
     @invariant()
     def every_exposed_service_is_served_or_waits(self) -> None:
         for name, observed in self.model.exposed.items():
-            served = {family_of(vip) for vip, holder in self.model.held.items() if holder == name}
+            vips = self.model.vips(name)
             waits = {family for holder, family in self.model.waiting if holder == name}
-            assert not served & waits
-            assert served | waits >= set(observed.families or map(family_of, observed.requested))
-            assert served | waits
-        assert set(self.model.held.values()) <= set(self.model.exposed)
+            if self.model.whole(name):
+                assert waits
+                continue
+            assert all(address in vips or family_of(address) in waits for address in self.asked(observed))
+            families = observed.families or tuple(map(family_of, observed.requested))
+            needed = families[:1] if observed.family_policy == "PreferDualStack" else families
+            assert {family_of(vip) for vip in vips} | waits >= set(needed)
+            assert vips or waits
+        assert {name for vip in self.model.held.values() for name in vip.services} <= set(self.model.exposed)
+
+    @staticmethod
+    def asked(observed: ServiceObserved) -> list[str]:
+        families = {family_of(vip) for vip in observed.requested} if not observed.families else set(observed.families)
+        return [vip for vip in observed.requested if family_of(vip) in families]
+
+    @invariant()
+    def nobody_waits_for_what_is_free(self) -> None:
+        for name, observed in self.model.exposed.items():
+            needs = {family for holder, family in self.model.waiting if holder == name}
+            if observed.family_policy == "PreferDualStack":
+                needs |= {"IPv4", "IPv6"} - {family_of(vip) for vip in self.model.vips(name)}
+            for vip, pool in self.model.free() if not self.model.whole(name) else ():
+                assert family_of(vip) not in needs or not self.model.wants(observed, vip, pool, missing=True), f"{name} could have {vip}"
+
+    @invariant()
+    def those_on_one_vip_agreed_to_share_it(self) -> None:
+        for vip in self.model.held.values():
+            holders = [self.model.exposed[name] for name in vip.services]
+            for one, other in combinations(holders, 2):
+                assert one.root.namespace == other.root.namespace
+                assert one.share_key == other.share_key == vip.share_key != ""
+                assert not one.exclusive
+                assert not other.exclusive
+                assert not set(one.ports) & set(other.ports)
+
+    @invariant()
+    def orphans_are_marked(self) -> None:
+        for vip in self.model.held.values():
+            pool = self.model.pools.get(vip.pool)
+            holders = [self.model.exposed[name] for name in vip.services]
+            offered = bool(pool) and vip.vip in addresses_of(pool) and all(self.model.selected(pool, holder) for holder in holders)
+            assert vip.orphaned is not offered
 
 
-Machine.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
+Machine.TestCase.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
 TestMachine = Machine.TestCase
 
 STORY = f"""

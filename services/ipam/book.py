@@ -1,0 +1,239 @@
+"""One decision under way: who is to be settled, who is still to be served, who is to be told.
+
+Everything is looked up by index, so that a decision costs what it touches.  Who waits is judged anew only when something he waits for
+moved: an address of his family became free, a VIP he asked for by name changed hands, a Service he was told of let go, or the
+Services he may share with changed.
+"""
+
+from collections.abc import Iterable, Mapping
+from heapq import heappop, heappush
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from services.ipam.holdings import Holdings
+from services.ipam.places import drawn_from, places_for
+from services.ipam.pools import first_free, offers, ranges_of
+from services.ipam.wants import FAMILIES, Want, clash, families_of, fits, may_share, share_word, wants_of
+from weir.decider import World
+from weir.events import AnyEvent, ClaimSettled, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased
+from weir.model import Family, family_of
+
+_Turn = tuple[bool, int, str]  # preferences last, then who has waited longest, then by name
+
+
+class _Asking(NamedTuple):
+    """What a Service asks for and has not; nothing, where it only has claims to be settled."""
+
+    turn: _Turn
+    service: str
+    observed: ServiceObserved | None
+    wants: tuple[Want, ...]
+    claims: Mapping[Family, VipDenied]  # what it was told
+    whole: bool  # all or nothing: dual-stack is required, and it holds nothing
+
+
+class Book:
+    """See the module."""
+
+    def __init__(self, world: World, now: int) -> None:
+        self._world, self._now = world, now
+        self._holdings = Holdings(world)
+        self._queue: list[tuple[_Turn, _Asking]] = []
+        self._asked: dict[_Turn, _Asking] = {}  # had their turn, and still want something
+        self._settled: set[str] = set()
+
+    # ── what is to be settled ──────────────────────────────────────────────────────────────────────────────────────
+
+    def settle(self, service: str) -> None:
+        """Takes back what `service` has and does not ask for; what it asks for and has not, `conclude` gives."""
+        if service in self._settled:
+            return
+        self._settled.add(service)
+        observed, held = self._holdings.exposed(service), self._holdings.held(service)
+        missing, unwanted = self._match(observed, held) if observed else ([], held)
+        for vip in unwanted:
+            self._holdings.leave(vip.vip, service)
+        for vip in held:
+            self._holdings.restate(vip.vip)
+        self._ask(service, observed, missing, whole=len(unwanted) == len(held))
+
+    def settle_waiting(self, *words: str) -> None:
+        """The same for those who wait for an address of a family, or in a namespace."""
+        for word in words:
+            for claim in self._world.find("waiting", word, VipDenied):
+                self.settle(claim.service)
+
+    def settle_preferring(self, word: str = "") -> None:
+        """The same for those whose second family is optional; of one share word, or all."""
+        for observed in self._world.find("prefers", word, ServiceObserved):
+            self.settle(observed.root.path)
+
+    def reopen(self, word: str) -> None:
+        """What Services under this share word serve changed: others may now stand beside them."""
+        self._holdings.reopened |= {word} - {""}
+
+    def restate(self, vips: Iterable[VipAllocated]) -> None:
+        """Says of VIPs what became of their pool."""
+        for vip in vips:
+            self._holdings.restate(vip.vip)
+
+    def free(self, released: Iterable[VipReleased]) -> None:
+        """Gives on what every node has let go of: to those who wait, the oldest first, as far as it goes."""
+        freed = list(released)
+        for vip in freed:
+            self._holdings.put(VipFreed(vip=vip.vip, pool=vip.pool, services=vip.services, root=vip.root))
+        for family in FAMILIES:
+            mine = [vip for vip in freed if family_of(vip.vip) == family]
+            if mine:
+                self._give_on(family, [vip.vip for vip in reversed(mine)])
+                self._prefer(family, [vip.vip for vip in mine if not self._holdings.vip(vip.vip)])
+
+    def conclude(self) -> list[AnyEvent]:
+        """Serves all who ask, then tells those who got nothing, when it is plain who holds what.  Returns all events."""
+        self._serve()
+        while self._affected():
+            self._serve()
+        for turn, asking in sorted(self._asked.items()):
+            if not turn[0]:
+                self._tell(asking)
+        return self._holdings.events
+
+    def _give_on(self, family: Family, free: list[str]) -> None:
+        """free: addresses, the last to be given first."""
+        for claim in sorted(self._world.find("waiting", family, VipDenied), key=lambda claim: (claim.since, claim.service)):
+            while free and self._holdings.vip(free[-1]):
+                free.pop()
+            if not free:
+                return
+            self.settle(claim.service)
+            self._serve()
+
+    def _prefer(self, family: Family, free: list[str]) -> None:
+        """Asks those whose second family is optional, where a pool had no room beside `free`; else they have what they want."""
+        if not free or not self._world.count("prefers", ""):
+            return
+        pools = [pool for pool in self._holdings.pools.values() if any(offers(pool, ip_address(vip)) for vip in free)]
+        self._holdings.count(free, 1)
+        full = [pool for pool in pools if not first_free(pool, family, self._holdings.counted)]
+        self._holdings.count(free, -1)
+        if full:
+            self.settle_preferring()
+
+    # ── serving ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _ask(self, service: str, observed: ServiceObserved | None, missing: list[Want], *, whole: bool) -> None:
+        claims = self._holdings.claims(service)
+        since = min((claim.since for claim in claims.values()), default=self._now)
+        whole = whole and observed is not None and observed.family_policy == "RequireDualStack"
+        needed = tuple(want for want in missing if not want.optional)
+        preferred = tuple(want for want in missing if want.optional)
+        if needed or claims:
+            self._push(_Asking((False, since, service), service, observed, needed, claims, whole))
+        if preferred:
+            self._push(_Asking((True, 0, service), service, observed, preferred, {}, whole=False))
+
+    def _push(self, asking: _Asking) -> None:
+        heappush(self._queue, (asking.turn, asking))
+
+    def _serve(self) -> None:
+        while self._queue:
+            turn, asking = heappop(self._queue)
+            wants = self._give(asking)
+            if wants:
+                self._asked[turn] = asking._replace(wants=wants)
+            else:
+                self._settle_claims(asking, asking.claims.keys())
+
+    def _give(self, asking: _Asking) -> tuple[Want, ...]:
+        """What remains wanted."""
+        if not asking.observed:
+            return ()
+        places, refusals = places_for(self._holdings, asking.observed, asking.wants)
+        if asking.whole and refusals:
+            return asking.wants
+        for place in places.values():
+            self._holdings.take(place.vip, place.pool, asking.observed)
+        return tuple(want for want in asking.wants if want not in places)
+
+    def _affected(self) -> bool:
+        """Asks again those whom what was decided since concerns; whether there are any."""
+        holdings = self._holdings
+        moved, lost, reopened = sorted(holdings.moved), sorted(holdings.lost), sorted(holdings.reopened)
+        holdings.moved, holdings.lost, holdings.reopened = set(), set(), set()
+        for observed in [observed for vip in moved for observed in self._world.find("asked", vip, ServiceObserved)]:
+            self.settle(observed.root.path)
+        for claim in [claim for service in lost for claim in self._world.find("named", service, VipDenied)]:
+            self.settle(claim.service)
+        for word in reopened:
+            self._settle_sharers(word)
+        for turn, asking in list(self._asked.items()) if reopened else ():
+            if asking.observed and share_word(asking.observed) in reopened:
+                self._push(self._asked.pop(turn))
+        return bool(self._queue)
+
+    def _settle_sharers(self, word: str) -> None:
+        for claim in self._world.find("waiting", word.partition("/")[0], VipDenied):
+            observed = self._holdings.exposed(claim.service)
+            if observed and share_word(observed) == word:
+                self.settle(claim.service)
+        self.settle_preferring(word)
+
+    # ── telling ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell(self, asking: _Asking) -> None:
+        """Claims as they should stand.  Of a Service that gets all or nothing one missing family says enough."""
+        if not asking.observed:
+            return
+        _, refusals = places_for(self._holdings, asking.observed, asking.wants)
+        if asking.whole and refusals.keys() & asking.claims.keys():
+            refusals = {family: refusals[family] for family in refusals if family in asking.claims}
+        self._settle_claims(asking, asking.claims.keys() - refusals.keys())
+        for family, refusal in refusals.items():
+            denied = VipDenied(service=asking.service, family=family, since=asking.turn[1], root=asking.observed.root, **refusal._asdict())
+            if denied != asking.claims.get(family):
+                self._holdings.events.append(denied)
+
+    def _settle_claims(self, asking: _Asking, families: Iterable[Family]) -> None:
+        for family in sorted(families):
+            root = asking.claims[family].root
+            self._holdings.events.append(ClaimSettled(service=asking.service, family=family, root=root))
+
+    # ── what is wanted ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _match(self, observed: ServiceObserved, held: list[VipAllocated]) -> tuple[list[Want], list[VipAllocated]]:
+        """Wants that nothing held fits, and what is held and fits none."""
+        unwanted = [vip for vip in held if self._gives_way(observed, vip)]
+        rest = [vip for vip in held if vip not in unwanted]
+        missing: list[Want] = []
+        for want in self._wants(observed, held):
+            fitting = next((vip for vip in rest if fits(want, vip)), None)
+            if fitting:
+                rest.remove(fitting)
+            else:
+                missing.append(want)
+        return missing, unwanted + rest
+
+    def _wants(self, observed: ServiceObserved, held: list[VipAllocated]) -> list[Want]:
+        families = families_of(observed, self._primary(observed, held))
+        more: list[tuple[str, Family]] = []
+        for name in observed.more_pools:
+            pool = self._holdings.pools.get(name)
+            held_of = [family_of(vip.vip) for vip in held if vip.pool == name]
+            offered = held_of + [found.family for found in ranges_of(pool.addresses if pool else ())]
+            more.append((name, next((family for family in offered if family in families), families[0])))
+        return list(wants_of(observed, families, more))
+
+    def _primary(self, observed: ServiceObserved, held: list[VipAllocated]) -> Family:
+        """The family of what it has and waits for, which does not change because a pool came; else of what the pools offer it."""
+        if observed.families:
+            return observed.families[0]
+        known = {family_of(vip.vip) for vip in held} | (self._holdings.claims(observed.root.path).keys() if held else set())
+        pools = () if held else drawn_from(self._holdings, observed.pools)
+        offered = {found.family for pool in pools if self._holdings.serves(pool, observed) for found in ranges_of(pool.addresses)}
+        return "IPv6" if (known or offered) == {"IPv6"} else "IPv4"
+
+    def _gives_way(self, observed: ServiceObserved, vip: VipAllocated) -> bool:
+        """Whether it cannot stay on its VIP beside the others.  Of two that clash the one that was changed last goes."""
+        others = [other for service in vip.services if service != observed.root.path and (other := self._holdings.exposed(service))]
+        unfit = [other for other in others if not may_share(observed, other) or clash(observed, other)]
+        return any(self._world.seq(other) < self._world.seq(observed) for other in unfit)

@@ -1,0 +1,153 @@
+"""Who holds what: the world, and what one decision under way has changed of it so far."""
+
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from ipaddress import ip_address
+from typing import Final
+
+from msgspec.structs import replace
+
+from services.ipam.pools import blocks_of, offers, selects
+from services.ipam.wants import FAMILIES, share_word
+from weir.decider import World
+from weir.events import AnyEvent, NamespaceObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased, key
+from weir.model import Family
+
+NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it (KEP-2161)
+
+
+class Holdings:
+    """VIPs as decided; `events` are the decisions.  `moved`, `lost` and `reopened` tell whom they may concern."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.events: list[AnyEvent] = []
+        self.moved: set[str] = set()  # VIPs whose holders changed
+        self.lost: set[str] = set()  # Services that hold less than they did
+        self.reopened: set[str] = set()  # share words whose VIPs changed
+        self._vips: dict[str, VipAllocated | VipReleased | None] = {}  # as decided; None: free
+        self._taken = Counter[str]()  # by word of `blocks_of`, beyond what the world counts
+
+    # ── who is there ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @cached_property
+    def pools(self) -> dict[str, PoolObserved]:
+        """By name."""
+        return {pool.root.name: pool for pool in self.world.of(PoolObserved)}
+
+    @cached_property
+    def automatic(self) -> list[PoolObserved]:
+        """Pools that assign by themselves, by priority, then name."""
+        pools = [pool for pool in self.pools.values() if pool.auto_assign]
+        return sorted(pools, key=lambda pool: (-pool.priority, pool.root.name))
+
+    def exposed(self, service: str) -> ServiceObserved | None:
+        """The Service, None where it asks for nothing."""
+        namespace, _, name = service.partition("/")
+        event = self.world.get(key("watcher", "service", namespace, name))
+        return event if isinstance(event, ServiceObserved) and event.exposed else None
+
+    def serves(self, pool: PoolObserved, observed: ServiceObserved) -> bool:
+        """Whether the pool's selectors take the Service in."""
+        if not pool.service_selector and not pool.namespace_selector:
+            return True
+        namespace = observed.root.namespace
+        said = self.world.get(key("watcher", "namespace", "", namespace))
+        labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), NAMESPACE_LABEL: namespace}
+        return selects(pool.service_selector, observed.labels) and selects(pool.namespace_selector, labels)
+
+    def claims(self, service: str) -> dict[Family, VipDenied]:
+        """What the Service was told that it waits for."""
+        namespace, _, name = service.partition("/")
+        found = [self.world.get(key("ipam", "claim", namespace, f"{name}:{family}")) for family in FAMILIES]
+        return {claim.family: claim for claim in found if isinstance(claim, VipDenied)}
+
+    # ── what is held ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def vip(self, vip: str) -> VipAllocated | VipReleased | None:
+        """Who holds an address, None when it is free; one that is being released still is its last holders'."""
+        if vip in self._vips:
+            return self._vips[vip]
+        held = self.world.get(key("ipam", "vip", "", vip))
+        return held if isinstance(held, VipAllocated | VipReleased) else None
+
+    def held(self, service: str) -> list[VipAllocated]:
+        """All that the Service holds."""
+        found = [self._vips.get(vip.vip, vip) for vip in self.world.find("holder", service, VipAllocated)]
+        return [vip for vip in found if isinstance(vip, VipAllocated) and service in vip.services]
+
+    def shared(self, observed: ServiceObserved) -> list[VipAllocated]:
+        """VIPs of Services under the same key, by address; costs their number."""
+        word = share_word(observed)
+        if not word:
+            return []
+        known = {vip.vip for vip in self.world.find("shared", word, VipAllocated)} | self._vips.keys()
+        found = [held for vip in known if isinstance(held := self.vip(vip), VipAllocated) and word_of(held) == word]
+        return sorted(found, key=lambda held: int(ip_address(held.vip)))
+
+    def counted(self, word: str) -> int:
+        """How many addresses are taken under a word of `blocks_of`."""
+        return self.world.count("taken", word) + self._taken[word]
+
+    def count(self, vips: Iterable[str], more: int) -> None:
+        """Takes `vips` for taken (1), or not any more (-1)."""
+        for vip in vips:
+            for word in blocks_of(ip_address(vip)):
+                self._taken[word] += more
+
+    # ── what becomes of it ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def put(self, event: VipAllocated | VipReleased | VipFreed) -> None:
+        """Decides what becomes of a VIP."""
+        before, after = self.vip(event.vip), None if isinstance(event, VipFreed) else event
+        self.events.append(event)
+        self._vips[event.vip] = after
+        if bool(before) != bool(after):
+            self.count([event.vip], 1 if after else -1)
+        held_by, holders = before.services if before else (), after.services if after else ()
+        if held_by != holders:
+            self.moved.add(event.vip)
+            self.lost |= {*held_by} - {*holders}
+        self.reopened |= {word_of(vip) for vip in (before, after) if isinstance(vip, VipAllocated)} - {""}
+
+    def take(self, vip: str, pool: str, observed: ServiceObserved) -> None:
+        """Gives the Service a free VIP, or a place beside those who hold it."""
+        held, service = self.vip(vip), observed.root.path
+        if isinstance(held, VipAllocated):
+            self.put(replace(held, services=(*held.services, service)))
+        else:
+            self.put(VipAllocated(vip=vip, pool=pool, services=(service,), share_key=_share_key(observed), root=observed.root))
+
+    def leave(self, vip: str, service: str) -> None:
+        """Takes the Service off a VIP, which is released when nobody else holds it."""
+        held = self.vip(vip)
+        if not isinstance(held, VipAllocated):
+            return
+        rest = tuple(holder for holder in held.services if holder != service)
+        if not rest:
+            self.put(VipReleased(vip=vip, pool=held.pool, services=held.services, root=held.root))
+            return
+        first = self.exposed(rest[0])
+        self.put(replace(held, services=rest, root=first.root if first else held.root))
+
+    def restate(self, vip: str) -> None:
+        """Says of a VIP what became of its pool or of its holders' key."""
+        held = self.vip(vip)
+        if not isinstance(held, VipAllocated):
+            return
+        holders = [observed for service in held.services if (observed := self.exposed(service))]
+        pool = self.pools.get(held.pool)
+        offered = pool is not None and offers(pool, ip_address(vip)) and all(self.serves(pool, holder) for holder in holders)
+        now = replace(held, share_key=_share_key(holders[0]) if holders else "", orphaned=not offered)
+        if now != held:
+            self.put(now)
+
+
+def word_of(vip: VipAllocated) -> str:
+    """The share word under which a VIP stands open; "" where it does not."""
+    return f"{vip.services[0].partition('/')[0]}/{vip.share_key}" if vip.share_key else ""
+
+
+def _share_key(observed: ServiceObserved) -> str:
+    return "" if observed.exclusive else observed.share_key

@@ -1,0 +1,111 @@
+"""An address for each want of a Service, or why there is none."""
+
+from collections.abc import Container, Iterable
+from ipaddress import ip_address
+from typing import Final, NamedTuple
+
+from services.ipam.holdings import Holdings
+from services.ipam.pools import first_addresses, first_free, offers, ranges
+from services.ipam.wants import Want, clash, may_share
+from weir.events import PoolObserved, ServiceObserved, VipAllocated, VipReleased
+from weir.model import Family, family_of
+
+HOLDERS_TOLD: Final = 10
+WORDS_TOLD: Final = 10
+
+
+class Place(NamedTuple):
+    """An address that can be taken."""
+
+    vip: str
+    pool: str
+
+
+class Refusal(NamedTuple):
+    """Why a Service gets no address now."""
+
+    reason: str
+    message: str
+    holders: tuple[str, ...] = ()
+
+
+def places_for(holdings: Holdings, observed: ServiceObserved, wants: Iterable[Want]) -> tuple[dict[Want, Place], dict[Family, Refusal]]:
+    """Places that can all be taken together, and the first refusal of each family; changes nothing."""
+    places: dict[Want, Place] = {}
+    refusals: dict[Family, Refusal] = {}
+    for want in wants:
+        if want.address:
+            found = _asked_for(holdings, observed, want.address)
+        else:
+            found = _draw(holdings, observed, want, {place.vip for place in places.values()})
+        if isinstance(found, Refusal):
+            refusals.setdefault(want.family, found)
+        else:
+            places[want] = found
+            holdings.count([found.vip], 1)  # not for the next want
+    holdings.count([place.vip for place in places.values()], -1)
+    return places, refusals
+
+
+def drawn_from(holdings: Holdings, named: tuple[str, ...]) -> list[PoolObserved]:
+    """Pools to draw from, the first first: named ones as named, else those that assign by themselves."""
+    return [holdings.pools[name] for name in named if name in holdings.pools] if named else holdings.automatic
+
+
+def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place | Refusal:
+    address = ip_address(vip)
+    pool = next((pool for pool in holdings.pools.values() if offers(pool, address)), None)
+    if not pool:
+        offered = _few([text for pool in holdings.pools.values() for text in pool.addresses])
+        return Refusal("AddressOutsidePools", f"{vip} is in no pool; pools offer {offered or 'none'}")
+    if not holdings.serves(pool, observed):
+        return Refusal("NotSelected", f"{vip} is of pool {pool.root.name}, whose selectors leave this Service out")
+    held = holdings.vip(vip)
+    return (held and _apart(holdings, observed, held)) or Place(vip, pool.root.name)
+
+
+def _draw(holdings: Holdings, observed: ServiceObserved, want: Want, besides: Container[str]) -> Place | Refusal:
+    """A VIP to share, of the Services with the same key; else the first free address."""
+    pools = [pool for pool in drawn_from(holdings, want.pools) if any(ranges(pool, want.family))]
+    serving = [pool for pool in pools if holdings.serves(pool, observed)]
+    names = [pool.root.name for pool in serving]
+    for vip in holdings.shared(observed):
+        offered = family_of(vip.vip) == want.family and vip.pool in names and not vip.orphaned
+        if offered and vip.vip not in besides and observed.root.path not in vip.services and not _apart(holdings, observed, vip):
+            return Place(vip.vip, vip.pool)
+    for pool in serving:
+        if address := first_free(pool, want.family, holdings.counted):
+            return Place(str(address), pool.root.name)
+    if not pools:
+        named = f" named {_few(want.pools)}" if want.pools else ""
+        return Refusal("NoPool", f"no pool{named} offers {want.family} addresses")
+    if not serving:
+        return Refusal("NotSelected", f"the selectors of {_few([pool.root.name for pool in pools])} leave this Service out")
+    message = f"every {want.family} address of {_few(sorted(names))} is held"
+    return Refusal("PoolExhausted", message, _holders(holdings, serving, want.family))
+
+
+def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | VipReleased) -> Refusal | None:
+    """Why the Service cannot stand on this VIP beside its holders."""
+    others = [other for service in held.services if (other := holdings.exposed(service))]
+    if isinstance(held, VipReleased) or not all(may_share(observed, other) for other in others):
+        return Refusal("AddressHeld", f"{held.vip} is held by {held.services[0]}", held.services[:HOLDERS_TOLD])
+    for other in others:
+        if port := clash(observed, other):
+            message = f"{held.vip} serves {port.port}/{port.protocol} for {other.root.path}"
+            return Refusal("PortHeld", message, (other.root.path,))
+    return None
+
+
+def _holders(holdings: Holdings, pools: Iterable[PoolObserved], family: Family) -> tuple[str, ...]:
+    """Who holds the first addresses of the pools: enough to know whom to ask."""
+    first = [str(address) for pool in pools for address in first_addresses(pool, family, HOLDERS_TOLD)]
+    held = [vip for address in first[:HOLDERS_TOLD] if (vip := holdings.vip(address))]
+    return tuple(dict.fromkeys(vip.services[0] for vip in held))
+
+
+def _few(words: Iterable[str]) -> str:
+    """The first of `words`: a message is read by people."""
+    listed = list(words)
+    more = [f"{len(listed) - WORDS_TOLD} more"] if len(listed) > WORDS_TOLD else []
+    return ", ".join([*listed[:WORDS_TOLD], *more])

@@ -1,0 +1,132 @@
+"""What a pool offers, whom it serves, and which of its addresses is the first that is free.
+
+Taken addresses are counted by aligned blocks, so that a full block costs one look whatever the size of the pool.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final, NamedTuple
+
+from weir.events import PoolObserved
+from weir.model import Address, Family, Requirement, Selector
+
+BLOCKS: Final = (8, 4)  # sizes looked at, as powers of two: the last octet, and a sixteenth of it
+
+_LAST_OCTET: Final = 0xFF
+
+
+class Range(NamedTuple):
+    """`first`-`last` as numbers, both included."""
+
+    family: Family
+    first: int
+    last: int
+
+
+@lru_cache(maxsize=1024)
+def ranges_of(addresses: tuple[str, ...]) -> tuple[Range, ...]:
+    """The ranges of a pool, in the order written; host bits are of no account."""
+    return tuple(map(_range, addresses))
+
+
+def ranges(pool: PoolObserved, family: Family) -> Iterator[Range]:
+    """Those of one family."""
+    return (found for found in ranges_of(pool.addresses) if found.family == family)
+
+
+def offers(pool: PoolObserved, address: Address) -> bool:
+    """Whether the address lies in the pool."""
+    number, family = int(address), _family(address)
+    return any(found.family == family and found.first <= number <= found.last for found in ranges_of(pool.addresses))
+
+
+def selects(selector: Selector | None, labels: Mapping[str, str]) -> bool:
+    """Whether the selector takes in what has these labels; none takes in everything (meta/v1, LabelSelector)."""
+    if selector is None:
+        return True
+    return all(labels.get(name) == value for name, value in selector.labels.items()) and all(
+        _meets(requirement, labels) for requirement in selector.expressions
+    )
+
+
+def blocks_of(address: Address) -> tuple[str, ...]:
+    """The words under which a taken address is counted: itself, and its blocks with and without those that are avoided."""
+    number, version = int(address), address.version
+    plain = () if _is_buggy(version, number) else tuple(_word(version, number, bits, plain=True) for bits in BLOCKS)
+    return (*(_word(version, number, bits) for bits in (*BLOCKS, 0)), *plain)
+
+
+def first_free(pool: PoolObserved, family: Family, count: Callable[[str], int]) -> Address | None:
+    """The first address of the pool that is not taken.  count: how many addresses are taken under a word of `blocks_of`."""
+    make = IPv4Address if family == "IPv4" else IPv6Address
+    version = 4 if family == "IPv4" else 6
+    for found in ranges(pool, family):
+        number = found.first
+        while number <= found.last:
+            step = _step(version, number, found.last, count, avoid=pool.avoid_buggy_ips)
+            if not step:
+                return make(number)
+            number += step
+    return None
+
+
+def first_addresses(pool: PoolObserved, family: Family, most: int) -> Iterator[Address]:
+    """The first that the pool gives unasked, at most `most`."""
+    make = IPv4Address if family == "IPv4" else IPv6Address
+    for found in ranges(pool, family):
+        for number in range(found.first, min(found.last, found.first + most) + 1):
+            address = make(number)
+            if not (pool.avoid_buggy_ips and _is_buggy(address.version, number)):
+                yield address
+                most -= 1
+            if not most:
+                return
+
+
+def _step(version: int, number: int, last: int, count: Callable[[str], int], *, avoid: bool) -> int:
+    """How far on the next address is that may be free; 0 where this one is."""
+    for bits in BLOCKS:
+        size = 1 << bits
+        if not number % size and number + size - 1 <= last:
+            room = size - _buggy_in(version, number, size) if avoid else size
+            if count(_word(version, number, bits, plain=avoid)) == room:
+                return size
+    return 1 if count(_word(version, number, 0)) or (avoid and _is_buggy(version, number)) else 0
+
+
+def _range(text: str) -> Range:
+    first, dash, last = text.partition("-")
+    network = None if dash else ip_network(text, strict=False)
+    low, high = (network[0], network[-1]) if network else (ip_address(first), ip_address(last))
+    return Range(_family(low), int(low), int(high))
+
+
+def _family(address: Address) -> Family:
+    return "IPv4" if address.version == 4 else "IPv6"
+
+
+def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return labels.get(requirement.key) in requirement.values
+        case "NotIn":
+            return labels.get(requirement.key) not in requirement.values
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
+
+
+def _word(version: int, number: int, bits: int, *, plain: bool = False) -> str:
+    return f"{version}:{number >> bits:x}/{bits}{'p' if plain else ''}"
+
+
+def _is_buggy(version: int, number: int) -> bool:
+    """Ends in .0 or .255: some old equipment takes these for network and broadcast addresses."""
+    return version == 4 and number & _LAST_OCTET in (0, _LAST_OCTET)
+
+
+def _buggy_in(version: int, number: int, size: int) -> int:
+    """How many of the `size` addresses from `number` end so; the block is aligned and no larger than 256."""
+    return sum(_is_buggy(version, end) for end in {number, number + size - 1})

@@ -1,0 +1,68 @@
+"""What a Service asks for, address by address, and who may stand beside it on one VIP.
+
+ipFamilyPolicy is read as Kubernetes has it (KEP-563).  SingleStack: one family.  PreferDualStack: the second family whenever a pool
+has it, now or later, and no complaint while none has.  RequireDualStack: a Service that holds nothing gets nothing until both can
+be given, as the API server refuses to make half of one: clients would otherwise see an address that is not yet the whole answer.
+What it holds already it keeps.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, get_args
+
+from weir.events import ServiceObserved, VipAllocated
+from weir.model import Family, ServicePort, family_of
+
+FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+
+
+class Want(NamedTuple):
+    """One address."""
+
+    family: Family
+    address: str = ""  # this very one; else one drawn
+    pools: tuple[str, ...] = ()  # from one of these, the first that has room; empty: from those that assign by themselves
+    optional: bool = False
+
+
+def families_of(observed: ServiceObserved, primary: Family) -> tuple[Family, ...]:
+    """The families a Service wants, in its order.  primary: the one it gets where it names none."""
+    asked = tuple(dict.fromkeys(map(family_of, observed.requested)))
+    named = observed.families or asked or (primary,)
+    return named if observed.family_policy == "SingleStack" else tuple(dict.fromkeys((*named, *FAMILIES)))
+
+
+def wants_of(observed: ServiceObserved, families: Sequence[Family], more: Sequence[tuple[str, Family]]) -> Iterator[Want]:
+    """Addresses asked for by name, one from each pool of `more`, and one drawn for each family that has none by name.
+
+    The order is that in which they are served, and in which what is held is matched to them.
+    """
+    asked = [address for address in observed.requested if family_of(address) in families]
+    yield from (Want(family_of(address), address) for address in asked)
+    yield from (Want(family, pools=(pool,)) for pool, family in more)
+    for i, family in enumerate(families):
+        if family not in map(family_of, asked):
+            yield Want(family, pools=observed.pools, optional=i > 0 and observed.family_policy == "PreferDualStack")
+
+
+def fits(want: Want, vip: VipAllocated) -> bool:
+    """Whether `vip` is what is wanted.  Pools that no longer offer it do not matter: what is held stays."""
+    if want.address:
+        return want.address == vip.vip
+    return want.family == family_of(vip.vip) and (not want.pools or vip.pool in want.pools)
+
+
+def may_share(one: ServiceObserved, other: ServiceObserved) -> bool:
+    """Whether both agree to stand on one VIP: same namespace, same key, neither exclusive.  Their ports are another matter."""
+    agreed = one.share_key and one.share_key == other.share_key and one.root.namespace == other.root.namespace
+    return bool(agreed) and not one.exclusive and not other.exclusive
+
+
+def clash(one: ServiceObserved, other: ServiceObserved) -> ServicePort | None:
+    """The first port and protocol that both serve."""
+    theirs = {(port.port, port.protocol) for port in other.ports}
+    return next((port for port in one.ports if (port.port, port.protocol) in theirs), None)
+
+
+def share_word(observed: ServiceObserved) -> str:
+    """The index word of those that may share with this Service; "" where none may."""
+    return f"{observed.root.namespace}/{observed.share_key}" if observed.share_key and not observed.exclusive else ""
