@@ -1,4 +1,4 @@
-"""Weir and its peers side by side: the same client, servers and network for each, loaded in turn.  python -m bench.peers [--rounds N]
+"""Weir and its peers side by side: the same client, servers and network for each.  python -m bench.peers [LOAD ...] [--rounds N]
 
 Every load of a round visits every peer before the next load begins, each round in another order, so that what else the machine does
 meets all alike; ratios are taken within a round.  Each sample waits until the machine is idle, and must have passed the load balancer.
@@ -24,22 +24,27 @@ ROUNDS, QUICK_ROUNDS = 7, 1
 Samples = dict[tuple[str, str], list[float]]  # by title and peer
 
 
-def run(quick: bool, rounds: int | None = None) -> list[Table]:
+def run(quick: bool) -> list[Table]:
     """One table for each figure."""
+    return compare(LOADS, QUICK_ROUNDS if quick else ROUNDS)
+
+
+def compare(loads: Sequence[Load], rounds: int) -> list[Table]:
+    """One table for each figure of these loads."""
     samples: Samples = defaultdict(list)
     busy: dict[tuple[str, str], list[float]] = defaultdict(list)
     with TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
         peers = [stack.enter_context(peer(Path(folder))) for peer in PEERS]
-        for turn in range(rounds or (QUICK_ROUNDS if quick else ROUNDS)):
-            for load in LOADS:
+        for turn in range(rounds):
+            for load in loads:
                 for peer in random.Random(turn).sample(peers, len(peers)):
                     if peer.takes(load.name):
                         others = 1 - wait_for_idle()
                         for (title, _, _), figure in zip(load.figures, measure(peer, load), strict=True):
                             samples[title, peer.label].append(figure)
                             busy[title, peer.label].append(others)
-            print(f"round {turn + 1} done", flush=True)
-    return [_table(load, at, samples, busy) for load in LOADS for at in range(len(load.figures))]
+            print(f"round {turn + 1} of {rounds} done", flush=True)
+    return [_table(load, at, samples, busy) for load in loads for at in range(len(load.figures))]
 
 
 def measure(peer: Peer, load: Load) -> tuple[float, ...]:
@@ -84,6 +89,8 @@ def _row(label: str, samples: Sequence[float], busy: Sequence[float]) -> Row:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("loads", nargs="*", metavar="LOAD", help=f"of {', '.join(load.name for load in LOADS)}; all, if none is named")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    for table in run(quick=False, rounds=parser.parse_args().rounds):
+    wanted = parser.parse_args()
+    for table in compare([load for load in LOADS if load.name in wanted.loads or not wanted.loads], wanted.rounds):
         print(table.markdown(), end="\n\n")
