@@ -3,9 +3,6 @@
 import asyncio
 import ssl
 import subprocess
-import time
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 import uvloop
@@ -13,14 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.health.answer import ANSWER_MOST, judge, misfit, request, server_name
-from services.health.core import Streak, Target
-from services.health.delays import HALF, Delays
+from services.health.core import Target
 from services.health.probe import Answer, ask
-from services.health.rounds import Rounds, Watch
+from tests.servers import OK, Serve, repeating, saying, silent
 from weir.model import Probe
-
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready"
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @pytest.fixture(scope="module")
@@ -51,35 +44,6 @@ def asked(serve: Serve, probe: Probe, *, tls: ssl.SSLContext | None = None, addr
             return await ask(Target(address, server.sockets[0].getsockname()[1], "TCP"), probe)
 
     return uvloop.run(run())
-
-
-def saying(*parts: bytes) -> Serve:
-    """A server that hears the request, says `parts` one by one and closes."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            await asyncio.sleep(0)
-
-    return serve
-
-
-def repeating(first: bytes, part: bytes) -> Serve:
-    """A server that never ends."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(first)
-        while True:
-            writer.write(part)
-            await writer.drain()
-
-    return serve
-
-
-async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await reader.read()
 
 
 # ── good and bad servers ───────────────────────────────────────────────────────────────────────────────────────────
@@ -233,72 +197,3 @@ def test_the_host_is_the_one_given_or_the_address(target: Target, probe: Probe, 
 
 def test_no_address_is_a_server_name() -> None:
     assert [server_name(Probe(host=host)) for host in ("a.example:1", "10.0.0.1", "[fd00::1]:443", "")] == ["a.example", None, None, None]
-
-
-# ── delays ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@given(st.lists(st.integers(0, 10**7), min_size=1, max_size=5 * HALF))
-def test_delays_are_those_of_the_last_window(all_us: list[int]) -> None:
-    delays = Delays()
-    for delay_us in all_us:
-        delays.add(delay_us)
-    window = all_us[max(0, (len(all_us) - 1) // HALF - 1) * HALF :]
-    assert len(window) <= 2 * HALF
-    found = delays.summary()
-    assert found
-    assert (found.min_us, found.avg_us, found.max_us) == (min(window), sum(window) // len(window), max(window))
-
-
-def test_nobody_asked_has_no_delay() -> None:
-    assert Delays().summary() is None
-
-
-# ── rounds ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def turns(serve: Serve, probe: Probe, until: int, *, disturb: Callable[[], None] = lambda: None) -> list[str]:
-    """The verdicts on one server until there are as many as asked for; `disturb` blocks the whole process after each connection."""
-    verdicts: list[str] = []
-
-    async def run() -> None:
-        async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            disturb()
-            await serve(reader, writer)
-            writer.close()
-
-        server = await asyncio.start_server(once, "127.0.0.1", 0)
-        enough = asyncio.Event()
-
-        def told(watch: Watch, fault: str) -> None:
-            verdicts.append(fault)
-            if len(verdicts) == until:
-                enough.set()
-
-        rounds = Rounds(told)
-        rounds.watch(Target("127.0.0.1", server.sockets[0].getsockname()[1], "TCP"), probe, Streak(up=True))
-        asking = asyncio.create_task(rounds.run())
-        async with asyncio.timeout(30):
-            await enough.wait()
-        asking.cancel()
-
-    uvloop.run(run())
-    return verdicts
-
-
-def test_a_server_that_never_answers_is_given_its_time_and_no_more() -> None:
-    assert turns(silent, Probe(kind="http", interval_s=1, timeout_s=1, retries=5), 2) == ["no answer within 200 ms"] * 2
-
-
-def test_a_process_that_was_stopped_holds_nothing_against_a_backend() -> None:
-    async def after_a_while(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.06)
-        await saying(OK)(reader, writer)
-
-    probe = Probe(kind="http", interval_s=1, timeout_s=1, retries=5)
-    assert turns(after_a_while, probe, 2, disturb=lambda: time.sleep(0.5)) == ["", ""]  # twice the 200 ms that a probe may take
-
-
-def test_the_sources_of_probing_set_no_clock_by_the_calendar() -> None:
-    sources = [path.read_text() for path in Path("services/health").glob("*.py")]
-    assert not [word for source in sources for word in ("time.time(", "datetime", "localtime") if word in source]
