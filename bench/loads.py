@@ -52,11 +52,11 @@ def udp(network: Network) -> Outcome:
     """64-byte frames on 64 flows, as fast as one sender can."""
     before = delivered(network)
     command = ("taskset", "-c", "0", sys.executable, "-m", "bench.udp", "send", VIP, str(UDP_PORT), str(SECONDS))
-    sent = int(_out(network, *command))
+    sent, cpu_ns = map(int, _out(network, *command).split())
     came = delivered(network) - before
     if not 0 < came <= sent:
         raise LoadError(f"{came} datagrams came of {sent} sent")
-    return Outcome((came / SECONDS / 1e3,), came)
+    return Outcome((came / SECONDS / 1e3, cpu_ns), came)
 
 
 def http(connections: int, network: Network, *options: str) -> Outcome:
@@ -105,7 +105,7 @@ def _http(count: int) -> Load:
 
 LOADS = (
     Load("stream", (("TCP, one stream", "Gb/s", False),), stream),
-    Load("udp", (("UDP, 64-byte frames", "kpps", False),), udp),
+    Load("udp", (("UDP, 64-byte frames", "kpps", False), ("UDP, CPU of the way", "ns/packet", True)), udp),
     _http(64),
     _http(256),
     Load("connections", (("HTTP, new connections", "connections/s", False),), connections),
