@@ -25,7 +25,10 @@ bench: setup ## the peers side by side, ns/packet, change latency, replay, size;
 	@bench/setup
 	@$(PY) -m bench $(if $(QUICK),--quick)
 
+docs: setup ## docs/events.md and docs/metrics.md, made from the code
+	@$(PY) -m docs.reference
+
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo check test bench clean
+.PHONY: help setup demo check test bench docs clean

@@ -52,7 +52,7 @@ METRICS = (
     Metric("weir_manifests_rejected", "gauge", "watcher", "Documents that cannot be used; what they said before still holds."),
     Metric("weir_pool_addresses", "gauge", "ipam", "Addresses that a pool offers.", ("pool",)),
     Metric(
-        "weir_pool_vips", "gauge", "ipam", "Of a pool: held, releasing (not yet free), orphaned (of the held), free.", ("pool", "state")
+        "weir_pool_vips", "gauge", "ipam", "Of a pool: held, orphaned (held, not offered any more), releasing, free.", ("pool", "state")
     ),
     Metric("weir_claims_waiting", "gauge", "ipam", "Addresses that Services wait for."),
     Metric("weir_services", "gauge", "planner", "Exposed Services: programmed (by every node) or unprogrammed.", ("state",)),

@@ -1,5 +1,6 @@
 """What ipam holds, counted when asked."""
 
+from collections import Counter
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from weir.metrics import Sample
 
 
 class Usage(NamedTuple):
-    """One pool.  total: addresses it offers; of its VIPs, orphaned ones count in `held` and are not among the offered."""
+    """One pool and its VIPs.  total: addresses it offers; orphaned: held, and not offered any more."""
 
     pool: PoolObserved
     total: int
@@ -20,19 +21,18 @@ class Usage(NamedTuple):
 
     @property
     def free(self) -> int:
-        return max(0, self.total - (self.held - self.orphaned) - self.releasing)
+        return max(0, self.total - self.held - self.releasing)
 
 
 def usage(world: World) -> list[Usage]:
     """Every pool, by name."""
-    held, releasing, orphaned = dict[str, int](), dict[str, int](), dict[str, int]()
+    held, releasing, orphaned = Counter[str](), Counter[str](), Counter[str]()
     for vip in world.of(VipAllocated):
-        held[vip.pool] = held.get(vip.pool, 0) + 1
-        orphaned[vip.pool] = orphaned.get(vip.pool, 0) + vip.orphaned
+        (orphaned if vip.orphaned else held)[vip.pool] += 1
     for released in world.of(VipReleased):
-        releasing[released.pool] = releasing.get(released.pool, 0) + 1
+        releasing[released.pool] += 1
     return [
-        Usage(pool, sum(map(_size, pool.addresses)), *(counts.get(pool.root.name, 0) for counts in (held, releasing, orphaned)))
+        Usage(pool, sum(map(_size, pool.addresses)), *(counts[pool.root.name] for counts in (held, releasing, orphaned)))
         for pool in world.of(PoolObserved)
     ]
 

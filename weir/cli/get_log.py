@@ -13,7 +13,7 @@ def pools(world: World) -> list[Row]:
             "name": each.pool.root.name,
             "addresses": list(each.pool.addresses),
             "auto assign": each.pool.auto_assign,
-            "used": each.held + each.releasing,
+            "used": each.held + each.orphaned + each.releasing,
             "total": each.total,
         }
         for each in usage(world)
