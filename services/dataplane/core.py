@@ -56,8 +56,7 @@ class Touched:
         """What `changes` touch; the world holds them already."""
         touched = cls()
         for change in changes:
-            for event in (change.before, change.fact.event):
-                touched._add(event)
+            touched._turn(change.before, change.fact.event)
         touched._widen(world)
         return touched
 
@@ -68,8 +67,7 @@ class Touched:
         for key in before.keys() | after.facts.keys():
             events = before[key].event if key in before else None, after.get(key)
             if events[0] != events[1]:
-                for event in events:
-                    touched._add(event)
+                touched._turn(*events)
         touched._widen(after)
         return touched
 
@@ -78,26 +76,29 @@ class Touched:
         """The whole plan."""
         touched = cls()
         for event in planned(world):
-            touched._add(event)
+            touched._turn(None, event)
         touched._widen(world)
         return touched
 
-    def _add(self, event: AnyEvent | None) -> None:
-        match event:
-            case VipPlanned(vip=vip) | VipWithdrawn(vip=vip):
-                self.vips.add(vip)
-            case FrontendPlanned():
-                self.frontends.add(frontend_key(event))
-                self.sets.add(event.backends)
-            case BackendsPlanned():
-                self.sets.add(event.set)
-                self.endpoints |= set(endpoints_of(event))
+    def _turn(self, before: AnyEvent | None, after: AnyEvent | None) -> None:
+        """Of endpoints those that came or went: the others keep their ids, and the frontends that their replies belong to."""
+        came, went = (set(endpoints_of(event)) if event else set() for event in (after, before))
+        self.endpoints |= came ^ went
+        for event in (before, after):
+            match event:
+                case VipPlanned(vip=vip) | VipWithdrawn(vip=vip):
+                    self.vips.add(vip)
+                case FrontendPlanned():
+                    self.frontends.add(frontend_key(event))
+                    self.sets.add(event.backends)
+                case BackendsPlanned():
+                    self.sets.add(event.set)
 
     def _widen(self, world: World) -> None:
         """A set reaches its frontends; a frontend that came or went reaches the endpoints whose replies it may claim."""
-        reached = {endpoint for name in self.sets for chunk in world.find("set", name, BackendsPlanned) for endpoint in endpoints_of(chunk)}
         if self.frontends:
-            self.endpoints |= reached
+            chunks = [chunk for name in self.sets for chunk in world.find("set", name, BackendsPlanned)]
+            self.endpoints |= {endpoint for chunk in chunks for endpoint in endpoints_of(chunk)}
         self.frontends |= {frontend_key(frontend) for name in self.sets for frontend in world.find("set", name, FrontendPlanned)}
 
     def __bool__(self) -> bool:
