@@ -111,6 +111,13 @@ class Map:
         for keys, values, got in self._batches():
             yield from self._pairs(keys, values, got)
 
+    def filled(self) -> Iterator[tuple[bytes, bytes]]:
+        """Entries that are not all zeros: of an array, which has every key from the start, those that were written."""
+        zeros = bytes(self._value_bytes)
+        for keys, values, got in self._batches():
+            if values.count(0) < len(values):
+                yield from ((key, value) for key, value in self._pairs(keys, values, got) if value != zeros)
+
     def count(self) -> int:
         """How many entries there are, by going through all of them: the kernel keeps no number."""
         return sum(got for _, _, got in self._batches())

@@ -45,6 +45,7 @@ class KernelMap(Protocol):
     def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> None: ...
     def delete(self, key: bytes) -> bool: ...
     def items(self) -> Iterable[tuple[bytes, bytes]]: ...
+    def filled(self) -> Iterable[tuple[bytes, bytes]]: ...
 
 
 class Outcome(NamedTuple):
@@ -96,7 +97,7 @@ class Applier:
         self._undeleted: dict[tuple[str, bytes], str] = {}  # entries that should be gone, and why they are not
         self._unadmitted: dict[str, str] = {}  # backends that found no place, and why
         self.lingering: set[str] = set()  # backends out of the plan whose TCP flows may still live
-        held = ((ID.unpack(key)[0], Backend.unpack(value)) for key, value in maps["backends"].items())
+        held = ((ID.unpack(key)[0], Backend.unpack(value)) for key, value in maps["backends"].filled())
         self._backends = {_name(backend): number for number, backend in held if backend}
         self._frontends = {FrontendKey.unpack(key): Frontend.unpack(value) for key, value in maps["frontends"].items()}
         self._hosts = Counter(_parts(name)[0] for name in self._backends)
@@ -130,7 +131,7 @@ class Applier:
         for where, _ in list(self._maps["origins"].items()):
             if where not in origins:
                 self._delete("origins", where)
-        for where, value in list(self._maps["backends"].items()):
+        for where, value in list(self._maps["backends"].filled()):
             backend = Backend.unpack(value)
             if backend and self._backends.get(_name(backend)) != ID.unpack(where)[0]:
                 self._empty(ID.unpack(where)[0])

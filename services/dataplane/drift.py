@@ -40,6 +40,10 @@ class Copy:
         """All entries."""
         return list(self._content.items())
 
+    def filled(self) -> Iterable[tuple[bytes, bytes]]:
+        """Entries that are not all zeros."""
+        return [(key, value) for key, value in self._content.items() if any(value)]
+
     def used(self) -> int:
         """Entries in use; an array has all its entries, those not in use are zero."""
         is_array = len(self._content) == self.max_entries

@@ -67,6 +67,9 @@ class FakeMap:
     def items(self) -> Iterable[tuple[bytes, bytes]]:
         return list(self.held.items())
 
+    def filled(self) -> Iterable[tuple[bytes, bytes]]:
+        return [(key, value) for key, value in self.held.items() if any(value)]
+
     def _write(self, operation: str) -> None:
         if next(self.fails, False):
             raise MapError(self.name, operation, EIO)
