@@ -79,13 +79,13 @@ class Rounds:
                 self._expire()  # by what was attended before this look: what came meanwhile was heard in between
                 before_ms, looked_ms = looked_ms, now_ms()
                 self._attended_ms += attended_ms(looked_ms - before_ms)
-                ripe = self._ripe(looked_ms)
+                ripe = self.ripe(looked_ms)
                 for watch in ripe:
                     self._asked[watch] = (asyncio.timeout(None), self._attended_ms + timeout_ms(watch.probe))
                     group.create_task(self._ask(watch, looked_ms))
                 await asyncio.sleep(0 if len(ripe) == BURST else self._pause_ms(looked_ms) / 1000)
 
-    def _ripe(self, at_ms: int) -> list[Watch]:
+    def ripe(self, at_ms: int) -> list[Watch]:
         """Those to ask now, the longest due first."""
         ripe: list[Watch] = []
         room = min(BURST, AT_ONCE - len(self._asked))

@@ -1,10 +1,12 @@
 """A backend that flaps ten times a second under load: it is held down longer and longer, and the others feel nothing (F10).
 
-WEIR_FLAP_S: how long it flaps; 15 s unless told, five minutes is what was promised.
+Also all backends dead and back with http probes (F11), and a frozen prober.
+WEIR_FLAP_S: how long it flaps; 15 s unless told, five minutes is what was promised.   WEIR_FROZEN_S: how long health is stopped.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +19,9 @@ import pytest
 
 from tests.running import Running, running_weir
 from weir.demo.load import Load
+from weir.demo.network import wait_until
 
+FROZEN_S = int(os.environ.get("WEIR_FROZEN_S", "5"))
 FLAP_S = int(os.environ.get("WEIR_FLAP_S", "15"))
 VICTIM, ADDRESS = "b1", "10.77.0.11"
 
@@ -53,6 +57,43 @@ def facts(weir: Running) -> list[dict[str, Any]]:
 def log_bytes(weir: Running) -> int:
     """What the log takes on disk."""
     return sum(path.stat().st_size for path in (weir.where.state / "nats").rglob("*") if path.is_file())
+
+
+def test_a_frozen_prober_takes_no_backend_for_dead(weir: Running) -> None:
+    first, health = facts(weir)[-1]["sequence"], weir.pids()["health"]
+    os.kill(health, signal.SIGSTOP)
+    time.sleep(FROZEN_S)  # the fault
+    os.kill(health, signal.SIGCONT)
+    (delays,) = weir.where.run.glob("probes-*.json")
+    for _ in range(2):  # it is written each 5 s, so every backend was asked in between
+        before = delays.stat().st_mtime_ns
+        assert wait_until(lambda before=before: delays.stat().st_mtime_ns != before, 15)
+    assert [fact for fact in facts(weir) if fact["sequence"] > first and fact["fact"]["type"].startswith("endpoint_")] == []
+
+
+def test_all_dead_and_back_with_http_probes(weir: Running) -> None:
+    manifest = weir.stage.folder / "shop" / "service.yaml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('weir.dev/liveness: "yes"', 'weir.dev/liveness: "yes"\n    weir.dev/probetype: "http"'))
+    try:
+        if not wait_until(lambda: any(row["ptype"] == "http:" for row in probed(weir)), 5):
+            pytest.skip("the watcher does not read probetype http yet")
+        for backend in weir.network.backends:
+            weir.network.stop(backend)
+        assert wait_until(lambda: all(row["state"] == "nok" for row in probed(weir)), 15)
+        weir.network.start()
+        for vip in weir.vips():  # all down = all up: served at once, whatever the probes say still
+            url = f"http://[{vip}]/" if ":" in vip else f"http://{vip}/"
+            weir.network.run("client", "curl", "-sS", "--max-time", "2", url)
+        weir.settled(20)
+        assert all(row["state"] == "ok" and row["mindelay"] for row in probed(weir))
+    finally:
+        manifest.write_text(text)
+    weir.settled(20)
+
+
+def probed(weir: Running) -> list[dict[str, Any]]:
+    return [row for row in weir.stage.ask("get ep") if row["ptype"] != "none:"]
 
 
 def test_a_flapping_backend_is_held_down_and_costs_the_others_nothing(weir: Running) -> None:

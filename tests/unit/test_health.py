@@ -200,6 +200,7 @@ def test_what_changes_touch_adds_up_to_the_whole(moves: list[tuple[int, int, int
             withdrawn = BackendsWithdrawn(set=name, chunk=kind % 2, chunks=2, root=ROOT)
         probed |= wanted.learn(world, [world.evolve(Fact(seq, withdrawn if gone else event))])
         assert {target: probe for target, probe in probed.items() if probe} == wanted_of(world)
+        assert set(wanted.targets()) == set(wanted_of(world)), "what is left is forgotten"
 
 
 def test_a_change_of_a_set_that_nobody_probes_touches_nothing() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.health.core import Streak, Target
 from services.health.delays import HALF, Delays
-from services.health.rounds import Rounds, Watch
+from services.health.rounds import BURST, Rounds, Watch
 from tests.servers import OK, Serve, saying, silent
 from weir.model import Probe
 
@@ -43,6 +43,24 @@ def turns(serve: Serve, probe: Probe, until: int, *, disturb: Callable[[], None]
 
     uvloop.run(run())
     return verdicts
+
+
+def test_a_backend_asked_another_way_is_still_asked_once_and_a_forgotten_one_not_at_all() -> None:
+    rounds, target, long_after_ms = Rounds(lambda _watch, _fault: None), Target("10.0.0.1", 80, "TCP"), 10**15
+    for probe in (Probe(), Probe(), Probe(kind="http"), Probe(interval_s=5)):
+        rounds.watch(target, probe, Streak(up=True))
+    assert [(watch.target, watch.probe) for watch in rounds.ripe(long_after_ms)] == [(target, Probe(interval_s=5))]
+    rounds.watch(target, Probe(), Streak(up=True))
+    rounds.forget(target)
+    assert rounds.ripe(long_after_ms) == []
+
+
+def test_the_longest_due_comes_first_and_no_more_than_a_burst_at_once() -> None:
+    rounds = Rounds(lambda _watch, _fault: None)
+    for number in range(2 * BURST):
+        rounds.watch(Target("10.0.0.1", number, "TCP"), Probe(interval_s=9), Streak(up=True))
+    due_ms = sorted(watch.due_ms for watch in rounds.watches.values())
+    assert [[watch.due_ms for watch in rounds.ripe(10**15)] for _ in range(3)] == [due_ms[:BURST], due_ms[BURST:], []]
 
 
 def test_a_server_that_never_answers_is_given_its_time_and_no_more() -> None:
