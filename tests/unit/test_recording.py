@@ -130,8 +130,8 @@ def test_append_behind_another_fact_than_its_authors_last_is_a_fault() -> None:
     other = delivered(3, EVENTS[1], "weir.local.watcher.0.1")
     good = delivered(4, vip, "weir.local.ipam.2.1")
     assert faults(audit(*batch, other, good)) == []
-    stale = delivered(4, vip, "weir.local.ipam.1.1")
-    assert [sequence for sequence, _ in faults(audit(*batch, other, stale))] == [4]
+    for stale in ("1.1", "0.1", "2.2"):
+        assert [sequence for sequence, _ in faults(audit(*batch, other, delivered(4, vip, f"weir.local.ipam.{stale}")))] == [4]
 
 
 def test_state_must_hold_each_entitys_last_fact() -> None:

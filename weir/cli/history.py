@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import typer
 
-from weir.bus import Bus
+from weir.bus import STATE, STREAM, Bus
 from weir.cli.output import Progress
 from weir.cli.recording import Recording, RecordingError
 from weir.decider import Fact, Index, World
-from weir.reader import Entry, LogError, LogUnreachable
+from weir.reader import Delivered, Entry, LogError, LogUnreachable, decode
 from weir.where import Where
 
 T = TypeVar("T")
@@ -92,37 +92,51 @@ async def entries(log: Bus | Recording, start: int, end: int | None = None, kind
 
 
 async def world_at(log: Bus | Recording, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
-    """The world as of a sequence or time, and the sequence it stands at; as of now (of a recording: its end), when `moment` is empty."""
-    facts, last = await _latest(log, moment)
+    """The world as of a sequence or time, and the sequence it stands at; as of now (of a recording: its end), when `moment` is empty.
+
+    The last fact of each entity says all, so only that one is decoded.
+    """
+    end = await _end(log, moment)
+    facts = log.latest(end) if isinstance(log, Recording) else await _latest(log, end)
     world = World(indexes)
     for fact in facts.values():
-        world.evolve(fact)
-    return world, last
+        world.evolve(Fact(fact.sequence, decode(fact.body, fact.key, fact.sequence)))
+    return world, max((fact.sequence for fact in facts.values()), default=0)
 
 
-async def _latest(log: Bus | Recording, moment: str) -> tuple[dict[str, Fact], int]:
-    """The last fact of each entity: what came before it says nothing more.  A log of now has them in STATE."""
-    facts: dict[str, Fact] = {}
-    end, last = None, 0
-    if moment:
-        end = await sequence_of(log, moment)
-        oldest = (await log.stream())["state"]["first_seq"]
-        if end < oldest:
-            raise Unanswerable(f"{moment} is before the first fact that the log holds, {oldest}")
-    if isinstance(log, Recording):
-        for lines in log.batches(1, end):
-            for line in lines:
-                facts[line.key] = Fact(line.sequence, line.fact)
-                last = line.sequence
-        return facts, last
+async def _end(log: Bus | Recording, moment: str) -> int | None:
+    """The last sequence at a moment, None for now."""
     if not moment:
-        async for batch in log.state():
-            facts |= {entry.key: entry.fact for entry in batch}
-            last = batch[-1].fact.seq
-    async for batch in batches(log, last + 1, end):
-        facts |= {entry.key: entry.fact for entry in batch}
-        last = batch[-1].fact.seq if batch else last
-    return facts, last
+        return None
+    end = await sequence_of(log, moment)
+    oldest = (await log.stream())["state"]["first_seq"]
+    if end < oldest:
+        raise Unanswerable(f"{moment} is before the first fact that the log holds, {oldest}")
+    return end
+
+
+async def _latest(bus: Bus, end: int | None) -> dict[str, Delivered]:
+    """The last fact of each entity up to `end`; as of now, STATE has them but for what came since it was read."""
+    facts: dict[str, Delivered] = {}
+    last = 0
+    if end is None:
+        async for batch in _unread(bus, STATE, 0):
+            facts |= {fact.key: fact for fact in batch}
+            last = batch[-1].sequence
+    async for batch in _unread(bus, STREAM, last):
+        facts |= {fact.key: fact for fact in batch if end is None or fact.sequence <= end}
+        if end is not None and batch[-1].sequence >= end:
+            break
+    return facts
+
+
+async def _unread(bus: Bus, stream: str, position: int) -> AsyncIterator[list[Delivered]]:
+    async with bus.unread(stream, position) as pull:
+        with Progress(f"reading {stream}", position + 1, position + pull.pending) as progress:
+            while pull.pending:
+                found = await pull.next()
+                yield found
+                progress.at(found[-1].sequence)
 
 
 async def sequence_of(log: Bus | Recording, moment: str) -> int:

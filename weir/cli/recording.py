@@ -53,6 +53,9 @@ class _Unread(_Place, frozen=True, gc=False):
 
     fact: msgspec.Raw
 
+    def delivered(self) -> Delivered:
+        return Delivered(self.sequence, self.time_ns, self.key, {}, bytes(self.fact))
+
 
 L = TypeVar("L", Line, _Unread)
 _HEAD, _LINES, _UNREAD = msgspec.json.Decoder(Head), msgspec.json.Decoder(Line), msgspec.json.Decoder(_Unread)
@@ -86,10 +89,17 @@ class Recording:
         """Facts from `start` to `end`, both within, a megabyte at a time."""
         return self._batches(_LINES, start, end)
 
+    def latest(self, end: int | None = None) -> dict[str, Delivered]:
+        """The last fact of each entity, undecoded."""
+        found: dict[str, Delivered] = {}
+        for batch in self._batches(_UNREAD, self.head.first, end):
+            found |= {line.key: line.delivered() for line in {line.key: line for line in batch}.values()}
+        return found
+
     def unread(self) -> Iterator[list[Delivered]]:
         """Every fact as the log had it, undecoded."""
         for batch in self._batches(_UNREAD, self.head.first):
-            yield [Delivered(line.sequence, line.time_ns, line.key, {}, bytes(line.fact)) for line in batch]
+            yield [line.delivered() for line in batch]
 
     def _batches(self, decoder: msgspec.json.Decoder[L], start: int, end: int | None = None) -> Iterator[list[L]]:
         self._file.seek(self._find(start) if start > self.head.first else self._begin)
