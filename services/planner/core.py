@@ -148,12 +148,14 @@ def plan(world: World) -> dict[str, AnyEvent]:
 
 
 def plan_service(world: World, service: str) -> list[AnyEvent]:
-    """The plan of one Service: frontends, chunks of backends, status.  Empty when it is not exposed."""
+    """The plan of one Service: frontends, chunks of backends, status.  Empty when it is not exposed, or ipam has yet to decide."""
     namespace, _, name = service.partition("/")
     observed = world.get(key("watcher", "service", namespace, name))
     if not isinstance(observed, ServiceObserved) or not observed.exposed:
         return []
     vips = sorted(vip.vip for vip in world.find("service", service, VipAllocated))
+    if not vips and not world.find("service", service, VipDenied):
+        return []  # ipam has not spoken: there is nothing to tell yet
     events: list[AnyEvent] = []
     found: list[Backend] = []
     families: set[Family] = {family_of(vip) for vip in vips} or {"IPv4", "IPv6"}

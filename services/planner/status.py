@@ -27,7 +27,7 @@ def status_of(
     service = observed.root.path
     conditions = (
         _accepted(world, observed, service),
-        _allocated(world, service, vips),
+        _allocated(world, service),
         _serving(backends),
         _programmed(world, observed, vips, planned),
     )
@@ -51,12 +51,10 @@ def _few(words: list[str], most: int = 5) -> str:
     return "; ".join([*(word[:300] for word in words[:most]), *more])
 
 
-def _allocated(world: World, service: str, vips: Sequence[str]) -> Condition:
+def _allocated(world: World, service: str) -> Condition:
     denied = world.find("service", service, VipDenied)
     if denied:
         return Condition(type="Allocated", status=False, reason=denied[0].reason, message="; ".join(claim.message for claim in denied))
-    if not vips:
-        return Condition(type="Allocated", status=False, reason="Pending")
     orphans = [vip for vip in world.find("service", service, VipAllocated) if vip.orphaned]
     if orphans:
         words = _few([f"{vip.vip} stays, though pool {vip.pool} does not offer it any more" for vip in orphans])

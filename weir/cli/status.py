@@ -15,8 +15,8 @@ from weir.cli.output import Row, emit, harmless, paint
 from weir.cli.supervise import running
 from weir.cli.tell import condition
 from weir.decider import World
-from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, StatusPlanned
-from weir.model import endpoint_name
+from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, ServiceObserved, StatusPlanned
+from weir.model import Condition, endpoint_name
 from weir.reader import LogError
 from weir.where import Health, Where
 
@@ -99,8 +99,16 @@ def _services(world: World) -> list[Row]:
             "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "serving",
             "conditions": [msgspec.to_builtins(c) | {"status": c.status} for c in told.conditions],
         }
-        for told in world.of(StatusPlanned)
+        for told in [*world.of(StatusPlanned), *_undecided(world)]
     ]
+
+
+def _undecided(world: World) -> list[StatusPlanned]:
+    """Services of which nothing is told yet."""
+    told = {status.service for status in world.of(StatusPlanned)}
+    waiting = [observed for observed in world.of(ServiceObserved) if observed.exposed and observed.root.path not in told]
+    pending = Condition(type="Programmed", status=False, reason="Pending", message="no address was given or denied yet")
+    return [StatusPlanned(service=each.root.path, vips=(), conditions=(pending,), root=each.root) for each in waiting]
 
 
 def _problems(world: World) -> list[str]:
