@@ -25,7 +25,7 @@ from services.health.edge import Prober
 from weir.decider import Change, Fact, World
 from weir.events import DECODE, AnyEvent, BackendsPlanned, FrontendPlanned
 from weir.model import Backend, Probe, Root
-from weir.service import allow_files
+from weir.service import allow_files, configure_logging
 
 OF_SERVICE = 10  # endpoints
 FIRST = int(IPv4Address("127.1.0.0"))
@@ -171,4 +171,5 @@ class _Map:
 
 if __name__ == "__main__":
     allow_files()
+    configure_logging()
     print(msgspec.json.encode(uvloop.run(measure(*json.loads(sys.argv[1])))).decode())

@@ -53,9 +53,12 @@ INDEXES: Mapping[str, Index] = {"set": _set_of}
 class Wanted:
     """Every backend that a frontend wants probed, kept in step with the plan; of chunks that nobody probes it holds nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         self._of_chunk: dict[str, dict[Target, Probe]] = {}
         self._wishes: dict[Target, dict[str, Probe]] = {}  # by chunk
+        for name in sorted({frontend.backends for frontend in world.of(FrontendPlanned) if frontend.probe}):
+            for chunk in world.find("set", name, BackendsPlanned):
+                self._take(key_of(chunk), _of_chunk(world, key_of(chunk)))
 
     def learn(self, world: World, changes: Iterable[Change]) -> dict[Target, Probe | None]:
         """What `changes`, which the world holds already, make of the targets they touch; None: not to be probed any more.
@@ -91,16 +94,6 @@ class Wanted:
             if not wishes:
                 del self._wishes[target]
         return changed
-
-
-def everything(world: World) -> Wanted:
-    """All that the plan wants probed."""
-    wanted = Wanted()
-    for frontend in world.of(FrontendPlanned):
-        if frontend.probe:
-            for chunk in world.find("set", frontend.backends, BackendsPlanned):
-                wanted._take(key_of(chunk), _of_chunk(world, key_of(chunk)))
-    return wanted
 
 
 def _chunks(world: World, change: Change) -> Iterable[str]:

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 import structlog
 
-from services.health.core import Streak, Target, Wanted, everything, planned, step, unrecorded
+from services.health.core import INDEXES, Streak, Target, Wanted, planned, step, unrecorded
+from services.health.delays import Delay
 from services.health.rounds import Rounds, Watch, now_ms
 from weir.decider import Change, World
 from weir.events import AnyEvent, EndpointDown, EndpointUp, key_of, token
@@ -23,7 +24,7 @@ from weir.where import write_file
 
 DOWN = b"\0"
 UNRECORDED_MOST = 10_000  # transitions kept while the log is away; beyond, only the last of each backend
-DELAYS_EVERY_S = 5
+DELAYS_EVERY_S, DELAYS_AT_ONCE = 5, 500
 
 log = structlog.get_logger()
 
@@ -34,7 +35,7 @@ class Prober:
     def __init__(self, backend_up: Map, node: str) -> None:
         self.rounds = Rounds(self._judged)
         self._map, self._node = backend_up, node
-        self._wanted = Wanted()
+        self._wanted = Wanted(World(INDEXES))
         self._unrecorded: dict[int, EndpointDown | EndpointUp] = {}
         self._number = itertools.count()
         self._turned = asyncio.Event()
@@ -50,7 +51,7 @@ class Prober:
             return
         if self.rounds.watches and not planned(world):
             return  # the log was lost; what we last heard stands until a planner plans again
-        self._wanted = everything(world)
+        self._wanted = Wanted(world)
         self._begin(world, {_target_of(key): key for key, value in self._map.items() if value == DOWN})
 
     def _begin(self, world: World, down: dict[Target, bytes]) -> None:
@@ -107,8 +108,12 @@ class Prober:
         path, told = runner.where.run / f"probes-{token(self._node)}.json", b""
         while True:
             await asyncio.sleep(DELAYS_EVERY_S)
-            watches = self.rounds.watches.values()
-            found = {endpoint_name(*watch.target): delay for watch in watches if (delay := watch.delays.summary())}
+            found: dict[str, Delay] = {}
+            for number, watch in enumerate(list(self.rounds.watches.values())):
+                if number % DELAYS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # probes are not to wait for all of them
+                if delay := watch.delays.summary():
+                    found[endpoint_name(*watch.target)] = delay
             if (content := msgspec.json.encode(found)) != told:
                 write_file(path, content)
                 told = content

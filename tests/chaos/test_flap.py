@@ -60,11 +60,12 @@ def log_bytes(weir: Running) -> int:
 
 
 def test_a_frozen_prober_takes_no_backend_for_dead(weir: Running) -> None:
+    assert wait_until(lambda: any(weir.where.run.glob("probes-*.json")), 15)
+    (delays,) = weir.where.run.glob("probes-*.json")
     first, health = facts(weir)[-1]["sequence"], weir.pids()["health"]
     os.kill(health, signal.SIGSTOP)
     time.sleep(FROZEN_S)  # the fault
     os.kill(health, signal.SIGCONT)
-    (delays,) = weir.where.run.glob("probes-*.json")
     for _ in range(2):  # it is written each 5 s, so every backend was asked in between
         before = delays.stat().st_mtime_ns
         assert wait_until(lambda before=before: delays.stat().st_mtime_ns != before, 15)

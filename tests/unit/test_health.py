@@ -11,7 +11,6 @@ from services.health.core import (
     Target,
     Wanted,
     attended_ms,
-    everything,
     step,
     timeout_ms,
     unrecorded,
@@ -42,7 +41,7 @@ def chunk(name: str, *addresses: str, number: int = 0, chunks: int = 1) -> Backe
 
 
 def wanted_of(world: World) -> dict[Target, Probe | None]:
-    found = everything(world)
+    found = Wanted(world)
     return {target: found.probe(target) for target in found.targets()}
 
 
@@ -187,7 +186,7 @@ def test_of_several_wishes_the_most_frequent_holds(order: tuple[int, int]) -> No
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 3), st.booleans()), max_size=30))
 def test_what_changes_touch_adds_up_to_the_whole(moves: list[tuple[int, int, int, bool]]) -> None:
-    world, wanted = world_of(), Wanted()
+    world, wanted = world_of(), Wanted(world_of())
     probed: dict[Target, Probe | None] = {}
     for seq, (kind, which, more, gone) in enumerate(moves, 1):
         name, addresses = f"shop/s{which}", [f"10.0.0.{last}" for last in range(which, which + more)]
@@ -205,7 +204,7 @@ def test_what_changes_touch_adds_up_to_the_whole(moves: list[tuple[int, int, int
 
 def test_a_change_of_a_set_that_nobody_probes_touches_nothing() -> None:
     world = world_of(frontend("192.0.2.1", "shop/s", None))
-    assert Wanted().learn(world, [world.evolve(Fact(9, chunk("shop/s", "10.0.0.1")))]) == {}
+    assert Wanted(world).learn(world, [world.evolve(Fact(9, chunk("shop/s", "10.0.0.1")))]) == {}
 
 
 def test_of_equal_wishes_the_one_that_asks_for_more_holds() -> None:
