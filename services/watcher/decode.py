@@ -7,7 +7,7 @@ could exhaust this process is found before anything is built: size, depth, alias
 import json
 import re
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Final, NamedTuple
 
 import yaml
@@ -22,6 +22,9 @@ MOST_DEPTH: Final = 64  # libyaml composes recursively, in C: a deep document wo
 MOST_NODES: Final = 100_000  # of a document, aliases counted as often as they are used; so are its characters
 MOST_REASON: Final = 200  # characters of what a parser says, which may quote the document
 
+MOST_OPENERS: Final = 24  # of lists and mappings in one line, and
+_INDENTED: Final = re.compile(r"(^|[\r\n\x85\u2028\u2029])[ ?:\t-]{20}")  # levels by indentation, at most two a column: short of MOST_DEPTH
+_TEXT: Final = "tag:yaml.org,2002:str"
 _CUT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _SAYS_NOTHING: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
 
@@ -40,7 +43,7 @@ class _Weight(NamedTuple):
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML 1.1 as Kubernetes reads it: dates stay text."""
+    """YAML 1.1 as Kubernetes reads it: dates stay text.  Mappings and lists are built at once, for nothing loops when it comes here."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
@@ -54,6 +57,31 @@ class _Loader(yaml.CSafeLoader):
         except (ValueError, LookupError, AttributeError, TypeError) as error:
             raise _Refused(f"no value of {node.tag}", node.start_mark.line if node.start_mark else 0) from error
         return content
+
+    def mapping(self, node: yaml.Node) -> dict[object, object]:
+        """Each key once, as far as it is written; what `<<` brings gives way."""
+        if not isinstance(node, yaml.MappingNode):
+            raise TypeError(node.tag)
+        names = [name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode)]
+        if len(set(names)) < len(names):
+            raise _twice(node)
+        self.flatten_mapping(node)
+        return {self._content(name): self._content(value) for name, value in node.value}
+
+    def sequence(self, node: yaml.Node) -> list[object]:
+        """The items."""
+        if not isinstance(node, yaml.SequenceNode):
+            raise TypeError(node.tag)
+        return [self._content(item) for item in node.value]
+
+    def _content(self, node: yaml.Node) -> object:
+        if node.tag == _TEXT and isinstance(node, yaml.ScalarNode):  # most nodes are; what their value is needs no asking
+            return node.value
+        return self.construct_object(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.sequence)
 
 
 def documents(name: str, data: bytes) -> tuple[Document, ...]:
@@ -116,12 +144,14 @@ def _malformed(source: str, text: str, before: int, line: int, reason: str) -> D
 
 
 def _yaml(text: str) -> object:
-    _check_depth(text)
+    if len(text) > MOST_NODES or text.count("[") + text.count("{") > MOST_OPENERS or _INDENTED.search(text):
+        _check_depth(text)
     loader = _Loader(text)
     node = loader.get_single_node()
     if node is None:
         return None
-    _weigh(node, {})
+    if "*" in text or len(text) > MOST_NODES:  # else each value is written out, and takes a character at least
+        _weigh(node, {})
     content: object = loader.construct_document(node)
     return content
 
@@ -161,13 +191,16 @@ def _children(node: yaml.Node) -> Iterator[yaml.Node]:
     if isinstance(node, yaml.SequenceNode):
         yield from node.value
     if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for name, value in node.value:
-            if isinstance(name, yaml.ScalarNode) and name.value in seen:
-                raise _Refused(f"each key once; {show(name.value)} is a second one", name.start_mark.line)
-            seen.add(name.value if isinstance(name, yaml.ScalarNode) else "")
-            yield name
-            yield value
+        yield from chain.from_iterable(node.value)
+
+
+def _twice(node: yaml.MappingNode) -> _Refused:
+    seen: set[str] = set()
+    for name, _ in node.value:
+        if isinstance(name, yaml.ScalarNode) and name.value in seen:
+            return _Refused(f"each key once; {show(name.value)} is a second one", name.start_mark.line)
+        seen.add(name.value if isinstance(name, yaml.ScalarNode) else "")
+    return _Refused("each key once", node.start_mark.line)
 
 
 def _json(text: str) -> object:
@@ -176,11 +209,11 @@ def _json(text: str) -> object:
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    content: dict[str, object] = {}
-    for name, value in pairs:
-        if name in content:
-            raise _Refused(f"each key once; {show(name)} is a second one")
-        content[name] = value
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        second = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        raise _Refused(f"each key once; {show(second)} is a second one")
     return content
 
 

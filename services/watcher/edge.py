@@ -27,6 +27,7 @@ from weir.events import AnyEvent
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 AWAY_S: Final = 0.5
+BATCH: Final = 64  # files read in one go beside the loop
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 2.0
 
@@ -164,9 +165,7 @@ class FolderSource:
         units: Units = {}
         for path in sorted(folders):
             units |= await self._list(path, watches, settled=settled)
-        for path in sorted(files):
-            units |= await self._read(path, settled=settled)
-        return units
+        return units | await self._read(files, settled=settled)
 
     async def _list(self, folder: Path, watches: Watches, *, settled: bool) -> Units:
         try:
@@ -175,8 +174,7 @@ class FolderSource:
         except OSError as error:
             return self._lose(folder, error)
         units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
-        for path in sorted(found):
-            units |= await self._read(path, settled=settled)
+        units |= await self._read(found, settled=settled)
         for path in self._said.keys() - found:
             if path.parent == folder:
                 self._leave(path)
@@ -190,16 +188,24 @@ class FolderSource:
         self._lost[folder] = reason
         return {self._name(folder): (fault(self._name(folder), reason, "a readable folder; what it said stands", "folder"),)}
 
-    async def _read(self, path: Path, *, settled: bool) -> Units:
+    async def _read(self, paths: Iterable[Path], *, settled: bool) -> Units:
         """settled: being away or empty counts."""
-        try:  # a large file takes seconds, and the log wants its pings answered
-            found = await asyncio.to_thread(_documents, self._name(path), path)
-        except FileNotFoundError as error:
+        units: Units = {}
+        waiting = sorted(paths)
+        while waiting:  # a large file takes seconds, and the log wants its pings answered
+            batch, waiting = waiting[:BATCH], waiting[BATCH:]
+            found = await asyncio.to_thread(_documents_of, [(self._name(path), path) for path in batch])
+            for path, content in zip(batch, found, strict=True):
+                units |= self._take(path, content, settled=settled)
+        return units
+
+    def _take(self, path: Path, found: tuple[Document, ...] | OSError | None, *, settled: bool) -> Units:
+        if isinstance(found, FileNotFoundError):
             if not settled:
                 return self._leave(path)
-            return self._cannot(path, error) if path in self._files or path.is_symlink() else self._forget(path)
-        except OSError as error:
-            return self._cannot(path, error)
+            return self._cannot(path, found) if path in self._files or path.is_symlink() else self._forget(path)
+        if isinstance(found, OSError):
+            return self._cannot(path, found)
         if found is not None:
             return self._say(path, found)
         if not settled:
@@ -214,7 +220,7 @@ class FolderSource:
             written = (await asyncio.to_thread(_content, path)).strip()
         except OSError:
             written = b""
-        return {} if written else await self._read(path, settled=True)
+        return {} if written else await self._read([path], settled=True)
 
     def _leave(self, path: Path) -> Units:
         self._away.setdefault(path, _now() + AWAY_S)
@@ -250,9 +256,16 @@ def _is_manifest(name: str) -> bool:
     return name.endswith(SUFFIXES) and not name.startswith(".")
 
 
-def _documents(name: str, path: Path) -> tuple[Document, ...] | None:
-    """What the file says, None where it is empty."""
-    data = _content(path)
+def _documents_of(files: Iterable[tuple[str, Path]]) -> list[tuple[Document, ...] | OSError | None]:
+    """What each file says, None where it is empty; or why it cannot be read."""
+    return [_documents(name, path) for name, path in files]
+
+
+def _documents(name: str, path: Path) -> tuple[Document, ...] | OSError | None:
+    try:
+        data = _content(path)
+    except OSError as error:
+        return error
     return documents(name, data) if data.strip() else None
 
 

@@ -6,7 +6,7 @@ every fault; what a field may not hold never reaches a fact.
 
 import re
 from collections.abc import Collection, Sequence
-from ipaddress import IPv6Address
+from ipaddress import ip_address
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -24,7 +24,7 @@ _LABEL_NAME = re.compile(rf"(?=.{{1,63}}\Z){_LABEL}")
 _DOMAIN_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _NEVER: Final = tuple(
-    (parse_address(first), parse_address(last), what)
+    (ip_address(first).version, int(ip_address(first)), int(ip_address(last)), what)
     for first, last, what in (
         ("0.0.0.0", "0.255.255.255", "unspecified, 0.0.0.0/8"),  # noqa: S104  refused, not bound
         ("127.0.0.0", "127.255.255.255", "loopback, 127.0.0.0/8"),
@@ -35,28 +35,41 @@ _NEVER: Final = tuple(
         ("::1", "::1", "loopback, ::1"),
         ("fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "link-local, fe80::/10"),
         ("ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "multicast, ff00::/8"),
+        ("::ffff:0:0", "::ffff:ffff:ffff", "IPv4-mapped, ::ffff:0:0/96"),
     )
 )
-_MAPPED = (IPv6Address("::ffff:0:0"), IPv6Address("::ffff:ffff:ffff"), "IPv4-mapped, ::ffff:0:0/96")
 _METADATA = ("100.100.100.200", "fd00:ec2::254", "fd20:ce::254")  # of clouds that do not use 169.254.169.254
 
 
 class Field:
     """One place in a document: its value, its path, and where faults are noted."""
 
-    __slots__ = ("faults", "path", "value")
+    __slots__ = ("_place", "_step", "faults", "value")
 
-    def __init__(self, value: object, path: str, faults: Faults) -> None:
-        self.value, self.path, self.faults = value, path, faults
+    def __init__(self, value: object, place: "str | Field", faults: Faults, step: str | int = "") -> None:
+        """place: the path, or the field that has this one under `step`."""
+        self.value, self._place, self._step, self.faults = value, place, step, faults
 
     def __getitem__(self, name: str) -> "Field":
         """The field below; absent ones hold None, as null does.  Below what is no mapping, nothing is told again."""
-        path = f"{self.path}.{name}" if self.path and _PLAIN.fullmatch(name) else f"{self.path}[{_quoted(name)}]" if self.path else name
-        if isinstance(self.value, dict):
-            return Field(self.value.get(name), path, self.faults)
-        if self.value is not None:
+        value = self.value
+        if isinstance(value, dict):
+            return Field(value.get(name), self, self.faults, name)
+        if value is not None:
             self.fail("a mapping")
-        return Field(None, path, self.faults if self.value is None else {})
+        return Field(None, self, self.faults if value is None else {}, name)
+
+    @property
+    def path(self) -> str:
+        """`spec.ports[0]`, as people write it; made only when it is asked for."""
+        if isinstance(self._place, str):
+            return self._place
+        above, step = self._place.path, self._step
+        if isinstance(step, int):
+            return f"{above}[{step}]"
+        if not above:
+            return step
+        return f"{above}.{step}" if _PLAIN.fullmatch(step) else f"{above}[{_quoted(step)}]"
 
     def unnoted(self) -> "Field":
         """The same field, its faults going nowhere."""
@@ -69,7 +82,7 @@ class Field:
     def items(self) -> "list[Field]":
         """The fields of a list, `path[0]` …; none where it is absent."""
         if isinstance(self.value, list):
-            return [Field(value, f"{self.path}[{i}]", self.faults) for i, value in enumerate(self.value)]
+            return [Field(value, self, self.faults, i) for i, value in enumerate(self.value)]
         if self.value is not None:
             self.fail("a list")
         return []
@@ -173,8 +186,9 @@ def told(problems: Collection[Problem], untold: int = 0) -> tuple[Problem, ...]:
 
 def never(first: Address, last: Address) -> str:
     """What in `first`-`last` can be neither VIP nor endpoint, "" when all can."""
-    for low, high, what in (*_NEVER, _MAPPED):
-        if low and high and low.version == first.version and int(first) <= int(high) and int(low) <= int(last):
+    version, start, end = first.version, int(first), int(last)
+    for of, low, high, what in _NEVER:
+        if start <= high and low <= end and of == version:
             return what
     return ""
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple, get_args
 
 from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, show
 from services.watcher.ranges import Ranges, range_of
+from services.watcher.selector import read_selector
 from services.watcher.serving import read_service
 from weir.events import (
     ENCODE,
@@ -63,8 +64,7 @@ def read(document: Document, classes: Sequence[str]) -> tuple[Reading, ...]:
         return (Reading(document.source, problems=(document.problem,)),)
     manifest = Field(document.content, "", {})
     if manifest.value is not None and not isinstance(manifest.value, dict):
-        manifest.path = "document"
-        manifest.fail("a mapping with apiVersion, kind and metadata")
+        Field(document.content, "document", manifest.faults).fail("a mapping with apiVersion, kind and metadata")
         return (_reading(document.source, None, None, manifest.faults),)
     if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
         return _read_list(document.source, manifest, classes)
@@ -211,9 +211,10 @@ def _endpoint(item: Field, family: Family) -> Endpoint | None:
     """The endpoint at its first address: consumers take no other (discovery.k8s.io/v1, Endpoint.addresses)."""
     faults = len(item.faults)
     address = _endpoint_address(item, family)
-    ready = item["conditions"]["ready"].flag(absent=True)
-    serving = item["conditions"]["serving"].flag(absent=ready)
-    terminating = item["conditions"]["terminating"].flag(absent=False)
+    conditions = item["conditions"]
+    ready = conditions["ready"].flag(absent=True)
+    serving = conditions["serving"].flag(absent=ready)
+    terminating = conditions["terminating"].flag(absent=False)
     node = item["nodeName"].text()
     if not address or len(item.faults) > faults:
         return None
@@ -221,18 +222,17 @@ def _endpoint(item: Field, family: Family) -> Endpoint | None:
 
 
 def _endpoint_address(item: Field, family: Family) -> str:
-    addresses = item["addresses"].items()
-    if item["addresses"].value in (None, []):
-        item["addresses"].fail("at least one address")
-    if not addresses:
-        return ""
-    address = addresses[0].address()
-    if address and family_of(str(address)) != family:
+    listed = item["addresses"]
+    addresses = listed.items()
+    if listed.value in (None, []):
+        listed.fail("at least one address")
+    address = str(addresses[0].address() or "") if addresses else ""
+    if address and family_of(address) != family:
         addresses[0].fail(f"an {family} address, as addressType says")
-    elif address and is_metadata(str(address)):
+    elif is_metadata(address):
         addresses[0].fail("an endpoint's own address (this is a cloud's metadata service)")
-    elif address:
-        return str(address)
+    else:
+        return address
     return ""
 
 
@@ -242,15 +242,14 @@ def _pool(manifest: Field, root: Root, _: Sequence[str]) -> PoolObserved | None:
     addresses = [_range(item, ranges) for item in spec["addresses"].items()]
     if spec["addresses"].value in (None, []):
         spec["addresses"].fail("at least one CIDR or first-last")
-    for name in ("serviceSelector", "namespaceSelector"):
-        if spec[name].value:
-            spec[name].fail("nothing: selectors are not served yet, and without them this pool would serve everyone")
     fact = PoolObserved(
         root=root,
         addresses=tuple(addresses),
         auto_assign=spec["autoAssign"].flag(absent=True),
         priority=spec["priority"].number(-(2**31), 2**31 - 1),
         avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
+        service_selector=read_selector(spec["serviceSelector"]),
+        namespace_selector=read_selector(spec["namespaceSelector"]),
     )
     return None if manifest.faults else fact
 

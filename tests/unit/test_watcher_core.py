@@ -53,240 +53,6 @@ def fact(text: str) -> Observed:
     return reading.fact
 
 
-UNICAST = "a unicast address (this is {})"
-NAME = "a DNS subdomain: at most 253 of a-z, 0-9, - and ., each part beginning and ending with a letter or digit"
-LABEL = "a DNS label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit"
-TARGET = "1-65535, or a port's name (at most 15 of a-z, 0-9 and -, with a letter)"
-RANGE = "a CIDR (203.0.113.0/28) or first-last (203.0.113.10-203.0.113.29) of one family, first before last"
-TEXT = "text (in YAML, quotes make it text)"
-
-REJECTED = {
-    "port 0": (service("ports: [{port: 0}]"), [("spec.ports[0].port", "0", "1-65535")]),
-    "port 65536": (service("ports: [{port: 65536}]"), [("spec.ports[0].port", "65536", "1-65535")]),
-    "port as text": (service('ports: [{port: "80"}]'), [("spec.ports[0].port", "'80'", "1-65535")]),
-    "port true": (service("ports: [{port: true}]"), [("spec.ports[0].port", "true", "1-65535")]),
-    "port with a fraction": (service("ports: [{port: 80.5}]"), [("spec.ports[0].port", "80.5", "1-65535")]),
-    "port absent": (service("ports: [{name: http}]"), [("spec.ports[0].port", "nothing", "1-65535")]),
-    "two bad ports are not the same port": (
-        service("ports: [{name: a, port: 0}, {name: b, port: -1}]"),
-        [("spec.ports[0].port", "0", "1-65535"), ("spec.ports[1].port", "-1", "1-65535")],
-    ),
-    "no ports": (service("ports: []"), [("spec.ports", "a list of 0", "at least one port")]),
-    "ports no list": (service("ports: 80"), [("spec.ports", "80", "a list")]),
-    "port twice": (
-        service("ports: [{name: a, port: 80}, {name: b, port: 80}]"),
-        [("spec.ports[1].port", "80/TCP", "each port and protocol once; spec.ports[0] has it")],
-    ),
-    "name twice": (
-        service("ports: [{name: a, port: 80}, {name: a, port: 81}]"),
-        [("spec.ports[1].name", "'a'", "each name once; spec.ports[0] has it")],
-    ),
-    "several ports, one unnamed": (
-        service("ports: [{name: a, port: 80}, {port: 81}]"),
-        [("spec.ports[1].name", "nothing", "a name, since there are several ports")],
-    ),
-    "SCTP": (service("ports: [{port: 80, protocol: SCTP}]"), [("spec.ports[0].protocol", "'SCTP'", "TCP, UDP")]),
-    "target port 65536": (service("ports: [{port: 80, targetPort: 65536}]"), [("spec.ports[0].targetPort", "65536", "1-65535")]),
-    "target port in quotes": (service('ports: [{port: 80, targetPort: "8080"}]'), [("spec.ports[0].targetPort", "'8080'", TARGET)]),
-    "unknown type": (
-        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: LoadBalancr}}",
-        [("spec.type", "'LoadBalancr'", "ClusterIP, NodePort, LoadBalancer, ExternalName")],
-    ),
-    "spec no mapping": ("{apiVersion: v1, kind: Service, metadata: {name: web}, spec: 3}", [("spec", "3", "a mapping")]),
-    "every fault, not the first": (
-        service("ports: [{port: 0, protocol: ICMP}], loadBalancerIP: nonsense", "weir.dev/timeout: never"),
-        [
-            ("spec.ports[0].port", "0", "1-65535"),
-            ("spec.ports[0].protocol", "'ICMP'", "TCP, UDP"),
-            ("spec.loadBalancerIP", "'nonsense'", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
-            ("metadata.annotations[weir.dev/timeout]", "'never'", '"0"-"604800"'),
-        ],
-    ),
-    "address of another family": (
-        service("ports: [{port: 80}], ipFamilies: [IPv6], loadBalancerIP: 203.0.113.9"),
-        [("spec.loadBalancerIP", "'203.0.113.9'", "an address of IPv6, as ipFamilies says")],
-    ),
-    "two addresses of one family": (
-        asking('weir.dev/ips: "203.0.113.1, 203.0.113.2"'),
-        [("metadata.annotations[weir.dev/ips]", "'203.0.113.2'", "one address per family; 203.0.113.1 is asked for already")],
-    ),
-    "address with a zone": (
-        asking('weir.dev/ips: "fe80::1%eth0"'),
-        [
-            (
-                "metadata.annotations[weir.dev/ips]",
-                "'fe80::1%eth0'",
-                "an IPv4 or IPv6 address, without a zone and not IPv4-mapped",
-            )
-        ],
-    ),
-    "loopback asked for": (
-        service("ports: [{port: 80}], loadBalancerIP: 127.0.0.1"),
-        [("spec.loadBalancerIP", "'127.0.0.1'", UNICAST.format("loopback, 127.0.0.0/8"))],
-    ),
-    "unknown family": (
-        service("ports: [{port: 80}], ipFamilies: [IPv5]"),
-        [("spec.ipFamilies[0]", "'IPv5'", "IPv4, IPv6")],
-    ),
-    "annotation not quoted": (asking("weir.dev/liveness: yes"), [("metadata.annotations[weir.dev/liveness]", "true", TEXT)]),
-    "unknown mode": (
-        asking("loxilb.io/lbmode: fullnt"),
-        [("metadata.annotations[loxilb.io/lbmode]", "'fullnt'", "default, onearm, fullnat, dsr, fullproxy, hostonearm")],
-    ),
-    "terminal escapes": (
-        service('ports: [{port: "\\e[31m80"}]', '"weir.dev/lbmode": "\\e]0;x\\a"'),
-        [
-            ("spec.ports[0].port", "'\\x1b[31m80'", "1-65535"),
-            ("metadata.annotations[weir.dev/lbmode]", "'\\x1b]0;x\\x07'", "printable text"),
-        ],
-    ),
-    "no name": (named("namespace: shop"), [("metadata.name", "nothing", "a name")]),
-    "no metadata": ("{apiVersion: v1, kind: Service}", [("metadata.name", "nothing", "a name")]),
-    "name in capitals": (named("name: Web"), [("metadata.name", "'Web'", NAME)]),
-    "name of 254": (named(f"name: {'a' * 254}"), [("metadata.name", f"'{'a' * 80}' and 174 characters more", NAME)]),
-    "namespace of 64": (
-        named(f"name: web, namespace: {'a' * 64}"),
-        [("metadata.namespace", f"'{'a' * 64}'", LABEL)],
-    ),
-    "name a number": (named("name: 80"), [("metadata.name", "80", TEXT)]),
-    "name of escapes": (named('name: "\\e[2J"'), [("metadata.name", "'\\x1b[2J'", "printable text")]),
-    "name empty": (named("name: ''"), [("metadata.name", "''", NAME)]),
-    "metadata no mapping": ("{apiVersion: v1, kind: Service, metadata: 3}", [("metadata", "3", "a mapping")]),
-    "port no mapping": (service("ports: [80, 81]"), [(f"spec.ports[{i}]", f"{80 + i}", "a mapping") for i in (0, 1)]),
-    "port's name no text": (service("ports: [{port: 80, name: [http]}]"), [("spec.ports[0].name", "a list of 1", TEXT)]),
-    "one of several names no text": (
-        service("ports: [{port: 80, name: 1}, {port: 81, name: b}]"),
-        [("spec.ports[0].name", "1", TEXT)],
-    ),
-    "address no text": (service("ports: [{port: 80}], loadBalancerIP: 3"), [("spec.loadBalancerIP", "3", TEXT)]),
-    "apiVersion no text": ("{apiVersion: 1, kind: Service}", [("apiVersion", "1", TEXT)]),
-    "pool no list": (pool("addresses: 10.0.0.0/24"), [("spec.addresses", "'10.0.0.0/24'", "a list")]),
-    "label a number": (
-        named("name: web, labels: {tier: 1}"),
-        [("metadata.labels.tier", "1", TEXT)],
-    ),
-    "generation negative": (
-        named("name: web, generation: -1"),
-        [("metadata.generation", "-1", "0-9223372036854775807")],
-    ),
-    "no apiVersion": ("{kind: Service}", [("apiVersion", "nothing", "text, as in every manifest")]),
-    "a list at the top": ("[1, 2]", [("document", "a list of 2", "a mapping with apiVersion, kind and metadata")]),
-    "unknown version": (
-        "{apiVersion: discovery.k8s.io/v1beta1, kind: EndpointSlice, metadata: {name: x}}",
-        [("apiVersion", "'discovery.k8s.io/v1beta1'", "discovery.k8s.io/v1")],
-    ),
-    "unknown kind of ours": (
-        "{apiVersion: weir.dev/v1alpha1, kind: VipPool, metadata: {name: x}}",
-        [("kind", "'VipPool'", "VIPPool")],
-    ),
-    "slice of no Service": (
-        endpoints("addressType: IPv4", labels="a: b"),
-        [("metadata.labels[kubernetes.io/service-name]", "nothing", "the name of a Service")],
-    ),
-    "slice of names": (endpoints("addressType: FQDN"), [("addressType", "'FQDN'", "IPv4, IPv6")]),
-    "slice without a type": (endpoints("endpoints: []"), [("addressType", "nothing", "IPv4, IPv6")]),
-    "slice of 1001": (
-        endpoints(f"addressType: IPv4, endpoints: [{'{addresses: [10.0.0.1]},' * 1001}]"),
-        [("endpoints", "a list of 1001", "at most 1000")],
-    ),
-    "pool of nothing": (pool("addresses: []"), [("spec.addresses", "a list of 0", "at least one CIDR or first-last")]),
-    "pool without addresses": (pool(""), [("spec.addresses", "nothing", "at least one CIDR or first-last")]),
-    "pool of everything": (
-        pool("addresses: [0.0.0.0/0, '::/0']"),
-        [
-            ("spec.addresses[0]", "'0.0.0.0/0'", "unicast addresses only (this holds unspecified, 0.0.0.0/8)"),
-            ("spec.addresses[1]", "'::/0'", "unicast addresses only (this holds unspecified, ::)"),
-        ],
-    ),
-    "pool of loopback": (
-        pool("addresses: [127.0.0.0/30]"),
-        [("spec.addresses[0]", "'127.0.0.0/30'", "unicast addresses only (this holds loopback, 127.0.0.0/8)")],
-    ),
-    "pool of link-local": (
-        pool("addresses: [169.254.1.1-169.254.1.9]"),
-        [("spec.addresses[0]", "'169.254.1.1-169.254.1.9'", "unicast addresses only (this holds link-local, 169.254.0.0/16)")],
-    ),
-    "pool into multicast": (
-        pool("addresses: [223.255.255.0-224.0.0.1]"),
-        [("spec.addresses[0]", "'223.255.255.0-224.0.0.1'", "unicast addresses only (this holds multicast, 224.0.0.0/4)")],
-    ),
-    "pool backwards": (pool("addresses: [10.0.0.9-10.0.0.1]"), [("spec.addresses[0]", "'10.0.0.9-10.0.0.1'", RANGE)]),
-    "pool of two families": (pool("addresses: ['10.0.0.1-fd00::1']"), [("spec.addresses[0]", "'10.0.0.1-fd00::1'", RANGE)]),
-    "pool of words": (pool("addresses: [some, 7]"), [("spec.addresses[0]", "'some'", RANGE), ("spec.addresses[1]", "7", RANGE)]),
-    "pool that overlaps itself": (
-        pool("addresses: [10.0.0.0/24, 10.0.0.255-10.0.1.3]"),
-        [("spec.addresses[1]", "'10.0.0.255-10.0.1.3'", "each address once; 10.0.0.0/24 is in this pool already")],
-    ),
-    "pool for some": (
-        pool("addresses: [10.0.0.0/24], serviceSelector: {matchLabels: {a: b}}"),
-        [
-            (
-                "spec.serviceSelector",
-                "a mapping",
-                "nothing: selectors are not served yet, and without them this pool would serve everyone",
-            )
-        ],
-    ),
-    "flag as text": (pool('addresses: [10.0.0.0/24], autoAssign: "no"'), [("spec.autoAssign", "'no'", "true, false")]),
-    "node address": (
-        "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: n1}]}}",
-        [("status.addresses[0].address", "'n1'", "an address")],
-    ),
-}
-
-
-@pytest.mark.parametrize(("text", "problems"), REJECTED.values(), ids=REJECTED)
-def test_a_fault_is_told_with_field_got_and_accepted(text: str, problems: list[tuple[str, str, str]]) -> None:
-    reading = only(text)
-    assert sorted((problem.field, problem.got, problem.accepted) for problem in reading.problems) == sorted(problems)
-    assert reading.fact is None
-    assert reading.source == "shop.yaml#1"
-
-
-ENDPOINTS = {
-    "IPv6 among IPv4": ("fd00::1", "an IPv4 address, as addressType says"),
-    "loopback": ("127.0.0.1", UNICAST.format("loopback, 127.0.0.0/8")),
-    "link-local": ("169.254.7.7", UNICAST.format("link-local, 169.254.0.0/16")),
-    "metadata": ("169.254.169.254", UNICAST.format("link-local, 169.254.0.0/16")),
-    "another cloud's metadata": ("100.100.100.200", "an endpoint's own address (this is a cloud's metadata service)"),
-    "multicast": ("224.0.0.1", UNICAST.format("multicast, 224.0.0.0/4")),
-    "unspecified": ("0.0.0.0", UNICAST.format("unspecified, 0.0.0.0/8")),
-    "broadcast": ("255.255.255.255", UNICAST.format("broadcast")),
-    "IPv6 loopback": ("::1", UNICAST.format("loopback, ::1")),
-    "IPv6 link-local": ("fe80::1", UNICAST.format("link-local, fe80::/10")),
-    "IPv6 multicast": ("ff02::1", UNICAST.format("multicast, ff00::/8")),
-    "IPv6 unspecified": ("::", UNICAST.format("unspecified, ::")),
-    "IPv4-mapped": ("::ffff:10.0.0.1", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
-    "octal": ("010.0.0.1", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
-    "a name": ("web.shop", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped"),
-}
-
-
-@pytest.mark.parametrize(("address", "accepted"), ENDPOINTS.values(), ids=ENDPOINTS)
-def test_a_bad_endpoint_does_not_take_the_good_ones_away(address: str, accepted: str) -> None:
-    reading = only(endpoints(f"addressType: IPv4, endpoints: [{{addresses: ['{address}']}}, {{addresses: [10.0.0.2]}}]"))
-    assert reading.fact
-    assert reading.fact.endpoints == (Endpoint(address="10.0.0.2"),)
-    (problem,) = reading.problems
-    assert (problem.field, problem.got, problem.accepted) == ("endpoints[0].addresses[0]", repr(address), accepted)
-
-
-def test_a_bad_port_or_a_doubled_one_does_not_take_the_good_ones_away() -> None:
-    ports = "{port: 80}, {port: 0, name: a}, {port: 90}, {port: 1, name: b, protocol: SCTP}, {port: 53, protocol: UDP}"
-    two = "{addresses: [10.0.0.1]}, {addresses: [10.0.0.1]}, {addresses: []}"
-    reading = only(endpoints(f"addressType: IPv4, ports: [{ports}], endpoints: [{two}]"))
-    assert reading.fact
-    assert reading.fact.ports == (SlicePort(port=80), SlicePort(port=53, protocol="UDP"))
-    assert reading.fact.endpoints == (Endpoint(address="10.0.0.1"),)
-    assert [problem.field for problem in reading.problems] == [
-        "ports[1].port",
-        "ports[2]",
-        "ports[3].protocol",
-        "endpoints[1].addresses",
-        "endpoints[2].addresses",
-    ]
-
-
 SERVICES = {
     "plain": (service("ports: [{port: 80}]"), {"exposed": True, "ports": (ServicePort(port=80),)}),
     "ports": (
@@ -320,12 +86,15 @@ SERVICES = {
         "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {type: ExternalName, externalName: a.b}}",
         {"exposed": False},
     ),
-    "one family by default": (service("ports: [{port: 80}], ipFamilies: [IPv6, IPv4]"), {"families": ("IPv6",)}),
+    "one family by default": (service("ports: [{port: 80}], ipFamilies: [IPv6]"), {"families": ("IPv6",), "family_policy": "SingleStack"}),
     "any family": (service("ports: [{port: 80}]"), {"families": ()}),
-    "both families": (service("ports: [{port: 80}], ipFamilyPolicy: RequireDualStack"), {"families": ("IPv4", "IPv6")}),
+    "both families": (
+        service("ports: [{port: 80}], ipFamilyPolicy: RequireDualStack"),
+        {"families": (), "family_policy": "RequireDualStack"},
+    ),
     "both, IPv6 first": (
         service("ports: [{port: 80}], ipFamilies: [IPv6], ipFamilyPolicy: PreferDualStack"),
-        {"families": ("IPv6", "IPv4")},
+        {"families": ("IPv6",), "family_policy": "PreferDualStack"},
     ),
     "family by annotation": (asking("loxilb.io/ipam: ipv6"), {"families": ("IPv6",)}),
     "address in the spec": (service("ports: [{port: 80}], loadBalancerIP: 203.0.113.9"), {"requested": ("203.0.113.9",)}),
@@ -336,6 +105,41 @@ SERVICES = {
     "one address said three times": (
         service("ports: [{port: 80}], loadBalancerIP: 203.0.113.9", "weir.dev/ips: 203.0.113.9, loxilb.io/staticIP: 203.0.113.9"),
         {"requested": ("203.0.113.9",)},
+    ),
+    "several addresses of a family, and further ones": (
+        asking('weir.dev/ips: "203.0.113.1, 203.0.113.2", loxilb.io/staticIP: 203.0.113.9, loxilb.io/secondaryIPs: "203.0.113.7"'),
+        {"requested": ("203.0.113.9", "203.0.113.1", "203.0.113.2", "203.0.113.7"), "unsupported": ()},
+    ),
+    "pools": (
+        asking('weir.dev/pool: "gold, silver", loxilb.io/poolSelectSecondary: "p2,p3"'),
+        {"pools": ("gold", "silver"), "more_pools": ("p2", "p3")},
+    ),
+    "pool under kube-loxilb's name": (
+        asking("loxilb.io/poolSelect: gold"),
+        {"pools": ("gold",), "annotations": {"weir.dev/pool": "gold"}},
+    ),
+    "pool in three ways": (
+        asking("weir.dev/poolSelect: b, loxilb.io/poolSelect: a, weir.dev/pool: c"),
+        {"pools": ("c",), "annotations": {"weir.dev/pool": "c"}},
+    ),
+    "sharing": (asking('weir.dev/share-key: "web & mail"'), {"share_key": "web & mail", "exclusive": False}),
+    "exclusive": (asking('weir.dev/exclusive: "yes"'), {"exclusive": True}),
+    "source ranges": (
+        service("ports: [{port: 80}], loadBalancerSourceRanges: [10.1.2.3/8, ' 2001:DB8::/32', 10.0.0.0/8]"),
+        {"source_ranges": ("10.0.0.0/8", "2001:db8::/32"), "unsupported": ()},
+    ),
+    "source ranges by annotation": (
+        asking('weir.dev/source-ranges: "198.51.100.0/24,203.0.113.7/32"'),
+        {"source_ranges": ("198.51.100.0/24", "203.0.113.7/32")},
+    ),
+    "no backend": (asking("weir.dev/no-backend: reject"), {"no_backend": "reject"}),
+    "drain": (asking('weir.dev/drain-timeout: "90"'), {"drain_timeout_s": 90}),
+    "probe over HTTP": (
+        asking(
+            'loxilb.io/liveness: "yes", loxilb.io/probetype: https, loxilb.io/probeport: "8443", loxilb.io/probereq: health,'
+            ' loxilb.io/proberesp: "OK", weir.dev/probehost: web.example'
+        ),
+        {"probe": Probe(kind="https", port=8443, path="/health", host="web.example", expect="OK"), "unsupported": ()},
     ),
     "alias": (asking("loxilb.io/lbmode: onearm"), {"mode": "onearm", "annotations": {"weir.dev/lbmode": "onearm"}}),
     "ours before the alias": (
@@ -377,15 +181,15 @@ LATER = {
         "rr, roundrobin, hash, maglev (not served yet)",
     ),
     "probetype": (
-        asking('weir.dev/liveness: "yes", weir.dev/probetype: http'),
+        asking('weir.dev/liveness: "yes", weir.dev/probetype: ping'),
         "metadata.annotations[weir.dev/probetype]",
-        "tcp, none (not served yet)",
+        "tcp, http, https, none (not served yet)",
     ),
-    "annotation": (asking("loxilb.io/poolSelect: gold"), "metadata.annotations[loxilb.io/poolSelect]", "nothing (not served yet)"),
-    "source ranges": (
-        service("ports: [{port: 80}], loadBalancerSourceRanges: [10.0.0.0/8]"),
-        "spec.loadBalancerSourceRanges",
-        "nothing (not served yet)",
+    "annotation": (asking("loxilb.io/nodelabel: edge"), "metadata.annotations[loxilb.io/nodelabel]", "nothing (not served yet)"),
+    "further addresses beside none": (
+        asking("loxilb.io/secondaryIPs: 203.0.113.7"),
+        "metadata.annotations[loxilb.io/secondaryIPs]",
+        "addresses beside loadBalancerIP, staticIP or ips: without one of these they are all that is given",
     ),
     "traffic policy": (
         service("ports: [{port: 80}], externalTrafficPolicy: Local"),

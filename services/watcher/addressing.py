@@ -1,0 +1,109 @@
+"""Which addresses a Service asks for, with whom it shares them, and who may connect to them."""
+
+from typing import Final, NamedTuple, get_args
+
+from services.watcher.annotations import Asked, not_yet
+from services.watcher.fields import Field, never
+from services.watcher.ranges import range_of
+from weir.model import Family, FamilyPolicy, Problem, family_of
+
+_FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+_POLICIES: Final[tuple[FamilyPolicy, ...]] = get_args(FamilyPolicy)
+_IPAM: Final[dict[str, Family]] = {"ipv4": "IPv4", "ip": "IPv4", "ip4": "IPv4", "ipv6": "IPv6", "ip6": "IPv6", "nat66": "IPv6"}
+_IPAM_LATER: Final = ("ipv6to4", "nat64")
+_MOST_KEY: Final = 253
+
+
+class Addresses(NamedTuple):
+    """As `ServiceObserved` has them."""
+
+    families: tuple[Family, ...]
+    family_policy: FamilyPolicy
+    requested: tuple[str, ...]
+    pools: tuple[str, ...]
+    more_pools: tuple[str, ...]
+    share_key: str
+    exclusive: bool
+    source_ranges: tuple[str, ...]
+
+
+def read_addresses(spec: Field, asked: Asked, unsupported: list[Problem]) -> Addresses:
+    """What the spec and the annotations ask for; noted in `unsupported` where it is not served yet."""
+    policy = spec["ipFamilyPolicy"].word(_POLICIES, "SingleStack")
+    families = _families(spec, asked, policy, unsupported)
+    return Addresses(
+        families=families,
+        family_policy=policy,
+        requested=_requested(spec, asked, families if policy == "SingleStack" else (), unsupported),
+        pools=_names(asked, "pool"),
+        more_pools=_names(asked, "more-pools"),
+        share_key=_share_key(asked["share-key"]),
+        exclusive=asked["exclusive"].word(("yes", "no"), "no") == "yes",
+        source_ranges=_sources(spec, asked),
+    )
+
+
+def _families(spec: Field, asked: Asked, policy: FamilyPolicy, unsupported: list[Problem]) -> tuple[Family, ...]:
+    """Those named, in order; none leaves the choice to the pools."""
+    listed = [item.word(_FAMILIES, "IPv4") for item in spec["ipFamilies"].items()]
+    families = tuple(dict.fromkeys(listed))
+    if len(families) < len(listed):
+        spec["ipFamilies"].fail("each family once")
+    elif len(families) > 1 and policy == "SingleStack":  # as the API server refuses it
+        spec["ipFamilies"].fail("one family; for two ipFamilyPolicy must be PreferDualStack or RequireDualStack", ", ".join(families))
+    family = asked["ipam"].word((*_IPAM, *_IPAM_LATER), "")
+    if family in _IPAM_LATER:
+        unsupported.append(not_yet(asked["ipam"], _IPAM))
+    return families or ((_IPAM[family],) if family in _IPAM else ())
+
+
+def _requested(spec: Field, asked: Asked, families: tuple[Family, ...], unsupported: list[Problem]) -> tuple[str, ...]:
+    """Canonical; the same asked for in two ways is asked for once.  families: empty where any will do."""
+    first = [field for field in (spec["loadBalancerIP"], asked["staticIP"], *asked.several("ips")) if field.value not in (None, "")]
+    more = asked.several("more-ips")
+    if more and not first:
+        accepted = "addresses beside loadBalancerIP, staticIP or ips: without one of these they are all that is given"
+        unsupported.append(Problem(field=asked["more-ips"].path, got=asked["more-ips"].text(), accepted=accepted))
+    requested: dict[str, None] = {}
+    for field in (*first, *more):
+        address = field.address()
+        if address and families and family_of(str(address)) not in families:
+            field.fail(f"an address of {', '.join(families)}, as ipFamilies says")
+        elif address:
+            requested[str(address)] = None
+    return tuple(requested)
+
+
+def _names(asked: Asked, annotation: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for field in asked.several(annotation) if (name := field.domain_name())))
+
+
+def _share_key(field: Field) -> str:
+    text = field.text()
+    if len(text) > _MOST_KEY:
+        field.fail(f"at most {_MOST_KEY} characters")
+    return text
+
+
+def _sources(spec: Field, asked: Asked) -> tuple[str, ...]:
+    """Canonical CIDRs, each once, in the order written."""
+    listed, written = spec["loadBalancerSourceRanges"].items(), asked.several("source-ranges")
+    if listed and written:
+        asked["source-ranges"].fail("nothing, since spec.loadBalancerSourceRanges is given")
+    return tuple(dict.fromkeys(cidr for field in listed or written if (cidr := _source(field))))
+
+
+def _source(field: Field) -> str:
+    text = field.text().strip()
+    found = range_of(text) if "/" in text else None
+    if not found:
+        if field.value is None or text or field.value == "":
+            field.fail("a CIDR (203.0.113.0/24)")
+        return ""
+    if found.text.endswith("/0"):
+        field.fail("a narrower CIDR; without any, everyone may connect")
+    elif (what := never(found.first, found.first)) and what == never(found.last, found.last):
+        field.fail(f"a CIDR that clients can have (this is {what})")
+    else:
+        return found.text
+    return ""
