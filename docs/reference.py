@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, get_args
 
-from weir import events, metrics, model
+from weir import events, model
 from weir.events import AnyEvent, Event
 from weir.metrics import EVERY, METRICS, SECONDS
 
@@ -113,7 +113,7 @@ def _event(source: Source, event: type[Event]) -> list[str]:
     of_node = "-<node>" if any(field.name == "node" for field in source.fields(event.__name__)) else ""
     return [
         "",
-        f"### {metrics.tag_of(event)}",
+        f"### {events.tag_of(event)}",
         "",
         source.doc(event.__name__),
         "",

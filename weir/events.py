@@ -519,6 +519,11 @@ def _hex(part: str, *, first: bool) -> str:
     return part.encode().hex() if first else part[:2] + part[2:].encode().hex()
 
 
+def tag_of(kind: type[Event]) -> str:
+    """The type as the log writes it."""
+    return str(kind.__struct_config__.tag)
+
+
 def author_of(event: Event) -> str:
     """The author's token: the service, and the node where it runs per node, so that two nodes never share a subject."""
     node = getattr(event, "node", "")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 from weir.decider import Decided, Fact
-from weir.events import Event
+from weir.events import Event, tag_of
 from weir.reader import LogError, Refused
 
 EVERY = "every service"
@@ -149,8 +149,3 @@ class Meter:
             *(Sample("weir_appends_total", (outcome,), count) for outcome, count in self.appends.items()),
             *(Sample(name, (tag_of(kind),), count) for name, counts in by_type for kind, count in counts.items()),
         ]
-
-
-def tag_of(kind: type[Event]) -> str:
-    """A type as the log writes it."""
-    return str(kind.__struct_config__.tag)

@@ -6,8 +6,8 @@ import pytest
 
 from docs.reference import HERE, PAGES, Source, events_page
 from weir import events, model
-from weir.events import AnyEvent
-from weir.metrics import METRICS, tag_of
+from weir.events import AnyEvent, tag_of
+from weir.metrics import METRICS
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,7 +10,7 @@ import msgspec
 from weir.cli.history import ask, source, world_at
 from weir.cli.output import Row, emit, harmless, paint
 from weir.decider import World
-from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, VipTaken
+from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, VipTaken, tag_of
 from weir.model import endpoint_name
 
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -21,6 +21,7 @@ KINDS = {
     "claim": "waiting",
     "endpoint": "down",
 }  # where the log's word is not the field's
+SAID = ("vip", "port", "protocol", "node", "service")  # fields that an entity's name may have in it
 
 Fields = dict[str, Any]
 Picture = dict[tuple[str, str], Fields]  # kind and name of an entity -> what it says
@@ -75,7 +76,7 @@ def differences(before: Picture, after: Picture) -> list[Row]:
 def _fields(event: AnyEvent) -> Fields:
     """All it says, defaults too; of its object nothing, as one that is written again, the same, is no difference."""
     said = {name: msgspec.to_builtins(getattr(event, name)) for name in event.__struct_fields__ if name != "root"}
-    return said | {"type": event.__struct_config__.tag}
+    return said | {"type": tag_of(type(event))}
 
 
 def _changed(old: Fields, new: Fields) -> dict[str, dict[str, Any]]:
@@ -89,14 +90,19 @@ def _print(row: Row) -> None:
     if row["change"] == "removed":
         return
     for name, each in row["fields"].items():
-        words = change(each["before"], each["after"])
-        if words:
-            print(f"    {harmless(name)}: {harmless(words)}")
+        if row["change"] == "added" and _is_plain(name, each["after"], row["name"]):
+            continue
+        print(f"    {harmless(name)}: {harmless(change(each['before'], each['after']))}")
+
+
+def _is_plain(field: str, said: Any, name: str) -> bool:
+    """Whether a field of a new entity tells nothing that its kind and name have not told."""
+    return not said or field == "type" or (field in SAID and value(said) in name)
 
 
 def change(before: Any, after: Any) -> str:
-    """`1 → 2`; of lists what came and went; the value alone where there was none; "" where there is nothing to tell."""
-    if isinstance(before, list) and isinstance(after, list):
+    """`1 → 2`; of lists what came and went; the value alone where there was none."""
+    if isinstance(before, list | tuple) and isinstance(after, list | tuple):
         old, new = list(map(value, before)), list(map(value, after))
         gone, come = [word for word in old if word not in new], [word for word in new if word not in old]
         return ", ".join([*(f"+ {word}" for word in come), *(f"- {word}" for word in gone)]) or "in another order"

@@ -3,11 +3,13 @@
 from services.ipam.metrics import usage
 from weir.cli.output import Row
 from weir.decider import World
-from weir.events import AppliedThrough, EndpointDown, NodeSeen, VipAllocated, VipPlanned, VipReleased
+from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, VipAllocated, VipPlanned, VipReleased
 
 
 def pools(world: World) -> list[Row]:
-    """Each pool, and how much of it is given."""
+    """Each pool, how much of it is given, and what of its latest manifest cannot be used."""
+    rejected = (event for event in world.of(ManifestRejected) if event.root and event.root.kind == "VIPPool")
+    problems = {event.root.name: list(map(str, event.problems)) for event in rejected if event.root}
     return [
         {
             "name": each.pool.root.name,
@@ -15,6 +17,8 @@ def pools(world: World) -> list[Row]:
             "auto assign": each.pool.auto_assign,
             "used": each.held + each.orphaned + each.releasing,
             "total": each.total,
+            "orphaned": each.orphaned,
+            "problems": problems.get(each.pool.root.name, []),
         }
         for each in usage(world)
     ]
@@ -51,6 +55,7 @@ def nodes(world: World) -> list[Row]:
             "applied": applied[seen.node].seq if seen.node in applied else 0,
             "rejected": len(applied[seen.node].rejected) if seen.node in applied else 0,
             "backends down": down.get(seen.node, 0),
+            "problems": [f"{r.entity}: {r.reason}" for r in applied[seen.node].rejected] if seen.node in applied else [],
         }
         for seen in world.of(NodeSeen)
     ]

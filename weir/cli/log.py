@@ -12,7 +12,7 @@ from weir.bus import STATE, Bus
 from weir.cli.history import Unanswerable, ask, clock, connect, entries, source, when
 from weir.cli.output import emit, harmless, to_yaml
 from weir.cli.tell import tell
-from weir.events import Event, untoken
+from weir.events import tag_of, untoken
 from weir.reader import Entry, Refused
 
 
@@ -66,7 +66,7 @@ def stat(instance: str, output: str) -> None:
             counts: Counter[tuple[str, str]] = Counter()
             sizes: Counter[tuple[str, str]] = Counter()
             async for entry in entries(bus, 1):
-                where = (entry.key.partition(".")[0], tag(entry.fact.event))
+                where = (entry.key.partition(".")[0], tag_of(type(entry.fact.event)))
                 counts[where] += 1
                 sizes[where] += entry.size_bytes
             rows = [
@@ -90,14 +90,9 @@ def tell_all(found: Iterable[Entry], output: str) -> None:
         else:
             cause = f"← {entry.cause}" if entry.cause else ""
             print(
-                f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag(entry.fact.event):<22} {harmless(tell(entry.fact.event))}",
+                f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag_of(type(entry.fact.event)):<22} {harmless(tell(entry.fact.event))}",
                 flush=True,
             )
-
-
-def tag(event: Event) -> str:
-    """The event's type as the log writes it."""
-    return str(type(event).__struct_config__.tag)
 
 
 def whole(entry: Entry) -> dict[str, object]:
