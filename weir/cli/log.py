@@ -88,11 +88,9 @@ def tell_all(found: Iterable[Entry], output: str) -> None:
         elif output == "yaml":
             print("---\n" + to_yaml(whole(entry)), end="", flush=True)
         else:
-            cause = f"← {entry.cause}" if entry.cause else ""
-            print(
-                f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag_of(type(entry.fact.event)):<22} {harmless(tell(entry.fact.event))}",
-                flush=True,
-            )
+            event, cause = entry.fact.event, f"← {entry.cause}" if entry.cause else ""
+            words = harmless(tell(event))
+            print(f"{entry.fact.seq:>7} {cause:<9} {clock(entry.time_ns)}  {tag_of(type(event)):<22} {words}", flush=True)
 
 
 def whole(entry: Entry) -> dict[str, object]:
