@@ -1,6 +1,6 @@
 """What `weir up` does for the log while it runs: makes the streams, tells when they fill, and starts a server again that stores nothing.
 
-NATS does not get over a full disk: once a write has failed it answers questions and stores nothing more, also when there is
+NATS does not get over a full disk: once a write has failed it stores nothing more, and may not even answer, also when there is
 room again, until it is started anew.
 """
 
@@ -44,29 +44,34 @@ async def _streams(where: Where, limits: Limits) -> None:
 
 
 async def _watch(where: Where, start_again: Callable[[], None]) -> None:
-    """Tells each alarm once, when it comes up.  A service that is refused twice in a row although there is room is believed."""
+    """Tells each alarm once, when it comes up.  Whoever is refused at two looks although there is room is believed."""
     told: set[str] = set()
-    stuck: set[str] = set()
+    refused: set[str] = set()
+    store = where.state / "nats"
     while True:
         await asyncio.sleep(WATCH_S)
         try:
-            async with await Bus.connect(where.nats_url(), "up") as bus:
-                state = await bus.stream(STATE)
-                found = [*alarms(await bus.stream(), state), *disk_alarms(where.state / "nats")]
+            bus = await Bus.connect(where.nats_url(), "up")
         except LogError:
-            continue  # the services tell that by themselves
+            continue  # it is away or frozen: that is the services' to tell, and its end is seen by itself
+        found, before = list(disk_alarms(store)), refused
+        async with bus:
+            try:
+                state = await bus.stream(STATE)
+                found += alarms(await bus.stream(), state)
+                refused = _refused(where)
+            except LogError:
+                refused = {"up"}
         for alarm in found:
             if alarm.reason not in told:
                 log.warning("log_alarm", reason=alarm.reason, message=alarm.message)
         told = {alarm.reason for alarm in found}
-        before, stuck = stuck, _stuck(where)
-        if before & stuck and free_bytes(where.state / "nats") >= LEAST_FREE_BYTES:
-            log.warning("nats_stores_nothing", told_by=sorted(stuck))
-            start_again()
-            return
+        if before & refused and free_bytes(store) >= LEAST_FREE_BYTES:
+            log.warning("nats_stores_nothing", told_by=sorted(refused))
+            return start_again()
 
 
-def _stuck(where: Where) -> set[str]:
+def _refused(where: Where) -> set[str]:
     """The services that the log answers and that it takes nothing from."""
     found = set()
     for path in where.run.glob("*.json"):
