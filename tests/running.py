@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.apply import MAPS
+from services.dataplane.kernel import MAPS
 from services.dataplane.layout import LAYOUT
 from weir.cli.supervise import running as pids_of
 from weir.demo.load import Load

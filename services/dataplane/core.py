@@ -3,7 +3,7 @@
 Pure: everything is computed from the world; which ids the entries have here, and what the kernel holds already, is `apply.py`'s.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
 from services.dataplane.layout import FrontendKey
@@ -24,6 +24,7 @@ from weir.model import Backend
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
 PLAN_KINDS = frozenset(event.kind for event in PLAN)
+PART = 500  # backend sets applied in one go
 HEARS = (*PLAN, NodeSeen, AppliedThrough, VipTaken, MapPressure)
 
 
@@ -72,13 +73,18 @@ class Touched:
         return touched
 
     @classmethod
-    def all(cls, world: World) -> "Touched":
-        """The whole plan."""
-        touched = cls()
-        for event in planned(world):
-            touched._turn(None, event)
-        touched._widen(world)
-        return touched
+    def all(cls, world: World) -> Iterator["Touched"]:
+        """The whole plan, in parts: at 100,000 backends the names alone are much.  VIPs last."""
+        sets = world.words("set")
+        for start in range(0, len(sets), PART):
+            part = cls()
+            part.sets = set(sets[start : start + PART])
+            part.frontends = {frontend_key(frontend) for name in part.sets for frontend in world.find("set", name, FrontendPlanned)}
+            part._widen(world)
+            yield part
+        last = cls()
+        last.vips = {*(event.vip for event in world.of(VipPlanned)), *(event.vip for event in world.of(VipWithdrawn))}
+        yield last
 
     def _turn(self, before: AnyEvent | None, after: AnyEvent | None) -> None:
         """Of endpoints those that came or went: the others keep their ids, and the frontends that their replies belong to."""

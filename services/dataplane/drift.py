@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from services.dataplane.apply import MAPS, Applier, KernelMap
+from services.dataplane.apply import Applier
+from services.dataplane.kernel import MAPS, KernelMap
 from weir.decider import World
 
 

@@ -12,9 +12,10 @@ import msgspec
 import structlog
 
 from services.dataplane.announce import Announcer
-from services.dataplane.apply import MAPS, Applier
+from services.dataplane.apply import Applier
 from services.dataplane.core import Touched, planned
 from services.dataplane.interfaces import NicError, nic
+from services.dataplane.kernel import MAPS
 from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
@@ -58,11 +59,11 @@ class Agent:
     def start(self) -> None:
         """On a machine that just started: forward from the plan on disk, before and without the log."""
         try:
-            world = self._plan.restore()
+            world = self._plan.restore(whole=not self._applier.newest)  # an earlier life left all of it in the kernel
         except (msgspec.MsgspecError, ValueError, OSError) as error:  # torn, foreign, or not to be read: the log tells the plan
             log.error("plan_file_unusable", path=str(self._path), reason=str(error))
             return
-        if world and (not self._applier.newest or self._applier.newest < self._plan.rests_on):
+        if world:
             outcome = self._applier.apply_all(world)
             self._announce(outcome.announced)
             log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
@@ -71,23 +72,26 @@ class Agent:
         """Applies what changed; everything, when `changes` is None."""
         begun_s = time.perf_counter()
         if changes is None:
-            self._kept = self._is_younger(world, position)
-            if self._kept:
+            self._kept = bool(self._applier.newest) and position < self._plan.position
+            if self._kept:  # the log was lost or put back; we keep what we have
+                self._position = position
                 log.error("log_younger_than_plan", position=position, plan=self._plan.position)
                 return
             # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
             # What was applied is asked of our own record: a world may have heard more than was told here.
-            touched = Touched.between(self._plan.facts, world) if self._position else None
+            touched = Touched.between(self._plan.facts, world) if self._plan.facts else None
             outcome = self._applier.apply(world, touched) if touched is not None else self._applier.apply_all(world)
             self._plan.replace(world, position)
             self._newest = max((world.seq(event) for event in planned(world)), default=0)
+        elif self._kept:
+            self._position = position  # applied by the sweep, all at once
+            return
         else:
             touched = Touched.by(world, changes)
             if not touched:
                 return
             outcome = self._applier.apply(world, touched)
-            if not self._kept:
-                self._plan.hear(changes, position)
+            self._plan.hear(changes, position)
             self._newest = position
         self._position = position
         self._writes += outcome.writes
@@ -97,10 +101,6 @@ class Agent:
         log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
         self._applied.set()
         self._changed.set()
-
-    def _is_younger(self, world: World, position: int) -> bool:
-        """Whether the log was lost or put back: it knows no plan, and is behind the plan we forward by.  We keep what we have."""
-        return bool(self._plan.facts and position < self._plan.position and not planned(world))
 
     def samples(self) -> Iterator[Sample]:
         """What applying came to."""
@@ -164,9 +164,9 @@ class Agent:
                 self._kept, self._plan, position = False, AppliedPlan(self._path), self._position
                 self._position = 0  # so that everything is applied
                 await self.heard(runner.world, None, position)
-            if self._applier.lingering:
+            if self._applier.backends.lingering:
                 alive = await asyncio.to_thread(self._alive)
-                log.info("swept", released=self._applier.release(alive), lingering=len(self._applier.lingering))
+                log.info("swept", released=self._applier.backends.release(alive), lingering=len(self._applier.backends.lingering))
 
     def _alive(self) -> set[int]:
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -39,6 +39,14 @@ class PlanFile(msgspec.Struct, frozen=True):
         since = _changes_since(whole.position, _changes(path))
         return cls(max([whole.position, *(seq for seq, _ in since)]), [*whole.facts, *since])
 
+    @classmethod
+    def position_of(cls, path: Path) -> int:
+        """Up to which sequence the file at `path` knows the plan; 0 where there is none.  Raises msgspec.MsgspecError."""
+        if not path.exists():
+            return 0
+        position = msgspec.json.decode(path.read_bytes(), type=_Head).position
+        return max([position, *(seq for seq, _ in _changes_since(position, _changes(path)))])
+
     def write(self, path: Path) -> None:
         """In one step, and through a power loss."""
         write_file(path, msgspec.json.encode(self), sync=True)
@@ -52,6 +60,12 @@ class PlanFile(msgspec.Struct, frozen=True):
         return world
 
 
+class _Head(msgspec.Struct):
+    """What is read of a plan whose facts the kernel holds."""
+
+    position: int
+
+
 class AppliedPlan:
     """What of the plan was applied here, by entity, and how to keep it on disk."""
 
@@ -63,8 +77,14 @@ class AppliedPlan:
         self._lines = 0
         self._whole = True
 
-    def restore(self) -> World | None:
-        """The plan on disk, None where there is none.  Raises msgspec.MsgspecError or OSError where it cannot be read."""
+    def restore(self, *, whole: bool) -> World | None:
+        """The plan on disk, None where there is none.  Raises msgspec.MsgspecError or OSError where it cannot be read.
+
+        whole: else None, too, and only how far it knows the log.
+        """
+        if not whole:
+            self.position = PlanFile.position_of(self._path)
+            return None
         saved = PlanFile.read(self._path)
         if not saved:
             return None
@@ -87,11 +107,6 @@ class AppliedPlan:
                 else:
                     self.facts[change.key] = change.fact
         self.position = position
-
-    @property
-    def rests_on(self) -> int:
-        """The newest sequence that a frontend in the kernel can rest on once all of this is applied."""
-        return max((fact.seq for fact in self.facts.values() if fact.event.kind in ("frontend", "backends")), default=0)
 
     def saving(self) -> Callable[[], None]:
         """What writes to disk all that is not there yet; may run in a thread.  Raises OSError; then `unsaved` again."""

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from services.dataplane.apply import MAPS
+from services.dataplane.kernel import MAPS
 from services.dataplane.layout import LAYOUT
 from weir.cli.supervise import running
 from weir.demo.network import Network, wait_until

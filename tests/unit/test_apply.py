@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.dataplane.apply import MAPS, Applier
+from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES, Touched, members, set_number
+from services.dataplane.kernel import MAPS
 from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, Backend, Frontend, FrontendKey, Origin
 from services.dataplane.plan_file import PlanFile
 from weir.decider import Change, Fact, World
@@ -226,7 +227,7 @@ def test_what_refers_is_removed_first(node: Node) -> None:
     node.plan(*WEB)
     node.journal.clear()
     node.plan(*NO_WEB)
-    node.applier.release(set())
+    node.applier.backends.release(set())
     removed = list(dict.fromkeys(name for _, name in node.journal))
     assert removed == ["vips", "frontends", "tables", "origins", "backends", "backend_hosts"]
 
@@ -269,10 +270,10 @@ def test_lingering_backend_keeps_its_origin_until_its_flows_are_gone(node: Node)
     origin = Backend("10.0.0.3", 8080, "TCP").key()
     number = Origin.unpack(node.maps["origins"].held[origin]).backend_id
     node.plan(backends("web", 1, 2))
-    assert node.applier.lingering == {"10.0.0.3:8080/TCP"}
-    assert node.applier.release({number}) == 0
+    assert node.applier.backends.lingering == {"10.0.0.3:8080/TCP"}
+    assert node.applier.backends.release({number}) == 0
     assert node.maps["origins"].get(origin)
-    assert node.applier.release(set()) == 1
+    assert node.applier.backends.release(set()) == 1
     assert node.maps["origins"].get(origin) is None
     assert node.content() == node.fresh()
 
@@ -282,7 +283,7 @@ def test_lingering_backend_that_comes_back_keeps_its_id(node: Node) -> None:
     before = dict(node.maps["backends"].held)
     node.plan(backends("web", 1, 2))
     node.plan(backends("web", 1, 2, 3))
-    assert node.applier.lingering == set()
+    assert node.applier.backends.lingering == set()
     assert node.maps["backends"].held == before
 
 
@@ -290,15 +291,15 @@ def test_lingering_survives_a_restart(node: Node) -> None:
     node.plan(*WEB)
     node.plan(backends("web", 1, 2))
     assert node.restart() == 0
-    assert node.applier.lingering == {"10.0.0.3:8080/TCP"}
-    node.applier.release(set())
+    assert node.applier.backends.lingering == {"10.0.0.3:8080/TCP"}
+    node.applier.backends.release(set())
     assert node.content() == node.fresh()
 
 
 def test_backend_of_udp_goes_at_once(node: Node) -> None:
     node.plan(backends("dns", 1, 2, protocol="UDP"), frontend("192.0.2.1", "dns", protocol="UDP"))
     node.plan(backends("dns", 1, protocol="UDP"))
-    assert node.applier.lingering == set()
+    assert node.applier.backends.lingering == set()
     assert node.content() == node.fresh()
 
 
@@ -316,7 +317,7 @@ def test_set_that_is_cut_into_chunks_turns_in_one_write(node: Node) -> None:
     assert members(node.world, frontend("192.0.2.1", "web"))[0] == list(backends("web", 1, 2, 3).backends)
     assert node.content() == node.fresh()
     node.plan(backends("web", 2, chunk=1, chunks=2), frontend("192.0.2.1", "web", chunks=2), no_backends("web"))
-    assert node.applier.lingering == set()
+    assert node.applier.backends.lingering == set()
     assert node.content() == node.fresh()
 
 
@@ -324,7 +325,7 @@ def test_emptied_plan_leaves_the_maps_empty(node: Node) -> None:
     node.plan(*WEB)
     node.plan(*NO_WEB)
     assert not node.is_empty()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -358,7 +359,7 @@ def test_restart_takes_away_what_the_plan_lost_meanwhile(node: Node) -> None:
     for event in (no_vip("192.0.2.9"), no_frontend("192.0.2.9", "UDP"), no_backends("dns", protocol="UDP"), backends("web", 1)):
         node.evolve(event)
     node.restart()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.content() == node.fresh()
 
 
@@ -380,7 +381,7 @@ def test_refused_frontend_is_tried_again_when_there_is_room() -> None:
     node.plan(*NO_WEB)
     node.plan()
     assert node.applier.rejections() == ()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.content() == node.fresh()
 
 
@@ -397,7 +398,7 @@ def test_refused_frontend_that_is_withdrawn_leaves_no_table() -> None:
     node = Node(frontends=1)
     node.plan(*WEB, backends("other", 4), frontend("192.0.2.2", "other"))
     node.plan(no_backends("other"), no_frontend("192.0.2.2"))
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.applier.rejections() == ()
     assert node.content() == node.fresh()
 
@@ -420,7 +421,7 @@ def test_backends_without_a_place_refuse_their_frontend_only() -> None:
     assert rejection.entity == key_of(frontend("192.0.2.2", "other"))
     assert rejection.reason == "backend 10.0.0.4:8080/TCP: backends: all 3 places are taken"
     node.plan(backends("web", 1, 2))
-    node.applier.release(set())
+    node.applier.backends.release(set())
     node.plan()
     assert node.applier.rejections() == ()
     assert node.content() == node.fresh()
@@ -430,7 +431,7 @@ def test_backend_that_found_no_place_leaves_no_trace(node: Node) -> None:
     node.maps["backends"].fails = iter([True])
     node.plan(backends("web", 1), frontend("192.0.2.1", "web"))
     node.plan(no_backends("web"), no_frontend("192.0.2.1"))
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -449,9 +450,9 @@ def test_failed_removal_is_survived_and_made_good(node: Node, name: str) -> None
     node.plan(*WEB)
     node.maps[name].fails = iter([True])
     node.plan(*NO_WEB)
-    node.applier.release(set())
+    node.applier.backends.release(set())
     node.plan()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -509,7 +510,7 @@ def test_failure_between_two_writes_is_made_good_by_a_restart(node: Node, name: 
     for event in NO_WEB:
         node.evolve(event)
     node.restart()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -529,7 +530,7 @@ def killed_at(node: Node, write: int, *events: AnyEvent) -> None:
         each.fails = iter(die, None)
     with suppress(Killed):
         node.plan(*events)
-        node.applier.release(set())
+        node.applier.backends.release(set())
     node.heal()
 
 
@@ -540,11 +541,11 @@ def test_process_killed_at_any_write_is_made_good_by_the_next(node: Node, write:
     assert node.content() == node.fresh()
     killed_at(node, write, backends("web", 2, 3, 4, 5), frontend("192.0.2.1", "web", algorithm="rr"))
     node.restart()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.content() == node.fresh()
     killed_at(node, write, *NO_WEB)
     node.restart()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -554,7 +555,7 @@ def test_plan_that_is_gone_when_the_killed_process_comes_back_leaves_nothing(nod
     for event in NO_WEB:
         node.evolve(event)
     node.restart()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -566,7 +567,7 @@ def test_facts_that_come_one_by_one_in_any_order_end_the_same(node: Node, order:
     assert node.applier.rejections() == ()
     for at in order:
         node.plan(NO_WEB[at])
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -616,7 +617,7 @@ def follow(node: Node, steps: list[list[AnyEvent] | str]) -> Iterator[None]:
         if step == "restart":
             node.restart()
         elif step == "release":
-            node.applier.release(set())
+            node.applier.backends.release(set())
         elif isinstance(step, str):
             node.plan(*withdrawn(node.world, step))
         else:
@@ -638,13 +639,13 @@ def test_any_way_to_a_plan_ends_with_the_same_maps(steps: list[list[AnyEvent] | 
         assert node.applier.rejections() == ()
         for service in node.world.of(FrontendPlanned):
             assert service.vip in node.content()["vips"]  # type: ignore[operator]
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.content() == node.fresh()
     assert node.again() == 0
     assert node.restart() == 0
     for service in SERVICES:
         node.plan(*withdrawn(node.world, service))
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -659,11 +660,11 @@ def test_kernel_that_fails_one_time_in_ten_ends_with_the_same_maps(steps: list[l
     node.heal()
     node.plan()
     assert node.applier.rejections() == ()
-    node.applier.release(set())
+    node.applier.backends.release(set())
     node.plan()
     assert node.content() == node.fresh()
     assert node.restart() == 0
     for service in SERVICES:
         node.plan(*withdrawn(node.world, service))
-    node.applier.release(set())
+    node.applier.backends.release(set())
     assert node.is_empty(), "maps are empty"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 
-from services.dataplane.apply import MAPS
 from services.dataplane.core import INDEXES, members
 from services.dataplane.drift import drift
+from services.dataplane.kernel import MAPS
 from weir.cli.history import ask, source, world_at
 from weir.cli.kernel import Kernel
 from weir.cli.output import emit

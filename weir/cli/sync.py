@@ -1,8 +1,8 @@
 """`weir sync`: for each node how far it is behind the plan, and for this one's maps what they hold beside what they should."""
 
-from services.dataplane.apply import MAPS
 from services.dataplane.core import INDEXES, PLAN_KINDS
 from services.dataplane.drift import compare
+from services.dataplane.kernel import MAPS
 from weir.cli.history import ask, connect, world_at
 from weir.cli.kernel import Kernel
 from weir.cli.output import Row, emit, harmless, paint
