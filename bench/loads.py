@@ -6,7 +6,7 @@ A load that met one error has measured something else than it says, and raises.
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,10 +26,15 @@ class LoadError(Exception):
 
 @dataclass(frozen=True)
 class Outcome:
-    """figures: one for each of the load's `figures`.  packets: so many, at least, must have passed the load balancer."""
+    """figures: one for each of the load's `figures`, but for the last, which is the CPU time that one unit of `work` took.
+
+    packets: so many, at least, must have passed the load balancer.   starting_s: CPU time that does not count.
+    """
 
     figures: tuple[float, ...]
     packets: int
+    work: float
+    starting_s: float = 0
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,18 @@ def stream(network: Network) -> Outcome:
     """One TCP stream.  Both ends on a CPU of their own: where the scheduler puts them decides more than what lies between."""
     command = ("iperf3", "-c", STREAM_VIP, "-p", str(STREAM_PORT), "-t", str(SECONDS), "-A", "0,1", "-J")
     received = json.loads(_out(network, *command))["end"]["sum_received"]
-    return Outcome((received["bits_per_second"] / 1e9,), int(received["bytes"] / _SEGMENT_BYTES))
+    return Outcome((received["bits_per_second"] / 1e9,), int(received["bytes"] / _SEGMENT_BYTES), received["bytes"] / 1e9)
 
 
 def udp(network: Network) -> Outcome:
     """64-byte frames on 64 flows, as fast as one sender can."""
     before = delivered(network)
     command = ("taskset", "-c", "0", sys.executable, "-m", "bench.udp", "send", VIP, str(UDP_PORT), str(SECONDS))
-    sent, cpu_ns = map(int, _out(network, *command).split())
+    sent, starting_s = _out(network, *command).split()
     came = delivered(network) - before
-    if not 0 < came <= sent:
+    if not 0 < came <= int(sent):
         raise LoadError(f"{came} datagrams came of {sent} sent")
-    return Outcome((came / SECONDS / 1e3, cpu_ns), came)
+    return Outcome((came / SECONDS / 1e3,), came, came / 1e6, float(starting_s))
 
 
 def http(connections: int, network: Network, *options: str) -> Outcome:
@@ -66,13 +71,13 @@ def http(connections: int, network: Network, *options: str) -> Outcome:
     told = json.loads(out.strip().rpartition("\n")[2])
     if told["errors"] or not told["requests"]:
         raise LoadError(f"wrk: {out}")
-    return Outcome((told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"]), told["requests"])
+    return Outcome((told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"]), told["requests"], told["requests"] / 1e6)
 
 
 def connections(network: Network) -> Outcome:
     """A new connection for each request."""
     outcome = http(64, network, "-H", "Connection: close")
-    return Outcome(outcome.figures[:1], outcome.packets)
+    return replace(outcome, figures=outcome.figures[:1])
 
 
 def delivered(network: Network) -> int:
@@ -99,14 +104,19 @@ def _http(count: int) -> Load:
         (f"HTTP, {count} connections", "requests/s", False),
         (f"HTTP p50, {count} connections", "ms", True),
         (f"HTTP p99, {count} connections", "ms", True),
+        (f"HTTP, {count} connections, CPU", "µs/request", True),
     )
     return Load(f"http{count}", figures, partial(http, count))
 
 
 LOADS = (
-    Load("stream", (("TCP, one stream", "Gb/s", False),), stream),
-    Load("udp", (("UDP, 64-byte frames", "kpps", False), ("UDP, CPU of the way", "ns/packet", True)), udp),
+    Load("stream", (("TCP, one stream", "Gb/s", False), ("TCP, one stream, CPU", "s/GB", True)), stream),
+    Load("udp", (("UDP, 64-byte frames", "kpps", False), ("UDP, 64-byte frames, CPU", "µs/packet", True)), udp),
     _http(64),
     _http(256),
-    Load("connections", (("HTTP, new connections", "connections/s", False),), connections),
+    Load(
+        "connections",
+        (("HTTP, new connections", "connections/s", False), ("HTTP, new connections, CPU", "µs/connection", True)),
+        connections,
+    ),
 )

@@ -21,6 +21,7 @@ from weir.demo.stage import clear
 from weir.pins import Map
 from weir.where import Where
 
+NAMESPACES = "bench-"  # what all their names begin with
 READY_S = 60
 FRONTENDS = ((VIP, "tcp", HTTP_PORT), (VIP, "udp", UDP_PORT), (STREAM_VIP, "tcp", STREAM_PORT))
 QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
@@ -57,7 +58,7 @@ class Peer:
     without_offloads = False  # as native XDP on veth needs it: it loses the checksums that the kernel left to the NIC
 
     def __init__(self, folder: Path) -> None:
-        self.network = Network(f"bench-{self.name}")
+        self.network = Network(NAMESPACES + self.name)
         self.folder = folder / self.name
 
     def __enter__(self) -> Self:
