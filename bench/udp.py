@@ -1,7 +1,8 @@
 """UDP at the highest rate one process gets to:  python -m bench.udp send ADDRESS PORT SECONDS | receive ADDRESS PORT
 
 sendmmsg and recvmmsg, so that it is the path that is measured and not Python: a batch costs Python as much as one datagram would.
-`send` prints how many went out, and the CPU seconds it took to start.  What arrived, the receiver's namespace tells (Udp InDatagrams: those taken).
+`send` prints how many went out, and the CPU seconds it took to start.  What arrived, the receiver's namespace tells (Udp InDatagrams:
+those that an application took).
 """
 
 import ctypes
