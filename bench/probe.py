@@ -91,7 +91,7 @@ def server() -> Iterator[int]:
 
 
 def _label(probed: int, planned: int, kind: str, interval_s: int) -> str:
-    return f"{planned:,} planned, " + (f"{probed:,} probed by {kind} each {interval_s} s" if probed else "none probed")
+    return f"{planned:,} planned: " + (f"{probed:,} {kind} / {interval_s} s" if probed else "none")
 
 
 def _child(probed: int, planned: int, kind: str, interval_s: int, port: int, seconds: int) -> Told:
