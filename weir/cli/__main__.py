@@ -10,10 +10,11 @@ import typer
 
 from weir.cli import box_commands, log_commands
 from weir.cli.amounts import LogAge, LogSize
-from weir.cli.options import As, Instance, Interfaces, Metrics, Moment, Output, Port, Recorded, example, fail
+from weir.cli.options import As, Hook, Instance, Interfaces, Metrics, Moment, Output, Port, Recorded, example, fail
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -21,6 +22,8 @@ app = typer.Typer(
 )
 app.add_typer(log_commands.app, name="log")
 log_commands.app.command()(box_commands.limit)
+for _command in (box_commands.backup, box_commands.restore, box_commands.install, box_commands.uninstall):
+    app.command()(_command)
 
 
 class Noun(StrEnum):
@@ -33,13 +36,6 @@ class Noun(StrEnum):
     pools = "pools"
     nodes = "nodes"
     drops = "drops"
-
-
-class Hook(StrEnum):
-    """Where packets are met."""
-
-    tc = "tc"
-    xdp = "xdp"
 
 
 @app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600"))

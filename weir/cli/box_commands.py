@@ -1,7 +1,12 @@
 """Commands for whoever runs Weir on a machine: the log's limits, backup, and the systemd unit."""
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from weir.cli.amounts import Age, Size
-from weir.cli.options import Instance
+from weir.cli.options import Hook, Instance, Interfaces, fail
 
 
 def limit(instance: Instance = "weir", age: Age = None, size: Size = None) -> None:
@@ -9,3 +14,60 @@ def limit(instance: Instance = "weir", age: Age = None, size: Size = None) -> No
     from weir.cli.limits import Limits, limit
 
     limit(instance, Limits(size, age))
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Written in one step; an older one is replaced.")],
+    instance: Instance = "weir",
+) -> None:
+    """Write the whole log to a file, while Weir runs."""
+    from weir.cli.backup import backup
+
+    try:
+        backup(instance, file.absolute())
+    except OSError as error:
+        fail(f"{file}: {error.strerror}")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
+    instance: Instance = "weir",
+    force: Annotated[bool, typer.Option("--force", help="Put the log aside that is there.")] = False,
+) -> None:
+    """Put the log of a backup in place, while Weir is not up.  The kernel forwards on."""
+    from weir.cli.backup import BackupError, restore
+    from weir.cli.supervise import UpError
+    from weir.reader import LogError
+
+    try:
+        restore(instance, file, force=force)
+    except (BackupError, UpError, LogError, OSError) as error:
+        fail(str(error))
+
+
+def install(
+    manifests: Annotated[list[Path], typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.")],
+    interface: Annotated[list[str], Interfaces],
+    instance: Instance = "weir",
+    hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
+    only_print: Annotated[bool, typer.Option("--print", help="Show the unit, write nothing.")] = False,
+) -> None:
+    """Write a systemd unit that runs weir up on this machine."""
+    from weir.cli.install import install
+
+    words = [*(f"--manifests={path.absolute()}" for path in manifests), *(f"--interface={name}" for name in interface), f"--hook={hook}"]
+    try:
+        install(instance, words, only_print=only_print)
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}")
+
+
+def uninstall(instance: Instance = "weir") -> None:
+    """Take that unit away.  The log stays, and the kernel forwards on until weir down."""
+    from weir.cli.install import uninstall
+    from weir.cli.supervise import UpError
+
+    try:
+        uninstall(instance)
+    except (UpError, OSError) as error:
+        fail(str(error))

@@ -19,6 +19,13 @@ class Output(StrEnum):
     yaml = "yaml"
 
 
+class Hook(StrEnum):
+    """Where packets are met."""
+
+    tc = "tc"
+    xdp = "xdp"
+
+
 def _name(text: str) -> str:
     """It becomes part of paths, and bpffs takes no dots."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):

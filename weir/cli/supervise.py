@@ -19,6 +19,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from services.dataplane.plan_file import PlanFile
 from weir.cli.limits import Limits
 from weir.cli.tend import tend
 from weir.service import RELOAD
@@ -26,6 +27,7 @@ from weir.where import Where, write_file
 
 RESTART_MOST_S = 5.0
 _ANY_BYTES = 1 << 50
+_BEYOND_ANY = 2**62  # a position: whatever a log says by itself is older
 SERVICES = ("watcher", "ipam", "planner", "dataplane", "health")
 Work = Callable[[], Awaitable[None]]
 STOP_S = 5.0
@@ -114,6 +116,9 @@ async def up(
     lock = claim(where)
     _settle_node(where, node)
     await _load(where, interfaces, hook)
+    store = where.state / "nats"
+    if (not store.exists() or (store.is_dir() and not any(store.iterdir()))) and outrank(where):
+        log.error("log_lost", reason="the log is new, and this node holds a plan: it forwards by that until the log knows one")
     nats = nats_command(where, nats_port)
     supervisor = Supervisor(where)
     attached = [word for interface in interfaces for word in ("--interface", interface)]
@@ -142,6 +147,18 @@ def claim(where: Where) -> int:
         os.close(lock)
         raise UpError(f"instance {where.instance} is being started, or is up, by another process") from error
     return lock
+
+
+def outrank(where: Where) -> bool:
+    """Lets the plan that this node holds stand against a log that knows less; False where it holds none."""
+    path = where.state / "plan.json"
+    try:
+        plan = PlanFile.read(path)
+    except (msgspec.MsgspecError, ValueError):  # torn, or foreign: the agent says so
+        return False
+    if plan:
+        PlanFile(_BEYOND_ANY, plan.facts).write(path)
+    return bool(plan)
 
 
 def _settle_node(where: Where, node: str) -> None:
@@ -202,7 +219,7 @@ async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
     attached = [word for interface in interfaces for word in ("--interface", interface)]
     command = [sys.executable, "-m", "services.dataplane.loader", "--pins", str(where.pins), "--hook", hook, *attached]
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, preexec_fn=_die_with_parent)
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, preexec_fn=die_with_parent)
     try:
         out, err = await process.communicate()
     finally:
@@ -235,13 +252,14 @@ def nats_command(where: Where, port: int) -> list[str]:
 
 def _confine(capabilities: Sequence[int]) -> None:
     """In the child, before its program: it dies with its parent, and can never have more than `capabilities`."""
-    _die_with_parent()
+    die_with_parent()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     for number in range(64):
         if number not in capabilities and prctl(_PR_CAPBSET_READ, number) == 1 and prctl(_PR_CAPBSET_DROP, number):
             raise OSError(ctypes.get_errno(), f"capability {number} cannot be dropped")
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """In a child, before its program."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order

@@ -1,0 +1,96 @@
+"""The log lost under load, and brought back from a backup older than what the node forwards by: nothing lost, no VIP changed."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.running import Running, running_weir
+from weir.demo.network import wait_until
+
+LATER = """
+apiVersion: v1
+kind: Service
+metadata: {namespace: shop, name: later}
+spec:
+  type: LoadBalancer
+  loadBalancerClass: weir.dev/weir
+  ports: [{name: http, port: 80, targetPort: 8080}, {name: dns, port: 53, targetPort: 5353, protocol: UDP}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {namespace: shop, name: later-v4, labels: {kubernetes.io/service-name: later}}
+addressType: IPv4
+ports: [{name: http, port: 8080}, {name: dns, port: 5353, protocol: UDP}]
+endpoints: [{addresses: [10.77.0.12]}]
+"""
+
+
+@pytest.fixture(scope="module")
+def weir() -> Iterator[Running]:
+    with running_weir("weirback") as found:
+        yield found
+
+
+def test_a_lost_log_comes_back_from_an_older_backup_without_loss(weir: Running) -> None:
+    backup = weir.stage.folder / "weir.backup"
+    print(told(weir, "backup", str(backup)))
+    manifest = weir.stage.folder / "shop" / "later.yaml"
+    manifest.write_text(LATER)
+    assert wait_until(lambda: len(weir.vips()) == 3, 10)
+    weir.settled(10)
+    before, vips = weir.maps(), weir.vips()
+    with weir.under_load():
+        end(weir)
+        shutil.rmtree(weir.where.state / "nats")
+        print(told(weir, "restore", str(backup)))
+        assert weir.maps() == before
+        weir.stage.up()
+        took = weir.settled(20)
+        assert weir.vips() == vips
+    print(f"restored and up: settled after {took:.1f} s")
+    print(told(weir, "log", "tail", "-n", "3"))
+
+
+def test_a_restore_leaves_a_log_alone_that_is_there(weir: Running) -> None:
+    backup = weir.stage.folder / "weir.backup"
+    assert "is up" in refused(weir, "restore", str(backup))
+    end(weir)
+    assert "--force" in refused(weir, "restore", str(backup))
+    torn = weir.stage.folder / "torn.backup"
+    torn.write_bytes(backup.read_bytes()[:-20_000])
+    store = sorted((path.name, path.stat().st_size) for path in (weir.where.state / "nats").rglob("*"))
+    assert "no whole backup" in refused(weir, "restore", "--force", str(torn))
+    assert sorted((path.name, path.stat().st_size) for path in (weir.where.state / "nats").rglob("*")) == store
+    weir.stage.up()
+    weir.settled(20)
+
+
+def test_a_log_lost_without_a_backup_is_made_anew_and_the_node_forwards_on(weir: Running) -> None:
+    before = weir.maps()
+    with weir.under_load():
+        end(weir)
+        shutil.rmtree(weir.where.state / "nats")
+        weir.stage.up()
+        took = weir.settled(20)
+    print(f"begun anew: settled after {took:.1f} s, maps as before: {weir.maps() == before}")
+
+
+def end(weir: Running) -> None:
+    """As an operator does: SIGTERM to `weir up`, which ends the others."""
+    pid = weir.pids()["up"]
+    os.kill(pid, signal.SIGTERM)
+    assert wait_until(lambda: not weir.pids(), 15)
+
+
+def told(weir: Running, *words: str) -> str:
+    return weir.network.run("lb", *weir.command(*words)).stdout
+
+
+def refused(weir: Running, *words: str) -> str:
+    done: subprocess.CompletedProcess[str] = weir.network.run("lb", *weir.command(*words), check=False)
+    assert done.returncode == 1
+    return done.stderr
