@@ -13,7 +13,7 @@ from typing import NamedTuple
 from services.ipam.holdings import Holdings
 from services.ipam.places import drawn_from, places_for
 from services.ipam.pools import first_free, offers, ranges_of
-from services.ipam.wants import FAMILIES, Want, clash, families_of, fits, may_share, share_word, wants_of
+from services.ipam.wants import FAMILIES, Want, clash, families_of, match, may_share, share_word, wants_of
 from weir.decider import World
 from weir.events import AnyEvent, ClaimSettled, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased
 from weir.model import Family, family_of
@@ -82,11 +82,9 @@ class Book:
         freed = list(released)
         for vip in freed:
             self._holdings.put(VipFreed(vip=vip.vip, pool=vip.pool, services=vip.services, root=vip.root))
+        self._give_on([vip.vip for vip in reversed(freed)])
         for family in FAMILIES:
-            mine = [vip for vip in freed if family_of(vip.vip) == family]
-            if mine:
-                self._give_on(family, [vip.vip for vip in reversed(mine)])
-                self._prefer(family, [vip.vip for vip in mine if not self._holdings.vip(vip.vip)])
+            self._prefer(family, [vip.vip for vip in freed if family_of(vip.vip) == family and not self._holdings.vip(vip.vip)])
 
     def conclude(self) -> list[AnyEvent]:
         """Serves all who ask, then tells those who got nothing, when it is plain who holds what.  Returns all events."""
@@ -98,9 +96,10 @@ class Book:
                 self._tell(asking)
         return self._holdings.events
 
-    def _give_on(self, family: Family, free: list[str]) -> None:
+    def _give_on(self, free: list[str]) -> None:
         """free: addresses, the last to be given first."""
-        for claim in sorted(self._world.find("waiting", family, VipDenied), key=lambda claim: (claim.since, claim.service)):
+        waiting = [claim for family in FAMILIES for claim in self._world.find("waiting", family, VipDenied)] if free else []
+        for claim in sorted(waiting, key=lambda claim: (claim.since, claim.service)):
             while free and self._holdings.vip(free[-1]):
                 free.pop()
             if not free:
@@ -202,26 +201,17 @@ class Book:
 
     def _match(self, observed: ServiceObserved, held: list[VipAllocated]) -> tuple[list[Want], list[VipAllocated]]:
         """Wants that nothing held fits, and what is held and fits none."""
-        unwanted = [vip for vip in held if self._gives_way(observed, vip)]
-        rest = [vip for vip in held if vip not in unwanted]
-        missing: list[Want] = []
-        for want in self._wants(observed, held):
-            fitting = next((vip for vip in rest if fits(want, vip)), None)
-            if fitting:
-                rest.remove(fitting)
-            else:
-                missing.append(want)
-        return missing, unwanted + rest
-
-    def _wants(self, observed: ServiceObserved, held: list[VipAllocated]) -> list[Want]:
         families = families_of(observed, self._primary(observed, held))
-        more: list[tuple[str, Family]] = []
-        for name in observed.more_pools:
-            pool = self._holdings.pools.get(name)
-            held_of = [family_of(vip.vip) for vip in held if vip.pool == name]
-            offered = held_of + [found.family for found in ranges_of(pool.addresses if pool else ())]
-            more.append((name, next((family for family in offered if family in families), families[0])))
-        return list(wants_of(observed, families, more))
+        unfit = [vip for vip in held if family_of(vip.vip) not in families or self._gives_way(observed, vip)]
+        more = [(name, self._families_in(name, families)) for name in observed.more_pools]
+        missing, unwanted = match(list(wants_of(observed, families, more)), [vip for vip in held if vip not in unfit])
+        return missing, unfit + unwanted
+
+    def _families_in(self, name: str, families: tuple[Family, ...]) -> tuple[Family, ...]:
+        """Those wanted, the ones that the pool offers first."""
+        pool = self._holdings.pools.get(name)
+        offered = [found.family for found in ranges_of(pool.addresses)] if pool else []
+        return tuple(dict.fromkeys([family for family in (*offered, *families) if family in families]))
 
     def _primary(self, observed: ServiceObserved, held: list[VipAllocated]) -> Family:
         """The family of what it has and waits for, which does not change because a pool came; else of what the pools offer it."""

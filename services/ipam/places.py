@@ -65,24 +65,29 @@ def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place
 
 
 def _draw(holdings: Holdings, observed: ServiceObserved, want: Want, besides: Container[str]) -> Place | Refusal:
+    found = [_draw_of(holdings, observed, want, family, besides) for family in want.families or (want.family,)]
+    return next((place for place in found if isinstance(place, Place)), found[0])
+
+
+def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: Family, besides: Container[str]) -> Place | Refusal:
     """A VIP to share, of the Services with the same key; else the first free address."""
-    pools = [pool for pool in drawn_from(holdings, want.pools) if any(ranges(pool, want.family))]
+    pools = [pool for pool in drawn_from(holdings, want.pools) if any(ranges(pool, family))]
     serving = [pool for pool in pools if holdings.serves(pool, observed)]
     names = [pool.root.name for pool in serving]
     for vip in holdings.shared(observed):
-        offered = family_of(vip.vip) == want.family and vip.pool in names and not vip.orphaned
+        offered = family_of(vip.vip) == family and vip.pool in names and not vip.orphaned
         if offered and vip.vip not in besides and observed.root.path not in vip.services and not _apart(holdings, observed, vip):
             return Place(vip.vip, vip.pool)
     for pool in serving:
-        if address := first_free(pool, want.family, holdings.counted):
+        if address := first_free(pool, family, holdings.counted):
             return Place(str(address), pool.root.name)
     if not pools:
         named = f" named {_few(want.pools)}" if want.pools else ""
-        return Refusal("NoPool", f"no pool{named} offers {want.family} addresses")
+        return Refusal("NoPool", f"no pool{named} offers {family} addresses")
     if not serving:
         return Refusal("NotSelected", f"the selectors of {_few([pool.root.name for pool in pools])} leave this Service out")
-    message = f"every {want.family} address of {_few(sorted(names))} is held"
-    return Refusal("PoolExhausted", message, _holders(holdings, serving, want.family))
+    message = f"every {family} address of {_few(sorted(names))} is held"
+    return Refusal("PoolExhausted", message, _holders(holdings, serving, family))
 
 
 def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | VipReleased) -> Refusal | None:

@@ -21,6 +21,7 @@ class Want(NamedTuple):
     family: Family
     address: str = ""  # this very one; else one drawn
     pools: tuple[str, ...] = ()  # from one of these, the first that has room; empty: from those that assign by themselves
+    families: tuple[Family, ...] = ()  # any of these will do, the first that can be had; empty: `family` alone
     optional: bool = False
 
 
@@ -31,24 +32,44 @@ def families_of(observed: ServiceObserved, primary: Family) -> tuple[Family, ...
     return named if observed.family_policy == "SingleStack" else tuple(dict.fromkeys((*named, *FAMILIES)))
 
 
-def wants_of(observed: ServiceObserved, families: Sequence[Family], more: Sequence[tuple[str, Family]]) -> Iterator[Want]:
+def wants_of(observed: ServiceObserved, families: Sequence[Family], more: Sequence[tuple[str, tuple[Family, ...]]]) -> Iterator[Want]:
     """Addresses asked for by name, one from each pool of `more`, and one drawn for each family that has none by name.
 
     The order is that in which they are served, and in which what is held is matched to them.
     """
-    asked = [address for address in observed.requested if family_of(address) in families]
+    asked = [address for address in dict.fromkeys(observed.requested) if family_of(address) in families]
     yield from (Want(family_of(address), address) for address in asked)
-    yield from (Want(family, pools=(pool,)) for pool, family in more)
+    yield from (Want(of[0], pools=(pool,), families=of) for pool, of in more)
     for i, family in enumerate(families):
         if family not in map(family_of, asked):
             yield Want(family, pools=observed.pools, optional=i > 0 and observed.family_policy == "PreferDualStack")
 
 
-def fits(want: Want, vip: VipAllocated) -> bool:
+def match(wants: Sequence[Want], held: Sequence[VipAllocated]) -> tuple[list[Want], list[VipAllocated]]:
+    """Wants that nothing held fits, and what is held and fits none.
+
+    As much as can be is kept (augmenting paths, Kuhn 1955); an earlier want never goes without for a later one's sake.
+    """
+    given: dict[str, Want] = {}
+
+    def find(want: Want, tried: set[str]) -> bool:
+        for vip in held:
+            if vip.vip not in tried and _fits(want, vip):
+                tried.add(vip.vip)
+                if vip.vip not in given or find(given[vip.vip], tried):
+                    given[vip.vip] = want
+                    return True
+        return False
+
+    missing = [want for want in wants if not find(want, set())]
+    return missing, [vip for vip in held if vip.vip not in given]
+
+
+def _fits(want: Want, vip: VipAllocated) -> bool:
     """Whether `vip` is what is wanted.  Pools that no longer offer it do not matter: what is held stays."""
     if want.address:
         return want.address == vip.vip
-    return want.family == family_of(vip.vip) and (not want.pools or vip.pool in want.pools)
+    return family_of(vip.vip) in (want.families or (want.family,)) and (not want.pools or vip.pool in want.pools)
 
 
 def may_share(one: ServiceObserved, other: ServiceObserved) -> bool:
