@@ -17,7 +17,23 @@ from weir.reader import LogError, Refused
 
 EVERY = "every service"
 Kind = Literal["counter", "gauge", "histogram"]
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)  # upper bounds of a histogram's buckets
+SECONDS = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)  # upper bounds of a histogram's buckets
 
 
 class Metric(NamedTuple):
@@ -76,7 +92,8 @@ METRICS = (
     Metric("weir_vips_announced", "gauge", "dataplane", "VIPs that this node answers for."),
     Metric("weir_backends_probed", "gauge", "health", "Backends that are probed."),
     Metric("weir_backends_down", "gauge", "health", "Of these, those that the log has as down, as probed from this node."),
-    Metric("weir_probes_total", "counter", "health", "Probes that came to an end."),
+    Metric("weir_probes_total", "counter", "health", "Probes that came to an end: good or failed.", ("result",)),
+    Metric("weir_probe_seconds", "histogram", "health", "How long good answers took."),
     Metric("weir_probes_late_total", "counter", "health", "Probes that began more than a second after they were due: there are too many."),
     Metric("weir_probes_impossible_total", "counter", "health", "Probes this machine could not make; they say nothing of the backend."),
     Metric("weir_probe_lag_seconds", "gauge", "health", "How late the last probe began."),

@@ -14,7 +14,9 @@ def samples(rounds: Rounds) -> Source:
         return [
             Sample("weir_backends_probed", (), len(rounds.watches)),
             Sample("weir_backends_down", (), sum(event.node == runner.node for event in runner.world.of(EndpointDown))),
-            Sample("weir_probes_total", (), rounds.probes),
+            Sample("weir_probes_total", ("good",), rounds.probes - rounds.probes_failed),
+            Sample("weir_probes_total", ("failed",), rounds.probes_failed),
+            Sample("weir_probe_seconds", (), rounds.answered_s),
             Sample("weir_probes_late_total", (), rounds.probes_late),
             Sample("weir_probes_impossible_total", (), rounds.probes_impossible),
             Sample("weir_probe_lag_seconds", (), rounds.probe_lag_ms / 1000),

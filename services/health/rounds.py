@@ -17,6 +17,7 @@ import structlog
 from services.health.core import TICK_MS, Streak, Target, attended_ms, timeout_ms, wait_ms
 from services.health.delays import Delays
 from services.health.probe import Answer, ProbeImpossible, ask
+from weir.metrics import Histogram
 from weir.model import Probe
 
 AT_ONCE = 4096  # probes under way
@@ -42,12 +43,13 @@ class Watch:
 class Rounds:
     """The backends watched, and when each is due.  told: gets each verdict; "" is a good one.
 
-    probes, probes_late, probes_impossible count since the start; probe_lag_ms is how late the last one began.
+    probes (of these probes_failed), probes_late, probes_impossible count since the start; probe_lag_ms is how late the last one began.
     """
 
     def __init__(self, told: Callable[[Watch, str], None]) -> None:
         self.watches: dict[Target, Watch] = {}
-        self.probes = self.probes_late = self.probes_impossible = self.probe_lag_ms = 0
+        self.probes = self.probes_failed = self.probes_late = self.probes_impossible = self.probe_lag_ms = 0
+        self.answered_s = Histogram()
         self._told = told
         self._due: list[tuple[int, int, Watch]] = []
         self._number = itertools.count()  # of equals, the first come
@@ -137,8 +139,11 @@ class Rounds:
 
     def _judge(self, watch: Watch, answer: Answer) -> None:
         self.probes += 1
-        if not answer.fault:
+        if answer.fault:
+            self.probes_failed += 1
+        else:
             watch.delays.add(answer.delay_us)
+            self.answered_s.observe(answer.delay_us / 1_000_000)
         self._told(watch, answer.fault)
 
     def _plan(self, watch: Watch, due_ms: int) -> None:
