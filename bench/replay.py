@@ -38,7 +38,7 @@ def run(quick: bool) -> list[Table]:
 
 
 async def _measure(url: str, facts: list[AnyEvent], file: Path, rounds: int) -> list[Table]:
-    async with await _connect(url) as bus:
+    async with await connect(url) as bus:
         await ensure_streams(bus)
         appends_s = await _append(bus, facts)
         await _dump(bus, file, len(facts))
@@ -143,7 +143,7 @@ def server(folder: Path) -> Iterator[str]:
         process.wait()
 
 
-async def _connect(url: str) -> Bus:
+async def connect(url: str) -> Bus:
     for _ in range(50):
         try:
             return await Bus.connect(url, "bench")
