@@ -80,8 +80,9 @@ def render(samples: Iterable[Sample]) -> bytes:
     for name, labels, value in samples:
         metric = BY_NAME[name]
         family = families.setdefault(name, Family(name.removesuffix("_total"), metric.meaning, metric.kind))
+        named = dict(zip(metric.labels, map(_harmless, labels), strict=True))
         for suffix, more, number in _lines(value):
-            family.add_sample(name + suffix, dict(zip(metric.labels, labels, strict=True)) | more, number)
+            family.add_sample(name + suffix, named | more, number)
 
     class Once:
         def collect(self) -> Iterator[Family]:
@@ -89,6 +90,11 @@ def render(samples: Iterable[Sample]) -> bytes:
             yield from ProcessCollector(registry=None).collect()
 
     return generate_latest(Once())
+
+
+def _harmless(label: str) -> str:
+    """No name steers the terminal of whoever looks at the page with curl."""
+    return label if label.isprintable() else label.encode("unicode_escape").decode()
 
 
 def _lines(value: float | Histogram) -> Iterator[tuple[str, dict[str, str], float]]:

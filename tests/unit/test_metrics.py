@@ -24,9 +24,18 @@ def read(*given: Sample) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(s.name, tuple(s.labels.values())): s.value for family in families for s in family.samples if s.name.startswith("weir_")}
 
 
-@pytest.mark.parametrize("name", ["shop/web", 'a"b', "a\\b", "a\nb", "<b>x</b>", "\x1b[31mred", "é漢"])
+@pytest.mark.parametrize("name", ["shop/web", 'a"b', "a\\b", "<b>x</b>", "é漢"])
 def test_label_comes_back_as_it_was_and_breaks_no_line(name: str) -> None:
     assert read(Sample("weir_service_flows_total", (name,), 3)) == {("weir_service_flows_total", (name,)): 3}
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\nb", "a\u202eb", "\x9b31m"])
+def test_label_that_steers_a_terminal_is_escaped(name: str) -> None:
+    text = render([Sample("weir_service_flows_total", (name,), 3)]).decode()
+    assert not set("\x1b\x9b\u202e") & set(text)
+    assert read(Sample("weir_service_flows_total", (name,), 3)) == {
+        ("weir_service_flows_total", (name.encode("unicode_escape").decode(),)): 3
+    }
 
 
 def test_histogram_counts_what_is_at_most_a_bound() -> None:

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.cli.output import emit, harmless, to_yaml
+from weir.cli.output import Progress, emit, harmless, to_yaml
 from weir.cli.tell import condition, tell
 from weir.events import DECODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, StatusPlanned, VipDenied
 from weir.model import Backend, Condition, Endpoint, Root
@@ -215,3 +215,23 @@ def test_every_fact_can_be_told(event: type[msgspec.Struct]) -> None:
 def test_denial_is_told_with_its_reason() -> None:
     denied = VipDenied(service="shop/web", family="IPv4", reason="NoPool", message="no pool", holders=(), since=1, root=ROOT)
     assert tell(denied) == "shop/web IPv4: NoPool: no pool"
+
+
+def test_long_work_tells_how_far_it_is_on_a_terminal_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Progress, "SILENT_S", 0.0)
+    with Progress("reading", 1, 200) as progress:
+        progress.at(50)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Progress("reading", 1, 200) as progress:
+        progress.at(50)
+    told = capsys.readouterr().err
+    assert "reading: 25 %" in told
+    assert told.endswith("\r\033[K")
+
+
+def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Progress("reading", 1, 200) as progress:
+        progress.at(200)
+    assert capsys.readouterr().err == ""
