@@ -104,17 +104,26 @@ def down(instance: Instance = "weir") -> None:
 
 
 @app.command(epilog=example("weir check -i eth0"))
-def check(interface: Annotated[list[str] | None, Interfaces] = None, instance: Instance = "weir", nats_port: Port = 4222) -> None:
+def check(
+    interface: Annotated[list[str] | None, Interfaces] = None,
+    instance: Instance = "weir",
+    nats_port: Port = 4222,
+    output: As = Output.table,
+) -> None:
     """Say what this machine lacks.  Exit code 0: nothing, 1: something."""
     from weir.cli.check import problems
+    from weir.cli.output import emit
     from weir.where import Where
 
     found = problems(Where(instance), interface or (), nats_port)
-    for problem in found:
-        typer.echo(f"✗ {problem}")
-    if found:
-        raise typer.Exit(1)
-    typer.echo("✓ this machine has all that Weir needs")
+    if output in (Output.json, Output.yaml):
+        emit([{"problem": problem} for problem in found], output)
+    else:
+        for problem in found:
+            typer.echo(f"✗ {problem}")
+        if not found:
+            typer.echo("✓ this machine has all that Weir needs")
+    raise typer.Exit(bool(found))
 
 
 @app.command(epilog=example("weir status --wait"))
