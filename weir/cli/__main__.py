@@ -21,9 +21,11 @@ app = typer.Typer(
     help="Weir: an event-sourced load balancer.",
 )
 app.add_typer(log_commands.app, name="log")
-log_commands.app.command()(box_commands.limit)
-for _command in (box_commands.backup, box_commands.restore, box_commands.install, box_commands.uninstall):
-    app.command()(_command)
+log_commands.app.command(epilog=example("weir log limit --size 4GiB", "weir log limit --age 7d"))(box_commands.limit)
+app.command(epilog=example("weir backup weir.backup"))(box_commands.backup)
+app.command(epilog=example("weir restore weir.backup"))(box_commands.restore)
+app.command(epilog=example("weir install -f /etc/weir -i eth0", "weir install -f /etc/weir -i eth0 --print"))(box_commands.install)
+app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
 
 
 class Noun(StrEnum):

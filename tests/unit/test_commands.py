@@ -1,0 +1,40 @@
+"""Every command: found, explained, and shown by an example that it accepts."""
+
+import shlex
+
+import pytest
+import typer
+
+from weir.cli.__main__ import app
+
+ROOT = typer.main.get_command(app)
+
+
+def commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
+    found = []
+    for name, command in group.commands.items():  # type: ignore[attr-defined]
+        found += commands(command, (*path, name)) if hasattr(command, "commands") else [((*path, name), command)]
+    return found
+
+
+COMMANDS = commands(ROOT)
+EXAMPLES = [
+    (path, line.strip())
+    for path, command in COMMANDS
+    for line in (command.epilog or "").split("\n")  # type: ignore[attr-defined]
+    if line.strip().startswith("weir ")
+]
+
+
+def test_every_command_has_help_and_an_example() -> None:
+    assert len(COMMANDS) > 15
+    assert {path for path, _ in EXAMPLES} == {path for path, _ in COMMANDS}
+    assert [path for path, command in COMMANDS if not command.help] == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("path", "line"), EXAMPLES, ids=[line for _, line in EXAMPLES])
+def test_example_names_its_command_and_options_that_it_has(path: tuple[str, ...], line: str) -> None:
+    words = shlex.split(line.partition("|")[0])[1:]
+    assert tuple(words[: len(path)]) == path
+    known = {option for parameter in dict(COMMANDS)[path].params for option in parameter.opts}  # type: ignore[attr-defined]
+    assert {word for word in words if word.startswith("-") and word != "-"} <= known
