@@ -124,9 +124,14 @@ def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int
 
 
 def eligible(backends: Iterable[Backend]) -> list[Backend]:
-    """Those that new flows go to: the active ones, or all that are down when none is active (all down = all up)."""
+    """Those that have slots: the active ones, and those that are down as long as these are no more than half.
+
+    The kernel steps over whom a probe found dead, so a backend that dies or flaps moves no flow of another.  Where more are down its
+    steps might not reach one that lives: then the dead leave the table; when nobody is left they are in it all (all down = all up).
+    """
     backends = list(backends)
-    return [b for b in backends if b.state == "active"] or [b for b in backends if b.state == "down"]
+    active, down = ([b for b in backends if b.state == state] for state in ("active", "down"))
+    return [*active, *down] if len(down) <= len(active) else active or down
 
 
 def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:

@@ -19,10 +19,10 @@ from services.dataplane.kernel import MAPS
 from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
-from weir.events import AnyEvent, AppliedThrough, MapPressure, NodeSeen, VipTaken, key_of
+from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
 from weir.metrics import Histogram, Sample
 from weir.model import Rejection
-from weir.pins import Map
+from weir.pins import Map, backend_key
 from weir.service import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
@@ -38,7 +38,7 @@ class Agent:
 
     def __init__(self, where: Where, node: str, hook: str, interfaces: Sequence[str]) -> None:
         pins = where.pins / f"v{LAYOUT}"
-        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "conntrack", "interfaces")}
+        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "conntrack", "interfaces")}
         self._applier = Applier(self._maps)
         self._announcer = Announcer()
         self._path = where.state / "plan.json"
@@ -65,8 +65,16 @@ class Agent:
             return
         if world:
             outcome = self._applier.apply_all(world)
+            self._recall_down(world)
             self._announce(outcome.announced)
             log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
+
+    def _recall_down(self, world: World) -> None:
+        """Without a log nobody is told whom to probe: who was dead before the machine stopped stays so until it can be asked."""
+        for chunk in world.of(BackendsPlanned):
+            for backend in chunk.backends:
+                if backend.state == "down":
+                    self._maps["backend_up"].put(backend_key(backend.address, backend.port, chunk.protocol), b"\0")
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Applies what changed; everything, when `changes` is None."""

@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -113,6 +114,11 @@ class Node:
     def heal(self) -> None:
         for each in self.maps.values():
             each.fails = iter(())
+
+    def in_table(self) -> set[str]:
+        """The backends that have slots."""
+        tables: Any = self.content()["tables"]
+        return {name for chunk in tables.values() for name in chunk if name}
 
     def content(self) -> dict[str, object]:
         """What the maps say, with names instead of ids."""
@@ -245,7 +251,18 @@ def test_one_flip_leaves_ids_and_size_alone(node: Node) -> None:
     node.journal.clear()
     node.plan(backends("web", 1, 2, 3, states={2: "down"}))
     assert node.maps["backends"].held == before
-    assert {name for _, name in node.journal} == {"tables", "frontends"}
+    assert {name for _, name in node.journal} == {"frontends"}, "no flow of another moves: the kernel steps over the dead one"
+
+
+def test_backends_that_are_down_leave_the_table_once_they_are_most_of_it(node: Node) -> None:
+    node.plan(*WEB)
+    assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.2:8080/TCP", "10.0.0.3:8080/TCP"}
+    node.plan(backends("web", 1, 2, 3, states={2: "down", 3: "down"}))
+    assert node.in_table() == {"10.0.0.1:8080/TCP"}
+    node.plan(backends("web", 1, 2, 3, states={1: "down", 2: "down", 3: "down"}))
+    assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.2:8080/TCP", "10.0.0.3:8080/TCP"}, "all down = all up"
+    node.plan(backends("web", 1, 2, 3, states={1: "down", 2: "draining"}))
+    assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.3:8080/TCP"}
     assert node.content() == node.fresh()
 
 
