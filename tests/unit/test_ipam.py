@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.ipam.core import HEARS, Ipam
-from services.ipam.pools import first_free, selects
+from services.ipam.pools import blocks_of, first_free, selects
 from weir.decider import Fact, Fold
 from weir.events import (
     AnyEvent,
@@ -316,16 +316,19 @@ def test_addresses_are_given_in_order_without_a_gap(addresses: str, avoid: bool)
     assert sorted(int(ip_address(vip)) for vip in log.vips()) == drawn[:600]
 
 
-def test_search_costs_the_full_blocks_not_the_addresses() -> None:
-    looks = Counter[str]()
+@pytest.mark.parametrize("avoid", [False, True])
+def test_search_costs_the_full_blocks_not_the_addresses(avoid: bool) -> None:
+    taken, looks = Counter[str](), Counter[str]()
+    for number in range(0x0A000000, 0x0A004000):
+        if not (avoid and number & 255 in (0, 255)):
+            taken.update(blocks_of(ip_address(number)))
 
     def count(word: str) -> int:
         looks[word] += 1
-        block, _, size = word.partition("/")
-        return 1 << int(size) if int(block[2:], 16) << int(size) < 0x0A010000 else 0
+        return taken[word]
 
-    assert str(first_free(pool("p", "10.0.0.0/8"), "IPv4", count)) == "10.1.0.0"
-    assert looks.total() < 300
+    assert str(first_free(pool("p", "10.0.0.0/8", avoid_buggy_ips=avoid), "IPv4", count)) == f"10.0.64.{int(avoid)}"
+    assert looks.total() < 80
 
 
 # ── families ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -492,6 +495,24 @@ def test_of_two_that_clash_the_one_that_was_changed_gives_way() -> None:
     log.say(service("a", "192.0.2.0", share_key="k", ports=PORT_80 + PORT_443))
     assert log.vips() == {"192.0.2.0": "shop/b"}
     assert (log.denied("a").reason, log.denied("a").holders) == ("PortHeld", ("shop/b",))
+
+
+def test_clash_that_a_crash_left_behind_is_settled_against_the_one_that_was_changed() -> None:
+    log = Log(pool("p", "192.0.2.0/31"))
+    for path, ports in (("b", PORT_443), ("a", PORT_80)):
+        log.say(service(path, "192.0.2.0", share_key="k", ports=ports))
+    log.fold.load(log._append(service("b", "192.0.2.0", share_key="k", ports=PORT_80)))
+    log.restart()
+    assert log.vips() == {"192.0.2.0": "shop/a"}
+    assert log.denied("b").reason == "PortHeld"
+
+
+def test_preferred_family_is_shared_as_soon_as_there_is_somebody_to_share_with() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), pool("q", "2001:db8::1/128"), service("old", families=["IPv6"], ports=PORT_443))
+    log.say(service("web", share_key="k", family_policy="PreferDualStack", ports=PORT_80))
+    assert set(log.vips()) == {"192.0.2.0", "2001:db8::1"}
+    log.say(service("old", families=["IPv6"], share_key="k", ports=PORT_443))
+    assert {vip.vip: vip.services for vip in log.fold.world.of(VipAllocated)}["2001:db8::1"] == ("shop/old", "shop/web")
 
 
 def test_shared_vip_is_released_with_its_last_service() -> None:

@@ -323,6 +323,7 @@ BOMB = "\n".join(
 )
 MOST = "at most 100000 values and 1048576 characters"
 MALFORMED = {
+    "deep by indentation": ("".join(f"{' ' * i}a:\n" for i in range(70)), "line 65", None, "at most 64 levels and 100000 values"),
     "tab": ("kind: x\nspec:\n\ta: 1", "line 3", "'a: 1'", "found character that cannot start any token"),
     "cut short": ("kind: x\nspec: {a: [1,", "line 3", "the end of the document", "did not find expected node content"),
     "key twice": ("a: 1\nb: {c: 1, c: 2}", "line 2", "'b: {c: 1, c: 2}'", "each key once; 'c' is a second one"),
