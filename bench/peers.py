@@ -39,7 +39,7 @@ def compare(loads: Sequence[Load], rounds: int) -> list[Table]:
         for turn in range(rounds):
             for load in loads:
                 for peer in random.Random(turn).sample(peers, len(peers)):
-                    if peer.takes(load.name):
+                    if load.name not in peer.refuses:
                         figures, others = undisturbed(partial(measure, peer, load), NAMESPACES)
                         for (title, _, _), figure in zip(load.figures, figures, strict=True):
                             samples[title, peer.label].append(figure)

@@ -56,6 +56,7 @@ class Peer:
     label: str
     name: str
     without_offloads = False  # as native XDP on veth needs it: it loses the checksums that the kernel left to the NIC
+    refuses: tuple[str, ...] = ()  # names of loads that are not for it
 
     def __init__(self, folder: Path) -> None:
         self.network = Network(NAMESPACES + self.name)
@@ -82,10 +83,6 @@ class Peer:
         """Puts the load balancer in place."""
         raise NotImplementedError
 
-    def takes(self, load: str) -> bool:
-        """Whether it can be loaded so."""
-        return bool(load)
-
     def passed(self) -> int:
         """Packets that its load balancer has taken to the other side."""
         return snmp(self.network, "lb", "Ip", "ForwDatagrams")
@@ -96,9 +93,12 @@ class Peer:
         return [self.network.addresses(name)[0] for name in names]
 
     def _offloads(self) -> None:
-        for place, interface in (("client", "eth0"), ("switch", "back"), *((name, "eth0") for name in self.network.backends)):
-            if self.without_offloads:  # gro: a veth takes no frames from XDP unless its far end polls
-                self.network.run(place, "ethtool", "-K", interface, "gro", "on", *(() if place == "switch" else ("tx", "off")))
+        if not self.without_offloads:
+            return
+        for place in ("client", *self.network.backends):
+            self.network.run(place, "ethtool", "-K", "eth0", "tx", "off")
+        for place, far_end in (("client", "eth0"), ("switch", "back")):  # a veth takes no frames from XDP unless its far end polls
+            self.network.run(place, "ethtool", "-K", far_end, "gro", "on")
 
     def _serve(self) -> None:
         for name in self.network.backends:
@@ -157,7 +157,7 @@ class KubeProxyMasquerade(KubeProxy):
 class HAProxy(Peer):
     """A proxy of TCP, with its defaults."""
 
-    label, name = "HAProxy TCP", "haproxy"
+    label, name, refuses = "HAProxy TCP", "haproxy", ("udp",)
 
     def install(self) -> None:
         for vip in (VIP, STREAM_VIP):
@@ -165,9 +165,6 @@ class HAProxy(Peer):
         sections = "".join(self._section(vip, port) for vip, protocol, port in FRONTENDS if protocol == "tcp")
         (self.folder / "haproxy.cfg").write_text(HAPROXY + sections)
         self.network.popen("lb", "haproxy", "-db", "-q", "-f", str(self.folder / "haproxy.cfg"), **QUIET)
-
-    def takes(self, load: str) -> bool:
-        return load != "udp"
 
     def passed(self) -> int:
         """Segments that it took from its clients and its servers: half of them at most have gone on."""
@@ -238,10 +235,15 @@ class Weir(Peer):
 
 
 class WeirXdp(Weir):
-    """The other hook."""
+    """The other hook, native: where a driver lacks it the kernel would do with the generic one."""
 
     label, name, hook = "Weir XDP", "xdp", "xdp"
     without_offloads = True
+
+    def install(self) -> None:
+        super().install()
+        if "xdpgeneric" in self.network.run("lb", "ip", "link").stdout:
+            raise RuntimeError(f"{self.label}: the hook is the generic one")
 
 
 # The first is what the others are a ratio of.
