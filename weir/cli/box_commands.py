@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from weir.cli.amounts import Age, Size
-from weir.cli.options import Hook, Instance, Interfaces, fail
+from weir.cli.options import Instance, Interfaces, fail
 
 
 def limit(instance: Instance = "weir", age: Age = None, size: Size = None) -> None:
@@ -49,13 +49,13 @@ def install(
     manifests: Annotated[list[Path], typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.")],
     interface: Annotated[list[str], Interfaces],
     instance: Instance = "weir",
-    hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTIONS OF UP]", show_default=False)] = None,
     only_print: Annotated[bool, typer.Option("--print", help="Show the unit, write nothing.")] = False,
 ) -> None:
     """Write a systemd unit that runs weir up on this machine."""
     from weir.cli.install import install
 
-    words = [*(f"--manifests={path.absolute()}" for path in manifests), *(f"--interface={name}" for name in interface), f"--hook={hook}"]
+    words = [*(f"--manifests={path.absolute()}" for path in manifests), *(f"--interface={name}" for name in interface), *(more or ())]
     try:
         install(instance, words, only_print=only_print)
     except OSError as error:
