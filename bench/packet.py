@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from services.dataplane.loader import load_program
+from services.dataplane.programs import HOOKS, load_program
 from tests.dataplane.frames import SYN, Packet
 from tests.dataplane.lab import Lab, namespace, run_program
 from weir.pins import address_bytes, libbpf
@@ -91,7 +91,7 @@ class Harness:
         flags = {"LENGTH": LENGTH, "FD_original": self.original, "FD_programs": programs, "CTX": context, "DONE": done}
         flags |= {"PORT_AT": 54 if v6 else 34, "SOURCE_AT": 36 if v6 else 28}
         module = BPF(text=WRAPPER.encode(), cflags=[f"-D{key}={value}" for key, value in flags.items()])
-        return load_program(self.lab.options.hook, bytes(module.dump_func(name.encode())), name)
+        return load_program(HOOKS[self.lab.hook], bytes(module.dump_func(name.encode())), name)
 
     def _set(self, programs: int, program: int) -> None:
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(program)

@@ -12,12 +12,24 @@
 #include "lib/select.h"
 #include "lib/conntrack.h"
 #include "lib/count.h"
+#include "lib/room.h"
 #include "lib/new_flow.h"
 #include "lib/announce.h"
 #include "lib/icmp.h"
+#include "lib/answer.h"
 #include "lib/balance.h"
 
 int weir_tc(struct __sk_buff *ctx)
 {
 	return weir(ctx);
+}
+
+int weir_tc_answer(struct __sk_buff *ctx)
+{
+	return answer(ctx);
+}
+
+int weir_tc_room(struct __sk_buff *ctx)
+{
+	return room(ctx);
 }

@@ -12,12 +12,24 @@
 #include "lib/select.h"
 #include "lib/conntrack.h"
 #include "lib/count.h"
+#include "lib/room.h"
 #include "lib/new_flow.h"
 #include "lib/announce.h"
 #include "lib/icmp.h"
+#include "lib/answer.h"
 #include "lib/balance.h"
 
 int weir_xdp(struct xdp_md *ctx)
 {
 	return weir(ctx);
+}
+
+int weir_xdp_answer(struct xdp_md *ctx)
+{
+	return answer(ctx);
+}
+
+int weir_xdp_room(struct xdp_md *ctx)
+{
+	return room(ctx);
 }

@@ -46,6 +46,7 @@ static __always_inline int balance(CTX *ctx, struct packet *p)
 	struct flow *flow = map_get(conntrack, p->key), *replied = NULL, *old = NULL;
 	struct flow_key forward;
 	struct ends ends;
+	bool begins = false;
 
 	if (!flow || flow->kind == KIND_REVERSE) {
 		replied = flow_of_reply(p, flow, &forward);
@@ -74,15 +75,16 @@ static __always_inline int balance(CTX *ctx, struct packet *p)
 		if (!frontend)
 			return not_balanced(p, DROP_NO_FRONTEND);
 		if (frontend->flags & FRONTEND_LOCAL) {
-			count_in(ctx, frontend->id, 0);
+			count_in(ctx, frontend->id, 0, false);
 			p->verdict = DELIVERED;
 			return CTX_PASS;
 		}
 		flow = start_flow(ctx, p, frontend, old);
 		if (!flow)
 			return CTX_DROP;
+		begins = flow != old;
 	}
-	count_in(ctx, flow->frontend_id, flow->backend_id);
+	count_in(ctx, flow->frontend_id, flow->backend_id, begins);
 	ends = (struct ends){ &flow->new_src, &flow->new_dst, flow->new_sport, flow->new_dport };
 	return send(ctx, p, &ends, FORWARDED);
 }

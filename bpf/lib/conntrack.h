@@ -1,4 +1,6 @@
-/* The flow table.  Entries end lazily: one that is too old is a miss, and the map's LRU takes it away. */
+/* The flow table.  Entries end lazily: one that is too old is a miss.  The agent sweeps such entries away, and where it does
+ * not, a full table throws others out: room.h.
+ */
 
 #define SECOND 1000000000ULL
 #define HALF_OPEN_S 30

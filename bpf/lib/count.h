@@ -5,7 +5,7 @@ static __always_inline struct stats *stats_of(void *map, __u32 id)
 	return bpf_map_lookup_elem(map, &id);
 }
 
-static __always_inline void count_in(CTX *ctx, __u32 frontend_id, __u32 backend_id)
+static __always_inline void count_in(CTX *ctx, __u32 frontend_id, __u32 backend_id, bool begins)
 {
 	struct stats *frontend = stats_of(MAP(frontend_stats), frontend_id);
 	struct stats *backend = stats_of(MAP(backend_stats), backend_id);
@@ -14,10 +14,12 @@ static __always_inline void count_in(CTX *ctx, __u32 frontend_id, __u32 backend_
 	if (frontend) {
 		frontend->packets_in += packets;
 		frontend->bytes_in += bytes;
+		frontend->flows += begins;
 	}
 	if (backend) {
 		backend->packets_in += packets;
 		backend->bytes_in += bytes;
+		backend->flows += begins;
 	}
 }
 
@@ -35,17 +37,6 @@ static __always_inline void count_out(CTX *ctx, __u32 frontend_id, __u32 backend
 		backend->packets_out += packets;
 		backend->bytes_out += bytes;
 	}
-}
-
-static __always_inline void count_flow(__u32 frontend_id, __u32 backend_id)
-{
-	struct stats *frontend = stats_of(MAP(frontend_stats), frontend_id);
-	struct stats *backend = stats_of(MAP(backend_stats), backend_id);
-
-	if (frontend)
-		frontend->flows++;
-	if (backend)
-		backend->flows++;
 }
 
 static __always_inline void touch_in(CTX *ctx, const struct packet *p, struct flow *flow)

@@ -1,6 +1,7 @@
 /* The vocabulary of the hooks, for tc (tcx ingress). */
 
 #define CTX struct __sk_buff
+#define CTX_HOOK HOOK_TC
 #define CTX_PASS (-1)		/* TCX_NEXT: the next program, then the stack */
 #define CTX_DROP TC_ACT_SHOT
 #define IPV6_CSUM (1 << 7)	/* BPF_F_IPV6, newer than the headers */
@@ -70,6 +71,22 @@ static __always_inline void ctx_make_linear(CTX *ctx)
 static __always_inline long ctx_resize(CTX *ctx, __u32 len)
 {
 	return bpf_skb_change_tail(ctx, len, 0);
+}
+
+static __always_inline long ctx_read(CTX *ctx, __u32 at, void *to, __u32 len)
+{
+	return bpf_skb_load_bytes(ctx, at, to, len);
+}
+
+static __always_inline long ctx_write(CTX *ctx, __u32 at, void *from, __u32 len)
+{
+	return bpf_skb_store_bytes(ctx, at, from, len, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Will the device sum this packet?  Then its field holds the pseudo header's sum. */
+static __always_inline bool ctx_partly_summed(__u16 field, __u16 pseudo)
+{
+	return !csum_differ(field, pseudo);
 }
 
 /* Bytes changed that no checksum of the packet makes up for: what a NIC summed over the whole packet must follow. */

@@ -1,6 +1,7 @@
 /* The vocabulary of the hooks, for XDP.  Checksums are mended in place: there is no offload to leave them to. */
 
 #define CTX struct xdp_md
+#define CTX_HOOK HOOK_XDP
 #define CTX_PASS XDP_PASS
 #define CTX_DROP XDP_DROP
 
@@ -62,7 +63,31 @@ static __always_inline void ctx_make_linear(CTX *ctx)
 
 static __always_inline long ctx_resize(CTX *ctx, __u32 len)
 {
-	return bpf_xdp_adjust_tail(ctx, (int)len - (int)ctx_len(ctx));
+	__u64 now = ctx_len(ctx);
+
+	asm volatile("" : "+r"(now));	/* or the terms change places, and `data_end` may not be subtracted from */
+	return bpf_xdp_adjust_tail(ctx, (int)len - (int)now);
+}
+
+/* Newer than bcc's declarations. */
+static long (*xdp_load_bytes)(CTX *ctx, __u32 at, void *to, __u32 len) = (void *)BPF_FUNC_xdp_load_bytes;
+static long (*xdp_store_bytes)(CTX *ctx, __u32 at, const void *from, __u32 len) = (void *)BPF_FUNC_xdp_store_bytes;
+
+static __always_inline long ctx_read(CTX *ctx, __u32 at, void *to, __u32 len)
+{
+	return xdp_load_bytes(ctx, at, to, len);
+}
+
+static __always_inline long ctx_write(CTX *ctx, __u32 at, void *from, __u32 len)
+{
+	return xdp_store_bytes(ctx, at, from, len);
+}
+
+static __always_inline bool ctx_partly_summed(__u16 field, __u16 pseudo)
+{
+	(void)field;
+	(void)pseudo;
+	return false;
 }
 
 static __always_inline void ctx_csum_changed(CTX *ctx, __u32 difference)

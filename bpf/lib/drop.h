@@ -9,6 +9,9 @@ enum verdict {
 	NDP_ANSWERED,
 	ECHO_ANSWERED,
 	ICMP_FORWARDED,
+	TOLD_TOO_BIG,		/* dropped as below, and the sender told */
+	TOLD_TTL_EXCEEDED,
+	TOLD_NO_BACKEND,
 
 	DROP_NO_FRONTEND = 16,
 	DROP_NO_BACKEND,

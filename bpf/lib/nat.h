@@ -63,6 +63,31 @@ struct ends {
 	__be16 dport;
 };
 
+static __always_inline struct scratch *scratch_of_cpu(void)
+{
+	__u32 zero = 0;
+
+	return map_get(scratch, &zero);
+}
+
+/* Drop it, and tell the sender: answer.h. */
+static __always_inline int refuse(CTX *ctx, struct packet *p, enum verdict reason, __u32 mtu)
+{
+	struct scratch *scratch = scratch_of_cpu();
+
+	if (scratch && p->key->proto != IPPROTO_ICMP && p->key->proto != IPPROTO_ICMPV6) {
+		scratch->reason = reason;
+		scratch->mtu = mtu;
+		jump(ctx, PROGRAM_ANSWER);
+	}
+	return drop(p, reason);
+}
+
+static __always_inline bool may_fragment(const struct packet *p)
+{
+	return !p->v6 && !(((struct iphdr *)p->ip)->frag_off & bpf_htons(0x4000));
+}
+
 static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *to, enum verdict verdict)
 {
 	const struct addr *src = to->src, *dst = to->dst;
@@ -71,7 +96,7 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 	__u32 addrs, ports;
 	__be16 *l4 = p->l4;
 	__u32 ifindex;
-	bool probe;
+	bool probe, stack;
 
 	if (!hop)
 		return CTX_DROP;
@@ -81,14 +106,17 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 		ports = 0;
 	if (!p->l4_csum && ports)
 		return drop(p, DROP_UNSUPPORTED);
-	if (hop->how != SEND_STACK) {
+	stack = hop->how == SEND_STACK;
+	if (!stack) {
 		if (p->ttl <= 1)
-			return drop(p, DROP_TTL_EXCEEDED);
-		if (too_big(ctx, p, hop))
-			return drop(p, DROP_TOO_BIG);
-		set_ttl(ctx, p, p->ttl - 1);
+			return refuse(ctx, p, DROP_TTL_EXCEEDED, 0);
+		stack = too_big(ctx, p, hop);
+		if (stack && !may_fragment(p))
+			return refuse(ctx, p, DROP_TOO_BIG, hop->mtu);
 	}
-	probe = hop->probe || hop->how != SEND_MACS;
+	if (!stack)	/* which would count it down itself, and cuts what is too big */
+		set_ttl(ctx, p, p->ttl - 1);
+	probe = hop->probe || stack || hop->how != SEND_MACS;
 	if (!probe)
 		write_macs(p, hop);
 	write_addrs(p, src, dst, addrs);
@@ -100,6 +128,8 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 	p->verdict = verdict;
 	if (!probe)
 		return ctx_send(ctx, hop->ifindex);
+	if (stack)
+		return CTX_PASS;
 	hop->probe = 0;
-	return hop->how == SEND_STACK ? CTX_PASS : ctx_send_neighbour(ctx, hop);
+	return ctx_send_neighbour(ctx, hop);
 }

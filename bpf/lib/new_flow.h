@@ -71,11 +71,12 @@ static __always_inline bool abandoned(const struct packet *p, const struct flow 
 }
 
 #define PORT_TRIES 16
+#define EEXIST 17
 
 /* Insert the reverse entry under a free port, which becomes key->dport.  The first try follows from the client alone: another
- * node would mostly give the flow the same port.
+ * node would mostly give the flow the same port.  -EEXIST: no port is free; any other error: the table is full.
  */
-static __always_inline bool take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
+static __always_inline long take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
 {
 	__u32 low = mode == MODE_FULLNAT ? 1024 : 61000;	/* 61000: above the ports this machine dials from */
 	__u64 hash = mix(flow_hash(p->key, false), low);	/* not the bits that chose the backend */
@@ -83,16 +84,18 @@ static __always_inline bool take_port(struct flow_key *key, const struct flow *r
 
 	for (int i = 0; i < PORT_TRIES; i++) {
 		struct flow *taken;
+		long code;
 
 		key->dport = bpf_htons(low + port % (65536 - low));
 		port += step;
 		taken = map_get(conntrack, key);	/* first: an insert that fails throws another flow out, too */
 		if (taken && !abandoned(p, taken))
 			continue;
-		if (!map_put(conntrack, key, reverse, taken ? BPF_ANY : BPF_NOEXIST))
-			return true;
+		code = map_put(conntrack, key, reverse, taken ? BPF_ANY : BPF_NOEXIST);
+		if (code != -EEXIST)
+			return code;
 	}
-	return false;
+	return -EEXIST;
 }
 
 static __always_inline struct frontend *frontend_of(const struct packet *p)
@@ -103,17 +106,41 @@ static __always_inline struct frontend *frontend_of(const struct packet *p)
 	return map_get(frontends, &key);
 }
 
+#define ROOM_TRIES 3
+
+/* The packet is as it came: throw others out, and begin anew. */
+static __always_inline struct flow *out_of_room(CTX *ctx, struct packet *p, struct scratch *scratch)
+{
+	if (scratch->made_room < ROOM_TRIES) {
+		scratch->made_room++;
+		jump(ctx, PROGRAM_ROOM);
+	}
+	scratch->made_room = 0;
+	p->verdict = DROP_CONNTRACK_FULL;
+	return NULL;
+}
+
+static __always_inline struct flow *no_backend(CTX *ctx, struct packet *p, const struct frontend *frontend)
+{
+	if (frontend->flags & FRONTEND_REJECT)
+		refuse(ctx, p, DROP_NO_BACKEND, 0);
+	p->verdict = DROP_NO_BACKEND;
+	return NULL;
+}
+
 /* Choose a backend and write the flow.  old: the entry it takes the place of, or NULL; it stays
  * if the choice falls on its backend again.  NULL: dropped, the verdict says why.
  */
 static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const struct frontend *frontend, struct flow *old)
 {
 	struct flow_key partner = { .proto = p->key->proto };
+	struct scratch *scratch = scratch_of_cpu();
 	struct backend *backend;
 	struct flow *fresh;
 	struct addr address;
-	__u32 id, zero = 0;
+	__u32 id;
 	__u8 mode;
+	long code;
 
 	p->verdict = DROP_MARTIAN;
 	if (martian(p))
@@ -121,14 +148,14 @@ static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const
 	p->verdict = DROP_SOURCE_DENIED;
 	if (!source_allowed(frontend, p))
 		return NULL;
-	p->verdict = DROP_NO_BACKEND;
-	fresh = map_get(scratch, &zero);	/* the stack has no room for it */
-	if (!frontend->size || !fresh)
-		return NULL;
+	if (!frontend->size)
+		return no_backend(ctx, p, frontend);
 	id = select_backend(frontend, first_slot(frontend, p));
 	backend = backend_by_id(id);
-	if (!backend)
+	p->verdict = DROP_NO_BACKEND;
+	if (!backend || !scratch)
 		return NULL;
+	fresh = &scratch->flow;
 	__builtin_memcpy(&address, backend->addr, sizeof(address));
 	p->verdict = DROP_UNSUPPORTED;
 	if (is_v4(&address) == p->v6)
@@ -158,14 +185,17 @@ static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const
 		fresh->new_sport = p->key->dport;
 		fresh->new_dport = p->key->sport;
 		if (mode == MODE_DEFAULT) {
-			map_put(conntrack, &partner, fresh, BPF_ANY);
+			code = map_put(conntrack, &partner, fresh, BPF_ANY);
 		} else {
 			if (!nat_source(ctx, p, mode, &address, &partner.dst))
 				return NULL;
 			p->verdict = DROP_NAT_PORTS_EXHAUSTED;
-			if (!take_port(&partner, fresh, p, mode))
+			code = take_port(&partner, fresh, p, mode);
+			if (code == -EEXIST)
 				return NULL;
 		}
+		if (code)
+			return out_of_room(ctx, p, scratch);
 	}
 	fresh->kind = KIND_FORWARD;
 	fresh->new_src = partner.dst;
@@ -176,9 +206,9 @@ static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const
 	if (opens(p))
 		fresh->state = STATE_HALF_OPEN;
 	touch_in(ctx, p, fresh);
-	p->verdict = DROP_CONNTRACK_FULL;
 	if (map_put(conntrack, p->key, fresh, BPF_ANY))
-		return NULL;
-	count_flow(frontend->id, id);
+		return out_of_room(ctx, p, scratch);
+	scratch->made_room = 0;
+	note_flow(scratch, p->key);
 	return fresh;
 }

@@ -10,11 +10,18 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 	return hash ^ (hash >> 32);
 }
 
-static __always_inline bool through_stack(__u32 ifindex)
+/* XDP in a driver can hand a frame to another such driver only. */
+static __always_inline bool through_stack(CTX *ctx, __u32 ifindex)
 {
-	struct interface *interface = map_get(interfaces, &ifindex);
+	__u32 from = ctx_ifindex(ctx);
+	struct interface *egress = map_get(interfaces, &ifindex), *ingress;
 
-	return interface && interface->flags & INTERFACE_STACK;
+	if (egress && egress->flags & INTERFACE_STACK)
+		return true;
+	if (CTX_HOOK == HOOK_TC || from == ifindex || (egress && egress->flags & INTERFACE_NATIVE))
+		return false;
+	ingress = map_get(interfaces, &from);
+	return !ingress || !(ingress->flags & INTERFACE_GENERIC);
 }
 
 /* Ask the kernel.  NULL: the packet cannot be sent, the verdict says why. */
@@ -34,6 +41,8 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 		fib.ipv4_dst = to->w[3];
 	}
 	code = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
+	if (code == BPF_FIB_LKUP_RET_FRAG_NEEDED)	/* this one packet is too big, which is no matter of the way */
+		code = BPF_FIB_LKUP_RET_SUCCESS;
 	if (code == BPF_FIB_LKUP_RET_FWD_DISABLED) {
 		p->verdict = DROP_FORWARDING_OFF;
 		return NULL;
@@ -53,10 +62,11 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 	__builtin_memcpy((void *)hop->macs + ETH_ALEN, fib.smac, ETH_ALEN);
 	hop->valid_until_ns = code == BPF_FIB_LKUP_RET_NO_NEIGH ? 0 : p->now + NEXT_HOP_NS;
 	hop->probe = ctx_probes();
+	hop->hook = CTX_HOOK;
 	hop->mtu = code == BPF_FIB_LKUP_RET_SUCCESS ? fib.mtu_result : 0;
 	hop->how = code == BPF_FIB_LKUP_RET_SUCCESS ? SEND_MACS : SEND_NEIGHBOUR;
 	/* A local address, a tunnel route, or no route: the stack knows better, and tells the sender. */
-	if ((code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) || through_stack(fib.ifindex))
+	if ((code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) || through_stack(ctx, fib.ifindex))
 		hop->how = SEND_STACK;
 	return hop;
 }
@@ -68,7 +78,7 @@ static __always_inline struct next_hop *next_hop(CTX *ctx, struct packet *p, con
 
 	if (!hop)
 		return NULL;
-	if (hop->valid_until_ns > p->now && same_addr(&hop->to, to))
+	if (hop->valid_until_ns > p->now && hop->hook == CTX_HOOK && same_addr(&hop->to, to))
 		return hop;
 	return ask_fib(ctx, p, hop, from, to);
 }

@@ -20,7 +20,7 @@ struct frontend_key {
 
 enum { ALGORITHM_MAGLEV, ALGORITHM_RR };
 enum { MODE_DEFAULT, MODE_ONEARM, MODE_FULLNAT };
-enum { FRONTEND_LOCAL = 1, FRONTEND_AFFINITY = 2, FRONTEND_SOURCES = 4 };
+enum { FRONTEND_LOCAL = 1, FRONTEND_AFFINITY = 2, FRONTEND_SOURCES = 4, FRONTEND_REJECT = 8 };
 
 struct frontend {
 	__u64 set;		/* backend set: with size, the key of its table */
@@ -112,11 +112,26 @@ struct flow {
 	__u64 bytes_in;
 	__u64 packets_out;
 	__u64 bytes_out;
-	__u64 reserved[2];
+};
+
+#define SAMPLE 8
+
+/* One for each CPU, as the stack has no room for it. */
+struct scratch {
+	struct flow flow;
+	__u64 next;		/* place in `flow_keys` for the next flow */
+	__u64 told_ns;		/* answers to senders are spaced from here */
+	__u32 mtu;		/* what `answer` needs of the packet before it */
+	__u8 reason;		/* enum verdict */
+	__u8 made_room;		/* how often, for this packet */
+	__u8 free;		/* how many of `places` are */
+	__u8 pad;
+	__u32 places[SAMPLE];	/* in `flow_keys`, of flows that are no more */
 };
 
 #define NEXT_HOPS 16384
 
+enum { HOOK_TC = 1, HOOK_XDP };
 enum { SEND_MACS, SEND_NEIGHBOUR, SEND_STACK };
 
 /* One line of the per-CPU next hop cache: where packets to `to` leave. */
@@ -129,12 +144,12 @@ struct next_hop {
 	__u8 how;
 	__u8 probe;		/* not yet sent through the neighbour's state machine */
 	__u8 v6;		/* family of the gateway */
-	__u8 pad;
+	__u8 hook;		/* `how` is as this one can send */
 	__u16 mtu;		/* 0 = not known */
 	__u8 pad2[2];
 };
 
-enum { INTERFACE_STACK = 1 };
+enum { INTERFACE_STACK = 1, INTERFACE_NATIVE = 2, INTERFACE_GENERIC = 4 };
 
 struct interface {
 	struct addr v4;

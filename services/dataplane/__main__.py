@@ -11,15 +11,17 @@ from weir.service import Runner, Where, options, serve
 def main() -> None:
     """Runs until SIGTERM."""
     parser = options("dataplane")
-    parser.add_argument("--interface", action="append", default=[], help="an interface that packets come in by; repeatable")
-    parser.add_argument("--hook", choices=("tc", "xdp"), default="tc")
+    parser.add_argument(
+        "--interface", action="append", default=[], help="an interface that packets come in by, NAME or NAME=HOOK; repeatable"
+    )
+    parser.add_argument("--hook", choices=("auto", "tc", "xdp", "xdp-generic"), default="tc")
     chosen = parser.parse_args()
     where = Where(chosen.instance)
     agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
     runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard)
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
-    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.follow_interfaces, *counted)
+    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.drain, agent.follow_interfaces, *counted)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,21 @@ from typing import NamedTuple
 from services.dataplane.backends import Backends
 from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, set_number
 from services.dataplane.kernel import Ids, Kernel, KernelMap
-from services.dataplane.layout import ALGORITHMS, ID, MODES, TABLE_KEY, Frontend, FrontendKey, Vip, table_keys, table_pairs
+from services.dataplane.layout import (
+    ALGORITHMS,
+    FRONTEND_REJECT,
+    FRONTEND_SOURCES,
+    ID,
+    MODES,
+    TABLE_KEY,
+    Frontend,
+    FrontendKey,
+    Vip,
+    table_keys,
+    table_pairs,
+)
 from services.dataplane.maglev import PlanError, maglev_table, round_robin_table, table_size
+from services.dataplane.sources import Sources, ranges
 from weir.decider import World
 from weir.events import FrontendPlanned, VipPlanned, key, key_of
 from weir.model import Backend as Planned
@@ -37,6 +50,7 @@ class Applier:
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
         self._unfinished_vips: set[str] = set()
         self.backends = Backends(self._kernel)
+        self._sources = Sources(self._kernel)
         self._frontends = {FrontendKey.unpack(key): Frontend.unpack(value) for key, value in maps["frontends"].items()}
         self._tables = Counter((frontend.set_id, frontend.size) for frontend in self._frontends.values())
         self._frontend_ids = Ids("frontends", (f.id for f in self._frontends.values()), maps["frontend_stats"].max_entries)
@@ -56,6 +70,7 @@ class Applier:
         planned = {frontend_key(frontend) for frontend in world.of(FrontendPlanned)}
         for stray in sorted(set(self._frontends) - planned, key=FrontendKey.pack):
             self._withdraw_frontend(stray)
+        self._sources.drop_strays({frontend.id for frontend in self._frontends.values()})
         for slot, _ in list(self._kernel.maps["tables"].items()):
             if not self._tables[TABLE_KEY.unpack(slot)[:2]]:
                 self._kernel.delete("tables", slot)
@@ -102,6 +117,19 @@ class Applier:
         frontends = len(self._frontend_ids), self._kernel.maps["frontend_stats"].max_entries
         return {"frontends": frontends, "backends": self.backends.used()}
 
+    def leaving(self, world: World) -> dict[tuple[int, int], int]:
+        """Backends that drain or are out of the plan, by frontend and backend id, and the seconds they have for it."""
+        found: dict[tuple[int, int], int] = {}
+        for where, frontend in self._frontends.items():
+            planned = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
+            if not isinstance(planned, FrontendPlanned) or not planned.drain_timeout_s:
+                continue
+            draining = [b for b in members(world, planned)[0] if b.state == "draining"]
+            names = {endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining}
+            names |= {name for name in self.backends.lingering if where in self.backends.frontends_of(name)}
+            found |= {(frontend.id, self.backends.id_of(name)): planned.drain_timeout_s for name in names}
+        return found
+
     # ── frontends ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _put_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
@@ -119,13 +147,16 @@ class Applier:
         backends, newest = members(world, planned)
         table = self._table(planned, eligible(backends), len(backends))
         old = self._frontends.get(where)
+        number = old.id if old else self._frontend_ids.take()
+        sources = ranges(number, planned.vip, planned.sources)
         value = Frontend(
             set_id=set_number(planned.backends),
             size=len(table),
-            id=old.id if old else self._frontend_ids.take(),
+            id=number,
             idle_timeout_s=planned.idle_timeout_s,
             algorithm=ALGORITHMS.index(planned.algorithm),
             mode=MODES.index(planned.mode),
+            flags=(FRONTEND_SOURCES if sources is not None else 0) | (FRONTEND_REJECT if planned.no_backend == "reject" else 0),
             plan_seq=newest,
         )
         self._tables[value.set_id, value.size] += 1
@@ -133,12 +164,14 @@ class Applier:
             if not old:
                 self._kernel.zero("frontend_stats", value.id)
             self._kernel.write_many("tables", list(table_pairs(value.set_id, table)))
+            self._sources.allow(number, sources)
             self._kernel.write("frontends", where.pack(), value.pack())
         except (MapError, PlanError):
             if not old:
                 self._frontend_ids.give(value.id)
             self._unuse_table(value)
             raise
+        self._sources.deny(number, sources)
         self._frontends[where] = value
         if old:
             self._unuse_table(old)
@@ -162,6 +195,7 @@ class Applier:
         old = self._frontends.pop(where, None)
         if old:
             self._kernel.delete("frontends", where.pack())
+            self._sources.deny(old.id, None)
             self._frontend_ids.give(old.id)
             self._unuse_table(old)
 

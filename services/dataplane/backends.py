@@ -29,6 +29,11 @@ class Backends:
         origin = self._kernel.get("origins", _backend(name).key())
         return int.from_bytes(origin[:4], "little") if origin else 0
 
+    def frontends_of(self, name: str) -> tuple[FrontendKey, ...]:
+        """The frontends that its replies may belong to."""
+        origin = self._kernel.get("origins", _backend(name).key())
+        return Origin.unpack(origin).candidates if origin else ()
+
     def names(self) -> Iterator[str]:
         """Every backend in the kernel."""
         for _, value in self._kernel.maps["backends"].filled():

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import structlog
+from msgspec import structs
 
 from services.dataplane.announce import Announcer
 from services.dataplane.apply import Applier
 from services.dataplane.core import Touched, planned
+from services.dataplane.flows import Drains, cut, sweep
 from services.dataplane.interfaces import NicError, nic
 from services.dataplane.kernel import MAPS
-from services.dataplane.layout import ID, LAYOUT, STATES, Flow, Interface
+from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
@@ -28,6 +30,7 @@ from weir.service import LoadAgain, Runner, Where
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
 SWEEP_EVERY_S = 30.0
+DRAIN_EVERY_S = 1.0
 _RTM_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR
 
 log = structlog.get_logger()
@@ -43,8 +46,9 @@ class Agent:
         self._announcer = Announcer()
         self._path = where.state / "plan.json"
         self._plan = AppliedPlan(self._path)
-        self._node, self._interfaces = node, tuple(interfaces)
+        self._node, self._interfaces = node, tuple(name.partition("=")[0] for name in interfaces)
         self._seen = NodeSeen(node=node, hook=hook, layout=LAYOUT, interfaces=self._interfaces)
+        self._drains = Drains()
         self._position = 0  # of the log, applied and read back
         self._newest = 0  # what the plan rests on: nothing to acknowledge beyond it
         self._writes = 0
@@ -172,16 +176,19 @@ class Agent:
                 self._kept, self._plan, position = False, AppliedPlan(self._path), self._position
                 self._position = 0  # so that everything is applied
                 await self.heard(runner.world, None, position)
-            if self._applier.backends.lingering:
-                alive = await asyncio.to_thread(self._alive)
-                log.info("swept", released=self._applier.backends.release(alive), lingering=len(self._applier.backends.lingering))
+            alive, over = await asyncio.to_thread(sweep, self._maps["conntrack"], time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            released = self._applier.backends.release(alive)
+            if over or released:
+                log.info("swept", flows=over, released=released, lingering=len(self._applier.backends.lingering))
 
-    def _alive(self) -> set[int]:
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        flows = (Flow.unpack(value) for _, value in self._maps["conntrack"].items())
-        return {
-            flow.backend_id for flow in flows if STATES[flow.state] != "closed" and now - flow.last_seen_ns < flow.idle_timeout_s * 10**9
-        }
+    async def drain(self, runner: Runner) -> None:
+        """Ends the flows of backends whose time to leave is up."""
+        while True:
+            await asyncio.sleep(DRAIN_EVERY_S)
+            due = self._drains.due(self._applier.leaving(runner.world), time.monotonic())
+            if due:
+                gone = await asyncio.to_thread(cut, self._maps["conntrack"], due)
+                log.info("drained", backends=len(due), flows=gone)
 
     async def follow_interfaces(self, _: Runner) -> None:
         """Keeps MACs and addresses of our interfaces as the kernel has them; a lost message does no harm, each rereads all."""
@@ -196,22 +203,28 @@ class Agent:
                 _drain(netlink)
 
     def _refresh_interfaces(self) -> None:
-        before = dict(self._absent)
+        before, hooks = dict(self._absent), list[str]()
         for name in self._interfaces:
             try:
                 found = nic(name)
             except NicError as error:
                 self._absent[name] = str(error)
+                hooks.append("")
                 log.warning("interface_unusable", interface=name, reason=str(error))
                 continue
             self._absent.pop(name, None)
-            key, value = ID.pack(found.index), Interface(found.mac, found.v4, found.v6).pack()
+            key = ID.pack(found.index)
             held = self._maps["interfaces"].get(key)
             if held is None:  # the loader put no program there: it came anew under the same name
                 raise LoadAgain(f"{name} came anew with index {found.index}")
+            flags = Interface.unpack(held).flags  # how the loader attached it
+            hooks.append(HOOK_WORDS[flags & ~INTERFACE_STACK])
+            value = Interface(found.mac, found.v4, found.v6, flags).pack()
             if held != value:
                 self._maps["interfaces"].put(key, value)
-        if self._absent != before:
+        seen = structs.replace(self._seen, hooks=tuple(hooks))
+        if self._absent != before or self._seen != seen:
+            self._seen = seen
             self._applied.set()
 
 

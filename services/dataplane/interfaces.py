@@ -3,6 +3,7 @@
 /proc and sockets follow the network namespace of the caller, sysfs does not: hence no /sys/class/net here.
 """
 
+import ctypes
 import fcntl
 import socket
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8915, 0x8927
 _ALLMULTI = 0x200
+_SIOCETHTOOL, _GET_DRIVER = 0x8946, 3  # struct ethtool_drvinfo: its second field is the driver's name
 # A neighbour that is used is asked again after 1 to 3 s, and given up within 2 s more: the kernel by itself then finds a MAC
 # that changed without a word in about 5 s, where its defaults (30 s, 5 s, 1 s) take up to a minute.
 _NEIGHBOURS = {"base_reachable_time_ms": "2000", "delay_first_probe_time": "1", "retrans_time_ms": "250"}
@@ -48,6 +50,18 @@ def nic(name: str) -> Nic:
         except OSError:
             v4 = "0.0.0.0"  # noqa: S104
     return Nic(name, index, mac, v4, _global_v6(name))
+
+
+def driver(name: str) -> str:
+    """The driver of the interface, "" where it does not tell."""
+    info = ctypes.create_string_buffer(struct.pack("=I", _GET_DRIVER), 196)
+    request = struct.pack("=16sQ16x", name.encode(), ctypes.addressof(info))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:
+        try:
+            fcntl.ioctl(via, _SIOCETHTOOL, request)
+        except OSError:
+            return ""
+    return info.raw[4:36].rstrip(b"\0").decode(errors="replace")
 
 
 def prepare(nic: Nic) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from weir.pins import LAYOUT as LAYOUT
 from weir.pins import PROTOCOL_NAMES, address_bytes, address_text, backend_key
 
-HASH, ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE = 1, 2, 6, 9, 11  # enum bpf_map_type
+HASH, ARRAY, PROG_ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE = 1, 2, 3, 6, 9, 11  # enum bpf_map_type
 NO_PREALLOC = 1
 
 ALGORITHMS = ("maglev", "rr")
@@ -23,8 +23,11 @@ KINDS = ("forward", "reverse")
 FRONTEND_LOCAL = 1  # count, then hand to this machine's own stack (Envoy)
 FRONTEND_AFFINITY = 2  # choose by the client's address alone
 FRONTEND_SOURCES = 4  # only clients in `source_ranges` may start a flow
+FRONTEND_REJECT = 8  # no backend: say so (reset, port unreachable) instead of nothing
 BACKEND_SHARED = 1  # serves several frontends: its flows get a reverse entry
 INTERFACE_STACK = 1  # overlay: rewritten packets that leave here go through the stack
+INTERFACE_NATIVE, INTERFACE_GENERIC = 2, 4  # XDP is attached here, in the driver or before the stack; neither: tc
+HOOK_WORDS = {0: "tc", INTERFACE_NATIVE: "xdp native", INTERFACE_GENERIC: "xdp generic"}
 FLOW_FIN_IN, FLOW_FIN_OUT, FLOW_PAIRED = 1, 2, 4
 SYNC_CHANGED, SYNC_REMOTE = 1, 2  # BPF sets the first, whoever inserts a peer's flow the second
 
@@ -41,6 +44,9 @@ VERDICTS: dict[int, str] = {
     5: "ndp_answered",
     6: "echo_answered",
     7: "icmp_forwarded",
+    8: "told_too_big",
+    9: "told_ttl_exceeded",
+    10: "told_no_backend",
     16: "no_frontend",
     17: "no_backend",
     18: "fragment",
@@ -215,7 +221,7 @@ class Flow:
     (new_destination, new_source, new_destination_port, new_source_port).  The NAT port is new_source_port of a forward entry.
     """
 
-    FORMAT: ClassVar[Struct] = Struct("=16s16s2s2sBBBBB3xIIIQQQQQQQ16x")
+    FORMAT: ClassVar[Struct] = Struct("=16s16s2s2sBBBBB3xIIIQQQQQQQ")
     new_source: str
     new_destination: str
     new_source_port: int
@@ -360,9 +366,11 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("backend_up", HASH, 20, 1, backends, NO_PREALLOC),
         MapSpec("backend_hosts", HASH, 16, 1, backends, NO_PREALLOC),
         MapSpec("origins", HASH, 20, 88, backends, NO_PREALLOC),
-        MapSpec("conntrack", LRU_HASH, FlowKey.FORMAT.size, Flow.FORMAT.size, conntrack),
+        MapSpec("conntrack", HASH, FlowKey.FORMAT.size, Flow.FORMAT.size, conntrack),
+        MapSpec("flow_keys", ARRAY, 4, FlowKey.FORMAT.size, conntrack),
+        MapSpec("flow_blocks", ARRAY, 4, 8, 1),
         MapSpec("next_hops", PERCPU_ARRAY, 4, 64, 16_384),
-        MapSpec("scratch", PERCPU_ARRAY, 4, Flow.FORMAT.size, 1),
+        MapSpec("scratch", PERCPU_ARRAY, 4, Flow.FORMAT.size + 56, 1),
         MapSpec("interfaces", HASH, 4, Interface.FORMAT.size, 1_024, NO_PREALLOC),
         MapSpec("vips", HASH, 16, Vip.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),
@@ -371,4 +379,6 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("frontend_stats", PERCPU_ARRAY, 4, Stats.FORMAT.size, frontends),
         MapSpec("backend_stats", PERCPU_ARRAY, 4, Stats.FORMAT.size, backends),
         MapSpec("verdicts", PERCPU_ARRAY, 4, 8, VERDICT_COUNT),
+        MapSpec("programs_tc", PROG_ARRAY, 4, 4, 4),
+        MapSpec("programs_xdp", PROG_ARRAY, 4, 4, 4),
     )

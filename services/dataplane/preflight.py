@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from services.dataplane.migrate import CONVERTERS
 from weir.pins import LAYOUT, libbpf
 
 PINS = "/sys/fs/bpf/weir"
@@ -82,7 +83,8 @@ def _check_pins(pins: Path) -> str | None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mount(b"bpf", BPFFS.encode(), b"bpf", 0, None):
             return f"no bpf file system on {BPFFS}, and mounting it failed: {os.strerror(ctypes.get_errno())}"
-    stale = sorted(path.name for path in pins.glob("v*") if path.name != f"v{LAYOUT}")
+    known = {f"v{layout}" for layout in (*CONVERTERS, LAYOUT)}
+    stale = sorted(path.name for path in pins.glob("v*") if path.name not in known)
     mend = f"take them off first (weir down --instance {pins.name})"
     return f"{pins} holds pins of layout {', '.join(stale)}, this is v{LAYOUT}: {mend}" if stale else None
 

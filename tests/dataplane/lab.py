@@ -29,7 +29,9 @@ from services.dataplane.layout import (
     map_specs,
     table_pairs,
 )
-from services.dataplane.loader import HOOKS, Options, compile_program, create_or_open, detach, load_program
+from services.dataplane.links import MODES
+from services.dataplane.loader import Options, create_or_open, detach
+from services.dataplane.programs import HOOKS, load_programs
 from tests.dataplane.frames import Packet, read
 from weir.pins import Map, address_bytes, libbpf
 
@@ -85,18 +87,19 @@ def run_program(program: int, frame: bytes, repeat: int = 1, context: bytes = b"
 class Lab:
     """One loaded program and its maps, which each test finds empty."""
 
-    def __init__(self, hook: str, conntrack: int = 4096) -> None:
+    def __init__(self, hook: str, conntrack: int = 4096, name: str = "lab") -> None:
         self.hook = hook
-        self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-{hook}")
-        self.options = Options((), self.pins, HOOKS[hook], None, map_specs(conntrack, 1024, 4096, 65536))
+        self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-{name}-{hook}")
+        self.options = Options((), self.pins, hook, None, map_specs(conntrack, 1024, 4096, 65536))
         self.options.directory.mkdir(parents=True)
         descriptors = {spec.name: create_or_open(self.options, spec) for spec in self.options.maps}
-        self.program = load_program(HOOKS[hook], compile_program(self.options, descriptors))
+        self._loaded = load_programs(HOOKS[hook], descriptors)
+        self.program = self._loaded.__enter__()
         self.maps = {name: Map(fd, name) for name, fd in descriptors.items()}
         self.before: dict[str, int] = {}
 
     def close(self) -> None:
-        os.close(self.program)
+        self._loaded.__exit__(None, None, None)
         for each in self.maps.values():
             each.close()
         list(detach(self.pins))
@@ -106,14 +109,17 @@ class Lab:
 
     def clear(self) -> None:
         for each in self.maps.values():
-            if each.kind in (1, 9, 11):
+            if each.kind == 3:
+                continue
+            if each.kind in (1, 11):
                 each.delete_many([key for key, _ in each.items()])
             elif each.name in ("backends", "frontend_stats", "backend_stats"):
                 each.put_many((ID.pack(at), bytes(each._value_bytes)) for at in range(32))
             else:
                 each.put_many((key, bytes(len(value))) for key, value in list(each.items()))
-        self.map("interfaces").put(ID.pack(1), Interface(MAC).pack())
-        self.map("interfaces").put(ID.pack(self.index("back")), Interface(MAC, "10.1.0.1", "fd01::1").pack())
+        self.map("interfaces").put(ID.pack(1), Interface(MAC, flags=MODES[self.hook]).pack())
+        self.map("interfaces").put(ID.pack(self.index("back")), Interface(MAC, "10.1.0.1", "fd01::1", MODES[self.hook]).pack())
+        self.map("interfaces").put(ID.pack(self.index("front")), Interface(MAC, "192.0.2.254", "fd02::fe", MODES[self.hook]).pack())
         self.before = self.verdicts()
 
     def index(self, name: str) -> int:

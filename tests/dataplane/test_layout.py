@@ -30,7 +30,7 @@ from services.dataplane.layout import (
     table_keys,
     table_pairs,
 )
-from services.dataplane.loader import SOURCE, one_text
+from services.dataplane.programs import SOURCE, one_text
 from tests.dataplane.conftest import needs_kernel
 from weir.pins import PROTOCOLS
 
@@ -50,7 +50,14 @@ FIELDS: dict[str, tuple[Struct, str]] = {
     "stats": (Stats.FORMAT, "packets_in bytes_in packets_out bytes_out flows"),
     "source_range_key": (SOURCE_RANGE_KEY, "bits frontend_id network"),
 }
-SIZES = {"frontend_key": 20, "backend_key": 20, "origin": 88, "table_chunk": TABLE_CHUNK.size, "next_hop": 64}
+SIZES = {
+    "scratch": next(spec.value_size for spec in map_specs() if spec.name == "scratch"),
+    "frontend_key": 20,
+    "backend_key": 20,
+    "origin": 88,
+    "table_chunk": TABLE_CHUNK.size,
+    "next_hop": 64,
+}
 
 
 def offsets(form: Struct) -> list[int]:

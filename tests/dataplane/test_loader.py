@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.layout import ID, Frontend, FrontendKey, Interface, map_specs
-from services.dataplane.loader import HOOKS, LoaderError, Options, detach, load, main, one_text
+from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs
+from services.dataplane.loader import LoaderError, Options, detach, load, main
 from services.dataplane.preflight import preflight
+from services.dataplane.programs import one_text
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, sh
 from weir.pins import Map
@@ -27,7 +28,7 @@ def options() -> Iterator[Options]:
         ip -n {space} address add 192.0.2.7/24 dev eth0""")
     try:
         with inside(space):
-            yield Options(("eth0",), pins, HOOKS["tc"], None, SMALL)
+            yield Options(("eth0",), pins, "tc", None, SMALL)
     finally:
         list(detach(pins))
         sh(f"ip netns delete {space}")
@@ -61,7 +62,7 @@ def test_owner_may_open_maps_but_not_programs(options: Options) -> None:
 
 def test_hook_may_change(options: Options) -> None:
     list(load(options))
-    assert any("xdp program attached" in line for line in load(replace(options, hook=HOOKS["xdp"])))
+    assert any("xdp program attached" in line for line in load(replace(options, hook="xdp")))
     assert "xdp" in sh("ip link show eth0")
     assert "eth0: tc program attached" in list(load(options))
     assert "xdp" not in sh("ip link show eth0")
@@ -84,7 +85,7 @@ def test_pins_of_another_layout_are_refused(options: Options, capsys: pytest.Cap
     (options.pins / "v0").mkdir(parents=True)
     assert main(["--pins", str(options.pins), "--interface", "eth0"]) == 1
     mend = f"take them off first (weir down --instance {options.pins.name})"
-    assert capsys.readouterr().err.strip().endswith(f"holds pins of layout v0, this is v1: {mend}")
+    assert capsys.readouterr().err.strip().endswith(f"holds pins of layout v0, this is v{LAYOUT}: {mend}")
     assert main(["--pins", str(options.pins), "--detach"]) == 0
 
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.dataplane.layout import ID, Backend, Frontend, FrontendKey, Interface, Origin, Vip, map_specs, table_pairs
-from services.dataplane.loader import HOOKS, Options, detach, load
+from services.dataplane.loader import Options, detach, load
 from tests.dataplane.lab import inside, sh
 from weir.pins import Map, address_bytes
 
@@ -55,7 +55,7 @@ class Wire:
 
     def __init__(self) -> None:
         self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-wire")
-        self.options = Options(("front", "back"), self.pins, HOOKS["tc"], None, map_specs(4096, 64, 256, 1024))
+        self.options = Options(("front", "back"), self.pins, "tc", None, map_specs(4096, 64, 256, 1024))
 
     def load(self) -> list[str]:
         with inside(name("lb")):

