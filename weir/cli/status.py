@@ -26,6 +26,8 @@ WAIT_S = 60
 def status(instance: str, *, wait: bool, output: str) -> int:
     """Prints the state; returns 0: all well, 1: something is not, 2: not up."""
     end = time.monotonic() + (WAIT_S if wait else 0)
+    if wait and sys.stderr.isatty():
+        print(paint(f"waiting until all is well, at most {WAIT_S} s", "dim"), file=sys.stderr)
     while True:
         found = asyncio.run(_look(instance))
         if found["ok"] or time.monotonic() >= end:
