@@ -25,6 +25,7 @@ MOST_REASON: Final = 200  # characters of what a parser says, which may quote th
 MOST_OPENERS: Final = 24  # of lists and mappings in one line, and
 _INDENTED: Final = re.compile(r"(^|[\r\n\x85\u2028\u2029])[ ?:\t-]{20}")  # levels by indentation, at most two a column: short of MOST_DEPTH
 _TEXT: Final = "tag:yaml.org,2002:str"
+_MAPPING: Final = "tag:yaml.org,2002:map"
 _CUT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _SAYS_NOTHING: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
 
@@ -77,10 +78,12 @@ class _Loader(yaml.CSafeLoader):
     def _content(self, node: yaml.Node) -> object:
         if node.tag == _TEXT and isinstance(node, yaml.ScalarNode):  # most nodes are; what their value is needs no asking
             return node.value
+        if node.tag == _MAPPING:
+            return self.mapping(node)
         return self.construct_object(node, deep=True)
 
 
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.mapping)
+_Loader.add_constructor(_MAPPING, _Loader.mapping)
 _Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.sequence)
 
 

@@ -191,7 +191,7 @@ class FolderSource:
     async def _read(self, paths: Iterable[Path], *, settled: bool) -> Units:
         """settled: being away or empty counts."""
         units: Units = {}
-        waiting = sorted(paths)
+        waiting = sorted(paths, key=str)  # comparing paths takes them apart each time
         while waiting:  # a large file takes seconds, and the log wants its pings answered
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
             found = await asyncio.to_thread(_documents_of, [(self._name(path), path) for path in batch])

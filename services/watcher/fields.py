@@ -220,7 +220,7 @@ def show(value: object) -> str:
 
 def escaped(text: str) -> str:
     """`text` with all that a terminal might act upon escaped, and halves of surrogate pairs, which no log can hold."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _quoted(name: str) -> str:
