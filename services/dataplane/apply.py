@@ -120,9 +120,10 @@ class Applier:
     def leaving(self, world: World) -> dict[tuple[int, int], int]:
         """Backends that drain or are out of the plan, by frontend and backend id, and the seconds they have for it."""
         found: dict[tuple[int, int], int] = {}
-        for where, frontend in self._frontends.items():
-            planned = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
-            if not isinstance(planned, FrontendPlanned) or not planned.drain_timeout_s:
+        for planned in world.find("drain limit", "", FrontendPlanned):
+            where = frontend_key(planned)
+            frontend = self._frontends.get(where)
+            if not frontend:
                 continue
             draining = [b for b in members(world, planned)[0] if b.state == "draining"]
             names = {endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining}

@@ -35,7 +35,11 @@ def _set_of(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
-INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": endpoints_of}
+def _limited(event: AnyEvent) -> Iterable[str]:
+    return ("",) if isinstance(event, FrontendPlanned) and event.drain_timeout_s else ()
+
+
+INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": endpoints_of, "drain limit": _limited}
 
 
 def planned(world: World) -> list[AnyEvent]:
