@@ -1,5 +1,6 @@
 """watcher: what the cluster or a folder of manifests says, as facts."""
 
+import gc
 from functools import partial
 
 from services.watcher.core import HEARS, Watcher
