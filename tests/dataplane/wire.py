@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.dataplane.layout import ID, Backend, Frontend, FrontendKey, Interface, Origin, Vip, map_specs, table_pairs
+from services.dataplane.layout import ID, VERDICTS, Backend, Frontend, FrontendKey, Interface, Origin, Vip, map_specs, table_pairs
 from services.dataplane.loader import Options, detach, load
 from tests.dataplane.lab import inside, sh
 from weir.pins import Map, address_bytes
@@ -53,9 +53,9 @@ def name(space: str) -> str:
 class Wire:
     """The balancer as a user has it: loaded, attached, its maps reached through the pins alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *interfaces: str) -> None:
         self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-wire")
-        self.options = Options(("front", "back"), self.pins, "tc", None, map_specs(4096, 64, 256, 1024))
+        self.options = Options(interfaces, self.pins, "tc", None, map_specs(4096, 64, 256, 1024))
 
     def load(self) -> list[str]:
         with inside(name("lb")):
@@ -63,6 +63,12 @@ class Wire:
 
     def map(self, title: str) -> Map:
         return Map.open(self.options.directory / title)
+
+    def verdict(self, title: str) -> int:
+        """How many packets came to it so far."""
+        number = next(number for number, name in VERDICTS.items() if name == title)
+        counters = self.map("verdicts")
+        return sum(int.from_bytes(each, "little") for each in counters.split(counters.get(ID.pack(number)) or b""))
 
     def serve(self, *backends: str, mode: int = 0) -> None:
         for number, vip in enumerate(VIPS):
@@ -86,8 +92,9 @@ class Wire:
 
 
 @contextmanager
-def wire() -> Iterator[Wire]:
-    built = Wire()
+def wire(*interfaces: str) -> Iterator[Wire]:
+    """interfaces: front and back, with the hook of each if need be."""
+    built = Wire(*(interfaces or ("front", "back")))
     servers = []
     try:
         _build()
