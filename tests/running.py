@@ -1,6 +1,7 @@
 """One running Weir to test against: namespaces, three backends, the example's manifests; and what is measured around a fault."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -39,9 +40,9 @@ class Running:
         self.stage, self.network, self.where = found, found.network, found.where
 
     @contextmanager
-    def under_load(self) -> Iterator[Load]:
-        """64 HTTP connections, half of them new for each request, and 200 long TCP flows; nothing may be lost."""
-        targets = [word for vip in self.vips() for word in ("--target", vip)]
+    def under_load(self, *vips: str) -> Iterator[Load]:
+        """64 HTTP connections, half of them new for each request, and 200 long TCP flows, to `vips` or all; nothing may be lost."""
+        targets = [word for vip in vips or self.vips() for word in ("--target", vip)]
         with Load(
             self.network, *targets, "--port", "80", "--udp-port", "53", "--http", "64", "--rate", "800", "--flows", "200", "--udp", "4"
         ) as load:
@@ -83,6 +84,11 @@ class Running:
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, "-m", "weir.cli", *words, "--instance", self.where.instance]
+
+    def end(self) -> None:
+        """As an operator does: SIGTERM to `weir up`, which ends the others."""
+        os.kill(self.pids()["up"], signal.SIGTERM)
+        assert wait_until(lambda: not self.pids(), 15)
 
     @contextmanager
     def without_nats(self) -> Iterator[None]:

@@ -70,9 +70,9 @@ class Touched:
         """What of the plan differs between what was applied and a world."""
         touched = cls()
         for key in before.keys() | after.facts.keys():
-            events = before[key].event if key in before else None, after.get(key)
-            if events[0] != events[1]:
-                touched._turn(*events)
+            facts = before.get(key), after.facts.get(key)
+            if facts[0] != facts[1]:  # the same, said again later, is a newer plan for the kernel too
+                touched._turn(*(fact.event if fact else None for fact in facts))
         touched._widen(after)
         return touched
 

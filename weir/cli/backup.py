@@ -73,8 +73,7 @@ def restore(instance: str, path: Path, *, force: bool) -> None:
     store, aside = where.state / "nats", where.state / "nats.before"
     if store.exists() and any(store.iterdir()) and not force:
         raise BackupError(f"{store} holds a log: --force puts it aside, as {aside}")
-    with tarfile.open(path) as tar, _in_place_of(store, aside):
-        manifest = _manifest(tar, path)
+    with _opened(path) as (tar, manifest), _in_place_of(store, aside):
         last = asyncio.run(_restore(where, tar, manifest))
     kept = outrank(where)
     typer.echo(f"the log of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(manifest.taken_s))} is back, up to fact {last}")
@@ -133,17 +132,19 @@ def _pack(path: Path, manifest: Manifest, files: dict[str, Path]) -> None:
             tar.add(file, name)
 
 
-def _manifest(tar: tarfile.TarFile, path: Path) -> Manifest:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
     """Raises BackupError where the file is none of ours, or not whole."""
     try:
-        names = tar.getnames()
-        member = tar.extractfile("backup.json")
-        manifest = msgspec.json.decode(member.read() if member else b"", type=Manifest)
+        with tarfile.open(path, "r:") as tar:
+            names = tar.getnames()
+            member = tar.extractfile("backup.json")
+            manifest = msgspec.json.decode(member.read() if member else b"", type=Manifest)
+            if lacking := {STREAM, STATE} - ({*names} & {*manifest.streams}):
+                raise BackupError(f"{path} is no whole backup: it lacks {', '.join(sorted(lacking))}")
+            yield tar, manifest
     except (KeyError, tarfile.TarError, msgspec.MsgspecError) as error:
         raise BackupError(f"{path} is no whole backup: {error}") from error
-    if lacking := {STREAM, STATE} - ({*names} & {*manifest.streams}):
-        raise BackupError(f"{path} is no whole backup: it lacks {', '.join(sorted(lacking))}")
-    return manifest
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""The systemd unit: valid, and `weir up` runs with just the rights that it gives."""
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from weir.cli.install import CAPABILITIES, unit
+from weir.demo.network import wait_until
+from weir.demo.stage import Stage, stage
+
+NAME = "weirunit"
+
+
+@pytest.fixture
+def found() -> Iterator[Stage]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    with stage(NAME, fast=True) as made:
+        yield made
+
+
+def printed(*words: str) -> str:
+    argv = [sys.executable, "-m", "weir.cli", "install", "--print", "--instance", NAME, *words]
+    return subprocess.run(argv, check=True, text=True, capture_output=True).stdout
+
+
+def exec_start(text: str) -> list[str]:
+    """The unit's command line; of what systemd unescapes, these tests use only quotes."""
+    return shlex.split(next(line for line in text.splitlines() if line.startswith("ExecStart=")).partition("=")[2])
+
+
+def test_the_unit_is_valid(tmp_path: os.PathLike[str]) -> None:
+    if not shutil.which("systemd-analyze"):
+        pytest.skip("systemd-analyze is not installed")
+    path = os.path.join(tmp_path, f"weir-{NAME}.service")
+    with open(path, "w") as file:
+        file.write(printed("-f", "/etc/weir/my manifests", "-i", "eth0", "--", "--log-size", "2GiB"))
+    done = subprocess.run(["systemd-analyze", "verify", path], check=True, text=True, capture_output=True)
+    assert not done.stderr
+
+
+def test_words_with_signs_that_systemd_reads_are_kept_as_they_are() -> None:
+    text = unit(NAME, ["weir", "up", '--manifests=/srv/50% of $all/a "b"', "-i", "eth0"])
+    assert '"--manifests=/srv/50%% of $$all/a \\"b\\""' in text
+
+
+def test_weir_runs_with_the_rights_of_the_unit(found: Stage) -> None:
+    command = exec_start(printed("-f", str(found.folder / "shop"), "-i", "front", "-i", "back"))
+    allowed = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES)])
+    confined = ["setpriv", "--bounding-set", allowed, "--inh-caps", "-all", "--no-new-privs", *command]
+    with (found.folder / "up.log").open("w") as log:
+        process = found.network.popen("lb", *confined, stdout=log, stderr=log)
+    assert wait_until(lambda: bool(found.pids()) and found.ask("status")[0]["ok"], 60), found.complaints()
+    fetch = ["curl", "-sS", "--max-time", "2", "http://203.0.113.10/"]
+    found.network.run("client", *fetch)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    found.network.run("client", *fetch)  # stopped, and the kernel forwards on
