@@ -14,7 +14,7 @@ from weir.pins import Map, MapError
 Convert = Callable[[bytes], bytes]
 
 CONVERTERS: Mapping[int, Mapping[str, Convert]] = {
-    1: {"conntrack": lambda value: value[:128]},  # 2: the 16 bytes in reserve are gone, the table is no LRU
+    1: {"conntrack": lambda value: value[:112]},  # 2: the 16 bytes in reserve are gone, the table is no LRU
 }
 """Layout -> map -> its value as the next layout has it.  Maps not named here are the same in both."""
 
