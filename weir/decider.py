@@ -128,7 +128,10 @@ class Core(Protocol):
         """
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
-        """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append."""
+        """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append.
+
+        Here, too, what is yielded is in the world at once: one Service may take what another just let go of.
+        """
 
 
 def one_by_one(world: World, changes: Iterable[Change], decide: Callable[[World, Change], Iterable[AnyEvent]]) -> Iterator[Decided]:
@@ -213,7 +216,7 @@ class Fold:
 
     def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
         """Takes decisions, of the core or of an edge, into the world as guesses; they are to be appended next."""
-        return self._guess([Decided(event, cause) for event in events])
+        return self._guess(Decided(event, cause) for event in events)
 
     def _guess(self, items: Iterable[Decided]) -> list[Decided]:
         decided = []

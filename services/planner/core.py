@@ -129,13 +129,11 @@ class Planner:
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """The whole plan, as a difference from what is planned."""
-        events: list[AnyEvent] = []
         for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
-            events += _plan_vip(world, vip.vip)
+            yield from _plan_vip(world, vip.vip)
         services = {observed.root.path for observed in world.of(ServiceObserved)}
         for service in sorted({*services, *world.words("planned")}):
-            events += _differences(world, service)
-        return events
+            yield from _differences(world, service)
 
 
 def plan(world: World) -> dict[str, AnyEvent]:

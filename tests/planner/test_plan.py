@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from services.planner.backends import CHUNK_MOST, chunk_count, chunk_of
 from services.planner.core import HEARS, Planner, plan
 from services.planner.status import bare
-from weir.decider import Fact, Fold
+from weir.decider import Decided, Fact, Fold
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -66,9 +66,20 @@ class Log:
         for event in events:
             self.say(event)
 
-    def say(self, event: AnyEvent) -> list[AnyEvent]:
-        """What follows from `event`."""
-        decided, _ = self.fold.hear([self._append(event)])
+    def say(self, *events: AnyEvent) -> list[AnyEvent]:
+        """What follows from `events`, heard in one go."""
+        return self._take(self.fold.hear([self._append(event) for event in events])[0])
+
+    def miss(self, *events: AnyEvent) -> list[AnyEvent]:
+        """What a new life owes after `events`, which the one before died of hearing."""
+        for event in events:
+            self._append(event)
+        self.fold = Fold(Planner(), "planner")
+        for fact in sorted({key_of(fact.event): fact for fact in self.facts}.values()):
+            self.fold.load(fact)
+        return self._take(self.fold.caught_up())
+
+    def _take(self, decided: list[Decided]) -> list[AnyEvent]:
         self.fold.acked(decided, len(self.facts) + 1)
         for item in decided:
             self.fold.hear([self._append(item.event)])
@@ -177,6 +188,24 @@ def test_any_order_ends_where_planning_from_scratch_does(steps: list[object]) ->
         if not isinstance(event, VipReleased | AppliedThrough):
             assert log.say(event) == [], "a repeated event must yield nothing new"
     assert log.restart() == [], "a restart owes nothing"
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(STEPS, max_size=6), st.booleans())
+def test_facts_that_come_together_end_where_planning_from_scratch_does(batches: list[list[object]], missed: bool) -> None:
+    log = Log()
+    for batch in batches:
+        events = [event for step in batch if (event := meant(log, step))]
+        _ = log.miss(*events) if missed else log.say(*events)
+        assert log.standing() == {key: bare(planned) for key, planned in plan(log.fold.world).items()}
+    assert log.restart() == [], "a restart owes nothing"
+
+
+@pytest.mark.parametrize(("first", "then"), [("a", "b"), ("b", "a")])
+def test_vip_that_passes_on_while_nobody_plans_is_the_new_holders(first: str, then: str) -> None:
+    log = Log(service("a"), service("b"), allocated("192.0.2.1", first))
+    log.miss(allocated("192.0.2.1", then))
+    assert [frontend.service for frontend in log.fold.world.of(FrontendPlanned)] == [f"shop/{then}"]
 
 
 def test_transition_reaches_the_status_of_a_service_without_a_vip() -> None:
