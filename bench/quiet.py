@@ -4,7 +4,7 @@ import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,8 +19,8 @@ _Result = TypeVar("_Result")
 def undisturbed(sample: Callable[[], _Result], namespaces: str) -> tuple[_Result, float]:
     """The less disturbed of at most TRIES samples, and the share of all CPUs that others had during it.
 
-    Others are the processes outside of the network namespaces whose names begin with `namespaces`, but for this one.  Which sample
-    counts is decided by what they took, never by the figure.
+    Others are all but this process, those in the network namespaces whose names begin with `namespaces`, and the kernel's threads,
+    which work for us too.  Which sample counts is decided by what they took, never by the figure.
     """
     tried = []
     while len(tried) < TRIES and (not tried or tried[-1][1] > DISTURBED):
@@ -35,7 +35,8 @@ def undisturbed(sample: Callable[[], _Result], namespaces: str) -> tuple[_Result
 def cpu_s(namespaces: str) -> float:
     """What the processes in those namespaces have taken, and the children of this one that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return ended.ru_utime + ended.ru_stime + sum(_cpu_s(process) for process in _processes(namespaces, inside=True))
+    places = {path.stat().st_ino for path in Path("/run/netns").glob(f"{namespaces}*")}
+    return ended.ru_utime + ended.ru_stime + sum(_cpu_s(process) for process in Path("/proc").glob("[0-9]*") if _is_in(process, places))
 
 
 def wait_for_idle() -> None:
@@ -54,23 +55,28 @@ def _idle(seconds: float) -> float:
 
 def _cpu() -> tuple[int, int]:
     """Ticks of all CPUs, and those of them that were idle."""
-    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:8]]  # without what the host stole
     return sum(ticks), ticks[3] + ticks[4]
 
 
 def _others_s(namespaces: str) -> float:
-    """CPU of others' processes that live, with those of their children that do not; the kernel's threads work for us too."""
-    others = (process for process in _processes(namespaces, inside=False) if process.name != str(os.getpid()))
-    return sum(_with_children_s(process) for process in others)
+    """By what is left: processes come and go, and what one that ended had taken is hard to come by."""
+    self = resource.getrusage(resource.RUSAGE_SELF)
+    kernel = sum(_cpu_s(process) for process in Path("/proc").glob("[0-9]*") if _is_kernels(process))
+    total, idle = _cpu()
+    return (total - idle) / _TICKS_PER_S - cpu_s(namespaces) - self.ru_utime - self.ru_stime - kernel
 
 
-def _processes(namespaces: str, *, inside: bool) -> Iterator[Path]:
-    """In /proc; of those that are not for us to look at, none."""
-    places = {path.stat().st_ino for path in Path("/run/netns").glob(f"{namespaces}*")}
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if ((process / "ns" / "net").stat().st_ino in places) == inside:
-                yield process
+def _is_kernels(process: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (process / "stat").read_text().rpartition(")")[2].split()[1] == _KTHREADD
+    return False
+
+
+def _is_in(process: Path, places: set[int]) -> bool:
+    with contextlib.suppress(OSError):
+        return (process / "ns" / "net").stat().st_ino in places
+    return False
 
 
 def _cpu_s(process: Path) -> float:
@@ -80,11 +86,3 @@ def _cpu_s(process: Path) -> float:
         with contextlib.suppress(OSError):
             spent += int(thread.read_text().split()[0])
     return spent / 1e9
-
-
-def _with_children_s(process: Path) -> float:
-    try:
-        words = (process / "stat").read_text().rpartition(")")[2].split()
-    except OSError:  # it ended meanwhile
-        return 0
-    return 0 if words[1] == _KTHREADD else sum(int(word) for word in words[11:15]) / _TICKS_PER_S
