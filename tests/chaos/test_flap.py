@@ -77,8 +77,7 @@ def test_all_dead_and_back_with_http_probes(weir: Running) -> None:
     text = manifest.read_text()
     manifest.write_text(text.replace('weir.dev/liveness: "yes"', 'weir.dev/liveness: "yes"\n    weir.dev/probetype: "http"'))
     try:
-        if not wait_until(lambda: any(row["ptype"] == "http:" for row in probed(weir)), 5):
-            pytest.skip("the watcher does not read probetype http yet")
+        assert wait_until(lambda: any(row["ptype"] == "http:" for row in probed(weir)), 10)
         for backend in weir.network.backends:
             weir.network.stop(backend)
         assert wait_until(lambda: all(row["state"] == "nok" for row in probed(weir)), 15)
