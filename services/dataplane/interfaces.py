@@ -74,6 +74,9 @@ def prepare(nic: Nic) -> Iterator[str]:
     # A router ignores router advertisements unless told otherwise; this one may live by them.
     if _read(nic, "ipv6", "accept_ra") == "1" and _read(nic, "ipv6", "forwarding") == "0":
         _write(nic, "ipv6", "accept_ra", "2")
+    # What goes through the stack is forwarded only if all interfaces are, or since 6.17 if this one is forced to.
+    if _read(nic, "ipv6", "force_forwarding") == "0":
+        _write(nic, "ipv6", "force_forwarding", "1")
     for family in ("ipv4", "ipv6"):
         if _read(nic, family, "forwarding") == "0":  # None: the family is off
             _write(nic, family, "forwarding", "1")
