@@ -5,8 +5,6 @@ The sleeps here are the faults: how long something is dead or frozen.
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -142,14 +140,6 @@ def test_with_all_dead_a_changed_mac_and_new_questions_for_the_vip_are_answered(
     assert report.lost == 0 or not announced, report.errors  # a silent change is the kernel's to find out, in about 5 s
     assert wait_until(lambda: bool(weir.pids()), 10)
     weir.settled(20)
-
-
-def test_duplicate_and_stale_facts_change_nothing(weir: Running) -> None:
-    before, plan = weir.maps(), weir.stage.ask("replay")
-    subprocess.run(weir.network.command("lb", sys.executable, "-m", "tests.chaos.repeat", weir.where.instance), check=True)
-    weir.settled(15)
-    assert weir.maps() == before
-    assert weir.stage.ask("replay") == plan
 
 
 def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> None:
