@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from weir import events
 from weir.events import DECODE, ENCODE, AnyEvent, Event, author_of, key, key_of, token, untoken
-from weir.model import Backend, Condition, Endpoint, Probe, Problem, Rejection, Root, ServicePort, SlicePort
+from weir.model import Backend, Condition, Endpoint, Probe, Problem, Rejection, Requirement, Root, Selector, ServicePort, SlicePort
 
 EVENTS: list[type[Event]] = sorted(get_args(AnyEvent), key=lambda event: event.__name__)
 ADDRESSES = ("192.0.2.1", "2001:db8::1")
@@ -67,7 +67,7 @@ _VALUES = {
     "address": st.sampled_from(ADDRESSES),
     "node": st.sampled_from(["n1", "n1.example.org"]),
 }
-_STRUCTS = (Root, Problem, ServicePort, SlicePort, Endpoint, Probe, Backend, Condition, Rejection)
+_STRUCTS = (Root, Problem, ServicePort, SlicePort, Endpoint, Probe, Requirement, Selector, Backend, Condition, Rejection)
 
 
 def _any(cls: type[msgspec.Struct]) -> st.SearchStrategy[msgspec.Struct]:
