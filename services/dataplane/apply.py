@@ -169,7 +169,8 @@ class Applier:
             self._kernel.write("frontends", where.pack(), value.pack())
         except (MapError, PlanError):
             if not old:
-                self._frontend_ids.give(value.id)
+                self._sources.deny(number, None)
+                self._frontend_ids.give(number)
             self._unuse_table(value)
             raise
         self._sources.deny(number, sources)

@@ -32,6 +32,7 @@ class Sources:
     def allow(self, frontend_id: int, wanted: set[bytes] | None) -> None:
         """Adds what is missing.  Raises MapError."""
         for key in sorted((wanted or set()) - self._held[frontend_id]):
+            self._kernel.stuck.pop(("source_ranges", key), None)
             self._kernel.maps["source_ranges"].put(key, _ALLOWED)
             self._kernel.writes += 1
             self._held[frontend_id].add(key)
