@@ -36,10 +36,10 @@ def test_a_full_log_is_told_loses_nothing_and_takes_what_is_owed_when_it_has_roo
     weir.network.stop("b3")
     assert wait_until(lambda: "10.77.0.13:8080/TCP is down" in problems(weir), 10)
     before, pids = weir.maps(), weir.pids()
+    assert "LogFull" in fill(weir, 100)
+    weir.network.start("b3")  # its return is known in the kernel at once, and is owed to the log
     with weir.under_load():
-        assert "LogFull" in fill(weir, 100)
         ask_for_more(weir)
-        weir.network.start("b3")  # its return is known in the kernel at once, and is owed to the log
         assert wait_until(lambda: {"watcher", "health"} <= degraded(weir, "LogFull"), 20), weir.stage.ask("status")
         assert weir.pids() == pids
         assert weir.maps() == before
