@@ -29,7 +29,7 @@ static __always_inline bool over(const struct packet *p, const struct flow *flow
 	if (flow->state >= STATE_CLOSING && opens(p))
 		return true;
 	return !seen_just_now(p, flow) &&
-	       (expired(flow, p->now) || (flow->mode != MODE_DEFAULT && !pair_stands(flow, p->key)));
+	       (expired(flow, p->now) || (source_changed(flow, p->key) && !pair_stands(flow, p->key)));
 }
 
 /* May it move to another backend?  UDP always may, TCP while the first SYN is not answered. */

@@ -80,6 +80,12 @@ static __always_inline bool opens(const struct packet *p)
 	return p->key->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* Replies then come to an address or a port that only the reverse entry leads back from. */
+static __always_inline bool source_changed(const struct flow *flow, const struct flow_key *key)
+{
+	return flow->new_sport != key->sport || !same_addr(&flow->new_src, &key->src);
+}
+
 /* Does the reverse entry still lead to the flow of `key`?  The lookup also keeps it from being the oldest. */
 static __always_inline bool pair_stands(const struct flow *flow, const struct flow_key *key)
 {

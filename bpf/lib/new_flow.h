@@ -74,11 +74,12 @@ static __always_inline bool abandoned(const struct packet *p, const struct flow 
 #define EEXIST 17
 
 /* Insert the reverse entry under a free port, which becomes key->dport.  The first try follows from the client alone: another
- * node would mostly give the flow the same port.  -EEXIST: no port is free; any other error: the table is full.
+ * node would mostly give the flow the same port.  Where the client's address is kept its own port comes first, and another only
+ * if it dials two VIPs of one backend from the same.  -EEXIST: no port is free; any other error: the table is full.
  */
 static __always_inline long take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
 {
-	__u32 low = mode == MODE_FULLNAT ? 1024 : 61000;	/* 61000: above the ports this machine dials from */
+	__u32 low = mode == MODE_ONEARM ? 61000 : 1024;	/* 61000: above the ports this machine dials from */
 	__u64 hash = mix(flow_hash(p->key, false), low);	/* not the bits that chose the backend */
 	__u32 port = hash, step = (hash >> 32) | 1;	/* each flow its own step: a common one makes the taken ports clot */
 
@@ -86,8 +87,10 @@ static __always_inline long take_port(struct flow_key *key, const struct flow *r
 		struct flow *taken;
 		long code;
 
-		key->dport = bpf_htons(low + port % (65536 - low));
-		port += step;
+		if (i || mode != MODE_DEFAULT) {
+			key->dport = bpf_htons(low + port % (65536 - low));
+			port += step;
+		}
 		taken = map_get(conntrack, key);	/* first: an insert that fails throws another flow out, too */
 		if (taken && !abandoned(p, taken))
 			continue;
@@ -184,16 +187,12 @@ static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const
 		fresh->new_dst = p->key->src;
 		fresh->new_sport = p->key->dport;
 		fresh->new_dport = p->key->sport;
-		if (mode == MODE_DEFAULT) {
-			code = map_put(conntrack, &partner, fresh, BPF_ANY);
-		} else {
-			if (!nat_source(ctx, p, mode, &address, &partner.dst))
-				return NULL;
-			p->verdict = DROP_NAT_PORTS_EXHAUSTED;
-			code = take_port(&partner, fresh, p, mode);
-			if (code == -EEXIST)
-				return NULL;
-		}
+		if (mode != MODE_DEFAULT && !nat_source(ctx, p, mode, &address, &partner.dst))
+			return NULL;
+		p->verdict = DROP_NAT_PORTS_EXHAUSTED;
+		code = take_port(&partner, fresh, p, mode);
+		if (code == -EEXIST)
+			return NULL;
 		if (code)
 			return out_of_room(ctx, p, scratch);
 	}

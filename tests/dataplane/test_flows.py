@@ -186,6 +186,21 @@ def test_backend_of_several_frontends_answers_for_the_right_one(lab: Lab, net: N
     assert len(lab.flows()) == 2 * len(vips)
 
 
+def test_two_vips_of_one_backend_dialled_from_the_same_port_do_not_meet(lab: Lab, net: Net) -> None:
+    for number, vip in enumerate((net.vip, net.other_vip), 1):
+        lab.serve(vip, net.backends[:1], frontend=number, first=1, shared=BACKEND_SHARED)
+    first = lab.out(opening(net), "forwarded")
+    second = lab.out(opening(net, dst=net.other_vip), "forwarded")
+    assert (first.src, first.sport) == (net.client, opening(net).sport), "the first keeps its own port"
+    assert second.src == net.client, "the client is kept"
+    assert second.sport != first.sport
+    for out, vip in ((first, net.vip), (second, net.other_vip)):
+        back = lab.out(answer(out), "replied")
+        assert (back.src, back.dst, back.dport) == (vip, net.client, first.sport)
+    age(lab, 1)
+    assert lab.out(opening(net, dst=net.other_vip, flags=ACK), "forwarded").sport == second.sport
+
+
 def test_candidates_are_told_apart_by_their_flows(lab: Lab, net: Net) -> None:
     for number, vip in enumerate((net.vip, net.other_vip), 1):
         lab.serve(vip, net.backends[:1], frontend=number, first=1)
