@@ -82,7 +82,7 @@ METRICS = (
     Metric("weir_service_bytes_total", "counter", "dataplane", "The same in bytes, with Ethernet headers.", ("service", "direction")),
     Metric("weir_service_flows_total", "counter", "dataplane", "Flows that were given a backend.", ("service",)),
     Metric("weir_conntrack_entries", "gauge", "dataplane", "Flows in the table, those that timed out and wait to be reused among them."),
-    Metric("weir_conntrack_limit", "gauge", "dataplane", "How many it takes; beyond, the longest unused go."),
+    Metric("weir_conntrack_limit", "gauge", "dataplane", "How many it takes; beyond, unfinished and long unused ones go."),
     Metric("weir_map_entries", "gauge", "dataplane", "Entries in use of a map that the plan fills.", ("map",)),
     Metric("weir_map_limit", "gauge", "dataplane", "How many it takes.", ("map",)),
     Metric("weir_map_writes_total", "counter", "dataplane", "Map entries written or deleted to apply the plan."),

@@ -41,7 +41,8 @@ HOOKS = {"tc": Hook("tc", 3, 46, 11), "xdp": Hook("xdp", 6, 37, 6)}
 @contextmanager
 def load_programs(hook: Hook, maps: Mapping[str, int], source: Path = SOURCE) -> Iterator[int]:
     """The hook's main program, and the others where it looks for them.  maps: descriptors by name.  Raises LoaderError."""
-    programs = [load_program(hook, code, f"weir{part}") for part, code in zip(PARTS, compile_programs(hook, maps, source), strict=True)]
+    parts = zip(PARTS, compile_programs(hook, maps, source), strict=True)
+    programs = [load_program(hook, code, f"weir_{hook.name}{part}") for part, code in parts]
     try:
         for number, program in reversed(list(enumerate(programs))):
             _lead_to(maps[f"programs_{hook.name}"], number, program)
@@ -118,7 +119,7 @@ def load_program(hook: Hook, code: bytes, name: str = "weir") -> int:
     if "WEIR_VERIFIER_LOG" in os.environ:
         Path(os.environ["WEIR_VERIFIER_LOG"]).write_text(words, encoding="utf-8")
     said = [line for line in words.splitlines() if not line.startswith(("processed", "verification time", "stack depth"))]
-    raise LoaderError(f"the kernel refused {name}_{hook.name}: {os.strerror(-fd)}: {said[-1] if said else 'no reason given'}")
+    raise LoaderError(f"the kernel refused {name}: {os.strerror(-fd)}: {said[-1] if said else 'no reason given'}")
 
 
 def _lead_to(programs: int, number: int, program: int) -> None:

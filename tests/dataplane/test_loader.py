@@ -102,7 +102,10 @@ def test_missing_interface(options: Options) -> None:
 
 def test_verifier_is_quoted(options: Options, tmp_path: Path) -> None:
     source = tmp_path / "weir_tc.c"
-    source.write_text("#include <uapi/linux/bpf.h>\nint weir_tc(struct __sk_buff *ctx) { return *(int *)(long)ctx->data; }\n")
+    source.write_text(
+        "#include <uapi/linux/bpf.h>\nint weir_tc(struct __sk_buff *ctx) { return *(int *)(long)ctx->data; }\n"
+        "int weir_tc_answer(struct __sk_buff *ctx) { return 0; }\nint weir_tc_room(struct __sk_buff *ctx) { return 0; }\n"
+    )
     with pytest.raises(LoaderError, match=r"the kernel refused weir_tc: Permission denied: .*"):
         list(load(replace(options, source=tmp_path)))
     source.write_text("nonsense\n")

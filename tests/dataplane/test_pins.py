@@ -10,7 +10,7 @@ import pytest
 from services.dataplane.layout import HASH, LPM_TRIE, LRU_HASH, NO_PREALLOC, PERCPU_ARRAY, MapSpec
 from services.dataplane.loader import Options, create_or_open
 from tests.dataplane.conftest import needs_kernel
-from weir.pins import Map, MapError, address_bytes, address_text, backend_key
+from weir.pins import LAYOUT, Map, MapError, address_bytes, address_text, backend_key
 
 pytestmark = needs_kernel
 WORD = 8
@@ -23,18 +23,18 @@ def number(value: int) -> bytes:
 @pytest.fixture
 def directory() -> Iterator[Path]:
     pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-pins")
-    (pins / "v1").mkdir(parents=True)
+    (pins / f"v{LAYOUT}").mkdir(parents=True)
     yield pins
-    for pin in (pins / "v1").iterdir():
+    for pin in (pins / f"v{LAYOUT}").iterdir():
         pin.unlink()
-    (pins / "v1").rmdir()
+    (pins / f"v{LAYOUT}").rmdir()
     pins.rmdir()
 
 
 def made(pins: Path, kind: int = HASH, entries: int = 5000, flags: int = NO_PREALLOC, key_size: int = WORD) -> Map:
     spec = MapSpec("tried", kind, key_size, WORD, entries, flags)
     os.close(create_or_open(Options((), pins), spec))
-    return Map.open(pins / "v1" / "tried")
+    return Map.open(pins / f"v{LAYOUT}" / "tried")
 
 
 @pytest.mark.parametrize(("kind", "flags"), [(HASH, NO_PREALLOC), (LRU_HASH, 0)], ids=["hash", "lru"])
@@ -94,7 +94,7 @@ def test_trie(directory: Path) -> None:
 
 def test_faults_name_the_map_and_the_reason(directory: Path) -> None:
     with pytest.raises(MapError, match="open: No such file") as missing:
-        Map.open(directory / "v1" / "none")
+        Map.open(directory / f"v{LAYOUT}" / "none")
     assert missing.value.errno == ENOENT
     with made(directory, entries=4) as tried:
         with pytest.raises(MapError, match="map tried: put: the map is full") as full:

@@ -18,7 +18,7 @@ from tests.servers import OK, saying
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
 from weir.model import Backend, Probe, Root
-from weir.pins import Map, backend_key
+from weir.pins import LAYOUT, Map, backend_key
 from weir.service import Runner
 
 pytestmark = needs_kernel
@@ -42,12 +42,12 @@ BACKENDS = BackendsPlanned(
 @pytest.fixture
 def backend_up() -> Iterator[Map]:
     pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-health")
-    (pins / "v1").mkdir(parents=True)
+    (pins / f"v{LAYOUT}").mkdir(parents=True)
     os.close(create_or_open(Options((), pins), MapSpec("backend_up", HASH, 20, 1, 100, NO_PREALLOC)))
-    with Map.open(pins / "v1" / "backend_up") as found:
+    with Map.open(pins / f"v{LAYOUT}" / "backend_up") as found:
         yield found
-    (pins / "v1" / "backend_up").unlink()
-    (pins / "v1").rmdir()
+    (pins / f"v{LAYOUT}" / "backend_up").unlink()
+    (pins / f"v{LAYOUT}").rmdir()
     pins.rmdir()
 
 
