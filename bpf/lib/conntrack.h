@@ -86,7 +86,7 @@ static __always_inline bool source_changed(const struct flow *flow, const struct
 	return flow->new_sport != key->sport || !same_addr(&flow->new_src, &key->src);
 }
 
-/* Does the reverse entry still lead to the flow of `key`?  The lookup also keeps it from being the oldest. */
+/* Does the reverse entry still lead to the flow of `key`? */
 static __always_inline bool pair_stands(const struct flow *flow, const struct flow_key *key)
 {
 	struct flow_key partner;
