@@ -6,6 +6,7 @@ AWAY_S.  What is read is always the file as it is then: events may come doubled 
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import stat
@@ -28,6 +29,7 @@ from weir.events import AnyEvent
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 AWAY_S: Final = 0.5
 BATCH: Final = 64  # files read in one go beside the loop
+SMALL_BYTES: Final = 8192  # a single file up to this size is read at once: a thread takes longer to wake
 RETRY_FIRST_S: Final = 0.1
 RETRY_MOST_S: Final = 2.0
 
@@ -55,7 +57,7 @@ class Proposer(Protocol):
 async def follow(source: Source, said: Said, runner: Proposer) -> None:
     """Tells the log, for ever, by what the source differs from it."""
     async for observation in source:
-        seen = await asyncio.to_thread(said.read, observation)
+        seen = said.read(observation) if observation.small else await asyncio.to_thread(said.read, observation)
         await runner.propose(partial(_differences, said, said.take(seen)))
 
 
@@ -78,6 +80,7 @@ class FolderSource:
         self._away: dict[Path, float] = {}  # files that are away or empty -> when that counts
         self._lost: dict[Path, str] = {}  # folders that cannot be read -> why
         self._retry_at, self._retry_s = 0.0, RETRY_FIRST_S
+        self._small = False  # all that is being read now
 
     @property
     def files(self) -> int:
@@ -92,8 +95,9 @@ class FolderSource:
             yield Observation(await self._units(self._folders, self._files, watches, settled=True), complete=True)
             while True:
                 await watches.wait(self._due(watches))
+                self._small = True
                 if units := await self._look(watches):
-                    yield Observation(units)
+                    yield Observation(units, small=self._small)
 
     # ── when to look ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -194,7 +198,9 @@ class FolderSource:
         waiting = sorted(paths, key=str)  # comparing paths takes them apart each time
         while waiting:  # a large file takes seconds, and the log wants its pings answered
             batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            found = await asyncio.to_thread(_documents_of, [(self._name(path), path) for path in batch])
+            named = [(self._name(path), path) for path in batch]
+            self._small &= not settled and len(batch) == 1 and _is_small(batch[0])
+            found = _documents_of(named) if self._small else await asyncio.to_thread(_documents_of, named)
             for path, content in zip(batch, found, strict=True):
                 units |= self._take(path, content, settled=settled)
         return units
@@ -286,6 +292,12 @@ def _links(path: Path) -> int:
         return path.lstat().st_nlink
     except OSError:
         return 0
+
+
+def _is_small(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_size <= SMALL_BYTES
+    return True
 
 
 def _reason(error: OSError) -> str:

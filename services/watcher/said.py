@@ -21,6 +21,7 @@ class Observation(NamedTuple):
 
     units: Mapping[str, tuple[Document, ...] | None]
     complete: bool = False
+    small: bool = False  # reading it takes no time worth a thread
 
 
 class Readings(NamedTuple):
