@@ -176,7 +176,9 @@ class FolderSource:
             watches.add(folder)
             found = {folder / name for name in os.listdir(folder) if _is_manifest(name)}
         except OSError as error:
-            return self._lose(folder, error)
+            return self._lose(folder, _reason(error))
+        if not found and not any(path.parent == folder for path in self._said):
+            return self._lose(folder, "no manifest in it")  # not mounted yet?  What the log has from it must not go for that
         units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
         units |= await self._read(found, settled=settled)
         for path in self._said.keys() - found:
@@ -184,13 +186,12 @@ class FolderSource:
                 self._leave(path)
         return units
 
-    def _lose(self, folder: Path, error: OSError) -> Units:
-        reason = _reason(error)
+    def _lose(self, folder: Path, reason: str) -> Units:
         self._away = {path: due for path, due in self._away.items() if path.parent != folder}
         if self._lost.get(folder) == reason:
             return {}
         self._lost[folder] = reason
-        return {self._name(folder): (fault(self._name(folder), reason, "a readable folder; what it said stands", "folder"),)}
+        return {self._name(folder): (fault(self._name(folder), reason, "a folder with manifests; what it said stands", "folder"),)}
 
     async def _read(self, paths: Iterable[Path], *, settled: bool) -> Units:
         """settled: being away or empty counts."""

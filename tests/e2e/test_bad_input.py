@@ -354,7 +354,7 @@ def test_folder_that_vanishes_changes_nothing_and_is_followed_again_when_it_retu
     away = site.folder.with_name("away")
     site.folder.rename(away)
     site.log.until("manifest_rejected", source="shop")
-    assert site.problems() == ["shop: folder: got No such file or directory, accepted: a readable folder; what it said stands"]
+    assert site.problems() == ["shop: folder: got No such file or directory, accepted: a folder with manifests; what it said stands"]
     assert site.maps() == site.before
     shutil.copytree(away, site.folder)
     shutil.rmtree(away)

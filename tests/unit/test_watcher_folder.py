@@ -283,7 +283,7 @@ def test_a_folder_that_vanishes_keeps_what_it_said_and_is_followed_again(folder:
             await followed.until("ManifestRejected manifests")
             assert followed.ports() == {"web": 80}
             assert followed.faults() == {
-                "manifests": ["folder: got No such file or directory, accepted: a readable folder; what it said stands"]
+                "manifests": ["folder: got No such file or directory, accepted: a folder with manifests; what it said stands"]
             }
             folder.mkdir()
             await followed.until("ManifestAccepted manifests")
@@ -292,6 +292,26 @@ def test_a_folder_that_vanishes_keeps_what_it_said_and_is_followed_again(folder:
                 await followed.step()
             (folder / "other.yaml").write_text(service(82, "other"))
             await followed.until("ServiceObserved shop other")
+
+    run(test)
+
+
+def test_a_folder_that_is_empty_at_the_start_takes_nothing_away(folder: Path) -> None:
+    async def test() -> None:
+        async with Followed(folder) as before:
+            world = before.world
+        text = (folder / "web.yaml").read_text()
+        (folder / "web.yaml").unlink()  # as if what holds them were not mounted yet
+        after = Followed(folder)
+        after.world = world
+        async with after:
+            assert after.ports() == {"web": 80}
+            told = "folder: got no manifest in it, accepted: a folder with manifests; what it said stands"
+            assert after.faults() == {"manifests": [told]}
+            (folder / "web.yaml").write_text(text)
+            await after.until("ManifestAccepted manifests")
+            assert after.ports() == {"web": 80}
+            assert "ServiceGone shop web" not in after.told
 
     run(test)
 
