@@ -29,6 +29,7 @@ from weir.service import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
+SAVE_AGAIN_S = 10.0  # after the disk took nothing
 SWEEP_EVERY_S = 30.0
 DRAIN_EVERY_S = 1.0
 _RTM_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR
@@ -166,6 +167,7 @@ class Agent:
                 log.error("plan_not_saved", path=str(self._path), reason=str(error))
                 self._plan.unsaved()
                 self._changed.set()
+                await asyncio.sleep(SAVE_AGAIN_S)
             await asyncio.sleep(SAVE_EVERY_S)
 
     async def sweep(self, runner: Runner) -> None:
