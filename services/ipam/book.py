@@ -122,14 +122,17 @@ class Book:
 
     def _ask(self, service: str, observed: ServiceObserved | None, missing: list[Want], *, whole: bool) -> None:
         claims = self._holdings.claims(service)
-        since = min((claim.since for claim in claims.values()), default=self._now)
         whole = whole and observed is not None and observed.family_policy == "RequireDualStack"
         needed = tuple(want for want in missing if not want.optional)
         preferred = tuple(want for want in missing if want.optional)
         if needed or claims:
-            self._push(_Asking((False, since, service), service, observed, needed, claims, whole))
+            self._push(_Asking(self._turn(service), service, observed, needed, claims, whole))
         if preferred:
             self._push(_Asking((True, 0, service), service, observed, preferred, {}, whole=False))
+
+    def _turn(self, service: str) -> _Turn:
+        claims = self._holdings.claims(service)
+        return False, min((claim.since for claim in claims.values()), default=self._now), service
 
     def _push(self, asking: _Asking) -> None:
         heappush(self._queue, (asking.turn, asking))
@@ -142,6 +145,14 @@ class Book:
                 self._asked[turn] = asking._replace(wants=wants)
             else:
                 self._settle_claims(asking, asking.claims.keys())
+            if len(wants) < len(asking.wants):
+                self._match_again(asking.service)
+
+    def _match_again(self, service: str) -> None:
+        """What it was just given may fit another want of it better, and what it held before then the one it still asks for."""
+        if [turn for turn in (self._turn(service), (True, 0, service)) if self._asked.pop(turn, None)]:
+            self._settled.discard(service)
+            self.settle(service)
 
     def _give(self, asking: _Asking) -> tuple[Want, ...]:
         """What remains wanted."""
@@ -217,8 +228,12 @@ class Book:
         """The family of what it has and waits for, which does not change because a pool came; else of what the pools offer it."""
         if observed.families:
             return observed.families[0]
-        known = {family_of(vip.vip) for vip in held} | (self._holdings.claims(observed.root.path).keys() if held else set())
-        pools = () if held else drawn_from(self._holdings, observed.pools)
+        # What it will not keep must not decide: it would be chosen anew, and otherwise, with the next event.
+        kept = [vip for vip in held if (not observed.pools or vip.pool in observed.pools) and not self._gives_way(observed, vip)]
+        known = {family_of(vip.vip) for vip in kept}
+        if kept and observed.family_policy != "SingleStack":
+            known |= self._holdings.claims(observed.root.path).keys()
+        pools = () if kept else drawn_from(self._holdings, observed.pools)
         offered = {found.family for pool in pools if self._holdings.serves(pool, observed) for found in ranges_of(pool.addresses)}
         return "IPv6" if (known or offered) == {"IPv6"} else "IPv4"
 

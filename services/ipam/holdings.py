@@ -11,7 +11,18 @@ from msgspec.structs import replace
 from services.ipam.pools import blocks_of, offers, selects
 from services.ipam.wants import FAMILIES, share_word
 from weir.decider import World
-from weir.events import AnyEvent, NamespaceObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased, key
+from weir.events import (
+    AnyEvent,
+    NamespaceObserved,
+    PoolObserved,
+    ServiceObserved,
+    VipAllocated,
+    VipDenied,
+    VipFreed,
+    VipReleased,
+    key,
+    token,
+)
 from weir.model import Family
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it (KEP-2161)
@@ -27,6 +38,7 @@ class Holdings:
         self.lost: set[str] = set()  # Services that hold less than they did
         self.reopened: set[str] = set()  # share words whose VIPs changed
         self._vips: dict[str, VipAllocated | VipReleased | None] = {}  # as decided; None: free
+        self._given: dict[str, list[str]] = {}  # Service -> VIPs it was given
         self._taken = Counter[str]()  # by word of `blocks_of`, beyond what the world counts
 
     # ── who is there ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -73,8 +85,9 @@ class Holdings:
         return held if isinstance(held, VipAllocated | VipReleased) else None
 
     def held(self, service: str) -> list[VipAllocated]:
-        """All that the Service holds."""
-        found = [self._vips.get(vip.vip, vip) for vip in self.world.find("holder", service, VipAllocated)]
+        """All that the Service holds, by key."""
+        known = {vip.vip for vip in self.world.find("holder", service, VipAllocated)} | {*self._given.get(service, ())}
+        found = [self.vip(vip) for vip in sorted(known, key=token)]
         return [vip for vip in found if isinstance(vip, VipAllocated) and service in vip.services]
 
     def shared(self, observed: ServiceObserved) -> list[VipAllocated]:
@@ -114,6 +127,7 @@ class Holdings:
     def take(self, vip: str, pool: str, observed: ServiceObserved) -> None:
         """Gives the Service a free VIP, or a place beside those who hold it."""
         held, service = self.vip(vip), observed.root.path
+        self._given.setdefault(service, []).append(vip)
         if isinstance(held, VipAllocated):
             self.put(replace(held, services=(*held.services, service)))
         else:
