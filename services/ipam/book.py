@@ -38,7 +38,8 @@ class Book:
     def __init__(self, world: World, now: int) -> None:
         self._world, self._now = world, now
         self._holdings = Holdings(world)
-        self._queue: list[tuple[_Turn, _Asking]] = []
+        self._queue: list[_Turn] = []
+        self._asking: dict[_Turn, _Asking] = {}  # in the queue
         self._asked: dict[_Turn, _Asking] = {}  # had their turn, and still want something
         self._settled: set[str] = set()
 
@@ -135,11 +136,14 @@ class Book:
         return False, min((claim.since for claim in claims.values()), default=self._now), service
 
     def _push(self, asking: _Asking) -> None:
-        heappush(self._queue, (asking.turn, asking))
+        if asking.turn not in self._asking:
+            heappush(self._queue, asking.turn)
+        self._asking[asking.turn] = asking
 
     def _serve(self) -> None:
         while self._queue:
-            turn, asking = heappop(self._queue)
+            turn = heappop(self._queue)
+            asking = self._asking.pop(turn)
             wants = self._give(asking)
             if wants:
                 self._asked[turn] = asking._replace(wants=wants)
@@ -150,7 +154,10 @@ class Book:
 
     def _match_again(self, service: str) -> None:
         """What it was just given may fit another want of it better, and what it held before then the one it still asks for."""
-        if [turn for turn in (self._turn(service), (True, 0, service)) if self._asked.pop(turn, None)]:
+        preference = (True, 0, service)
+        if [turn for turn in (self._turn(service), preference) if self._asked.pop(turn, None)]:
+            if preference in self._asking:
+                self._asking[preference] = self._asking[preference]._replace(wants=())
             self._settled.discard(service)
             self.settle(service)
 
