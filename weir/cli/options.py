@@ -50,7 +50,9 @@ As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide
 Moment = Annotated[
     str, typer.Option("--at", metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)
 ]
-Interfaces = typer.Option("--interface", "-i", metavar="NAME", help="Packets come in here, NAME or NAME=HOOK; repeatable.")
+Interfaces = typer.Option(
+    "--interface", "-i", metavar="NAME", help="Clients' and backends' packets come in here, NAME or NAME=HOOK; repeatable."
+)
 Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
 Metrics = Annotated[
     str, typer.Option(metavar="ADDRESS:PORT", callback=_listen_address, help="Serve metrics: the watcher there, others on the ports after.")
