@@ -121,6 +121,9 @@ class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):
     message: str = ""
 
 
+MORE_REJECTED = "more"  # the entity of a rejection that stands for all beyond those that fit into one fact
+
+
 class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A planned entity that a node could not apply, in the words of the kernel."""
 

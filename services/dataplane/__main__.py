@@ -21,7 +21,7 @@ def main() -> None:
     runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard)
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
-    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.drain, agent.follow_interfaces, *counted)
+    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.give_up, agent.drain, agent.follow_interfaces, *counted)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ what is referred to before what refers to it, and the other way round for remova
 """
 
 from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -87,8 +87,7 @@ class Applier:
                 self._unfinished |= set(frontends)
         gone = []
         for where in sorted(touched.frontends | self._unfinished, key=FrontendKey.pack):
-            planned = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
-            if isinstance(planned, FrontendPlanned):
+            if planned := _planned(world, where):
                 self._put_frontend(world, where, planned)
             else:
                 gone.append(where)
@@ -119,17 +118,21 @@ class Applier:
 
     def leaving(self, world: World) -> dict[tuple[int, int], int]:
         """Backends that drain or are out of the plan, by frontend and backend id, and the seconds they have for it."""
-        found: dict[tuple[int, int], int] = {}
-        for planned in world.find("drain limit", "", FrontendPlanned):
-            where = frontend_key(planned)
-            frontend = self._frontends.get(where)
-            if not frontend:
-                continue
-            draining = [b for b in members(world, planned)[0] if b.state == "draining"]
-            names = {endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining}
-            names |= {name for name in self.backends.lingering if where in self.backends.frontends_of(name)}
-            found |= {(frontend.id, self.backends.id_of(name)): planned.drain_timeout_s for name in names}
-        return found
+        if not world.count("drain limit", ""):
+            return {}
+        names: defaultdict[FrontendKey, set[str]] = defaultdict(set)
+        for name in self.backends.lingering:
+            for where in self.backends.frontends_of(name):
+                names[where].add(name)
+        for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
+            draining = (backend for backend in members(world, planned)[0] if backend.state == "draining")
+            names[frontend_key(planned)] |= {endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining}
+        return {
+            (self._frontends[where].id, self.backends.id_of(name)): limited.drain_timeout_s
+            for where, found in names.items()
+            if (limited := _planned(world, where)) and limited.drain_timeout_s and where in self._frontends
+            for name in found
+        }
 
     # ── frontends ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -146,7 +149,7 @@ class Applier:
     def _write_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
         """The table first, beside the old one when its size changed; then the frontend turns to it in one write."""
         backends, newest = members(world, planned)
-        table = self._table(planned, eligible(backends), len(backends))
+        table = self._table(planned, eligible(backends, planned.algorithm), len(backends))
         old = self._frontends.get(where)
         number = old.id if old else self._frontend_ids.take()
         sources = ranges(number, planned.vip, planned.sources)
@@ -236,6 +239,11 @@ class Applier:
             self._kernel.delete("vips", address_bytes(vip))
             self._unfinished_vips.discard(vip)
             self._refused.pop(key("planner", "planvip", "", vip), None)
+
+
+def _planned(world: World, where: FrontendKey) -> FrontendPlanned | None:
+    found = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
+    return found if isinstance(found, FrontendPlanned) else None
 
 
 def _entity(name: str, where: bytes) -> str:

@@ -83,9 +83,9 @@ class Backends:
             elif self.id_of(name):
                 self._forget(name)
 
-    def release(self, alive: set[int]) -> int:
-        """Forgets lingering backends of which no flow is left; `alive`: backend ids of live flows.  Returns how many."""
-        done = [name for name in sorted(self.lingering) if self.id_of(name) not in alive]
+    def release(self, names: set[str], alive: set[int]) -> int:
+        """Forgets those of `names` that linger and have no flow left; `alive`: backend ids of live flows.  Returns how many."""
+        done = [name for name in sorted(self.lingering & names) if self.id_of(name) not in alive]
         for name in done:
             self._forget(name)
         return len(done)

@@ -20,7 +20,7 @@ from weir.events import (
     VipWithdrawn,
     endpoints_of,
 )
-from weir.model import Backend
+from weir.model import Algorithm, Backend
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
 PLAN_KINDS = frozenset(event.kind for event in PLAN)
@@ -39,7 +39,11 @@ def _limited(event: AnyEvent) -> Iterable[str]:
     return ("",) if isinstance(event, FrontendPlanned) and event.drain_timeout_s else ()
 
 
-INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": endpoints_of, "drain limit": _limited}
+def _draining(event: AnyEvent) -> Iterable[str]:
+    return (event.set,) if isinstance(event, BackendsPlanned) and any(backend.state == "draining" for backend in event.backends) else ()
+
+
+INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": endpoints_of, "drain limit": _limited, "draining": _draining}
 
 
 def planned(world: World) -> list[AnyEvent]:
@@ -127,15 +131,16 @@ def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int
     return backends, max([world.seq(frontend), *(world.seq(chunk) for chunk in chunks)])
 
 
-def eligible(backends: Iterable[Backend]) -> list[Backend]:
+def eligible(backends: Iterable[Backend], algorithm: Algorithm) -> list[Backend]:
     """Those that have slots: the active ones, and those that are down as long as these are no more than half.
 
     The kernel steps over whom a probe found dead, so a backend that dies or flaps moves no flow of another.  Where more are down its
     steps might not reach one that lives: then the dead leave the table; when nobody is left they are in it all (all down = all up).
+    Round robin has no flows to keep in their places, and its dead may stand side by side, so there they leave at once.
     """
     backends = list(backends)
     active, down = ([b for b in backends if b.state == state] for state in ("active", "down"))
-    return [*active, *down] if len(down) <= len(active) else active or down
+    return [*active, *down] if algorithm == "maglev" and len(down) <= len(active) else active or down
 
 
 def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:

@@ -23,14 +23,17 @@ from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
 from weir.metrics import Histogram, Sample
-from weir.model import Rejection
+from weir.model import MORE_REJECTED, Rejection
 from weir.pins import Map, backend_key
 from weir.service import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
+REJECTED_TOLD = 500
 SAVE_AGAIN_S = 10.0  # after the disk took nothing
 SWEEP_EVERY_S = 30.0
+KEPT_S = 30.0  # a plan is kept so long against a log that knows less,
+CALM_S = 5.0  # and until the new plan has not grown for so long
 DRAIN_EVERY_S = 1.0
 _RTM_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR
 
@@ -56,6 +59,7 @@ class Agent:
         self._untold: list[VipTaken] = []  # to be recorded
         self._absent: dict[str, str] = {}  # interfaces that cannot be used, and why
         self._kept = False  # the log knows less than the plan we forward by
+        self._kept_since_s = self._heard_s = 0.0
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
         self._apply_s = Histogram()
@@ -85,9 +89,11 @@ class Agent:
         """Applies what changed; everything, when `changes` is None."""
         begun_s = time.perf_counter()
         if changes is None:
-            self._kept = bool(self._applier.newest) and position < self._plan.position
+            kept, self._kept = self._kept, bool(self._applier.newest) and position < self._plan.position
             if self._kept:  # the log was lost or put back; we keep what we have
                 self._position = position
+                self._heard_s = time.monotonic()
+                self._kept_since_s = self._kept_since_s if kept else self._heard_s
                 log.error("log_younger_than_plan", position=position, plan=self._plan.position)
                 return
             # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
@@ -97,7 +103,8 @@ class Agent:
             self._plan.replace(world, position)
             self._newest = max((world.seq(event) for event in planned(world)), default=0)
         elif self._kept:
-            self._position = position  # applied by the sweep, all at once
+            self._position = position  # applied all at once, when nothing more comes
+            self._heard_s = time.monotonic()
             return
         else:
             touched = Touched.by(world, changes)
@@ -144,11 +151,12 @@ class Agent:
 
     def _news(self, world: World) -> list[AnyEvent]:
         absent = (Rejection(entity=f"interface {name}", reason=reason) for name, reason in sorted(self._absent.items()))
-        rejected = (*self._applier.rejections(), *absent)
+        rejected = bounded([*self._applier.rejections(), *absent])
         applied = AppliedThrough(node=self._node, seq=self._position, rejected=rejected, writes=self._writes)
         held = world.get(key_of(applied))
         events: list[AnyEvent] = [self._seen] if world.get(key_of(self._seen)) != self._seen else []
-        if not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest:
+        news = not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest
+        if news and not self._kept:  # what is kept is not what this log says
             events.append(applied)
         for name, (used, most) in self._applier.used().items():
             pressure = MapPressure(node=self._node, map=name, used_percent=used * 10 // most * 10)
@@ -170,18 +178,25 @@ class Agent:
                 await asyncio.sleep(SAVE_AGAIN_S)
             await asyncio.sleep(SAVE_EVERY_S)
 
-    async def sweep(self, runner: Runner) -> None:
-        """Lets go of backends that left the plan, once none of their flows lives; and of a plan that a lost log left behind."""
+    async def sweep(self, _: Runner) -> None:
+        """Lets go of backends that left the plan, once none of their flows lives."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
-            if self._kept and planned(runner.world):  # by now the planner has planned anew what is still asked for
-                self._kept, self._plan, position = False, AppliedPlan(self._path), self._position
-                self._position = 0  # so that everything is applied
-                await self.heard(runner.world, None, position)
+            leaving = set(self._applier.backends.lingering)  # one that leaves meanwhile may have got a flow behind the sweep
             alive, over = await asyncio.to_thread(sweep, self._maps["conntrack"], time.clock_gettime_ns(time.CLOCK_MONOTONIC))
-            released = self._applier.backends.release(alive)
+            released = self._applier.backends.release(leaving, alive)
             if over or released:
                 log.info("swept", flows=over, released=released, lingering=len(self._applier.backends.lingering))
+
+    async def give_up(self, runner: Runner) -> None:
+        """Lets go of a plan that a lost log left behind, once what is still asked for is planned anew."""
+        while True:
+            await asyncio.sleep(1)
+            now_s = time.monotonic()
+            calm = now_s - self._kept_since_s > KEPT_S and now_s - self._heard_s > CALM_S
+            if self._kept and calm and planned(runner.world):
+                self._kept, self._plan, position = False, AppliedPlan(self._path), self._position
+                await self.heard(runner.world, None, position)
 
     async def drain(self, runner: Runner) -> None:
         """Ends the flows of backends whose time to leave is up."""
@@ -228,6 +243,13 @@ class Agent:
         if self._absent != before or self._seen != seen:
             self._seen = seen
             self._applied.set()
+
+
+def bounded(rejected: Sequence[Rejection]) -> tuple[Rejection, ...]:
+    """A fact has a limit, and a full map may refuse ten thousand; VIPs that are stuck first, for they must not be given on."""
+    named = sorted(rejected, key=lambda each: not each.entity.startswith("planner.planvip."))[:REJECTED_TOLD]
+    more = len(rejected) - len(named)
+    return (*named, Rejection(entity=MORE_REJECTED, reason=f"{more} more are refused")) if more else tuple(named)
 
 
 def _drain(netlink: socket.socket) -> None:

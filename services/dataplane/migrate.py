@@ -43,8 +43,9 @@ class Migration:
         for spec in self._specs:
             if spec.name not in _NOT_CARRIED and (self._old / spec.name).exists():
                 self._map(spec.name).put_many(self._entries(spec.name))
-        while self.follow() > _FEW:
-            pass
+        new = self.follow()
+        while new > _FEW and (more := self.follow()) < new:  # else flows begin as fast as they are read: the rest comes after the turn
+            new = more
         return f"{self._old.name}: {len(self._seen)} flows carried over"
 
     def follow(self) -> int:

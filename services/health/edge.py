@@ -49,8 +49,8 @@ class Prober:
                 elif target in self.rounds.watches:
                     self._stop(target)
             return
-        if self.rounds.watches and not planned(world):
-            return  # the log was lost; what we last heard stands until a planner plans again
+        if not planned(world):
+            return  # the log is new, or was lost: what we last heard, and who is down, stands until a planner plans again
         self._wanted = Wanted(world)
         self._begin(world, {_target_of(key): key for key, value in self._map.items() if value == DOWN})
 
@@ -59,7 +59,9 @@ class Prober:
         wanted = set(self._wanted.targets())
         for target in sorted((self.rounds.watches.keys() | down.keys()) - wanted):
             self._stop(target)
-        lost = self._lost(world, wanted) - down.keys()
+        for target in sorted(self._lost(world) - wanted - down.keys()):  # nobody would ever say that it is up again
+            self._note(EndpointUp(node=self._node, **target._asdict(), reason="no longer probed"))
+        lost = (self._lost(world) & wanted) - down.keys()
         for target in sorted(lost):  # after a reboot the map is empty: down in the log is down until its probes say otherwise
             self._map.put(backend_key(*target), DOWN)
             if target in self.rounds.watches:
@@ -70,11 +72,11 @@ class Prober:
             self.rounds.watch(target, probe, Streak(up=target not in lost and target not in down))
         self._recall(world, sorted(wanted & down.keys()))
 
-    def _lost(self, world: World, wanted: set[Target]) -> set[Target]:
+    def _lost(self, world: World) -> set[Target]:
         """Targets that the log has as down, and nothing we saw says otherwise."""
         seen = {key_of(event) for event in self._unrecorded.values()}
         told = (event for event in world.of(EndpointDown) if event.node == self._node and key_of(event) not in seen)
-        return {Target(event.address, event.port, event.protocol) for event in told} & wanted
+        return {Target(event.address, event.port, event.protocol) for event in told}
 
     def _recall(self, world: World, down: Iterable[Target]) -> None:
         """Killed between map and log: what the kernel has as down and the log does not is recorded now."""

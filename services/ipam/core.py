@@ -30,6 +30,7 @@ from weir.events import (
     VipWithdrawn,
     key,
 )
+from weir.model import MORE_REJECTED
 
 HEARS = (ServiceObserved, PoolObserved, NamespaceObserved, VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen)
 
@@ -144,7 +145,9 @@ def _let_go(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[Vip
     for vip in released:
         entity = key("planner", "planvip", "", vip.vip)
         answer = world.facts.get(entity)
-        if not answer or not isinstance(answer.event, VipWithdrawn) or answer.event.release != world.seq(vip) or entity in refused:
+        if not answer or not isinstance(answer.event, VipWithdrawn) or answer.event.release != world.seq(vip):
+            continue
+        if refused & {entity, MORE_REJECTED}:
             continue
         if all(node in through and through[node].seq >= answer.seq for node in nodes):
             yield vip

@@ -39,7 +39,7 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.model import Backend, Family, Root, ServicePort, endpoint_name, family_of
+from weir.model import MORE_REJECTED, Backend, Family, Root, ServicePort, endpoint_name, family_of
 
 HEARS = (
     ServiceObserved,
@@ -215,6 +215,8 @@ def _touched(world: World, change: Change) -> set[str]:
             return {service}
         case AppliedThrough(seq=seq, rejected=rejected):
             of_before = before.rejected if isinstance(before, AppliedThrough) else ()
+            if any(rejection.entity == MORE_REJECTED for rejection in (*rejected, *of_before)):
+                return set(world.words("planned"))
             return _waiting(world, seq) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
         case NodeSeen():
             return set(world.words("planned"))

@@ -17,7 +17,7 @@ from weir.events import (
     VipPlanned,
     key_of,
 )
-from weir.model import Backend, Condition
+from weir.model import MORE_REJECTED, Backend, Condition
 
 
 def status_of(
@@ -82,6 +82,7 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     entries += [VipPlanned(vip=vip, root=observed.root) for vip in vips]
     through = {event.node: event for event in world.of(AppliedThrough)}
     ours = {key_of(event) for event in (*planned, *entries)}
+    ours |= {MORE_REJECTED}  # it may be among those
     refusals = [f"{node}: {r.reason}" for node in nodes if node in through for r in through[node].rejected if r.entity in ours]
     if refusals:
         return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.dataplane.edge import SWEEP_EVERY_S as KEPT_S  # how long a node keeps its plan against a log that knows less
+from services.dataplane.edge import KEPT_S
 from tests.running import Running, running_weir
 from weir.demo.network import wait_until
 

@@ -6,12 +6,14 @@ from contextlib import suppress
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES, Touched, members, set_number
+from services.dataplane.edge import bounded
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, Backend, Frontend, FrontendKey, Origin
 from services.dataplane.plan_file import PlanFile
@@ -26,8 +28,8 @@ from weir.events import (
     VipWithdrawn,
     key_of,
 )
+from weir.model import MORE_REJECTED, BackendState, Rejection, Root, endpoint_name
 from weir.model import Backend as Planned
-from weir.model import BackendState, Root, endpoint_name
 from weir.pins import MapError, address_text
 
 ROOT = Root(kind="Service", name="web", namespace="shop")
@@ -233,7 +235,7 @@ def test_what_refers_is_removed_first(node: Node) -> None:
     node.plan(*WEB)
     node.journal.clear()
     node.plan(*NO_WEB)
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     removed = list(dict.fromkeys(name for _, name in node.journal))
     assert removed == ["vips", "frontends", "tables", "origins", "backends", "backend_hosts"]
 
@@ -252,6 +254,20 @@ def test_one_flip_leaves_ids_and_size_alone(node: Node) -> None:
     node.plan(backends("web", 1, 2, 3, states={2: "down"}))
     assert node.maps["backends"].held == before
     assert {name for _, name in node.journal} == {"frontends"}, "no flow of another moves: the kernel steps over the dead one"
+
+
+def test_round_robin_gives_the_dead_no_turn(node: Node) -> None:
+    node.plan(vip("192.0.2.1"), backends("web", 1, 2, 3, states={2: "down"}), frontend("192.0.2.1", "web", algorithm="rr"))
+    assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.3:8080/TCP"}
+
+
+def test_those_who_leave_under_a_deadline_are_found(node: Node) -> None:
+    node.plan(vip("192.0.2.1"), backends("web", 1, 2, 3, states={2: "draining"}), frontend("192.0.2.1", "web", drain_timeout_s=7))
+    ids = {name: node.applier.backends.id_of(name) for name in node.applier.backends.names()}
+    (number,) = [Frontend.unpack(value).id for value in node.maps["frontends"].held.values()]
+    assert node.applier.leaving(node.world) == {(number, ids["10.0.0.2:8080/TCP"]): 7}
+    node.plan(backends("web", 1, 2))
+    assert node.applier.leaving(node.world) == {(number, ids["10.0.0.3:8080/TCP"]): 7}, "out of the plan, its flows may live"
 
 
 def test_backends_that_are_down_leave_the_table_once_they_are_most_of_it(node: Node) -> None:
@@ -288,9 +304,9 @@ def test_lingering_backend_keeps_its_origin_until_its_flows_are_gone(node: Node)
     number = Origin.unpack(node.maps["origins"].held[origin]).backend_id
     node.plan(backends("web", 1, 2))
     assert node.applier.backends.lingering == {"10.0.0.3:8080/TCP"}
-    assert node.applier.backends.release({number}) == 0
+    assert node.applier.backends.release(node.applier.backends.lingering, {number}) == 0
     assert node.maps["origins"].get(origin)
-    assert node.applier.backends.release(set()) == 1
+    assert node.applier.backends.release(node.applier.backends.lingering, set()) == 1
     assert node.maps["origins"].get(origin) is None
     assert node.content() == node.fresh()
 
@@ -309,7 +325,7 @@ def test_lingering_survives_a_restart(node: Node) -> None:
     node.plan(backends("web", 1, 2))
     assert node.restart() == 0
     assert node.applier.backends.lingering == {"10.0.0.3:8080/TCP"}
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.content() == node.fresh()
 
 
@@ -342,7 +358,7 @@ def test_emptied_plan_leaves_the_maps_empty(node: Node) -> None:
     node.plan(*WEB)
     node.plan(*NO_WEB)
     assert not node.is_empty()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -376,7 +392,7 @@ def test_restart_takes_away_what_the_plan_lost_meanwhile(node: Node) -> None:
     for event in (no_vip("192.0.2.9"), no_frontend("192.0.2.9", "UDP"), no_backends("dns", protocol="UDP"), backends("web", 1)):
         node.evolve(event)
     node.restart()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.content() == node.fresh()
 
 
@@ -398,7 +414,7 @@ def test_refused_frontend_is_tried_again_when_there_is_room() -> None:
     node.plan(*NO_WEB)
     node.plan()
     assert node.applier.rejections() == ()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.content() == node.fresh()
 
 
@@ -415,7 +431,7 @@ def test_refused_frontend_that_is_withdrawn_leaves_no_table() -> None:
     node = Node(frontends=1)
     node.plan(*WEB, backends("other", 4), frontend("192.0.2.2", "other"))
     node.plan(no_backends("other"), no_frontend("192.0.2.2"))
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.applier.rejections() == ()
     assert node.content() == node.fresh()
 
@@ -438,7 +454,7 @@ def test_backends_without_a_place_refuse_their_frontend_only() -> None:
     assert rejection.entity == key_of(frontend("192.0.2.2", "other"))
     assert rejection.reason == "backend 10.0.0.4:8080/TCP: backends: all 3 places are taken"
     node.plan(backends("web", 1, 2))
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     node.plan()
     assert node.applier.rejections() == ()
     assert node.content() == node.fresh()
@@ -448,7 +464,7 @@ def test_backend_that_found_no_place_leaves_no_trace(node: Node) -> None:
     node.maps["backends"].fails = iter([True])
     node.plan(backends("web", 1), frontend("192.0.2.1", "web"))
     node.plan(no_backends("web"), no_frontend("192.0.2.1"))
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -467,9 +483,9 @@ def test_failed_removal_is_survived_and_made_good(node: Node, name: str) -> None
     node.plan(*WEB)
     node.maps[name].fails = iter([True])
     node.plan(*NO_WEB)
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     node.plan()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -527,7 +543,7 @@ def test_failure_between_two_writes_is_made_good_by_a_restart(node: Node, name: 
     for event in NO_WEB:
         node.evolve(event)
     node.restart()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -547,7 +563,7 @@ def killed_at(node: Node, write: int, *events: AnyEvent) -> None:
         each.fails = iter(die, None)
     with suppress(Killed):
         node.plan(*events)
-        node.applier.backends.release(set())
+        node.applier.backends.release(node.applier.backends.lingering, set())
     node.heal()
 
 
@@ -558,11 +574,11 @@ def test_process_killed_at_any_write_is_made_good_by_the_next(node: Node, write:
     assert node.content() == node.fresh()
     killed_at(node, write, backends("web", 2, 3, 4, 5), frontend("192.0.2.1", "web", algorithm="rr"))
     node.restart()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.content() == node.fresh()
     killed_at(node, write, *NO_WEB)
     node.restart()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -572,7 +588,7 @@ def test_plan_that_is_gone_when_the_killed_process_comes_back_leaves_nothing(nod
     for event in NO_WEB:
         node.evolve(event)
     node.restart()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -584,7 +600,7 @@ def test_facts_that_come_one_by_one_in_any_order_end_the_same(node: Node, order:
     assert node.applier.rejections() == ()
     for at in order:
         node.plan(NO_WEB[at])
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -634,7 +650,7 @@ def follow(node: Node, steps: list[list[AnyEvent] | str]) -> Iterator[None]:
         if step == "restart":
             node.restart()
         elif step == "release":
-            node.applier.backends.release(set())
+            node.applier.backends.release(node.applier.backends.lingering, set())
         elif isinstance(step, str):
             node.plan(*withdrawn(node.world, step))
         else:
@@ -656,13 +672,13 @@ def test_any_way_to_a_plan_ends_with_the_same_maps(steps: list[list[AnyEvent] | 
         assert node.applier.rejections() == ()
         for service in node.world.of(FrontendPlanned):
             assert service.vip in node.content()["vips"]  # type: ignore[operator]
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.content() == node.fresh()
     assert node.again() == 0
     assert node.restart() == 0
     for service in SERVICES:
         node.plan(*withdrawn(node.world, service))
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
 
 
@@ -677,11 +693,21 @@ def test_kernel_that_fails_one_time_in_ten_ends_with_the_same_maps(steps: list[l
     node.heal()
     node.plan()
     assert node.applier.rejections() == ()
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     node.plan()
     assert node.content() == node.fresh()
     assert node.restart() == 0
     for service in SERVICES:
         node.plan(*withdrawn(node.world, service))
-    node.applier.backends.release(set())
+    node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
+
+
+def test_ten_thousand_refusals_fit_into_one_fact_and_say_that_they_are_more() -> None:
+    refused = [Rejection(entity=f"planner.frontend._.{number}", reason="map frontends: put: the map is full") for number in range(10_000)]
+    stuck = Rejection(entity="planner.planvip._.v", reason="Input/output error")
+    told = bounded([*refused, stuck])
+    assert told[0] == stuck, "a VIP that is stuck must not be given on"
+    assert (told[-1].entity, told[-1].reason) == (MORE_REJECTED, "9501 more are refused")
+    assert len(msgspec.json.encode(told)) < 100_000
+    assert bounded([stuck]) == (stuck,)

@@ -102,8 +102,12 @@ async def _take(nc: Client, name: str, path: Path) -> dict[str, Any]:
 
         async def received(message: Msg) -> None:
             file.write(message.data)
+            status = (message.headers or {}).get("Status", "")
             if not message.data and not ended.done():
-                ended.set_result(None)
+                if status in ("", "204"):
+                    ended.set_result(None)
+                else:
+                    ended.set_exception(BackupError(f"{name}: NATS broke off its snapshot with status {status}"))
             elif message.reply:
                 await nc.publish(message.reply, b"")  # or the server stops after a few
 
