@@ -48,7 +48,7 @@ def _accepted(world: World, observed: ServiceObserved, service: str) -> Conditio
 def _few(words: list[str], most: int = 5) -> str:
     """A condition is read by people, and bounded: the log has every word."""
     more = [f"and {len(words) - most} more"] if len(words) > most else []
-    return "; ".join([*(word[:300] for word in words[:most]), *more])
+    return "; ".join([*(word if len(word) <= 300 else f"{word[:299]}…" for word in words[:most]), *more])
 
 
 def _allocated(world: World, service: str) -> Condition:

@@ -38,7 +38,7 @@ def load_balancers(kernel: Kernel) -> list[Row]:
         row: Row = {
             "ext ip": where.vip,
             "sec ips": [],
-            "sources": [],
+            "sources": list(planned.sources) if planned else [],
             "host": "",
             "port": where.port,
             "proto": where.protocol.lower(),
@@ -84,7 +84,10 @@ def endpoints(kernel: Kernel) -> list[Row]:
         planned = kernel.planned(where)
         for served in kernel.serving(frontend, planned):
             probe, backend = planned.probe if planned else None, served.backend
-            rows[backend.address, backend.port, backend.protocol] = {
+            key = backend.address, backend.port, backend.protocol
+            if not probe and key in rows:
+                continue  # of another frontend, which may have it probed
+            rows[key] = {
                 "host": backend.address,
                 "name": endpoint_name(backend.address, backend.port, backend.protocol),
                 "ptype": f"{probe.kind}:" if probe else "none:",
