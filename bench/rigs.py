@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -50,7 +51,7 @@ defaults
 """
 
 
-class Peer:
+class Peer(ABC):
     """A network with a load balancer in it, from `with` to its end.  folder: for what its programs want to read."""
 
     label: str
@@ -79,9 +80,9 @@ class Peer:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.network.__exit__(kind, error, traceback)
 
+    @abstractmethod
     def install(self) -> None:
         """Puts the load balancer in place."""
-        raise NotImplementedError
 
     def passed(self) -> int:
         """Packets that its load balancer has taken to the other side."""
