@@ -12,7 +12,7 @@ from weir.service import Edge, Runner
 
 RETRY_S = 5.0
 log = structlog.get_logger()
-_HEAD_BYTES, _HEAD_S = 16_384, 5.0
+_HEAD_BYTES, _HEAD_S, _TAKEN_S = 16_384, 5.0, 30.0
 Source = Callable[[Runner], Awaitable[Iterable[Sample]]]
 
 
@@ -36,8 +36,11 @@ def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ..
                 async with asyncio.timeout(_HEAD_S):
                     head = await reader.readuntil(b"\r\n\r\n")
                 writer.write(await _answer(head, runner, sources))
-                await writer.drain()
-            writer.close()
+                async with asyncio.timeout(_TAKEN_S):
+                    await writer.drain()
+                writer.close()
+                return
+            writer.transport.abort()  # who asks nothing, or takes no answer, is not kept
 
         while True:
             try:

@@ -184,8 +184,12 @@ class Runner:
     def _tell(self, state: str, reason: str = "") -> None:
         told = Health(service=self.author, pid=os.getpid(), state=state, reason=reason)
         if told != self._told:
-            self._told = told
-            write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(told))
+            try:
+                write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(told))
+            except OSError as error:  # a full /run must not end a service; it is told with the next word
+                log.error("state_not_told", service=self.author, reason=str(error))
+            else:
+                self._told = told
 
 
 def options(name: str) -> argparse.ArgumentParser:

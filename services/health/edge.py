@@ -117,8 +117,12 @@ class Prober:
                 if delay := watch.delays.summary():
                     found[endpoint_name(*watch.target)] = delay
             if (content := msgspec.json.encode(found)) != told:
-                write_file(path, content)
-                told = content
+                try:
+                    write_file(path, content)
+                except OSError as error:  # delays are a convenience, probes are not
+                    log.error("delays_not_told", path=str(path), reason=str(error))
+                else:
+                    told = content
 
     def _judged(self, watch: Watch, fault: str) -> None:
         watch.streak, turned = step(watch.streak, good=not fault, probe=watch.probe, now_ms=now_ms())
