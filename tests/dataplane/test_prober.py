@@ -177,3 +177,29 @@ def test_a_log_that_was_lost_stops_no_probe(backend_up: Map) -> None:
         assert prober.rounds.watches == before
 
     played(Log(FRONTEND, BACKENDS), backend_up, story)
+
+
+def test_a_death_of_one_that_nobody_probes_any_more_is_taken_back(backend_up: Map) -> None:
+    """It left the plan while the map was lost, by a reboot: else it would count as down for ever."""
+    gone = EndpointDown(node="n1", address="127.0.0.9", port=PORT, protocol="TCP", reason="refused", failures=2)
+    log = Log(FRONTEND, BACKENDS, gone)
+
+    async def story(_: Prober) -> None:
+        await until(lambda: bool(log.said))
+
+    played(log, backend_up, story)
+    assert [event for event in log.said if event.address == "127.0.0.9"] == [
+        EndpointUp(node="n1", address="127.0.0.9", port=PORT, protocol="TCP", reason="no longer probed")
+    ]
+
+
+def test_who_is_dead_stays_dead_while_a_new_log_has_no_plan(backend_up: Map) -> None:
+    backend_up.put(backend_key(ADDRESSES[0], PORT, "TCP"), DOWN)
+    log = Log()
+
+    async def story(prober: Prober) -> None:
+        assert not prober.rounds.watches
+
+    played(log, backend_up, story)
+    assert dead(backend_up) == keys(ADDRESSES[0])
+    assert log.said == []
