@@ -21,7 +21,7 @@ class Backends:
         self.lingering: set[str] = set()
         self.refused: dict[str, str] = {}
         self._more: Counter[bytes] = Counter()  # hosts of several backends, and how many beyond the first
-        taken = [number for where, value in kernel.maps["backends"].filled() if (number := ID.unpack(where)[0]) and any(value)]
+        taken = [ID.unpack(where)[0] for where, _ in kernel.maps["backends"].filled()]
         self._ids = Ids("backends", taken, kernel.maps["backends"].max_entries)
 
     def id_of(self, name: str) -> int:
@@ -72,15 +72,18 @@ class Backends:
                 if not beside:
                     self._kernel.delete("backend_hosts", host)
             raise
-        self._more[host] += beside
+        if beside:
+            self._more[host] += 1
 
     def retire(self, names: Iterable[str]) -> None:
         """Out of the plan: those of TCP keep the way back of their flows until none is left."""
         for name in names:
             self.refused.pop(name, None)
-            if self.id_of(name) and name.endswith("/TCP"):
+            if not self.id_of(name):
+                continue
+            if name.endswith("/TCP"):
                 self.lingering.add(name)
-            elif self.id_of(name):
+            else:
                 self._forget(name)
 
     def release(self, names: set[str], alive: set[int]) -> int:
@@ -114,11 +117,11 @@ class Backends:
         host = address_bytes(backend.address)
         self._kernel.delete("origins", backend.key())
         self.empty(number)
-        if self._more[host]:
-            self._more[host] -= 1
-        else:
+        more = self._more.pop(host, 0)
+        if not more:
             self._kernel.delete("backend_hosts", host)
-        self._more += Counter()  # what counts nothing goes
+        elif more > 1:
+            self._more[host] = more - 1
 
     def empty(self, number: int) -> None:
         """A place that will not clear stays taken."""

@@ -59,9 +59,10 @@ class Prober:
         wanted = set(self._wanted.targets())
         for target in sorted((self.rounds.watches.keys() | down.keys()) - wanted):
             self._stop(target)
-        for target in sorted(self._lost(world) - wanted - down.keys()):  # nobody would ever say that it is up again
+        told = self._lost(world) - down.keys()
+        for target in sorted(told - wanted):  # nobody would ever say that it is up again
             self._note(EndpointUp(node=self._node, **target._asdict(), reason="no longer probed"))
-        lost = (self._lost(world) & wanted) - down.keys()
+        lost = told & wanted
         for target in sorted(lost):  # after a reboot the map is empty: down in the log is down until its probes say otherwise
             self._map.put(backend_key(*target), DOWN)
             if target in self.rounds.watches:

@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 
+from services.ipam.pools import ranges_of
 from weir.decider import World
 from weir.events import PoolObserved, VipAllocated, VipDenied, VipReleased
 from weir.metrics import Sample
@@ -32,7 +32,11 @@ def usage(world: World) -> list[Usage]:
     for released in world.of(VipReleased):
         releasing[released.pool] += 1
     return [
-        Usage(pool, sum(map(_size, pool.addresses)), *(counts[pool.root.name] for counts in (held, releasing, orphaned)))
+        Usage(
+            pool,
+            sum(found.last - found.first + 1 for found in ranges_of(pool.addresses)),
+            *(counts[pool.root.name] for counts in (held, releasing, orphaned)),
+        )
         for pool in world.of(PoolObserved)
     ]
 
@@ -45,8 +49,3 @@ def samples(world: World) -> Iterator[Sample]:
         for state, count in (("held", each.held), ("releasing", each.releasing), ("orphaned", each.orphaned), ("free", each.free)):
             yield Sample("weir_pool_vips", (name, state), count)
     yield Sample("weir_claims_waiting", (), len(world.of(VipDenied)))
-
-
-def _size(addresses: str) -> int:
-    first, dash, last = addresses.partition("-")
-    return int(ip_address(last)) - int(ip_address(first)) + 1 if dash else ip_network(addresses, strict=False).num_addresses
