@@ -26,6 +26,7 @@ from weir.model import (
     Selector,
     ServicePort,
     SlicePort,
+    Targets,
     endpoint_name,
 )
 
@@ -74,6 +75,11 @@ class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"
     source_ranges: tuple[str, ...] = ()  # CIDRs that may connect; empty: everyone
     no_backend: NoBackend = "drop"  # what a client gets while there is no backend
     drain_timeout_s: int = 0  # how long a leaving backend keeps its flows; 0: until they end
+    affinity_s: int = 0  # a client keeps its backend for so long after its last connection (sessionAffinity ClientIP); 0: does not
+    local: bool = False  # each node serves by backends of its own only (externalTrafficPolicy Local)
+    health_port: int = 0  # where a node answers whether it has such backends (healthCheckNodePort); 0: nowhere
+    targets: Targets = "endpoints"
+    node_labels: tuple[str, ...] = ()  # targets nodes: only those with one of these labels, "name" or "name=value"
     probe: Probe | None = None
     annotations: dict[str, str] = {}
     labels: dict[str, str] = {}
@@ -142,6 +148,8 @@ class NodeObserved(_Object, frozen=True, kw_only=True, tag="node_observed"):
 
     kind: ClassVar[str] = "node"
     addresses: tuple[str, ...] = ()
+    internal: tuple[str, ...] = ()  # those of `addresses` at which others of the cluster reach it; node ports answer there
+    ready: bool = True  # condition Ready; unknown counts as true
     labels: dict[str, str] = {}
 
 
@@ -149,6 +157,23 @@ class NodeGone(_Object, frozen=True, kw_only=True, tag="node_gone"):
     """The Node is no more."""
 
     kind: ClassVar[str] = "node"
+    gone: ClassVar[bool] = True
+
+
+class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
+    """What Weir wrote down in the cluster of one Service's VIPs: from it they are given again when the log is lost.
+
+    `root` is the record's own, an LBService of the Service's name and namespace.
+    """
+
+    kind: ClassVar[str] = "record"
+    vips: tuple[str, ...]
+
+
+class RecordGone(_Object, frozen=True, kw_only=True, tag="record_gone"):
+    """The record is no more."""
+
+    kind: ClassVar[str] = "record"
     gone: ClassVar[bool] = True
 
 
@@ -287,6 +312,9 @@ class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
     sources: tuple[str, ...] = ()
     no_backend: NoBackend = "drop"
     drain_timeout_s: int = 0
+    affinity_s: int = 0
+    local: bool = False  # a node takes those backends only that are on it
+    health_port: int = 0
     probe: Probe | None = None
     root: Root
 
@@ -471,6 +499,8 @@ AnyEvent = (
     | NamespaceGone
     | NodeObserved
     | NodeGone
+    | RecordObserved
+    | RecordGone
     | ManifestRejected
     | ManifestAccepted
     | VipAllocated

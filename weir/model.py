@@ -15,6 +15,7 @@ Algorithm = Literal["maglev", "rr"]
 BackendState = Literal["active", "draining", "down"]
 FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
 NoBackend = Literal["drop", "reject"]
+Targets = Literal["endpoints", "nodes"]  # what serves: the endpoints themselves, or the node ports of the cluster's nodes
 Address = IPv4Address | IPv6Address
 
 
@@ -110,6 +111,7 @@ class Backend(Value, frozen=True, kw_only=True, omit_defaults=True):
     address: str
     port: int
     state: BackendState = "active"
+    node: str = ""  # where it runs; told only where a frontend is `local`
 
 
 class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):
