@@ -161,10 +161,7 @@ class NodeGone(_Object, frozen=True, kw_only=True, tag="node_gone"):
 
 
 class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
-    """What Weir wrote down in the cluster of one Service's VIPs: from it they are given again when the log is lost.
-
-    `root` is the record's own, an LBService of the Service's name and namespace.
-    """
+    """What Weir wrote down, in the LBService of a Service's name, of its VIPs: given again when the log is lost."""
 
     kind: ClassVar[str] = "record"
     vips: tuple[str, ...]

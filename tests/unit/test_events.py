@@ -34,6 +34,8 @@ TAGS = {
     "namespace_gone": ("watcher", "namespace"),
     "namespace_observed": ("watcher", "namespace"),
     "node_gone": ("watcher", "node"),
+    "record_observed": ("watcher", "record"),
+    "record_gone": ("watcher", "record"),
     "node_observed": ("watcher", "node"),
     "node_seen": ("dataplane", "lbnode"),
     "pool_gone": ("watcher", "pool"),
