@@ -15,17 +15,16 @@ ALIAS: Final = "loxilb.io/"
 
 READ: Final = (
     *("ips", "staticIP", "more-ips", "pool", "more-pools", "ipam", "share-key", "exclusive", "source-ranges"),
-    *("lbmode", "epselect", "timeout", "no-backend", "drain-timeout"),
+    *("lbmode", "epselect", "timeout", "no-backend", "drain-timeout", "targets", "nodelabel", "usepodnetwork", "useExternalEndpoint"),
     *("liveness", "probetype", "probetimeout", "proberetries", "probeport", "probereq", "proberesp", "probehost"),
 )
 _OTHER_NAMES: Final = {"poolSelect": "pool", "poolSelectSecondary": "more-pools", "secondaryIPs": "more-ips"}  # kube-loxilb's
-_IDLE: Final = ("usepodnetwork", "useExternalEndpoint")  # Weir always takes endpoints from EndpointSlices
 _LATER: Final = (
-    *("multus-nets", "zoneselect", "zoneinstance", "prefLocalPod", "nodelabel", "useproxyprotov2", "egress"),
+    *("multus-nets", "zoneselect", "zoneinstance", "prefLocalPod", "useproxyprotov2", "egress"),
     *("mtls-frontend-mode", "mtls-frontend-secret", "mtls-frontend-require-cn", "mtls-frontend-cn-pattern"),
     *("mtls-backend-verify", "mtls-backend-ca-secret", "mtls-backend-client-secret"),
 )
-_KNOWN: Final = {*READ, *_OTHER_NAMES, *_IDLE, *_LATER}
+_KNOWN: Final = {*READ, *_OTHER_NAMES, *_LATER}
 _OFF: Final = ("", "no", "false", "disabled")
 
 

@@ -14,7 +14,7 @@ from services.watcher.fields import Faults, told
 from services.watcher.manifest import Observed, Reading, object_key
 from services.watcher.ranges import Range, Ranges, range_of
 from services.watcher.said import Observation, Said, unit_of, units_of
-from services.watcher.serving import CLASSES
+from services.watcher.settings import DEFAULT, Settings
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
     AnyEvent,
@@ -53,8 +53,8 @@ class Watcher:
 
     indexes: ClassVar[Mapping[str, Index]] = {"unit": units_of, "node address": _addresses_of}
 
-    def __init__(self, classes: Sequence[str] = CLASSES) -> None:
-        self.said = Said(classes)
+    def __init__(self, settings: Settings = DEFAULT) -> None:
+        self.said = Said(settings)
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing: what others state does not change what the source says."""

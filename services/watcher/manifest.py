@@ -4,13 +4,14 @@ Only fields that concern a load balancer are read: what a document says beyond t
 Kinds that Weir does not follow are skipped, for ordinary folders hold Deployments and ConfigMaps too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, NamedTuple, get_args
 
 from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, show
 from services.watcher.ranges import Ranges, range_of
 from services.watcher.selector import read_selector
 from services.watcher.serving import read_service
+from services.watcher.settings import Settings
 from weir.events import (
     ENCODE,
     EndpointSliceObserved,
@@ -55,10 +56,10 @@ class _Kind(NamedTuple):
     entity: str  # as events name it
     api: str
     namespaced: bool
-    read: Callable[[Field, Root, Sequence[str]], Observed | None]
+    read: Callable[[Field, Root, Settings], Observed | None]
 
 
-def read(document: Document, classes: Sequence[str]) -> tuple[Reading, ...]:
+def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
     """The objects in `document`: one, or those of a List, or none of a kind that is not followed.  Never raises."""
     if document.problem:
         return (Reading(document.source, problems=(document.problem,)),)
@@ -67,8 +68,8 @@ def read(document: Document, classes: Sequence[str]) -> tuple[Reading, ...]:
         Field(document.content, "document", manifest.faults).fail("a mapping with apiVersion, kind and metadata")
         return (_reading(document.source, None, None, manifest.faults),)
     if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
-        return _read_list(document.source, manifest, classes)
-    return _read_object(document.source, manifest, classes)
+        return _read_list(document.source, manifest, settings)
+    return _read_object(document.source, manifest, settings)
 
 
 def object_key(root: Root) -> str:
@@ -76,18 +77,18 @@ def object_key(root: Root) -> str:
     return key("watcher", _KINDS[root.kind].entity, root.namespace, root.name)
 
 
-def _read_list(source: str, manifest: Field, classes: Sequence[str]) -> tuple[Reading, ...]:
+def _read_list(source: str, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     readings = [
         reading
         for i, item in enumerate(manifest["items"].items())
-        for reading in read(Document(f"{source}.items[{i}]", {} if item.value is None else item.value), classes)
+        for reading in read(Document(f"{source}.items[{i}]", {} if item.value is None else item.value), settings)
     ]
     if manifest.faults:
         readings.append(_reading(source, None, None, manifest.faults))
     return tuple(readings)
 
 
-def _read_object(source: str, manifest: Field, classes: Sequence[str]) -> tuple[Reading, ...]:
+def _read_object(source: str, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     api, word = manifest["apiVersion"].text(), manifest["kind"].text()
     for name, text in (("apiVersion", api), ("kind", word)):
         if not text and manifest[name].value in (None, ""):
@@ -96,7 +97,7 @@ def _read_object(source: str, manifest: Field, classes: Sequence[str]) -> tuple[
     if not kind and not manifest.faults:
         return ()
     root = _root(source, word, kind, manifest["metadata"]) if kind else None
-    fact = kind.read(manifest, root or Root(kind=word, name=""), classes) if kind and api == kind.api else None
+    fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if kind and api == kind.api else None
     return (_reading(source, root, _bounded(fact, manifest.faults), manifest.faults),)  # no root: there are faults, so no fact
 
 
@@ -140,30 +141,35 @@ def _root(source: str, word: str, kind: _Kind, metadata: Field) -> Root | None:
 # ── kinds; the Service has a module of its own ─────────────────────────────────────────────────────────────────────
 
 
-def _service(manifest: Field, root: Root, classes: Sequence[str]) -> ServiceObserved | None:
-    fact = read_service(manifest, root, classes)
+def _service(manifest: Field, root: Root, settings: Settings) -> ServiceObserved | None:
+    fact = read_service(manifest, root, settings)
     return None if manifest.faults else fact
 
 
-def _namespace(manifest: Field, root: Root, _: Sequence[str]) -> NamespaceObserved | None:
+def _namespace(manifest: Field, root: Root, _: Settings) -> NamespaceObserved | None:
     labels = manifest["metadata"]["labels"].texts()
     return None if manifest.faults else NamespaceObserved(root=root, labels=labels)
 
 
-def _node(manifest: Field, root: Root, _: Sequence[str]) -> NodeObserved | None:
+def _node(manifest: Field, root: Root, _: Settings) -> NodeObserved | None:
     labels = manifest["metadata"]["labels"].texts()
-    addresses: set[str] = set()
-    for item in manifest["status"]["addresses"].items():
-        if item["type"].text() in ("InternalIP", "ExternalIP"):
+    status = manifest["status"]
+    found: dict[str, set[str]] = {"InternalIP": set(), "ExternalIP": set()}
+    for item in status["addresses"].items():
+        if (of_type := found.get(item["type"].text())) is not None:
             address = parse_address(item["address"].text())
             if address:
-                addresses.add(str(address))
+                of_type.add(str(address))
             else:
                 item["address"].fail("an address")
-    return None if manifest.faults else NodeObserved(root=root, addresses=tuple(sorted(addresses)), labels=labels)
+    ready = all(item["status"].text() != "False" for item in status["conditions"].items() if item["type"].text() == "Ready")
+    if manifest.faults:
+        return None
+    internal, addresses = tuple(sorted(found["InternalIP"])), tuple(sorted(set().union(*found.values())))
+    return NodeObserved(root=root, addresses=addresses, internal=internal, ready=ready, labels=labels)
 
 
-def _slice(manifest: Field, root: Root, _: Sequence[str]) -> EndpointSliceObserved | None:
+def _slice(manifest: Field, root: Root, _: Settings) -> EndpointSliceObserved | None:
     """Keeps what is good: slices are written by tenants, and one bad endpoint must not take the others away."""
     label = manifest["metadata"]["labels"][SERVICE_LABEL]
     service = label.domain_name()
@@ -236,7 +242,7 @@ def _endpoint_address(item: Field, family: Family) -> str:
     return ""
 
 
-def _pool(manifest: Field, root: Root, _: Sequence[str]) -> PoolObserved | None:
+def _pool(manifest: Field, root: Root, _: Settings) -> PoolObserved | None:
     spec = manifest["spec"]
     ranges = Ranges()
     addresses = [_range(item, ranges) for item in spec["addresses"].items()]

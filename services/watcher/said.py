@@ -4,11 +4,11 @@ A source speaks in units (a file of a folder, later an object of the API), each 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from services.watcher.manifest import Document, Reading, object_key, read
-from services.watcher.serving import CLASSES
+from services.watcher.settings import DEFAULT, Settings
 from weir.events import AnyEvent, ManifestRejected
 from weir.model import Root
 
@@ -42,9 +42,9 @@ class Claim(NamedTuple):
 class Said:
     """One process's picture of its source, fed by `take`.  Of what a unit said before, it knows nothing: the world does."""
 
-    def __init__(self, classes: Sequence[str] = CLASSES) -> None:
+    def __init__(self, settings: Settings = DEFAULT) -> None:
         self.complete = False  # once it is, what nobody names is gone
-        self._classes = classes
+        self._settings = settings
         self._units: dict[str, tuple[Reading, ...]] = {}
         self._readings: dict[str, Reading] = {}  # by source
         self._claims: defaultdict[str, dict[str, Claim]] = defaultdict(dict)  # object -> source
@@ -92,7 +92,7 @@ class Said:
         return any(reading.problems and not reading.root for reading in readings)
 
     def _read(self, documents: tuple[Document, ...]) -> tuple[Reading, ...]:
-        return tuple(reading for document in documents for reading in read(document, self._classes))
+        return tuple(reading for document in documents for reading in read(document, self._settings))
 
     def _record(self, unit: str, readings: tuple[Reading, ...]) -> None:
         self._units[unit] = readings

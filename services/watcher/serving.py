@@ -1,70 +1,70 @@
 """From a Service to its fact: what it exposes, which addresses it asks for, and how it wants to be served."""
 
 import re
-from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 from services.watcher.addressing import read_addresses
 from services.watcher.annotations import Asked, not_yet
-from services.watcher.fields import Field, told
+from services.watcher.fields import Field, show, told
 from services.watcher.probing import read_probe
+from services.watcher.settings import Settings
 from weir.events import ServiceObserved
-from weir.model import Algorithm, Mode, NoBackend, Problem, Protocol, Root, ServicePort
-
-CLASSES: Final = ("weir.dev/weir", "loxilb.io/loxilb")
+from weir.model import Algorithm, Mode, NoBackend, Problem, Protocol, Root, ServicePort, Targets
 
 _PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 _MODES: Final[tuple[Mode, ...]] = get_args(Mode)
+_TARGETS: Final[tuple[Targets, ...]] = get_args(Targets)
 _NO_BACKENDS: Final[tuple[NoBackend, ...]] = get_args(NoBackend)
 _ALGORITHMS: Final[dict[str, Algorithm]] = {"rr": "rr", "roundrobin": "rr", "hash": "maglev", "maglev": "maglev"}
 _ALGORITHMS_LATER: Final = ("persist", "lc", "n2", "n2det", "n3", "priority")
 _MODES_LATER: Final = ("dsr", "fullproxy", "hostonearm")
-_SPEC_LATER: Final = {  # field -> the value with which it asks for nothing
-    "externalIPs": None,  # never served: whoever may write a Service could take any address (CVE-2020-8554)
-    "externalTrafficPolicy": "Cluster",
-    "internalTrafficPolicy": "Cluster",
-    "sessionAffinity": "None",
-}
 _PORT_NAME: Final = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 _MOST_SECONDS: Final = 7 * 24 * 3600
+_DAY_S, _AFFINITY_S = 86_400, 10_800  # the API's limit and default of an affinity's timeout
 
 
-def read_service(manifest: Field, root: Root, classes: Sequence[str]) -> ServiceObserved:
+def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObserved:
     """The Service as far as it can be read; of no use when faults were noted.
 
     What is not exposed through us is not ours to judge: its ports and annotations are read without noting faults.
     """
     labels = manifest["metadata"]["labels"].texts()
-    exposed = _exposed(manifest, classes)
+    exposed = _exposed(manifest, settings)
     if not exposed:
         manifest = manifest.unnoted()
     asked, unsupported = Asked(manifest["metadata"]["annotations"]), list[Problem]()
     spec = manifest["spec"]
     addresses = read_addresses(spec, asked, unsupported)
+    local, targets = spec["externalTrafficPolicy"].word(("Cluster", "Local"), "Cluster") == "Local", _targets(asked, settings.targets)
     return ServiceObserved(
         root=root,
         exposed=exposed,
         ports=_ports(spec["ports"]),
         **addresses._asdict(),
-        mode=_mode(asked["lbmode"], unsupported),
+        mode=_mode(asked["lbmode"], settings.mode, unsupported),
         algorithm=_algorithm(asked["epselect"], unsupported),
         idle_timeout_s=asked["timeout"].digits(0, _MOST_SECONDS),
         no_backend=asked["no-backend"].word(_NO_BACKENDS, "drop"),
         drain_timeout_s=asked["drain-timeout"].digits(0, _MOST_SECONDS),
+        affinity_s=_affinity_s(spec),
+        local=local,
+        health_port=spec["healthCheckNodePort"].number(0, 65535) if local else 0,
+        targets=targets,
+        node_labels=_node_labels(asked, targets, unsupported),
         probe=read_probe(asked, unsupported),
         annotations=asked.texts(),
         labels=labels,
-        unsupported=told(unsupported + _spec_later(spec) + asked.later()) if exposed else (),
+        unsupported=told(unsupported + _external(spec["externalIPs"]) + asked.later()) if exposed else (),
     )
 
 
-def _exposed(manifest: Field, classes: Sequence[str]) -> bool:
+def _exposed(manifest: Field, settings: Settings) -> bool:
     spec = manifest["spec"]
     kind = spec["type"].word(("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"), "ClusterIP")
     chosen = spec["loadBalancerClass"].text()
     headless = spec["clusterIP"].value == "None"
     leaving = manifest["metadata"]["deletionTimestamp"].value is not None
-    return kind == "LoadBalancer" and (not chosen or chosen in classes) and not headless and not leaving
+    return kind == "LoadBalancer" and (chosen in settings.classes if chosen else settings.default_class) and not headless and not leaving
 
 
 # ── ports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -116,12 +116,12 @@ def _target(field: Field) -> int | str:
 # ── how it is served ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _mode(field: Field, unsupported: list[Problem]) -> Mode:
-    word: Mode | Literal["dsr", "fullproxy", "hostonearm"] = field.word((*_MODES, *_MODES_LATER), "default")
+def _mode(field: Field, absent: Mode, unsupported: list[Problem]) -> Mode:
+    word: Mode | Literal["dsr", "fullproxy", "hostonearm"] = field.word((*_MODES, *_MODES_LATER), absent)
     if word in _MODES:
         return word
     unsupported.append(not_yet(field, _MODES))
-    return "default"
+    return absent
 
 
 def _algorithm(field: Field, unsupported: list[Problem]) -> Algorithm:
@@ -131,5 +131,28 @@ def _algorithm(field: Field, unsupported: list[Problem]) -> Algorithm:
     return _ALGORITHMS.get(word, "maglev")
 
 
-def _spec_later(spec: Field) -> list[Problem]:
-    return [not_yet(spec[name]) for name, idle in _SPEC_LATER.items() if spec[name].value not in (None, [], idle)]
+def _affinity_s(spec: Field) -> int:
+    if spec["sessionAffinity"].word(("None", "ClientIP"), "None") == "None":
+        return 0
+    return spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].number(1, _DAY_S, _AFFINITY_S)
+
+
+def _targets(asked: Asked, absent: Targets) -> Targets:
+    """Either of kube-loxilb's words asks for endpoints; its "no" leaves the choice to the installation."""
+    pods = "yes" in (asked["usepodnetwork"].text(), asked["useExternalEndpoint"].text())
+    return asked["targets"].word(_TARGETS, "endpoints" if pods else absent)
+
+
+def _node_labels(asked: Asked, targets: Targets, unsupported: list[Problem]) -> tuple[str, ...]:
+    labels = tuple(field.text() for field in asked.several("nodelabel"))
+    if labels and targets != "nodes":
+        accepted = "labels of nodes where these are the targets (targets: nodes)"
+        unsupported.append(Problem(field=asked["nodelabel"].path, got=show(asked["nodelabel"].value), accepted=accepted))
+    return labels
+
+
+def _external(field: Field) -> list[Problem]:
+    if field.value in (None, []):
+        return []
+    accepted = "nothing: whoever may write a Service could take any address (CVE-2020-8554); ask for loadBalancerIP of a pool"
+    return [Problem(field=field.path, got=show(field.value), accepted=accepted)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.watcher.decode import MOST_DOCUMENT_BYTES, documents
 from services.watcher.manifest import Document, Observed, Reading, read
-from services.watcher.serving import CLASSES
+from services.watcher.settings import Settings
 from weir.events import DECODE, ENCODE
 from weir.model import Endpoint, Probe, Root, ServicePort, SlicePort
 
@@ -37,7 +37,7 @@ def named(metadata: str) -> str:
 
 
 def readings(text: str, name: str = "shop.yaml") -> list[Reading]:
-    return [reading for document in documents(name, text.encode()) for reading in read(document, CLASSES)]
+    return [reading for document in documents(name, text.encode()) for reading in read(document, Settings())]
 
 
 def only(text: str) -> Reading:
@@ -161,6 +161,31 @@ SERVICES = {
     ),
     "probe none": (asking('weir.dev/liveness: "yes", weir.dev/probetype: none'), {"probe": None}),
     "probe off": (asking('weir.dev/liveness: "no", weir.dev/probetype: tcp'), {"probe": None}),
+    "affinity": (service("ports: [{port: 80}], sessionAffinity: ClientIP"), {"affinity_s": 10_800, "unsupported": ()}),
+    "affinity for a time": (
+        service("ports: [{port: 80}], sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}"),
+        {"affinity_s": 60},
+    ),
+    "no affinity": (
+        service("ports: [{port: 80}], sessionAffinity: None, sessionAffinityConfig: {clientIP: {timeoutSeconds: 60}}"),
+        {"affinity_s": 0},
+    ),
+    "endpoints of the node alone": (
+        service("ports: [{port: 80}], externalTrafficPolicy: Local, healthCheckNodePort: 31000"),
+        {"local": True, "health_port": 31000, "unsupported": ()},
+    ),
+    "endpoints of every node": (
+        service("ports: [{port: 80}], externalTrafficPolicy: Cluster, healthCheckNodePort: 31000"),
+        {"local": False, "health_port": 0},
+    ),
+    "what concerns traffic within the cluster is left alone": (
+        service("ports: [{port: 80, appProtocol: kubernetes.io/h2c}], internalTrafficPolicy: Local, allocateLoadBalancerNodePorts: false"),
+        {"exposed": True, "local": False, "unsupported": ()},
+    ),
+    "nodes": (
+        asking('weir.dev/targets: nodes, loxilb.io/nodelabel: "edge, zone=a"'),
+        {"targets": "nodes", "node_labels": ("edge", "zone=a"), "unsupported": ()},
+    ),
     "labels": (
         "{apiVersion: v1, kind: Service, metadata: {name: web, labels: {a: b}}, spec: {}}",
         {"labels": {"a": "b"}},
@@ -185,19 +210,22 @@ LATER = {
         "metadata.annotations[weir.dev/probetype]",
         "tcp, http, https, none (not served yet)",
     ),
-    "annotation": (asking("loxilb.io/nodelabel: edge"), "metadata.annotations[loxilb.io/nodelabel]", "nothing (not served yet)"),
+    "annotation": (asking("loxilb.io/multus-nets: edge"), "metadata.annotations[loxilb.io/multus-nets]", "nothing (not served yet)"),
+    "labels of nodes that are no targets": (
+        asking("loxilb.io/nodelabel: edge"),
+        "metadata.annotations[loxilb.io/nodelabel]",
+        "labels of nodes where these are the targets (targets: nodes)",
+    ),
     "further addresses beside none": (
         asking("loxilb.io/secondaryIPs: 203.0.113.7"),
         "metadata.annotations[loxilb.io/secondaryIPs]",
         "addresses beside loadBalancerIP, staticIP or ips: without one of these they are all that is given",
     ),
-    "traffic policy": (
-        service("ports: [{port: 80}], externalTrafficPolicy: Local"),
-        "spec.externalTrafficPolicy",
-        "nothing (not served yet)",
+    "external addresses": (
+        service("ports: [{port: 80}], externalIPs: [1.2.3.4]"),
+        "spec.externalIPs",
+        "nothing: whoever may write a Service could take any address (CVE-2020-8554); ask for loadBalancerIP of a pool",
     ),
-    "affinity": (service("ports: [{port: 80}], sessionAffinity: ClientIP"), "spec.sessionAffinity", "nothing (not served yet)"),
-    "external addresses": (service("ports: [{port: 80}], externalIPs: [1.2.3.4]"), "spec.externalIPs", "nothing (not served yet)"),
 }
 
 
@@ -219,6 +247,50 @@ def test_a_misspelt_annotation_of_ours_is_told_with_those_there_are() -> None:
 @pytest.mark.parametrize("asked", ["loxilb.io/useproxyprotov2: 'no'", "loxilb.io/usepodnetwork: 'yes'", "loxilb.io/egress: ''"])
 def test_an_annotation_that_asks_for_nothing_is_passed_over(asked: str) -> None:
     assert fact(asking(asked)).unsupported == ()
+
+
+SETTINGS = {
+    "its classes": (Settings(classes=("a/b",)), service("ports: [{port: 80}], loadBalancerClass: a/b"), {"exposed": True}),
+    "its classes alone": (Settings(classes=("a/b",)), service("ports: [{port: 80}], loadBalancerClass: weir.dev/weir"), {"exposed": False}),
+    "no class": (Settings(default_class=False), asking(""), {"exposed": False}),
+    "our class where none is another's": (
+        Settings(default_class=False),
+        service("ports: [{port: 80}], loadBalancerClass: weir.dev/weir"),
+        {"exposed": True},
+    ),
+    "mode": (Settings(mode="onearm"), asking(""), {"mode": "onearm"}),
+    "mode the Service names": (Settings(mode="onearm"), asking("weir.dev/lbmode: default"), {"mode": "default"}),
+    "targets": (Settings(targets="nodes"), asking(""), {"targets": "nodes"}),
+    "targets the Service names": (Settings(targets="nodes"), asking("weir.dev/targets: endpoints"), {"targets": "endpoints"}),
+    "targets in kube-loxilb's words": (
+        Settings(targets="nodes"),
+        asking('loxilb.io/usepodnetwork: "yes"'),
+        {"targets": "endpoints"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "text", "fields"), SETTINGS.values(), ids=SETTINGS)
+def test_what_a_service_does_not_say_the_installation_does(settings: Settings, text: str, fields: dict[str, object]) -> None:
+    (reading,) = (reading for document in documents("web.yaml", text.encode()) for reading in read(document, settings))
+    assert reading.problems == ()
+    assert {name: getattr(reading.fact, name) for name in fields} == fields
+
+
+NODES = {
+    "by its addresses": ("addresses: [{type: InternalIP, address: 10.0.0.1}, {type: ExternalIP, address: 203.0.113.1}]", True),
+    "unready": ("conditions: [{type: MemoryPressure, status: 'True'}, {type: Ready, status: 'False'}]", False),
+    "not heard of": ("conditions: [{type: Ready, status: Unknown}]", True),
+}
+
+
+@pytest.mark.parametrize(("status", "ready"), NODES.values(), ids=NODES)
+def test_a_node_is_read_as_written(status: str, ready: bool) -> None:
+    node = fact(f"{{apiVersion: v1, kind: Node, metadata: {{name: n1}}, status: {{{status}}}}}")
+    assert node.ready == ready
+    listed = "addresses" in status
+    assert node.addresses == (("10.0.0.1", "203.0.113.1") if listed else ())
+    assert node.internal == (("10.0.0.1",) if listed else ())
 
 
 def test_conditions_that_are_null_have_the_meaning_of_the_api() -> None:
@@ -295,7 +367,7 @@ def places(value: object) -> list[tuple[object, object]]:
 
 @given(JSON)
 def test_no_document_raises(content: object) -> None:
-    for reading in read(Document("x.yaml#1", content), CLASSES):
+    for reading in read(Document("x.yaml#1", content), Settings()):
         assert reading.problems
         msgspec.json.encode(reading.problems)
 
@@ -305,7 +377,7 @@ def test_no_document_with_one_value_replaced_raises(text: str, data: st.DataObje
     (document,) = documents("x.yaml", text.encode())
     container, key = data.draw(st.sampled_from(range(len(places(document.content)))).map(places(document.content).__getitem__))
     container[key] = value  # type: ignore[index]
-    for reading in read(document, CLASSES):
+    for reading in read(document, Settings()):
         assert reading.fact or reading.problems
         assert not reading.fact or DECODE(ENCODE(reading.fact)) == reading.fact
         assert all(str(problem).isprintable() for problem in reading.problems)
@@ -428,7 +500,7 @@ HOSTILE = {
 def test_eight_thousand_of_anything_are_read_in_well_under_a_second(text: str) -> None:
     (document,) = documents("shop.yaml", text.encode())
     before = time.process_time()
-    (reading,) = read(document, CLASSES)
+    (reading,) = read(document, Settings())
     assert time.process_time() - before < 1
     assert len(reading.problems) <= 20
     assert len(reading.problems) + reading.untold in (0, 7999, 8000 * 4)

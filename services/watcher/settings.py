@@ -1,0 +1,19 @@
+"""What this installation takes a Service to mean that does not say it: given to the watcher when it starts."""
+
+from typing import Final, NamedTuple
+
+from weir.model import Mode, Targets
+
+CLASSES: Final = ("weir.dev/weir", "loxilb.io/loxilb")
+
+
+class Settings(NamedTuple):
+    """classes: of `loadBalancerClass`, those that are ours.   default_class: Services that name none are ours too."""
+
+    classes: tuple[str, ...] = CLASSES
+    default_class: bool = True
+    mode: Mode = "default"
+    targets: Targets = "endpoints"
+
+
+DEFAULT: Final = Settings()
