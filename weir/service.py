@@ -13,7 +13,7 @@ import random
 import resource
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import msgspec
 import structlog
@@ -22,13 +22,15 @@ import uvloop
 from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
+from weir.lease import Lease
 from weir.metrics import Meter
-from weir.reader import LogError, LogFull, LogStuck, NotUnderstood, Overtaken
+from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
 from weir.where import Health, listen_address, write_file
 from weir.where import Where as Where
 
 RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+REPLICATED = ("watcher", "ipam", "planner")  # of which several may run
 
 log = structlog.get_logger()
 Heard = Callable[[World, Sequence[Change] | None, int], Awaitable[None]]
@@ -45,6 +47,7 @@ class Runner:
 
     hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
     heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
+    lease: one of several replicas acts, the others fold along.
     """
 
     def __init__(
@@ -57,11 +60,12 @@ class Runner:
         node: str = "",
         heard: Heard | None = None,
         connect: Connect = Bus.connect,
+        lease: Lease | None = None,
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
-        self._core, self._heard, self._connect = core, heard, connect
+        self._core, self._heard, self._connect, self._lease = core, heard, connect, lease
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
@@ -116,7 +120,7 @@ class Runner:
                 self._tell("degraded", f"{type(why).__name__}: {why}")
                 if isinstance(why, LogFull | LogStuck):
                     self._retry_s = RETRY_MOST_S  # reading goes well, so that each session would begin anew at once
-                level = log.error if isinstance(why, NotUnderstood) else log.warning
+                level = log.error if isinstance(why, NotUnderstood | Forbidden) else log.warning
                 level("log_lost", service=self.author, reason=str(why), retry_ms=int(self._retry_s * 1000))
             await asyncio.sleep(self._retry_s * random.uniform(0.8, 1.2))
             self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
@@ -132,16 +136,59 @@ class Runner:
                 while pull.pending:
                     for entry in await pull.next():
                         fold.load(entry.fact)
+                if self._lease:
+                    fence = await self._stand_by(self._lease, bus, fold, pull)
                 # STATE may remember own facts that the history has dropped; the server compares with the history.
                 fold.fence = max(fence, fold.fence) if fence else 0
-                await self._catch_up(bus, fold)
-                while True:
-                    entries = await pull.next()
-                    self.meter.hear([entry.fact for entry in entries], pull.pending)
-                    async with self._turn:
-                        changes = await self._hear(bus, fold, [entry.fact for entry in entries])
-                    if self._heard and changes:
-                        await self._heard(fold.world, changes, fold.position)
+                async with self._kept(bus):
+                    await self._catch_up(bus, fold)
+                    while True:
+                        entries = await pull.next()
+                        self.meter.hear([entry.fact for entry in entries], pull.pending)
+                        async with self._turn:
+                            changes = await self._hear(bus, fold, [entry.fact for entry in entries])
+                        if self._heard and changes:
+                            await self._heard(fold.world, changes, fold.position)
+
+    async def _stand_by(self, lease: Lease, bus: Bus, fold: Fold, pull: Pull[Entry]) -> int:
+        """Folds along until this replica is the one that acts; returns the fence, with all that was appended up to it folded."""
+        self._tell("standby")
+        won = asyncio.ensure_future(lease.win(bus))
+        try:
+            while not won.done():
+                arrived = asyncio.ensure_future(pull.arrived())
+                await asyncio.wait((won, arrived), return_when=asyncio.FIRST_COMPLETED)
+                if arrived.done():
+                    arrived.result()
+                    for entry in await pull.next():
+                        fold.load(entry.fact)
+                arrived.cancel()
+        finally:
+            won.cancel()
+        won.result()
+        fence = await bus.last(self.author)
+        while fold.fence < fence:  # what the one before appended last is on its way
+            for entry in await pull.next():
+                fold.load(entry.fact)
+        log.info("lease_won", service=self.author, seq=fold.position)
+        return fence
+
+    @contextlib.asynccontextmanager
+    async def _kept(self, bus: Bus) -> AsyncIterator[None]:
+        """Keeps the lease meanwhile; without it the connection ends, and with it the session."""
+
+        async def keep(lease: Lease) -> None:
+            with contextlib.suppress(LogError):
+                await lease.keep(bus)
+                log.warning("lease_lost", service=self.author)
+            await bus.close()
+
+        keeping = asyncio.ensure_future(keep(self._lease)) if self._lease else None
+        try:
+            yield
+        finally:
+            if keeping:
+                keeping.cancel()
 
     async def _catch_up(self, bus: Bus, fold: Fold) -> None:
         owed = fold.caught_up()
@@ -197,9 +244,16 @@ def options(name: str) -> argparse.ArgumentParser:
     configure_logging()
     parser = argparse.ArgumentParser(prog=f"weir-{name}")
     parser.add_argument("--instance", default="weir", help="name of this installation (default: %(default)s)")
+    if name in REPLICATED:
+        parser.add_argument("--replicated", action="store_true", help="one of several: acts while it holds the lease")
     parser.add_argument("--metrics", type=listen_address, metavar="ADDRESS:PORT", help="serve metrics there (default: nowhere)")
     parser.add_argument("--node", default=os.uname().nodename, help="name of this node (default: %(default)s)")
     return parser
+
+
+def lease_of(name: str, chosen: argparse.Namespace) -> Lease | None:
+    """The lease that decides who acts, where there are several replicas."""
+    return Lease(name) if chosen.replicated else None
 
 
 def allow_files() -> None:

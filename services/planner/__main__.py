@@ -3,13 +3,14 @@
 from services.planner.core import HEARS, Planner
 from services.planner.metrics import log_samples, samples
 from weir.exporter import exposed, of_world
-from weir.service import Runner, Where, options, serve
+from weir.service import Runner, Where, lease_of, options, serve
 
 
 def main() -> None:
     """Runs until SIGTERM."""
     chosen = options("planner").parse_args()
-    serve(Runner("planner", Planner(), HEARS, Where(chosen.instance)), *exposed(chosen.metrics, of_world(samples), log_samples))
+    runner = Runner("planner", Planner(), HEARS, Where(chosen.instance), lease=lease_of("planner", chosen))
+    serve(runner, *exposed(chosen.metrics, of_world(samples), log_samples))
 
 
 if __name__ == "__main__":

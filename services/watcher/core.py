@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.watcher.fields import Faults, told
 from services.watcher.manifest import Observed, Reading, object_key
 from services.watcher.ranges import Range, Ranges, range_of
-from services.watcher.said import Observation, Said, unit_of, units_of
+from services.watcher.said import Observation, Said, scope_of, unit_of, units_of
 from services.watcher.settings import DEFAULT, Settings
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
@@ -29,8 +29,12 @@ from weir.events import (
     NodeObserved,
     PoolGone,
     PoolObserved,
+    RecordGone,
+    RecordObserved,
     ServiceGone,
     ServiceObserved,
+    VipAllocated,
+    VipReleased,
     key,
     key_of,
 )
@@ -38,23 +42,27 @@ from weir.model import Endpoint, Problem, Root
 
 __all__ = ["HEARS", "Observation", "Said", "Watcher", "differences"]
 
-HEARS: Final = (PoolObserved, NamespaceObserved, NodeObserved, ServiceObserved, EndpointSliceObserved, ManifestRejected)
-
-_OBSERVED: Final = (PoolObserved, NamespaceObserved, NodeObserved, ServiceObserved, EndpointSliceObserved)
-_ORDER: Final = {kind: i for i, kind in enumerate(("pool", "namespace", "node", "service", "endpointslice", "manifest"))}  # rejections last
+_OBSERVED: Final = (PoolObserved, NamespaceObserved, NodeObserved, RecordObserved, ServiceObserved, EndpointSliceObserved)
+HEARS: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected)
+_ORDER: Final = {event.kind: i for i, event in enumerate(HEARS)}  # records before the Services that they are of, rejections last
 
 
 def _addresses_of(event: AnyEvent) -> Iterable[str]:
     return event.addresses if isinstance(event, NodeObserved) else ()
 
 
+def _holders(event: AnyEvent) -> Iterable[str]:
+    return event.services if isinstance(event, VipAllocated | VipReleased) else ()
+
+
 class Watcher:
     """The core.  It decides nothing from the log: its facts come from the source, and are owed again when the log has lost them."""
 
-    indexes: ClassVar[Mapping[str, Index]] = {"unit": units_of, "node address": _addresses_of}
+    indexes: ClassVar[Mapping[str, Index]] = {"unit": units_of, "node address": _addresses_of, "holder": _holders}
 
-    def __init__(self, settings: Settings = DEFAULT) -> None:
-        self.said = Said(settings)
+    def __init__(self, settings: Settings = DEFAULT, scopes: Iterable[str] = ("",)) -> None:
+        """scopes: of all sources; what the log has from others is gone."""
+        self.said = Said(settings, scopes)
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing: what others state does not change what the source says."""
@@ -111,6 +119,7 @@ class _Comparison:
         if _only(PoolObserved, keys):  # pools must not overlap
             keys |= {*_only(PoolObserved, self._said.objects())} | {key_of(pool) for pool in self._world.of(PoolObserved)}
         keys |= self._slices_at(self._moved(_only(NodeObserved, keys)))
+        keys |= {slice_ for service in _only(ServiceObserved, keys) for slice_ in self._slices_of(service)}
         sources = {reading.source for reading in readings} | {event.source for event in stated if isinstance(event, ManifestRejected)}
         return keys, sources | {claim.reading.source for key in keys for claim in self._said.claims(key)}
 
@@ -128,6 +137,13 @@ class _Comparison:
             return set()
         claims = [(key, claim) for key in _only(EndpointSliceObserved, self._said.objects()) for claim in self._said.claims(key)]
         return {key for key, claim in claims if any(endpoint.address in addresses for endpoint in _endpoints(claim.reading))}
+
+    def _slices_of(self, service: str) -> Iterable[str]:
+        """The slices of a Service that begins or ends to be exposed."""
+        before, after = self._held(service), self._desired(service)
+        was, is_ = (isinstance(each, ServiceObserved) and each.exposed for each in (before, after))
+        observed = before or after
+        return self._said.slices(observed.root.path) if was != is_ and observed else ()
 
     # ── objects ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -149,9 +165,23 @@ class _Comparison:
             case PoolObserved():
                 return self._pools.get(key)
             case EndpointSliceObserved() as fact:
-                return self._off_nodes(fact, owner.source)
+                return self._off_nodes(fact, owner.source) if self._concerns(fact) else None
+            case RecordObserved() as fact:
+                return fact if self._lost(fact) else None
             case fact:
                 return fact
+
+    def _concerns(self, fact: EndpointSliceObserved) -> bool:
+        """Whether the slice concerns a load balancer: a cluster has many of Services that are not exposed.  A file says what is meant."""
+        if not scope_of(fact.root.resource_version):
+            return True
+        service = self._desired(key("watcher", "service", fact.root.namespace, fact.service))
+        return isinstance(service, ServiceObserved) and service.exposed
+
+    def _lost(self, fact: RecordObserved) -> bool:
+        """Whether the log does not know that the Service holds what was written down, or knows it from there."""
+        held = {vip.vip for vip in self._world.find("holder", fact.root.path, VipAllocated)}
+        return bool(fact.vips) and (not held.issuperset(fact.vips) or self._held(key_of(fact)) is not None)
 
     def _owner(self, key: str) -> Reading | Root | None:
         """Who says how the object is: the unit that the log has it from, else the first by path.
@@ -267,6 +297,8 @@ def _gone(held: Observed) -> AnyEvent:
             return NamespaceGone(root=root)
         case NodeObserved(root=root):
             return NodeGone(root=root)
+        case RecordObserved(root=root):
+            return RecordGone(root=root)
         case ServiceObserved(root=root):
             return ServiceGone(root=root)
         case EndpointSliceObserved(root=root):

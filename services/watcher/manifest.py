@@ -18,14 +18,16 @@ from weir.events import (
     NamespaceObserved,
     NodeObserved,
     PoolObserved,
+    RecordObserved,
     ServiceObserved,
     key,
 )
-from weir.model import Endpoint, Family, Problem, Protocol, Root, SlicePort, family_of, parse_address
+from weir.model import Endpoint, Family, Problem, Protocol, Root, Share, SlicePort, family_of, parse_address
 
-Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved
+Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved | RecordObserved
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
 PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
+SHARES: Final[tuple[Share, ...]] = get_args(Share)
 MOST_ENDPOINTS = 1000  # of one slice, as the Kubernetes API has it
 MOST_FACT_BYTES: Final = 512 << 10  # the log takes 1 MiB, and what others state of an object holds parts of it
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -37,6 +39,7 @@ class Document(NamedTuple):
     source: str  # "shop.yaml#2"
     content: object = None
     problem: Problem | None = None
+    prefix: str = ""  # goes before its namespace, or its name where it has none: objects of several clusters stand beside each other
 
 
 class Reading(NamedTuple):
@@ -68,8 +71,8 @@ def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
         Field(document.content, "document", manifest.faults).fail("a mapping with apiVersion, kind and metadata")
         return (_reading(document.source, None, None, manifest.faults),)
     if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
-        return _read_list(document.source, manifest, settings)
-    return _read_object(document.source, manifest, settings)
+        return _read_list(document, manifest, settings)
+    return _read_object(document, manifest, settings)
 
 
 def object_key(root: Root) -> str:
@@ -77,18 +80,18 @@ def object_key(root: Root) -> str:
     return key("watcher", _KINDS[root.kind].entity, root.namespace, root.name)
 
 
-def _read_list(source: str, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
+def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     readings = [
         reading
         for i, item in enumerate(manifest["items"].items())
-        for reading in read(Document(f"{source}.items[{i}]", {} if item.value is None else item.value), settings)
+        for reading in read(Document(f"{document.source}.items[{i}]", {} if item.value is None else item.value), settings)
     ]
     if manifest.faults:
-        readings.append(_reading(source, None, None, manifest.faults))
+        readings.append(_reading(document.source, None, None, manifest.faults))
     return tuple(readings)
 
 
-def _read_object(source: str, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
+def _read_object(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     api, word = manifest["apiVersion"].text(), manifest["kind"].text()
     for name, text in (("apiVersion", api), ("kind", word)):
         if not text and manifest[name].value in (None, ""):
@@ -96,9 +99,9 @@ def _read_object(source: str, manifest: Field, settings: Settings) -> tuple[Read
     kind = None if manifest.faults else _kind(manifest, api, word)
     if not kind and not manifest.faults:
         return ()
-    root = _root(source, word, kind, manifest["metadata"]) if kind else None
+    root = _root(document, word, kind, manifest["metadata"]) if kind else None
     fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if kind and api == kind.api else None
-    return (_reading(source, root, _bounded(fact, manifest.faults), manifest.faults),)  # no root: there are faults, so no fact
+    return (_reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults),)  # no root: there are faults, so no fact
 
 
 def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faults) -> Reading:
@@ -128,14 +131,16 @@ def _kind(manifest: Field, api: str, word: str) -> _Kind | None:
     return None
 
 
-def _root(source: str, word: str, kind: _Kind, metadata: Field) -> Root | None:
+def _root(document: Document, word: str, kind: _Kind, metadata: Field) -> Root | None:
     name = metadata["name"].label_name() if word == "Namespace" else metadata["name"].domain_name()
     if metadata["name"].value is None:
         metadata["name"].fail("a name")
     namespace = (metadata["namespace"].label_name() or "default") if kind.namespaced else ""
     known = not any(problem.field.startswith("metadata") for problem in metadata.faults)
     generation = metadata["generation"].number(0, 2**63 - 1)
-    return Root(kind=word, name=name, namespace=namespace, generation=generation, resource_version=source) if known else None
+    if document.prefix:
+        name, namespace = (name, document.prefix + namespace) if kind.namespaced else (document.prefix + name, "")
+    return Root(kind=word, name=name, namespace=namespace, generation=generation, resource_version=document.source) if known else None
 
 
 # ── kinds; the Service has a module of its own ─────────────────────────────────────────────────────────────────────
@@ -254,10 +259,16 @@ def _pool(manifest: Field, root: Root, _: Settings) -> PoolObserved | None:
         auto_assign=spec["autoAssign"].flag(absent=True),
         priority=spec["priority"].number(-(2**31), 2**31 - 1),
         avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
+        share=spec["share"].word(SHARES, "key"),
         service_selector=read_selector(spec["serviceSelector"]),
         namespace_selector=read_selector(spec["namespaceSelector"]),
     )
     return None if manifest.faults else fact
+
+
+def _record(manifest: Field, root: Root, _: Settings) -> RecordObserved | None:
+    vips = dict.fromkeys(str(address) for item in manifest["status"]["vips"].items() if (address := item.address()))
+    return None if manifest.faults else RecordObserved(root=root, vips=tuple(vips))
 
 
 def _range(item: Field, ranges: Ranges) -> str:
@@ -280,6 +291,7 @@ _KINDS: Final = {
     "Service": _Kind("service", "v1", True, _service),
     "EndpointSlice": _Kind("endpointslice", "discovery.k8s.io/v1", True, _slice),
     "VIPPool": _Kind("pool", "weir.dev/v1alpha1", False, _pool),
+    "LBService": _Kind("record", "weir.dev/v1alpha1", True, _record),
     "Namespace": _Kind("namespace", "v1", False, _namespace),
     "Node": _Kind("node", "v1", False, _node),
 }

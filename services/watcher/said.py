@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from services.watcher.manifest import Document, Reading, object_key, read
 from services.watcher.settings import DEFAULT, Settings
-from weir.events import AnyEvent, ManifestRejected
+from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, key_of
 from weir.model import Root
 
 
@@ -22,6 +22,7 @@ class Observation(NamedTuple):
     units: Mapping[str, tuple[Document, ...] | None]
     complete: bool = False
     small: bool = False  # reading it takes no time worth a thread
+    scope: str = ""  # which of several sources: "@NAME" for a cluster, whose units all begin with "@NAME/"
 
 
 class Readings(NamedTuple):
@@ -29,6 +30,7 @@ class Readings(NamedTuple):
 
     units: Mapping[str, tuple[Reading, ...] | None]
     complete: bool = False
+    scope: str = ""
 
 
 class Claim(NamedTuple):
@@ -42,23 +44,24 @@ class Claim(NamedTuple):
 class Said:
     """One process's picture of its source, fed by `take`.  Of what a unit said before, it knows nothing: the world does."""
 
-    def __init__(self, settings: Settings = DEFAULT) -> None:
-        self.complete = False  # once it is, what nobody names is gone
+    def __init__(self, settings: Settings = DEFAULT, scopes: Iterable[str] = ("",)) -> None:
+        self._awaited = set(scopes)  # sources that have not told all they have
         self._settings = settings
         self._units: dict[str, tuple[Reading, ...]] = {}
         self._readings: dict[str, Reading] = {}  # by source
         self._claims: defaultdict[str, dict[str, Claim]] = defaultdict(dict)  # object -> source
+        self._slices: defaultdict[str, set[str]] = defaultdict(set)  # Service, "namespace/name" -> its slices
 
     def read(self, observation: Observation) -> Readings:
         """What the documents come to.  It may take seconds, and touches nothing here: another thread may do it."""
         units = {unit: documents if documents is None else self._read(documents) for unit, documents in observation.units.items()}
-        return Readings(units, observation.complete)
+        return Readings(units, observation.complete, observation.scope)
 
     def take(self, seen: Readings) -> tuple[str, ...] | None:
         """Records `seen`; gives the units to compare, None for all."""
         if seen.complete:
-            self.complete = True
-            for unit in self._units.keys() - seen.units.keys():
+            self._awaited.discard(seen.scope)
+            for unit in [unit for unit in self._units.keys() - seen.units.keys() if scope_of(unit) == seen.scope]:
                 self._forget(unit)
         for unit, readings in seen.units.items():
             self._forget(unit)
@@ -66,9 +69,18 @@ class Said:
                 self._record(unit, readings)
         return None if seen.complete else tuple(seen.units)
 
+    @property
+    def complete(self) -> bool:
+        """Whether a source has told all it has: then what it does not name is gone."""
+        return not self._awaited or bool(self._units)
+
     def claims(self, key: str) -> list[Claim]:
         """Readings that name the object, the first by path first."""
         return sorted(self._claims[key].values()) if key in self._claims else []
+
+    def slices(self, service: str) -> list[str]:
+        """The keys of the EndpointSlices of a Service, "namespace/name"."""
+        return sorted(self._slices.get(service, ()))
 
     def objects(self) -> Iterable[str]:
         """The keys of all objects that are named."""
@@ -87,7 +99,12 @@ class Said:
         return self._readings.get(source)
 
     def stands(self, unit: str) -> bool:
-        """Whether what `unit` said before still holds though it is not named: a fault hides what the unit or its folder says."""
+        """Whether what `unit` said before still holds though it is not named.
+
+        A fault hides what the unit or its folder says, or its source has not told all it has.
+        """
+        if scope_of(unit) in self._awaited:
+            return True
         readings = (*self.readings(unit), *self.readings(folder_of(unit)))
         return any(reading.problems and not reading.root for reading in readings)
 
@@ -100,6 +117,8 @@ class Said:
             self._readings[reading.source] = reading
             if reading.root:
                 self._claims[object_key(reading.root)][reading.source] = Claim(unit, i, reading)
+            if of := _slice_of(reading):
+                self._slices[of[0]].add(of[1])
 
     def _forget(self, unit: str) -> None:
         for reading in self._units.pop(unit, ()):
@@ -109,11 +128,26 @@ class Said:
                 del self._claims[key][reading.source]
                 if not self._claims[key]:
                     del self._claims[key]
+            if of := _slice_of(reading):
+                self._slices[of[0]].discard(of[1])
+                if not self._slices[of[0]]:
+                    del self._slices[of[0]]
+
+
+def _slice_of(reading: Reading) -> tuple[str, str] | None:
+    """The Service that a slice is of, and the slice's key."""
+    fact = reading.fact
+    return (f"{fact.root.namespace}/{fact.service}", key_of(fact)) if isinstance(fact, EndpointSliceObserved) else None
 
 
 def unit_of(source: str) -> str:
     """The unit that a source belongs to: "shop.yaml" of "shop.yaml#2"."""
     return source.rpartition("#")[0] or source
+
+
+def scope_of(unit: str) -> str:
+    """The source that a unit is of: "@east" of "@east/Service/shop/web", "" for files."""
+    return unit.partition("/")[0] if unit.startswith("@") else ""
 
 
 def folder_of(unit: str) -> str:

@@ -1,0 +1,334 @@
+"""A Kubernetes cluster as a source: each kind listed once, then watched.
+
+A watch that ends is opened again where it ended; one that the server has forgotten (410) is replaced by a list, of which only what
+differs goes on.  What changed while nobody asked is told as it then is: states in between are of no use to anybody.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Final, NamedTuple, TypedDict
+
+import msgspec
+import structlog
+
+from services.watcher.annotations import ALIAS, PREFIX
+from services.watcher.api import UNREACHABLE, Api, ApiError
+from services.watcher.manifest import Document
+from services.watcher.said import Observation
+
+PAGE: Final = 500
+SMALL: Final = 4  # objects whose reading takes no time worth a thread
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 4.0
+ABSENT_S: Final = 10.0  # how often it is looked whether a kind that is not installed has come
+
+log = structlog.get_logger()
+
+
+# ── what is decoded of an object: these fields and no other ────────────────────────────────────────────────────────
+
+
+class _Metadata(TypedDict, total=False):
+    name: Any
+    namespace: Any
+    generation: Any
+    labels: Any
+    annotations: Any
+    deletionTimestamp: Any
+
+
+class _ServiceSpec(TypedDict, total=False):
+    type: Any
+    clusterIP: Any
+    ports: Any
+    loadBalancerClass: Any
+    loadBalancerIP: Any
+    loadBalancerSourceRanges: Any
+    externalIPs: Any
+    externalTrafficPolicy: Any
+    allocateLoadBalancerNodePorts: Any
+    healthCheckNodePort: Any
+    sessionAffinity: Any
+    sessionAffinityConfig: Any
+    ipFamilies: Any
+    ipFamilyPolicy: Any
+
+
+class _Service(TypedDict, total=False):
+    metadata: _Metadata
+    spec: _ServiceSpec
+
+
+class _Endpoint(TypedDict, total=False):
+    addresses: Any
+    conditions: Any
+    nodeName: Any
+
+
+class _Slice(TypedDict, total=False):
+    metadata: _Metadata
+    addressType: Any
+    endpoints: list[_Endpoint] | None
+    ports: Any
+
+
+class _NodeStatus(TypedDict, total=False):
+    addresses: Any
+    conditions: Any
+
+
+class _Node(TypedDict, total=False):
+    metadata: _Metadata
+    status: _NodeStatus
+
+
+class _Pool(TypedDict, total=False):
+    metadata: _Metadata
+    spec: Any
+
+
+class _Record(TypedDict, total=False):
+    metadata: _Metadata
+    status: Any
+
+
+class _Bare(TypedDict, total=False):
+    metadata: _Metadata
+
+
+class Meta(msgspec.Struct):
+    """What identifies an object and its version."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""  # noqa: N815  the API's own name
+    finalizers: tuple[str, ...] = ()
+    deletionTimestamp: str = ""  # noqa: N815
+
+
+class Seen(msgspec.Struct):
+    """An object as the API last showed it, as far as a writer must know."""
+
+    metadata: Meta
+    status: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class Kind(NamedTuple):
+    """A kind that is followed.  `written`: Weir writes to it, so how it stands is kept."""
+
+    word: str
+    api: str
+    plural: str
+    decode: Callable[[bytes | msgspec.Raw], Any] | None  # None: nothing of it is read
+    written: bool = False
+    namespaced: bool = True
+
+    def path(self, namespace: str = "", name: str = "", part: str = "") -> str:
+        """`/api/v1/namespaces/shop/services/web/status`."""
+        root = f"/api/{self.api}" if "/" not in self.api else f"/apis/{self.api}"
+        inside = f"/namespaces/{namespace}" if namespace else ""
+        return root + inside + "/" + "/".join(word for word in (self.plural, name, part) if word)
+
+
+SERVICE: Final = Kind("Service", "v1", "services", msgspec.json.Decoder(_Service).decode, written=True)
+POOL: Final = Kind("VIPPool", "weir.dev/v1alpha1", "vippools", msgspec.json.Decoder(_Pool).decode, written=True, namespaced=False)
+RECORD: Final = Kind("LBService", "weir.dev/v1alpha1", "lbservices", msgspec.json.Decoder(_Record).decode, written=True)
+LBNODE: Final = Kind("LBNode", "weir.dev/v1alpha1", "lbnodes", None, written=True, namespaced=False)
+KINDS: Final = (
+    *(SERVICE, POOL, RECORD, LBNODE),
+    Kind("EndpointSlice", "discovery.k8s.io/v1", "endpointslices", msgspec.json.Decoder(_Slice).decode),
+    Kind("Namespace", "v1", "namespaces", msgspec.json.Decoder(_Bare).decode, namespaced=False),
+    Kind("Node", "v1", "nodes", msgspec.json.Decoder(_Node).decode, namespaced=False),
+)
+
+
+class _ListMeta(msgspec.Struct):
+    resourceVersion: str = ""  # noqa: N815
+    next: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct):
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw
+
+
+class _Code(msgspec.Struct):
+    code: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+_LIST: Final = msgspec.json.Decoder(_List).decode
+_EVENT: Final = msgspec.json.Decoder(_Event).decode
+_CODE: Final = msgspec.json.Decoder(_Code).decode
+_SEEN: Final = msgspec.json.Decoder(Seen).decode
+_GONE: Final = 410
+
+Units = dict[str, tuple[Document, ...] | None]
+Looked = Callable[["Kube", str, str], None]
+
+
+class Kube:
+    """One cluster.  `seen`: objects that Weir writes to, by unit; `looked` is called with (this, kind, unit) when one of them changed.
+
+    Units are named `@CLUSTER/Service/shop/web`.  prefix: goes before namespaces, and names of what has none, in the log.
+    """
+
+    def __init__(self, name: str, api: Api, *, prefix: str = "", looked: Looked | None = None) -> None:
+        self.name, self.api, self.prefix = name, api, prefix
+        self.scope = f"@{name}"
+        self.seen: dict[str, Seen] = {}
+        self.reachable = False
+        self._looked = looked
+        self._versions: dict[str, dict[str, str]] = {kind.word: {} for kind in KINDS}  # kind -> unit -> its resourceVersion
+        self._changed: Units = {}
+        self._something = asyncio.Event()
+        self._unlisted = {kind.word for kind in KINDS}
+        self._lost: dict[str, str] = {}  # kind -> why it cannot be followed now
+
+    def unit(self, kind: str, namespace: str, name: str) -> str:
+        """How the object is named as a source."""
+        return f"{self.scope}/{kind}/{namespace}/{name}" if namespace else f"{self.scope}/{kind}/{name}"
+
+    @property
+    def objects(self) -> int:
+        """How many are followed."""
+        return sum(map(len, self._versions.values()))
+
+    async def run(self) -> None:
+        """Follows every kind, for ever."""
+        async with asyncio.TaskGroup() as group:
+            for kind in KINDS:
+                group.create_task(self._follow(kind))
+
+    async def __aiter__(self) -> AsyncIterator[Observation]:
+        """All there is, once every kind has been listed; then changes, as many at once as have come."""
+        while self._unlisted:
+            await self._some()
+        yield Observation(self._take(), complete=True, scope=self.scope)
+        while True:
+            await self._some()
+            if units := self._take():
+                yield Observation(units, small=len(units) <= SMALL, scope=self.scope)
+
+    async def _some(self) -> None:
+        await self._something.wait()
+        self._something.clear()
+
+    def _take(self) -> Units:
+        units, self._changed = self._changed, {}
+        return units
+
+    # ── list and watch ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _follow(self, kind: Kind) -> None:
+        version, retry_s = "", RETRY_FIRST_S
+        while True:
+            try:
+                if not version:
+                    version = await self._list(kind)
+                async for line in self.api.watch(kind.path(), version):
+                    self._found(kind)
+                    version = self._event(kind, line) or version
+                    retry_s = RETRY_FIRST_S
+                continue  # the server ended it in good order
+            except ApiError as error:
+                if error.code == _GONE:
+                    version = ""
+                    log.info("watch_expired", cluster=self.name, kind=kind.word)
+                elif error.code == 404:
+                    self._forget(kind)
+                    version, retry_s = "", ABSENT_S
+                self._lose(kind, str(error))
+            except UNREACHABLE as error:
+                self._lose(kind, f"{type(error).__name__} {error}".strip())
+            await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
+            retry_s = min(retry_s * 2, RETRY_MOST_S) if retry_s < ABSENT_S else RETRY_FIRST_S
+
+    async def _list(self, kind: Kind) -> str:
+        """All objects of a kind, page by page; what is as it was is passed over.  Returns the version to watch from."""
+        after, found = "", set[str]()
+        while True:
+            page = _LIST(await self.api.get(kind.path(), limit=PAGE, **({"continue": after} if after else {})))
+            for raw in page.items or ():
+                found.add(self._object(kind, raw))
+            after = page.metadata.next
+            if not after:
+                break
+        for unit in self._versions[kind.word].keys() - found:
+            self._drop(kind, unit)
+        self._found(kind)
+        self._unlisted.discard(kind.word)
+        self._something.set()
+        return page.metadata.resourceVersion
+
+    def _event(self, kind: Kind, line: bytes) -> str:
+        """Takes one event of a watch; returns the version it stands for.  Raises ApiError for what the server tells as an error."""
+        event = _EVENT(line)
+        if event.type == "ERROR":
+            status = _CODE(event.object)
+            raise ApiError(status.code, status.reason, status.message)
+        meta = _SEEN(event.object).metadata
+        if event.type == "DELETED":
+            self._drop(kind, self.unit(kind.word, meta.namespace, meta.name))
+        elif event.type != "BOOKMARK":
+            self._object(kind, event.object)
+        return meta.resourceVersion
+
+    def _object(self, kind: Kind, raw: msgspec.Raw) -> str:
+        seen = _SEEN(raw)
+        unit = self.unit(kind.word, seen.metadata.namespace, seen.metadata.name)
+        versions = self._versions[kind.word]
+        if versions.get(unit) == seen.metadata.resourceVersion:
+            return unit
+        versions[unit] = seen.metadata.resourceVersion
+        if kind.decode:
+            self._change(unit, (_document(unit, kind, kind.decode(raw), self.prefix),))
+        if kind.written:
+            self.seen[unit] = msgspec.structs.replace(seen, status=msgspec.Raw(bytes(seen.status)))
+            self._look(kind, unit)
+        return unit
+
+    def _drop(self, kind: Kind, unit: str) -> None:
+        if self._versions[kind.word].pop(unit, None) is not None and kind.decode:
+            self._change(unit, None)
+        if self.seen.pop(unit, None):
+            self._look(kind, unit)
+
+    def _change(self, unit: str, documents: tuple[Document, ...] | None) -> None:
+        self._changed[unit] = documents
+        self._something.set()
+
+    def _look(self, kind: Kind, unit: str) -> None:
+        if self._looked:
+            self._looked(self, kind.word, unit)
+
+    def _forget(self, kind: Kind) -> None:
+        """A kind that is not installed has no objects."""
+        for unit in list(self._versions[kind.word]):
+            self._drop(kind, unit)
+        self._unlisted.discard(kind.word)
+        self._something.set()
+
+    def _lose(self, kind: Kind, why: str) -> None:
+        if self._lost.get(kind.word) != why:
+            self._lost[kind.word] = why
+            log.warning("api_lost", cluster=self.name, kind=kind.word, reason=why)
+
+    def _found(self, kind: Kind) -> None:
+        if self._lost.pop(kind.word, ""):
+            log.info("api_found", cluster=self.name, kind=kind.word)
+
+
+def _document(unit: str, kind: Kind, content: dict[str, Any], prefix: str) -> Document:
+    """The object with the fields that are read; its other annotations may hold anything, and go no further."""
+    metadata = content.get("metadata", {})
+    if isinstance(annotations := metadata.get("annotations"), Mapping):
+        metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith((PREFIX, ALIAS))}
+    return Document(unit, content | {"apiVersion": kind.api, "kind": kind.word}, prefix=prefix)
