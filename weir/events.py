@@ -25,6 +25,7 @@ from weir.model import (
     Root,
     Selector,
     ServicePort,
+    Share,
     SlicePort,
     Targets,
     endpoint_name,
@@ -118,6 +119,7 @@ class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
     auto_assign: bool = True
     priority: int = 0
     avoid_buggy_ips: bool = False
+    share: Share = "key"
     service_selector: Selector | None = None  # which Services may draw from it; None: all
     namespace_selector: Selector | None = None  # of which namespaces
 
@@ -221,6 +223,7 @@ class VipAllocated(_Vip, frozen=True, kw_only=True, tag="vip_allocated"):
 
     share_key: str = ""
     orphaned: bool = False  # its pool does not offer it any more; it stays until its Services let go
+    share: Share = "key"  # as the pool has it; "ports" holds on for those who stand on it together
 
 
 class VipReleased(_Vip, frozen=True, kw_only=True, tag="vip_released"):

@@ -15,6 +15,7 @@ Algorithm = Literal["maglev", "rr"]
 BackendState = Literal["active", "draining", "down"]
 FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
 NoBackend = Literal["drop", "reject"]
+Share = Literal["key", "ports"]  # who may stand on one VIP: Services of one key; besides, all whose ports differ
 Targets = Literal["endpoints", "nodes"]  # what serves: the endpoints themselves, or the node ports of the cluster's nodes
 Address = IPv4Address | IPv6Address
 

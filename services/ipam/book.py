@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from services.ipam.holdings import Holdings
+from services.ipam.holdings import Holdings, words_of
 from services.ipam.places import drawn_from, places_for
 from services.ipam.pools import first_free, offers, ranges_of
 from services.ipam.wants import FAMILIES, Want, clash, families_of, match, may_share, share_word, wants_of
@@ -69,9 +69,10 @@ class Book:
         for observed in self._world.find("prefers", word, ServiceObserved):
             self.settle(observed.root.path)
 
-    def reopen(self, word: str) -> None:
-        """What Services under this share word serve changed: others may now stand beside them."""
-        self._holdings.reopened |= {word} - {""}
+    def reopen(self, service: str, said: Iterable[ServiceObserved]) -> None:
+        """What a Service serves changed: others may now stand beside it, and beside those under the keys that it said it has."""
+        held = {word for vip in self._holdings.held(service) for word in words_of(vip)}
+        self._holdings.reopened |= held | {share_word(each) for each in said} - {""}
 
     def restate(self, vips: Iterable[VipAllocated]) -> None:
         """Says of VIPs what became of their pool."""
@@ -183,17 +184,22 @@ class Book:
             self.settle(claim.service)
         for word in reopened:
             self._settle_sharers(word)
+        in_pool = any(word.startswith("/") for word in reopened)
         for turn, asking in list(self._asked.items()) if reopened else ():
-            if asking.observed and share_word(asking.observed) in reopened:
+            if asking.observed and (in_pool or share_word(asking.observed) in reopened):
                 self._push(self._asked.pop(turn))
         return bool(self._queue)
 
     def _settle_sharers(self, word: str) -> None:
-        for claim in self._world.find("waiting", word.partition("/")[0], VipDenied):
+        """Asks those who may stand beside others: under a key, or in a pool, which is open to all ("/name")."""
+        namespace = word.partition("/")[0]
+        if not namespace:
+            self.settle_waiting(*FAMILIES)
+        for claim in self._world.find("waiting", namespace, VipDenied) if namespace else ():
             observed = self._holdings.exposed(claim.service)
             if observed and share_word(observed) == word:
                 self.settle(claim.service)
-        self.settle_preferring(word)
+        self.settle_preferring(word if namespace else "")
 
     # ── telling ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,5 +253,5 @@ class Book:
     def _gives_way(self, observed: ServiceObserved, vip: VipAllocated) -> bool:
         """Whether it cannot stay on its VIP beside the others.  Of two that clash the one that was changed last goes."""
         others = [other for service in vip.services if service != observed.root.path and (other := self._holdings.exposed(service))]
-        unfit = [other for other in others if not may_share(observed, other) or clash(observed, other)]
+        unfit = [other for other in others if not may_share(observed, other, vip.share) or clash(observed, other)]
         return any(self._world.seq(other) < self._world.seq(observed) for other in unfit)

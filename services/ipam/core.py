@@ -96,9 +96,7 @@ class Ipam:
         match change.fact.event:
             case ServiceObserved(root=root) | ServiceGone(root=root) as event:
                 book.settle(root.path)
-                for said in (change.before, event):
-                    if isinstance(said, ServiceObserved):
-                        book.reopen(share_word(said))
+                book.reopen(root.path, [said for said in (change.before, event) if isinstance(said, ServiceObserved)])
             case PoolObserved(root=root) | PoolGone(root=root):
                 self._pool_changed(world, book, root.name)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
@@ -128,7 +126,7 @@ class Ipam:
         selecting = [pool for pool in world.of(PoolObserved) if pool.namespace_selector]
         for pool in selecting:
             given = world.find("pool", pool.root.name, VipAllocated)
-            book.restate(vip for vip in given if vip.services[0].startswith(f"{name}/"))
+            book.restate(vip for vip in given if any(service.startswith(f"{name}/") for service in vip.services))
         if selecting:
             book.settle_waiting(name)
             book.settle_preferring()

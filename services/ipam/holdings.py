@@ -36,7 +36,7 @@ class Holdings:
         self.events: list[AnyEvent] = []
         self.moved: set[str] = set()  # VIPs whose holders changed
         self.lost: set[str] = set()  # Services that hold less than they did
-        self.reopened: set[str] = set()  # share words whose VIPs changed
+        self.reopened: set[str] = set()  # words of `words_of` whose VIPs changed
         self._vips: dict[str, VipAllocated | VipReleased | None] = {}  # as decided; None: free
         self._given: dict[str, list[str]] = {}  # Service -> VIPs it was given
         self._taken = Counter[str]()  # by word of `blocks_of`, beyond what the world counts
@@ -96,7 +96,14 @@ class Holdings:
         if not word:
             return []
         known = {vip.vip for vip in self.world.find("shared", word, VipAllocated)} | self._vips.keys()
-        found = [held for vip in known if isinstance(held := self.vip(vip), VipAllocated) and word_of(held) == word]
+        return self._open(word, known)
+
+    def given_from(self, pool: str) -> list[VipAllocated]:
+        """VIPs of a pool whose Services share by ports, by address; costs their number."""
+        return self._open(f"/{pool}", {vip.vip for vip in self.world.find("pool", pool, VipAllocated)} | self._vips.keys())
+
+    def _open(self, word: str, vips: Iterable[str]) -> list[VipAllocated]:
+        found = [held for vip in vips if isinstance(held := self.vip(vip), VipAllocated) and word in words_of(held)]
         return sorted(found, key=lambda held: int(ip_address(held.vip)))
 
     def counted(self, word: str) -> int:
@@ -122,7 +129,7 @@ class Holdings:
         if held_by != holders:
             self.moved.add(event.vip)
             self.lost |= {*held_by} - {*holders}
-        self.reopened |= {word_of(vip) for vip in (before, after) if isinstance(vip, VipAllocated)} - {""}
+        self.reopened |= {word for vip in (before, after) if isinstance(vip, VipAllocated) for word in words_of(vip)}
 
     def take(self, vip: str, pool: str, observed: ServiceObserved) -> None:
         """Gives the Service a free VIP, or a place beside those who hold it."""
@@ -131,7 +138,8 @@ class Holdings:
         if isinstance(held, VipAllocated):
             self.put(replace(held, services=(*held.services, service)))
         else:
-            self.put(VipAllocated(vip=vip, pool=pool, services=(service,), share_key=_share_key(observed), root=observed.root))
+            share_key, share = _share_key(observed), self.pools[pool].share
+            self.put(VipAllocated(vip=vip, pool=pool, services=(service,), share_key=share_key, share=share, root=observed.root))
 
     def leave(self, vip: str, service: str) -> None:
         """Takes the Service off a VIP, which is released when nobody else holds it."""
@@ -146,21 +154,23 @@ class Holdings:
         self.put(replace(held, services=rest, root=first.root if first else held.root))
 
     def restate(self, vip: str) -> None:
-        """Says of a VIP what became of its pool or of its holders' key."""
+        """Says of a VIP what became of its pool or of its holders' key.  Those who stand on it by their ports may stay together."""
         held = self.vip(vip)
         if not isinstance(held, VipAllocated):
             return
         holders = [observed for service in held.services if (observed := self.exposed(service))]
         pool = self.pools.get(held.pool)
         offered = pool is not None and offers(pool, ip_address(vip)) and all(self.serves(pool, holder) for holder in holders)
-        now = replace(held, share_key=_share_key(holders[0]) if holders else "", orphaned=not offered)
+        share = held.share if not pool or (len(held.services) > 1 and held.share == "ports") else pool.share
+        now = replace(held, share_key=_share_key(holders[0]) if holders else "", orphaned=not offered, share=share)
         if now != held:
             self.put(now)
 
 
-def word_of(vip: VipAllocated) -> str:
-    """The share word under which a VIP stands open; "" where it does not."""
-    return f"{vip.services[0].partition('/')[0]}/{vip.share_key}" if vip.share_key else ""
+def words_of(vip: VipAllocated) -> list[str]:
+    """The share words under which a VIP stands open: its holders' "namespace/key", and its pool's "/name"."""
+    by_key = [f"{vip.services[0].partition('/')[0]}/{vip.share_key}"] if vip.share_key else []
+    return [*by_key, f"/{vip.pool}"] if vip.share == "ports" else by_key
 
 
 def _share_key(observed: ServiceObserved) -> str:

@@ -70,15 +70,15 @@ def _draw(holdings: Holdings, observed: ServiceObserved, want: Want, besides: Co
 
 
 def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: Family, besides: Container[str]) -> Place | Refusal:
-    """A VIP to share, of the Services with the same key; else the first free address."""
+    """A VIP to share, of the Services with the same key or of a pool that asks for none; else the first free address."""
     pools = [pool for pool in drawn_from(holdings, want.pools) if any(ranges(pool, family))]
     serving = [pool for pool in pools if holdings.serves(pool, observed)]
     names = [pool.root.name for pool in serving]
-    for vip in holdings.shared(observed):
-        offered = family_of(vip.vip) == family and vip.pool in names and not vip.orphaned
-        if offered and vip.vip not in besides and observed.root.path not in vip.services and not _apart(holdings, observed, vip):
-            return Place(vip.vip, vip.pool)
+    if place := _beside(holdings, observed, [vip for vip in holdings.shared(observed) if vip.pool in names], family, besides):
+        return place
     for pool in serving:
+        if pool.share == "ports" and (place := _beside(holdings, observed, holdings.given_from(pool.root.name), family, besides)):
+            return place
         if address := first_free(pool, family, holdings.counted):
             return Place(str(address), pool.root.name)
     if not pools:
@@ -87,13 +87,27 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     if not serving:
         return Refusal("NotSelected", f"the selectors of {_few([pool.root.name for pool in pools])} leave this Service out")
     message = f"every {family} address of {_few(sorted(names))} is held"
-    return Refusal("PoolExhausted", message, _holders(holdings, serving, family))
+    if any(pool.share == "ports" for pool in serving):
+        message += ", and none is free on the ports asked for"
+    return Refusal("PoolExhausted", message, _holders(holdings, observed, serving, family))
+
+
+def _beside(
+    holdings: Holdings, observed: ServiceObserved, vips: Iterable[VipAllocated], family: Family, besides: Container[str]
+) -> Place | None:
+    """The first of `vips` that the Service can stand on beside its holders."""
+    for vip in vips:
+        offered = family_of(vip.vip) == family and not vip.orphaned
+        if offered and vip.vip not in besides and observed.root.path not in vip.services and not _apart(holdings, observed, vip):
+            return Place(vip.vip, vip.pool)
+    return None
 
 
 def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | VipReleased) -> Refusal | None:
     """Why the Service cannot stand on this VIP beside its holders."""
     others = [other for service in held.services if (other := holdings.exposed(service))]
-    if isinstance(held, VipReleased) or not all(may_share(observed, other) for other in others):
+    share = pool.share if (pool := holdings.pools.get(held.pool)) else "key"
+    if isinstance(held, VipReleased) or not all(may_share(observed, other, share) for other in others):
         return Refusal("AddressHeld", f"{held.vip} is held by {held.services[0]}", held.services[:HOLDERS_TOLD])
     for other in others:
         if port := clash(observed, other):
@@ -102,11 +116,16 @@ def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | V
     return None
 
 
-def _holders(holdings: Holdings, pools: Iterable[PoolObserved], family: Family) -> tuple[str, ...]:
-    """Who holds the first addresses of the pools: enough to know whom to ask."""
+def _holders(holdings: Holdings, observed: ServiceObserved, pools: Iterable[PoolObserved], family: Family) -> tuple[str, ...]:
+    """Who holds the first addresses of the pools, and there what this Service asks for: enough to know whom to ask."""
     first = [str(address) for pool in pools for address in first_addresses(pool, family, HOLDERS_TOLD)]
     held = [vip for address in first[:HOLDERS_TOLD] if (vip := holdings.vip(address))]
-    return tuple(dict.fromkeys(vip.services[0] for vip in held))
+    return tuple(dict.fromkeys(_in_the_way(holdings, observed, vip) for vip in held))
+
+
+def _in_the_way(holdings: Holdings, observed: ServiceObserved, vip: VipAllocated | VipReleased) -> str:
+    clashing = (service for service in vip.services if (other := holdings.exposed(service)) and clash(observed, other))
+    return next(clashing, vip.services[0])
 
 
 def _few(words: Iterable[str]) -> str:

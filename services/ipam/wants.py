@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, get_args
 
 from weir.events import ServiceObserved, VipAllocated
-from weir.model import Family, ServicePort, family_of
+from weir.model import Family, ServicePort, Share, family_of
 
 FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
 
@@ -72,10 +72,13 @@ def _fits(want: Want, vip: VipAllocated) -> bool:
     return family_of(vip.vip) in (want.families or (want.family,)) and (not want.pools or vip.pool in want.pools)
 
 
-def may_share(one: ServiceObserved, other: ServiceObserved) -> bool:
-    """Whether both agree to stand on one VIP: same namespace, same key, neither exclusive.  Their ports are another matter."""
+def may_share(one: ServiceObserved, other: ServiceObserved, share: Share) -> bool:
+    """Whether both may stand on one VIP: same namespace and key, or a pool that asks for neither; none exclusive.
+
+    Their ports are another matter.
+    """
     agreed = one.share_key and one.share_key == other.share_key and one.root.namespace == other.root.namespace
-    return bool(agreed) and not one.exclusive and not other.exclusive
+    return (share == "ports" or bool(agreed)) and not one.exclusive and not other.exclusive
 
 
 def clash(one: ServiceObserved, other: ServiceObserved) -> ServicePort | None:

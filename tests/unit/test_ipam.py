@@ -6,7 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 import pytest
@@ -116,6 +116,10 @@ class Log:
     def vips(self) -> dict[str, str]:
         """VIP -> its Service."""
         return {event.vip: event.services[0] for event in self.fold.world.of(VipAllocated)}
+
+    def holders(self) -> dict[str, tuple[str, ...]]:
+        """VIP -> all its Services."""
+        return {event.vip: event.services for event in self.fold.world.of(VipAllocated)}
 
     def denied(self, name: str) -> VipDenied:
         (claim,) = [claim for claim in self.fold.world.of(VipDenied) if claim.service == f"shop/{name}"]
@@ -507,6 +511,30 @@ def test_clash_that_a_crash_left_behind_is_settled_against_the_one_that_was_chan
     assert log.denied("b").reason == "PortHeld"
 
 
+def test_services_of_a_pool_that_says_so_share_an_address_by_their_ports() -> None:
+    log = Log(pool("p", "192.0.2.1/32", share="ports"), service("a", ports=PORT_80), service("blog/b", ports=PORT_443))
+    assert log.holders() == {"192.0.2.1": ("shop/a", "blog/b")}
+    (denied,) = log.say(service("c", ports=PORT_443))
+    assert isinstance(denied, VipDenied)
+    assert (denied.reason, denied.holders) == ("PoolExhausted", ("blog/b",))
+    log.say(service("blog/b", ports=(ServicePort(port=8080),)))
+    assert log.holders() == {"192.0.2.1": ("shop/a", "blog/b", "shop/c")}, "the port that it let go of serves who waited"
+
+
+def test_an_exclusive_service_stands_alone_in_such_a_pool_too() -> None:
+    log = Log(pool("p", "192.0.2.0/31", share="ports"), service("a", ports=PORT_80, exclusive=True), service("b", ports=PORT_443))
+    assert log.holders() == {"192.0.2.0": ("shop/a",), "192.0.2.1": ("shop/b",)}
+
+
+def test_a_pool_that_is_not_shared_any_more_leaves_those_who_are_there_and_takes_in_nobody() -> None:
+    log = Log(pool("p", "192.0.2.1/32", share="ports"), service("a", ports=PORT_80), service("b", ports=PORT_443))
+    assert log.say(pool("p", "192.0.2.1/32")) == []
+    assert log.restart() == []
+    assert log.say(service("b", ports=PORT_443, labels={"a": "b"})) == []
+    (denied,) = log.say(service("c", ports=(ServicePort(port=8080),)))
+    assert isinstance(denied, VipDenied)
+
+
 def test_preferred_family_is_shared_as_soon_as_there_is_somebody_to_share_with() -> None:
     log = Log(pool("p", "192.0.2.0/31"), pool("q", "2001:db8::1/128"), service("old", families=["IPv6"], ports=PORT_443))
     log.say(service("web", share_key="k", family_policy="PreferDualStack", ports=PORT_80))
@@ -721,6 +749,7 @@ class Machine(RuleBasedStateMachine):
         auto_assign=st.booleans(),
         avoid_buggy_ips=st.booleans(),
         priority=st.integers(0, 1),
+        share=st.sampled_from(["key", "key", "ports"]),
         service_selector=st.sampled_from([None, None, TIER, NOT_TIER]),
         namespace_selector=st.sampled_from([None, None, SHOP, TEAM]),
     )
@@ -806,11 +835,22 @@ class Machine(RuleBasedStateMachine):
         for vip in self.model.held.values():
             holders = [self.model.exposed[name] for name in vip.services]
             for one, other in combinations(holders, 2):
-                assert one.root.namespace == other.root.namespace
-                assert one.share_key == other.share_key == vip.share_key != ""
+                assert vip.share == "ports" or one.root.namespace == other.root.namespace
+                assert vip.share == "ports" or one.share_key == other.share_key == vip.share_key != ""
                 assert not one.exclusive
                 assert not other.exclusive
                 assert not set(one.ports) & set(other.ports)
+
+    @invariant()
+    def nobody_waits_for_a_vip_that_its_pool_lets_it_share(self) -> None:
+        for (name, family), vip in product(self.model.waiting, self.model.held.values()):
+            observed, pool = self.model.exposed[name], self.model.pools.get(vip.pool)
+            if not pool or pool.share == "key" or vip.orphaned or family_of(vip.vip) != family or self.model.whole(name):
+                continue
+            holders = [self.model.exposed[holder] for holder in vip.services]
+            free = not any({*observed.ports} & {*holder.ports} or holder.exclusive for holder in holders) and not observed.exclusive
+            lacks = name not in vip.services and self.model.wants(observed, vip.vip, pool, missing=True)
+            assert not (free and lacks), f"{name} could stand on {vip.vip}"
 
     @invariant()
     def orphans_are_marked(self) -> None:
