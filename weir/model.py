@@ -81,7 +81,7 @@ class Endpoint(Value, frozen=True, kw_only=True, omit_defaults=True):
 class Probe(Value, frozen=True, kw_only=True, omit_defaults=True):
     """How a backend is checked: every `interval_s`, down after `retries` failures in a row, up after as many successes."""
 
-    kind: Literal["tcp", "http", "https"] = "tcp"
+    kind: Literal["tcp", "http", "https", "ping"] = "tcp"
     interval_s: int = 2
     timeout_s: int = 1
     retries: int = 2

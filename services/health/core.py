@@ -15,6 +15,7 @@ CALM_MS = 60_000  # without a death: one flap is forgiven
 FLAPS_MOST = 8
 HOLD_MOST_S = 60
 TICK_MS = 20
+_ASKS_MOST = ("https", "http", "tcp", "ping")
 HEARS = (FrontendPlanned, BackendsPlanned, EndpointDown)
 
 
@@ -127,8 +128,8 @@ def _of_chunk(world: World, key: str) -> dict[Target, Probe]:
     return {Target(backend.address, backend.port, chunk.protocol): probe for backend in chunk.backends}
 
 
-def _eagerness(probe: Probe) -> tuple[int, int, bool, int, str, str, str]:
-    return probe.interval_s, probe.retries, probe.kind == "tcp", probe.port, probe.path, probe.host, probe.expect
+def _eagerness(probe: Probe) -> tuple[int, int, int, int, str, str, str]:
+    return probe.interval_s, probe.retries, _ASKS_MOST.index(probe.kind), probe.port, probe.path, probe.host, probe.expect
 
 
 def planned(world: World) -> bool:

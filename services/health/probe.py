@@ -38,11 +38,14 @@ class Answer(NamedTuple):
 
 async def ask(target: Target, probe: Probe) -> Answer:
     """Asks once.  Raises ProbeImpossible, and nothing for whatever a backend does."""
-    if probe.kind != "tcp" and (fault := misfit(probe)):
+    if probe.kind in ("http", "https") and (fault := misfit(probe)):
         return Answer(fault)
     family = socket.AF_INET6 if ":" in target.address else socket.AF_INET
     began_ns = time.monotonic_ns()
     try:
+        if probe.kind == "ping":
+            await _ping(target.address)
+            return Answer("", (time.monotonic_ns() - began_ns) // 1000)
         with socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             await asyncio.get_running_loop().sock_connect(connection, (target.address, port_of(target, probe)))
@@ -57,6 +60,21 @@ async def ask(target: Target, probe: Probe) -> Answer:
             raise ProbeImpossible(error.strerror) from error
         return Answer(os.strerror(error.errno or errno.EIO).lower())
     return Answer(fault, (time.monotonic_ns() - began_ns) // 1000)
+
+
+async def _ping(address: str) -> None:
+    """One echo, answered, over a socket that needs no capability.  The kernel fills in identifier and checksum (net/ipv4/ping.c)."""
+    family, protocol, echo = (
+        (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128) if ":" in address else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
+    )  # RFC 4443, section 4.1; RFC 792
+    try:
+        connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
+    except PermissionError as error:
+        raise ProbeImpossible("no ping is allowed to this process: sysctl net.ipv4.ping_group_range") from error
+    with connection:
+        connection.connect((address, 0))
+        connection.send(bytes([echo, *bytes(7)]))
+        await asyncio.get_running_loop().sock_recv(connection, _READ_BYTES)
 
 
 async def _http(connection: socket.socket, target: Target, probe: Probe) -> str:

@@ -39,14 +39,19 @@ def backends_of(world: World, observed: ServiceObserved, port: ServicePort, fami
 
 def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
     """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a TCP port."""
-    if port.protocol == "TCP":
-        return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, "TCP"), EndpointDown)}
+    if is_asked(observed, port):
+        return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, port.protocol), EndpointDown)}
     dead: set[str] = set()
     for other in observed.ports:
         if other.protocol == "TCP":
             found = backends_of(world, observed, other, family)
             dead |= {backend.address for backend in found if backend.state == "down"}
     return {backend for backend in backends if backend.address in dead}
+
+
+def is_asked(observed: ServiceObserved, port: ServicePort) -> bool:
+    """Whether the Service's probe, where it has one, asks the backends of this port themselves."""
+    return port.protocol == "TCP" or (observed.probe is not None and observed.probe.kind == "ping")
 
 
 def _merge(states: dict[tuple[str, int], str], endpoints: Iterable[Endpoint], number: int) -> None:

@@ -7,7 +7,7 @@ chunk follows from its address alone, never from history: one endpoint that flip
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from services.planner.backends import backends_of, chunk_count, chunk_of
+from services.planner.backends import backends_of, chunk_count, chunk_of, is_asked
 from services.planner.status import bare, status_of
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
@@ -192,7 +192,7 @@ def _set(observed: ServiceObserved, port: ServicePort, family: Family, backends:
             sources=observed.source_ranges,
             no_backend=observed.no_backend,
             drain_timeout_s=observed.drain_timeout_s,
-            probe=observed.probe if port.protocol == "TCP" else None,
+            probe=observed.probe if is_asked(observed, port) else None,
             root=root,
         )
         for vip in vips

@@ -36,7 +36,7 @@ def read_addresses(spec: Field, asked: Asked, unsupported: list[Problem]) -> Add
         family_policy=policy,
         requested=_requested(spec, asked, families if policy == "SingleStack" else (), unsupported),
         pools=_names(asked, "pool"),
-        more_pools=_names(asked, "more-pools"),
+        more_pools=() if asked["more-ips"].value else _names(asked, "more-pools"),
         share_key=_share_key(asked["share-key"]),
         exclusive=asked["exclusive"].word(("yes", "no"), "no") == "yes",
         source_ranges=_sources(spec, asked),
@@ -75,7 +75,9 @@ def _requested(spec: Field, asked: Asked, families: tuple[Family, ...], unsuppor
 
 
 def _names(asked: Asked, annotation: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(name for field in asked.several(annotation) if (name := field.domain_name())))
+    """Of pools, in lower case as the API has them: kube-loxilb's are called defaultPool, and its README quotes them like “this”."""
+    fields = [Field(str(field.value).strip("“”").lower(), field.path, field.faults) for field in asked.several(annotation)]
+    return tuple(dict.fromkeys(name for field in fields if (name := field.domain_name())))
 
 
 def _share_key(field: Field) -> str:

@@ -16,7 +16,7 @@ ALIAS: Final = "loxilb.io/"
 READ: Final = (
     *("ips", "staticIP", "more-ips", "pool", "more-pools", "ipam", "share-key", "exclusive", "source-ranges"),
     *("lbmode", "epselect", "timeout", "no-backend", "drain-timeout", "targets", "nodelabel", "usepodnetwork", "useExternalEndpoint"),
-    *("liveness", "probetype", "probetimeout", "proberetries", "probeport", "probereq", "proberesp", "probehost"),
+    *("liveness", "probetype", "probetimeout", "proberetries", "probeport", "probereq", "proberesp", "probehost", "loadBalancerClass"),
 )
 _OTHER_NAMES: Final = {"poolSelect": "pool", "poolSelectSecondary": "more-pools", "secondaryIPs": "more-ips"}  # kube-loxilb's
 _LATER: Final = (

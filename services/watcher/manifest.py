@@ -195,6 +195,8 @@ def _slice(manifest: Field, root: Root, _: Settings) -> EndpointSliceObserved | 
 def _slice_ports(items: list[Field]) -> tuple[SlicePort, ...]:
     ports: dict[tuple[str, Protocol], SlicePort] = {}
     for item in items:
+        if item["protocol"].value == "SCTP":  # its Service is told
+            continue
         faults = len(item.faults)
         port = item["port"].number(1, 65535)
         protocol = item["protocol"].word(PROTOCOLS, "TCP")

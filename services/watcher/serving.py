@@ -15,8 +15,9 @@ _PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 _MODES: Final[tuple[Mode, ...]] = get_args(Mode)
 _TARGETS: Final[tuple[Targets, ...]] = get_args(Targets)
 _NO_BACKENDS: Final[tuple[NoBackend, ...]] = get_args(NoBackend)
-_ALGORITHMS: Final[dict[str, Algorithm]] = {"rr": "rr", "roundrobin": "rr", "hash": "maglev", "maglev": "maglev"}
-_ALGORITHMS_LATER: Final = ("persist", "lc", "n2", "n2det", "n3", "priority")
+_PROTOCOLS_LATER: Final = ("SCTP",)
+_ALGORITHMS: Final[dict[str, Algorithm]] = {"rr": "rr", "roundrobin": "rr", "hash": "maglev", "maglev": "maglev", "persist": "maglev"}
+_ALGORITHMS_LATER: Final = ("lc", "n2", "n2det", "n3", "priority")
 _MODES_LATER: Final = ("dsr", "fullproxy", "hostonearm")
 _PORT_NAME: Final = re.compile(r"(?=.*[a-z])(?!.*--)[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?")
 _MOST_SECONDS: Final = 7 * 24 * 3600
@@ -39,19 +40,19 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
     return ServiceObserved(
         root=root,
         exposed=exposed,
-        ports=_ports(spec["ports"]),
+        ports=_ports(spec["ports"], unsupported),
         **addresses._asdict(),
         mode=_mode(asked["lbmode"], settings.mode, unsupported),
         algorithm=_algorithm(asked["epselect"], unsupported),
         idle_timeout_s=asked["timeout"].digits(0, _MOST_SECONDS),
         no_backend=asked["no-backend"].word(_NO_BACKENDS, "drop"),
         drain_timeout_s=asked["drain-timeout"].digits(0, _MOST_SECONDS),
-        affinity_s=_affinity_s(spec),
+        affinity_s=_affinity_s(spec, asked["epselect"]),
         local=local,
         health_port=spec["healthCheckNodePort"].number(0, 65535) if local else 0,
         targets=targets,
         node_labels=_node_labels(asked, targets, unsupported),
-        probe=read_probe(asked, unsupported),
+        probe=read_probe(asked, unsupported, liveness=settings.liveness),
         annotations=asked.texts(),
         labels=labels,
         unsupported=told(unsupported + _external(spec["externalIPs"]) + asked.later()) if exposed else (),
@@ -61,7 +62,7 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
 def _exposed(manifest: Field, settings: Settings) -> bool:
     spec = manifest["spec"]
     kind = spec["type"].word(("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"), "ClusterIP")
-    chosen = spec["loadBalancerClass"].text()
+    chosen = spec["loadBalancerClass"].text() or Asked(manifest["metadata"]["annotations"].unnoted())["loadBalancerClass"].text()
     headless = spec["clusterIP"].value == "None"
     leaving = manifest["metadata"]["deletionTimestamp"].value is not None
     return kind == "LoadBalancer" and (chosen in settings.classes if chosen else settings.default_class) and not headless and not leaving
@@ -70,7 +71,7 @@ def _exposed(manifest: Field, settings: Settings) -> bool:
 # ── ports ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _ports(field: Field) -> tuple[ServicePort, ...]:
+def _ports(field: Field, unsupported: list[Problem]) -> tuple[ServicePort, ...]:
     items = field.items()
     if field.value in (None, []):
         field.fail("at least one port")
@@ -78,6 +79,9 @@ def _ports(field: Field) -> tuple[ServicePort, ...]:
     numbers: dict[tuple[int, str], Field] = {}
     names: dict[str, Field] = {}
     for item in items:
+        if item["protocol"].value in _PROTOCOLS_LATER:
+            unsupported.append(not_yet(item["protocol"], _PROTOCOLS))
+            continue
         faults = len(item.faults)
         port = _port(item)
         if item["name"].value is None and len(items) > 1:
@@ -131,9 +135,9 @@ def _algorithm(field: Field, unsupported: list[Problem]) -> Algorithm:
     return _ALGORITHMS.get(word, "maglev")
 
 
-def _affinity_s(spec: Field) -> int:
+def _affinity_s(spec: Field, select: Field) -> int:
     if spec["sessionAffinity"].word(("None", "ClientIP"), "None") == "None":
-        return 0
+        return _AFFINITY_S if select.value == "persist" else 0
     return spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].number(1, _DAY_S, _AFFINITY_S)
 
 

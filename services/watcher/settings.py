@@ -14,6 +14,7 @@ class Settings(NamedTuple):
     default_class: bool = True
     mode: Mode = "default"
     targets: Targets = "endpoints"
+    liveness: bool = False  # backends are probed
 
 
 DEFAULT: Final = Settings()

@@ -52,7 +52,7 @@ REJECTED = {
         service("ports: [{name: a, port: 80}, {port: 81}]"),
         [("spec.ports[1].name", "nothing", "a name, since there are several ports")],
     ),
-    "SCTP": (service("ports: [{port: 80, protocol: SCTP}]"), [("spec.ports[0].protocol", "'SCTP'", "TCP, UDP")]),
+    "ICMP": (service("ports: [{port: 80, protocol: ICMP}]"), [("spec.ports[0].protocol", "'ICMP'", "TCP, UDP")]),
     "target port 65536": (service("ports: [{port: 80, targetPort: 65536}]"), [("spec.ports[0].targetPort", "65536", "1-65535")]),
     "target port in quotes": (service('ports: [{port: 80, targetPort: "8080"}]'), [("spec.ports[0].targetPort", "'8080'", TARGET)]),
     "unknown type": (
@@ -197,10 +197,6 @@ REJECTED = {
         service("ports: [{port: 80}], ipFamilyPolicy: DualStack"),
         [("spec.ipFamilyPolicy", "'DualStack'", "SingleStack, PreferDualStack, RequireDualStack")],
     ),
-    "UDP beside SCTP": (
-        service("ports: [{name: a, port: 53, protocol: UDP}, {name: b, port: 53, protocol: SCTP}]"),
-        [("spec.ports[1].protocol", "'SCTP'", "TCP, UDP")],
-    ),
     "IPv4-mapped address": (
         service("ports: [{port: 80}], loadBalancerIP: '::ffff:203.0.113.9'"),
         [("spec.loadBalancerIP", "'::ffff:203.0.113.9'", "an IPv4 or IPv6 address, without a zone and not IPv4-mapped")],
@@ -237,7 +233,7 @@ REJECTED = {
         asking('weir.dev/drain-timeout: "604801"'),
         [("metadata.annotations[weir.dev/drain-timeout]", "'604801'", '"0"-"604800"')],
     ),
-    "pool named badly": (asking('weir.dev/pool: "gold, Silver"'), [("metadata.annotations[weir.dev/pool]", "'Silver'", NAME)]),
+    "pool named badly": (asking('weir.dev/pool: "gold, sil_ver"'), [("metadata.annotations[weir.dev/pool]", "'sil_ver'", NAME)]),
     "share key too long": (
         asking(f"weir.dev/share-key: {'k' * 254}"),
         [("metadata.annotations[weir.dev/share-key]", f"'{'k' * 80}' and 174 characters more", "at most 253 characters")],
@@ -328,7 +324,7 @@ def test_a_bad_endpoint_does_not_take_the_good_ones_away(address: str, accepted:
 
 
 def test_a_bad_port_or_a_doubled_one_does_not_take_the_good_ones_away() -> None:
-    ports = "{port: 80}, {port: 0, name: a}, {port: 90}, {port: 1, name: b, protocol: SCTP}, {port: 53, protocol: UDP}"
+    ports = "{port: 80}, {port: 0, name: a}, {port: 90}, {port: 1, name: b, protocol: ICMP}, {port: 53, protocol: UDP}"
     two = "{addresses: [10.0.0.1]}, {addresses: [10.0.0.1]}, {addresses: []}"
     reading = only(endpoints(f"addressType: IPv4, ports: [{ports}], endpoints: [{two}]"))
     assert reading.fact
@@ -341,6 +337,12 @@ def test_a_bad_port_or_a_doubled_one_does_not_take_the_good_ones_away() -> None:
         "endpoints[1].addresses",
         "endpoints[2].addresses",
     ]
+
+
+def test_ports_of_sctp_are_their_services_to_tell() -> None:
+    reading = only(endpoints("addressType: IPv4, ports: [{port: 80}, {port: 80, name: s, protocol: SCTP}]"))
+    assert reading.fact
+    assert (reading.fact.ports, reading.problems) == ((SlicePort(port=80),), ())
 
 
 HTML = "<script>alert(1)</script>"

@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 import subprocess
+import sys
 
 import pytest
 import uvloop
@@ -197,3 +198,32 @@ def test_the_host_is_the_one_given_or_the_address(target: Target, probe: Probe, 
 
 def test_no_address_is_a_server_name() -> None:
     assert [server_name(Probe(host=host)) for host in ("a.example:1", "10.0.0.1", "[fd00::1]:443", "")] == ["a.example", None, None, None]
+
+
+# ── ping ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+PINGS = """
+import asyncio, sys, uvloop
+from pathlib import Path
+from services.health.core import Target
+from services.health.probe import ProbeImpossible, ask
+from weir.model import Probe
+
+async def told(address):
+    try:
+        return (await asyncio.wait_for(ask(Target(address, 53, "UDP"), Probe(kind="ping")), 5)).fault
+    except ProbeImpossible as error:
+        return str(error)
+
+print(uvloop.run(told("127.0.0.1")))
+Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")
+for address in ("127.0.0.1", "::1", "203.0.113.1"):
+    print(uvloop.run(told(address)))
+"""
+
+
+def test_a_ping_needs_an_answer_and_a_kernel_that_allows_it() -> None:
+    """In a network namespace of its own: who may ping is set for each."""
+    command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-c", PINGS]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told == ["no ping is allowed to this process: sysctl net.ipv4.ping_group_range", "", "", "network is unreachable"]

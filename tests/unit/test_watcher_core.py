@@ -203,12 +203,18 @@ LATER = {
     "epselect": (
         asking("loxilb.io/epselect: lc"),
         "metadata.annotations[loxilb.io/epselect]",
-        "rr, roundrobin, hash, maglev (not served yet)",
+        "rr, roundrobin, hash, maglev, persist (not served yet)",
     ),
     "probetype": (
-        asking('weir.dev/liveness: "yes", weir.dev/probetype: ping'),
+        asking('weir.dev/liveness: "yes", weir.dev/probetype: udp'),
         "metadata.annotations[weir.dev/probetype]",
-        "tcp, http, https, none (not served yet)",
+        "tcp, http, https, ping, none (not served yet)",
+    ),
+    "SCTP": (service("ports: [{port: 80, protocol: SCTP}]"), "spec.ports[0].protocol", "TCP, UDP (not served yet)"),
+    "SCTP beside UDP": (
+        service("ports: [{name: a, port: 53, protocol: UDP}, {name: b, port: 53, protocol: SCTP}]"),
+        "spec.ports[1].protocol",
+        "TCP, UDP (not served yet)",
     ),
     "annotation": (asking("loxilb.io/multus-nets: edge"), "metadata.annotations[loxilb.io/multus-nets]", "nothing (not served yet)"),
     "labels of nodes that are no targets": (
