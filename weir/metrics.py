@@ -65,6 +65,7 @@ METRICS = (
     Metric("weir_append_seconds", "histogram", EVERY, "From sending a batch to the log's word that it is stored."),
     Metric("weir_objects", "gauge", "watcher", "Objects as last observed.", ("kind",)),
     Metric("weir_manifest_files", "gauge", "watcher", "Files of manifests that it reads."),
+    Metric("weir_cluster_kinds_lost", "gauge", "watcher", "Kinds of a cluster that cannot be followed now.", ("cluster",)),
     Metric("weir_manifests_rejected", "gauge", "watcher", "Documents that cannot be used; what they said before still holds."),
     Metric("weir_pool_addresses", "gauge", "ipam", "Addresses that a pool offers.", ("pool",)),
     Metric(

@@ -1,24 +1,93 @@
-"""watcher: what the cluster or a folder of manifests says, as facts."""
+"""watcher: what clusters and folders of manifests say, as facts; and what follows from them, told in the clusters."""
 
+import argparse
+import asyncio
 import gc
+import sys
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from services.watcher.core import HEARS, Watcher
-from services.watcher.edge import FolderSource, follow
+from services.watcher.edge import FolderSource, Source, follow
 from services.watcher.metrics import samples
+from services.watcher.settings import CLASSES, Settings
 from weir.exporter import exposed, of_world
-from weir.service import Runner, Where, options, serve
+from weir.model import Mode, Targets
+from weir.service import Edge, Heard, Runner, Where, lease_of, options, serve
+
+if TYPE_CHECKING:
+    from services.watcher.kube import Kube
 
 
 def main() -> None:
     """Runs until SIGTERM."""
     gc.set_threshold(200_000, 50, 100)  # documents are large and without cycles: looking for some takes a third of a cold start
+    chosen = _options()
+    clusters = asyncio.run(_clusters(chosen.cluster))
+    folder = FolderSource(chosen.path) if chosen.path else None
+    sources: list[Source] = [*clusters, *([folder] if folder else [])]
+    settings = Settings(tuple(chosen.klass or CLASSES), chosen.default_class, chosen.mode, chosen.targets)
+    watcher = Watcher(settings, [cluster.scope for cluster in clusters] + [""] * bool(folder))
+    writes, heard, writing = _writer(clusters, chosen.status_hostname)
+    where, lease = Where(chosen.instance), lease_of("watcher", chosen)
+    runner = Runner("watcher", watcher, (*HEARS, *writes), where, heard=heard, lease=lease)
+    following = [partial(follow, source, watcher.said) for source in sources]
+    running: list[Edge] = [cluster.run for cluster in clusters]
+    counted = exposed(chosen.metrics, of_world(partial(samples, folder, clusters)))
+    serve(runner, *following, *running, *writing, *counted)
+
+
+def _options() -> argparse.Namespace:
     parser = options("watcher")
-    parser.add_argument("path", nargs="+", help="a file or folder of manifests")
+    parser.add_argument("path", nargs="*", help="a file or folder of manifests")
+    parser.add_argument(
+        "--cluster",
+        action="append",
+        default=[],
+        metavar="NAME[=KUBECONFIG]",
+        help="a cluster to follow, may be repeated; without a kubeconfig the one that this runs in",
+    )
+    parser.add_argument("--class", dest="klass", action="append", metavar="NAME", help=f"a loadBalancerClass of ours (default: {CLASSES})")
+    parser.add_argument(
+        "--default-class", action=argparse.BooleanOptionalAction, default=True, help="whether Services without a class are ours"
+    )
+    parser.add_argument("--mode", choices=get_args(Mode), default="default", help="lbmode of Services without one (default: %(default)s)")
+    parser.add_argument("--targets", choices=get_args(Targets), default="endpoints", help="what serves Services that do not say it")
+    parser.add_argument("--status-hostname", default="", metavar="PREFIX", help="tell VIPs in clusters as hostnames PREFIX-ADDRESS")
     chosen = parser.parse_args()
-    watcher, source = Watcher(), FolderSource(chosen.path)
-    counted = exposed(chosen.metrics, of_world(partial(samples, source)))
-    serve(Runner("watcher", watcher, HEARS, Where(chosen.instance)), partial(follow, source, watcher.said), *counted)
+    if not (chosen.path or chosen.cluster):
+        parser.error("nothing to follow: expected a path, or --cluster")
+    return chosen
+
+
+async def _clusters(words: Sequence[str]) -> "list[Kube]":
+    """The first one's namespaces stand in the log as they are, a further one's behind its name."""
+    if not words:
+        return []
+    from services.watcher.api import ConfigError, configured  # kubernetes-asyncio takes 2 s and 60 MB to import
+    from services.watcher.kube import Kube
+
+    clusters: list[Kube] = []
+    for word in words:
+        name, _, kubeconfig = word.partition("=")
+        try:
+            configuration = await configured(Path(kubeconfig) if kubeconfig else None)
+        except ConfigError as error:
+            sys.exit(f"weir-watcher: cluster {name}: {error}")
+        clusters.append(Kube(name, configuration, prefix=f"{name}:" if clusters else ""))
+    return clusters
+
+
+def _writer(clusters: "Sequence[Kube]", host: str) -> tuple[tuple[type, ...], Heard | None, list[Edge]]:
+    """What must be heard to write into clusters, by whom, and the writing itself."""
+    if not clusters:
+        return (), None, []
+    from services.watcher.write import HEARS, Writer
+
+    writer = Writer(clusters, host)
+    return HEARS, writer.heard, [writer.run]
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import aiohttp
 import msgspec
@@ -55,30 +55,25 @@ class _Status(msgspec.Struct):
 _STATUS: Final = msgspec.json.Decoder(_Status).decode
 
 
+async def configured(kubeconfig: Path | None) -> Configuration:
+    """kubeconfig: None in a pod.  Raises ConfigError."""
+    configuration = Configuration()
+    try:
+        if kubeconfig:
+            await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
+        else:
+            load_incluster_config(configuration)
+    except (ConfigException, OSError, ValueError) as error:
+        raise ConfigError(f"{kubeconfig or 'service account of this pod'}: {error}") from error
+    configuration.connection_pool_maxsize = CONNECTIONS
+    return configuration
+
+
 class Api:
-    """A connection pool to one API server."""
+    """A connection pool to one API server; to be made in the loop that uses it."""
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
-
-    @classmethod
-    async def connect(cls, kubeconfig: Path | None) -> Self:
-        """kubeconfig: None in a pod.  Opens no connection yet.  Raises ConfigError."""
-        configuration = Configuration()
-        try:
-            if kubeconfig:
-                await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
-            else:
-                load_incluster_config(configuration)
-        except (ConfigException, OSError, ValueError) as error:
-            raise ConfigError(f"{kubeconfig or 'service account of this pod'}: {error}") from error
-        configuration.connection_pool_maxsize = CONNECTIONS
-        return cls(ApiClient(configuration))
-
-    @property
-    def host(self) -> str:
-        """`https://10.0.0.1:6443`."""
-        return str(self._client.configuration.host)
+    def __init__(self, configuration: Configuration) -> None:
+        self._client = ApiClient(configuration)
 
     async def get(self, path: str, **query: str | int) -> bytes:
         """The body.  Raises ApiError, or one of UNREACHABLE."""
@@ -151,10 +146,6 @@ class Api:
             _preload_content=False,
             _request_timeout=timeout,
         )
-
-    async def close(self) -> None:
-        """Ends every connection."""
-        await self._client.close()
 
 
 def _error(code: int, body: bytes) -> ApiError:

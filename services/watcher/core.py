@@ -6,7 +6,7 @@ stands as the world has it, and what nobody names any more is gone.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar, Final
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -51,6 +51,14 @@ def _addresses_of(event: AnyEvent) -> Iterable[str]:
     return event.addresses if isinstance(event, NodeObserved) else ()
 
 
+def _endpoints_of(event: AnyEvent) -> Iterable[str]:
+    return (endpoint.address for endpoint in event.endpoints) if isinstance(event, EndpointSliceObserved) else ()
+
+
+def _service_of(event: AnyEvent) -> Iterable[str]:
+    return (f"{event.root.namespace}/{event.service}",) if isinstance(event, EndpointSliceObserved) else ()
+
+
 def _holders(event: AnyEvent) -> Iterable[str]:
     return event.services if isinstance(event, VipAllocated | VipReleased) else ()
 
@@ -58,11 +66,13 @@ def _holders(event: AnyEvent) -> Iterable[str]:
 class Watcher:
     """The core.  It decides nothing from the log: its facts come from the source, and are owed again when the log has lost them."""
 
-    indexes: ClassVar[Mapping[str, Index]] = {"unit": units_of, "node address": _addresses_of, "holder": _holders}
+    indexes: Mapping[str, Index] = {"unit": units_of, "node address": _addresses_of}
 
-    def __init__(self, settings: Settings = DEFAULT, scopes: Iterable[str] = ("",)) -> None:
-        """scopes: of all sources; what the log has from others is gone."""
+    def __init__(self, settings: Settings = DEFAULT, scopes: Sequence[str] = ("",)) -> None:
+        """scopes: of all sources; what the log has from others is gone.  Where one is a cluster, what is written there is looked up."""
         self.said = Said(settings, scopes)
+        if any(scopes):
+            self.indexes = {**self.indexes, "holder": _holders, "slices of": _service_of, "endpoint": _endpoints_of}
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing: what others state does not change what the source says."""
@@ -180,6 +190,8 @@ class _Comparison:
 
     def _lost(self, fact: RecordObserved) -> bool:
         """Whether the log does not know that the Service holds what was written down, or knows it from there."""
+        if not scope_of(fact.root.resource_version):
+            return True
         held = {vip.vip for vip in self._world.find("holder", fact.root.path, VipAllocated)}
         return bool(fact.vips) and (not held.issuperset(fact.vips) or self._held(key_of(fact)) is not None)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypedDict
 
 import msgspec
 import structlog
+from kubernetes_asyncio.client.configuration import Configuration
 
 from services.watcher.annotations import ALIAS, PREFIX
 from services.watcher.api import UNREACHABLE, Api, ApiError
@@ -171,21 +172,26 @@ _SEEN: Final = msgspec.json.Decoder(Seen).decode
 _GONE: Final = 410
 
 Units = dict[str, tuple[Document, ...] | None]
-Looked = Callable[["Kube", str, str], None]
+Looked = Callable[["Kube", str, str, str], None]
 
 
 class Kube:
-    """One cluster.  `seen`: objects that Weir writes to, by unit; `looked` is called with (this, kind, unit) when one of them changed.
+    """One cluster.
 
+    seen: objects that Weir writes to, by unit.   absent: kinds that are not installed there.
+    looked: called with (this, kind, namespace, name) when a seen object became different.
     Units are named `@CLUSTER/Service/shop/web`.  prefix: goes before namespaces, and names of what has none, in the log.
     """
 
-    def __init__(self, name: str, api: Api, *, prefix: str = "", looked: Looked | None = None) -> None:
-        self.name, self.api, self.prefix = name, api, prefix
+    api: Api
+
+    def __init__(self, name: str, configuration: Configuration, *, prefix: str = "") -> None:
+        self.name, self.prefix = name, prefix
+        self._configuration = configuration
         self.scope = f"@{name}"
         self.seen: dict[str, Seen] = {}
-        self.reachable = False
-        self._looked = looked
+        self.absent: set[str] = set()
+        self.looked: Looked | None = None
         self._versions: dict[str, dict[str, str]] = {kind.word: {} for kind in KINDS}  # kind -> unit -> its resourceVersion
         self._changed: Units = {}
         self._something = asyncio.Event()
@@ -196,13 +202,20 @@ class Kube:
         """How the object is named as a source."""
         return f"{self.scope}/{kind}/{namespace}/{name}" if namespace else f"{self.scope}/{kind}/{name}"
 
-    @property
-    def objects(self) -> int:
-        """How many are followed."""
-        return sum(map(len, self._versions.values()))
+    def saw(self, kind: Kind, raw: bytes) -> Seen:
+        """An object as the API answered a write: it may come before the watch tells the same."""
+        seen = _SEEN(raw)
+        self._keep(kind, self.unit(kind.word, seen.metadata.namespace, seen.metadata.name), seen)
+        return seen
 
-    async def run(self) -> None:
+    @property
+    def lost(self) -> int:
+        """How many kinds cannot be followed now."""
+        return len(self._lost)
+
+    async def run(self, _: object) -> None:
         """Follows every kind, for ever."""
+        self.api = Api(self._configuration)
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 group.create_task(self._follow(kind))
@@ -263,6 +276,7 @@ class Kube:
                 break
         for unit in self._versions[kind.word].keys() - found:
             self._drop(kind, unit)
+        self.absent.discard(kind.word)
         self._found(kind)
         self._unlisted.discard(kind.word)
         self._something.set()
@@ -291,26 +305,34 @@ class Kube:
         if kind.decode:
             self._change(unit, (_document(unit, kind, kind.decode(raw), self.prefix),))
         if kind.written:
-            self.seen[unit] = msgspec.structs.replace(seen, status=msgspec.Raw(bytes(seen.status)))
-            self._look(kind, unit)
+            self._keep(kind, unit, seen)
         return unit
+
+    def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
+        """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""
+        held, new = self.seen.get(unit), seen.metadata
+        if held and held.metadata.uid == new.uid and _number(new.resourceVersion) <= _number(held.metadata.resourceVersion):
+            return
+        self.seen[unit] = msgspec.structs.replace(seen, status=msgspec.Raw(bytes(seen.status)))
+        self._look(kind, seen)
 
     def _drop(self, kind: Kind, unit: str) -> None:
         if self._versions[kind.word].pop(unit, None) is not None and kind.decode:
             self._change(unit, None)
-        if self.seen.pop(unit, None):
-            self._look(kind, unit)
+        if seen := self.seen.pop(unit, None):
+            self._look(kind, seen)
 
     def _change(self, unit: str, documents: tuple[Document, ...] | None) -> None:
         self._changed[unit] = documents
         self._something.set()
 
-    def _look(self, kind: Kind, unit: str) -> None:
-        if self._looked:
-            self._looked(self, kind.word, unit)
+    def _look(self, kind: Kind, seen: Seen) -> None:
+        if self.looked:
+            self.looked(self, kind.word, seen.metadata.namespace, seen.metadata.name)
 
     def _forget(self, kind: Kind) -> None:
         """A kind that is not installed has no objects."""
+        self.absent.add(kind.word)
         for unit in list(self._versions[kind.word]):
             self._drop(kind, unit)
         self._unlisted.discard(kind.word)
@@ -324,6 +346,10 @@ class Kube:
     def _found(self, kind: Kind) -> None:
         if self._lost.pop(kind.word, ""):
             log.info("api_found", cluster=self.name, kind=kind.word)
+
+
+def _number(version: str) -> int:
+    return int(version) if version.isdecimal() else 1 << 63
 
 
 def _document(unit: str, kind: Kind, content: dict[str, Any], prefix: str) -> Document:

@@ -1,6 +1,7 @@
 """What is observed, counted when asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from services.watcher.edge import FolderSource
 from weir.decider import World
@@ -10,9 +11,21 @@ from weir.metrics import Sample
 KINDS = (ServiceObserved, EndpointSliceObserved, PoolObserved, NamespaceObserved, NodeObserved)
 
 
-def samples(source: FolderSource, world: World) -> Iterator[Sample]:
-    """For `weir_objects` and `weir_manifest*`."""
+class Cluster(Protocol):
+    """Of a cluster that is followed."""
+
+    name: str
+
+    @property
+    def lost(self) -> int:
+        """Kinds that cannot be followed now."""
+
+
+def samples(folder: FolderSource | None, clusters: Sequence[Cluster], world: World) -> Iterator[Sample]:
+    """For `weir_objects`, `weir_manifest*` and `weir_cluster_kinds_lost`."""
     for kind in KINDS:
         yield Sample("weir_objects", (kind.kind,), len(world.of(kind)))
-    yield Sample("weir_manifest_files", (), source.files)
+    for cluster in clusters:
+        yield Sample("weir_cluster_kinds_lost", (cluster.name,), cluster.lost)
+    yield Sample("weir_manifest_files", (), folder.files if folder else 0)
     yield Sample("weir_manifests_rejected", (), len(world.of(ManifestRejected)))

@@ -1,0 +1,137 @@
+"""What a cluster should be told of a Service, a pool and a node, and by which Kubernetes Events: pure, from facts and what stands there.
+
+Only transitions: what stands there already is not written again, and no sequence or clock of the log goes into the API.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from weir.events import AppliedThrough, NodeSeen, StatusPlanned, VipAllocated
+from weir.model import Condition, ServicePort
+
+DOMAIN: Final = "weir.dev/"
+FINALIZER: Final = "weir.dev/vip"
+MOST_WORDS: Final = 1000  # characters of a Kubernetes Event's note
+
+Json = dict[str, Any]
+
+
+class Note(NamedTuple):
+    """One Kubernetes Event."""
+
+    warning: bool
+    reason: str
+    words: str
+
+
+def service_status(planned: StatusPlanned | None, ports: Sequence[ServicePort], before: Mapping[str, Any], *, now: str, host: str) -> Json:
+    """`status` of a Service, as far as it is Weir's: {} where there is nothing to tell.
+
+    before: what stands there.   now: RFC 3339, for conditions that change.   host: where not "", a VIP is told as the hostname HOST-VIP.
+    A VIP is told once nodes have read it back, and stays while the Service holds it.
+    """
+    if not planned:
+        return {}
+    programmed = any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
+    told = {entry.get("ip") or str(entry.get("hostname", "")).removeprefix(f"{host}-") for entry in ingress_of(before)}
+    ingress = [_ingress(vip, ports, host) for vip in planned.vips if programmed or vip in told]
+    conditions = [_condition(condition, DOMAIN, before, now) for condition in planned.conditions]
+    return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
+
+
+def ingress_of(status: Mapping[str, Any]) -> list[Json]:
+    """The addresses that stand in a Service's status."""
+    return (status.get("loadBalancer") or {}).get("ingress") or []
+
+
+def own(status: Mapping[str, Any]) -> Json:
+    """Of what stands in a Service's status, what is Weir's."""
+    conditions = [each for each in status.get("conditions") or () if str(each.get("type", "")).startswith(DOMAIN)]
+    ingress = [{name: each[name] for name in ("ip", "hostname", "ipMode", "ports") if each.get(name)} for each in ingress_of(status)]
+    return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
+
+
+def service_notes(planned: StatusPlanned | None, before: Mapping[str, Any]) -> list[Note]:
+    """The Kubernetes Events that tell what became different, for people."""
+    stood = {str(each.get("type", "")).removeprefix(DOMAIN): each for each in before.get("conditions") or ()}
+    if not planned:
+        return []
+    return [note for each in planned.conditions if (note := _note(each, stood.get(each.type, {}), planned.vips))]
+
+
+def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, total: int, before: Mapping[str, Any], now: str) -> Json:
+    """`status` of an LBService."""
+    names = sorted(nodes)
+    conditions = [_condition(condition, "", before, now) for condition in planned.conditions]
+    counts = {"healthy": healthy, "total": total}
+    return {"vips": list(planned.vips), "node": names[0] if len(names) == 1 else "", "nodes": names, **counts, "conditions": conditions}
+
+
+def pool_status(size: int, given: Sequence[VipAllocated], problems: Sequence[str], before: Mapping[str, Any], now: str) -> Json:
+    """`status` of a VIPPool of `size` addresses.  problems: why what it says now is not taken, what it said before still holds."""
+    accepted = Condition(
+        type="Accepted", status=not problems, reason="Invalid" if problems else "Accepted", message="; ".join(problems)[:MOST_WORDS]
+    )
+    orphans = sorted(f"{vip.vip} of {', '.join(vip.services)}" for vip in given if vip.orphaned)
+    words = f"the pool does not offer {'; '.join(orphans)} any more: they stay until let go"[:MOST_WORDS] if orphans else ""
+    orphaned = Condition(type="Orphaned", status=bool(orphans), reason="AddressesHeld" if orphans else "None", message=words)
+    room = Condition(type="Full", status=len(given) - len(orphans) >= size, reason="Used" if len(given) - len(orphans) >= size else "Room")
+    conditions = [_condition(each, "", before, now) for each in (accepted, orphaned, room)]
+    return {"used": len(given), "total": str(size), "conditions": conditions}
+
+
+def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str) -> Json:
+    """`status` of an LBNode."""
+    refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
+    ready = Condition(type="Ready", status=True, reason="Forwarding", message=f"{seen.hook} on {', '.join(seen.interfaces)}")
+    why = "Rejected" if refused else "Programmed" if applied else "Pending"
+    programmed = Condition(type="Programmed", status=why == "Programmed", reason=why, message="; ".join(refused)[:MOST_WORDS])
+    conditions = [_condition(each, "", before, now) for each in (ready, programmed)]
+    return {"hook": seen.hook, "interfaces": list(seen.interfaces), "conditions": conditions}
+
+
+def same(wanted: Json, stands: Mapping[str, Any]) -> bool:
+    """Whether writing `wanted` would change nothing; times of conditions follow from the rest."""
+    return _timeless(wanted) == _timeless(stands)
+
+
+def _timeless(status: Mapping[str, Any]) -> Json:
+    conditions = sorted((_known(each) for each in status.get("conditions") or ()), key=lambda each: str(each["type"]))
+    rest = {name: value for name, value in status.items() if name != "conditions" and value not in ([], "", {}, None)}
+    return {**rest, "conditions": [{**each, "lastTransitionTime": ""} for each in conditions]}
+
+
+def _ingress(vip: str, ports: Sequence[ServicePort], host: str) -> Json:
+    served = [{"port": port.port, "protocol": port.protocol} for port in ports]
+    return {"hostname": f"{host}-{vip}", "ports": served} if host else {"ip": vip, "ipMode": "VIP", "ports": served}
+
+
+def _condition(condition: Condition, domain: str, before: Mapping[str, Any], now: str) -> Json:
+    """meta/v1 Condition; the time is that of the last change of `status`, as the API has it."""
+    word = "True" if condition.status else "False"
+    stood: Mapping[str, Any] = next((each for each in before.get("conditions") or () if each.get("type") == domain + condition.type), {})
+    since = stood.get("lastTransitionTime", now) if stood.get("status") == word else now
+    told = {"type": domain + condition.type, "status": word, "reason": condition.reason, "message": condition.message}
+    return {**told, "lastTransitionTime": since}
+
+
+def _known(condition: Mapping[str, Any]) -> Json:
+    return {name: condition.get(name, "") for name in ("type", "status", "reason", "message", "lastTransitionTime")}
+
+
+def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -> Note | None:
+    as_it_was = (stood.get("status"), stood.get("reason", "")) == ("True" if condition.status else "False", condition.reason)
+    if as_it_was and (condition.status or stood.get("message", "") == condition.message):
+        return None
+    if not condition.status:
+        told = stood or condition.reason not in ("Pending", "NoNode")  # at the beginning nothing is programmed: not worth a word
+        return Note(True, condition.reason, condition.message[:MOST_WORDS]) if told and condition.message else None
+    match condition.type:
+        case "Allocated":
+            return Note(False, "Allocated", condition.message or f"{', '.join(vips)} given")
+        case "Programmed":
+            words = f" {condition.message}" if condition.message else ""
+            return Note(False, "Programmed", f"{', '.join(vips)} answers{words}")
+        case "Serving" | "Accepted" if stood:
+            return Note(False, condition.reason, condition.message or f"{condition.type} again")
+    return None

@@ -1,0 +1,346 @@
+"""What Weir writes into clusters, as facts demand: status and Kubernetes Events, finalizers of Services, records, use of pools, nodes.
+
+Everything is applied server-side under Weir's own name, so that what others wrote stays; only what differs is written.  An object that
+is marked is looked at once, whatever became of it meanwhile.
+"""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import structlog
+
+from services.watcher.api import UNREACHABLE, ApiError
+from services.watcher.kube import LBNODE, POOL, RECORD, SERVICE, Kind, Kube, Seen
+from services.watcher.ranges import range_of
+from services.watcher.statuses import (
+    FINALIZER,
+    Json,
+    Note,
+    node_status,
+    own,
+    pool_status,
+    record_status,
+    same,
+    service_notes,
+    service_status,
+)
+from weir.decider import Change, World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    EndpointDown,
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    EndpointUp,
+    ManifestAccepted,
+    ManifestRejected,
+    NodeSeen,
+    PoolObserved,
+    ServiceObserved,
+    StatusPlanned,
+    StatusWithdrawn,
+    VipAllocated,
+    VipFreed,
+    VipReleased,
+    key,
+)
+from weir.model import Root
+from weir.service import Runner
+
+HEARS: Final = (StatusPlanned, VipAllocated, NodeSeen, AppliedThrough, EndpointDown)  # beside what the watcher itself states
+WORKERS: Final = 16
+SETTLE_S: Final = 0.02  # what follows from one change comes as several facts
+COUNT_S: Final = 5.0  # how often the count of a Service's backends is written at most
+RETRY_FIRST_S, RETRY_MOST_S = 0.5, 30.0
+
+log = structlog.get_logger()
+
+
+class Target(NamedTuple):
+    """One object of a cluster."""
+
+    cluster: str  # Kube.scope
+    kind: str
+    namespace: str  # as the cluster names it
+    name: str
+
+
+class Writer:
+    """Writes for all clusters.  host: VIPs are told as hostnames HOST-VIP; "" as addresses."""
+
+    def __init__(self, clusters: Sequence[Kube], host: str = "") -> None:
+        self._clusters = {cluster.scope: cluster for cluster in clusters}
+        self._home = clusters[0]  # where the nodes of this installation are told
+        self._host = host
+        self._world = World()
+        self._queue: asyncio.Queue[Target] = asyncio.Queue()
+        self._marked: dict[Target, asyncio.TimerHandle] = {}
+        self._busy: set[Target] = set()
+        self._retry_s: dict[Target, float] = {}
+        self.written = 0  # requests that changed something
+        for cluster in clusters:
+            cluster.looked = self.looked
+
+    # ── what is to be looked at ────────────────────────────────────────────────────────────────────────────────────
+
+    def looked(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
+        """An object that Weir writes to became different in the cluster."""
+        self._mark(Target(cluster.scope, kind, namespace, name))
+
+    async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
+        """Facts came; None: everything may be new."""
+        self._world = world
+        if changes is None:
+            self._mark_all()
+        for change in changes or ():
+            for event in (change.before, change.fact.event):
+                if event:
+                    self._mark_for(event, change)
+
+    def _mark_all(self) -> None:
+        for cluster in self._clusters.values():
+            for unit in cluster.seen:
+                kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
+                namespace, name = where if len(where) == 2 else ("", where[0])
+                self._mark(Target(cluster.scope, kind, namespace, name))
+        for seen in self._world.of(NodeSeen):
+            self._mark(Target(self._home.scope, LBNODE.word, "", seen.node))
+
+    def _mark_for(self, event: AnyEvent, change: Change) -> None:
+        match event:
+            case StatusPlanned(service=service) | StatusWithdrawn(service=service):
+                self._mark_service(service)
+            case VipAllocated() | VipReleased() | VipFreed():
+                for service in event.services:
+                    self._mark_service(service)
+                self._mark_named(POOL, event.pool)
+            case PoolObserved(root=root):
+                self._mark_named(POOL, root.name)
+            case ManifestRejected(root=Root(kind="VIPPool") as root):
+                self._mark_named(POOL, root.name)
+            case ManifestAccepted() if isinstance(change.before, ManifestRejected) and change.before.root:
+                self._mark_named(POOL, change.before.root.name)
+            case NodeSeen(node=node):
+                self._mark(Target(self._home.scope, LBNODE.word, "", node))
+            case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(change.before, AppliedThrough):
+                self._mark(Target(self._home.scope, LBNODE.word, "", node))
+            case EndpointSliceObserved(root=root, service=service):
+                self._mark_record(f"{root.namespace}/{service}")
+            case EndpointSliceGone() if isinstance(change.before, EndpointSliceObserved):
+                self._mark_record(f"{change.before.root.namespace}/{change.before.service}")
+            case EndpointDown(address=address) | EndpointUp(address=address):
+                for found in self._world.find("endpoint", address, EndpointSliceObserved):
+                    self._mark_record(f"{found.root.namespace}/{found.service}")
+
+    def _mark_service(self, service: str) -> None:
+        target = self._of(SERVICE, service)
+        self._mark(target)
+        self._mark(target._replace(kind=RECORD.word))
+
+    def _mark_record(self, service: str) -> None:
+        self._mark(self._of(RECORD, service), COUNT_S)
+
+    def _mark_named(self, kind: Kind, name: str) -> None:
+        cluster, bare = self._split(name)
+        self._mark(Target(cluster.scope, kind.word, "", bare))
+
+    def _of(self, kind: Kind, service: str) -> Target:
+        namespace, _, name = service.partition("/")
+        cluster, bare = self._split(namespace)
+        return Target(cluster.scope, kind.word, bare, name)
+
+    def _split(self, word: str) -> tuple[Kube, str]:
+        """The cluster that a namespace or name of the log is of, and how it is called there."""
+        for cluster in self._clusters.values():
+            if cluster.prefix and word.startswith(cluster.prefix):
+                return cluster, word.removeprefix(cluster.prefix)
+        return self._home, word
+
+    def _mark(self, target: Target, delay_s: float = SETTLE_S) -> None:
+        """Looks at `target` after `delay_s`, or sooner where it is to be sooner already."""
+        due = asyncio.get_running_loop().time() + delay_s
+        timer = self._marked.get(target)
+        if timer and timer.when() <= due:
+            return
+        if timer:
+            timer.cancel()
+        self._marked[target] = asyncio.get_running_loop().call_later(delay_s, self._queue.put_nowait, target)
+
+    # ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self, runner: Runner) -> None:
+        """Writes, for ever; only while this process acts."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(WORKERS):
+                group.create_task(self._work(runner))
+
+    async def _work(self, runner: Runner) -> None:
+        while True:
+            target = await self._queue.get()
+            del self._marked[target]
+            if not runner.following:  # all is looked at when it acts again
+                continue
+            if target in self._busy:
+                self._mark(target, RETRY_FIRST_S)
+                continue
+            self._busy.add(target)
+            try:
+                await self._look(target)
+            finally:
+                self._busy.discard(target)
+
+    async def _look(self, target: Target) -> None:
+        cluster = self._clusters[target.cluster]
+        if target.kind in cluster.absent:
+            return
+        try:
+            await {SERVICE.word: self._service, RECORD.word: self._record, POOL.word: self._pool, LBNODE.word: self._node}[target.kind](
+                cluster, target
+            )
+        except ApiError as error:
+            if error.code in (404, 409):  # gone, or another one by now: the watch will say which
+                log.info("write_overtaken", **target._asdict(), reason=str(error))
+            elif error.code in (400, 422):  # it will be refused until something else is to be written
+                log.error("write_refused", **target._asdict(), reason=str(error))
+            else:
+                self._again(target, str(error))
+        except UNREACHABLE as error:
+            self._again(target, f"{type(error).__name__} {error}".strip())
+        else:
+            self._retry_s.pop(target, None)
+
+    def _again(self, target: Target, why: str) -> None:
+        wait_s = self._retry_s.get(target, RETRY_FIRST_S)
+        self._retry_s[target] = min(wait_s * 2, RETRY_MOST_S)
+        log.warning("write_failed", **target._asdict(), reason=why, retry_ms=int(wait_s * 1000))
+        self._mark(target, wait_s * random.uniform(0.8, 1.2))
+
+    # ── kinds ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _service(self, cluster: Kube, target: Target) -> None:
+        seen = cluster.seen.get(cluster.unit(*target[1:]))
+        if not seen:
+            return
+        namespace = cluster.prefix + target.namespace
+        observed = self._world.get(key("watcher", "service", namespace, target.name))
+        planned = self._planned(namespace, target.name)
+        held = self._world.count("holder", f"{namespace}/{target.name}")
+        if held and FINALIZER not in seen.metadata.finalizers and not seen.metadata.deletionTimestamp:
+            await self._write(cluster, SERVICE, seen, {"metadata": {"finalizers": [FINALIZER]}})
+        before = _decoded(seen)
+        ports = observed.ports if isinstance(observed, ServiceObserved) else ()
+        wanted = service_status(planned, ports, before, now=_now(), host=self._host)
+        if not same(wanted, own(before)):
+            await self._write(cluster, SERVICE, seen, {"status": wanted}, "status")
+            for note in service_notes(planned, before):
+                await self._tell(cluster, seen, note)
+        if not held and not planned and FINALIZER in seen.metadata.finalizers:
+            await self._write(cluster, SERVICE, seen, {"metadata": {}})
+
+    async def _record(self, cluster: Kube, target: Target) -> None:
+        service = cluster.seen.get(cluster.unit(SERVICE.word, target.namespace, target.name))
+        namespace = cluster.prefix + target.namespace
+        planned = self._planned(namespace, target.name)
+        seen = cluster.seen.get(cluster.unit(*target[1:]))
+        if not service or not planned or not planned.vips:
+            if seen and (not service or not self._world.count("holder", f"{namespace}/{target.name}")):
+                await cluster.api.delete(RECORD.path(target.namespace, target.name))
+            return
+        if not seen:
+            owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
+            seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
+        nodes = [node.node for node in self._world.of(NodeSeen)] if _programmed(planned) else []
+        before = _decoded(seen)
+        wanted = record_status(planned, nodes, *self._counts(f"{namespace}/{target.name}"), before, _now())
+        if not same(wanted, before):
+            await self._write(cluster, RECORD, seen, {"status": wanted}, "status")
+
+    async def _pool(self, cluster: Kube, target: Target) -> None:
+        seen = cluster.seen.get(cluster.unit(*target[1:]))
+        name = cluster.prefix + target.name
+        pool = self._world.get(key("watcher", "pool", "", name))
+        rejected = self._world.get(key("watcher", "manifest", "", cluster.unit(*target[1:])))
+        problems = [str(problem) for problem in rejected.problems] if isinstance(rejected, ManifestRejected) else []
+        if not seen or not (pool or problems):
+            return
+        addresses = pool.addresses if isinstance(pool, PoolObserved) else ()
+        size = sum(int(found.last) - int(found.first) + 1 for text in addresses if (found := range_of(text)))
+        before = _decoded(seen)
+        wanted = pool_status(size, self._world.find("pool", name, VipAllocated), problems, before, _now())
+        if not same(wanted, before):
+            await self._write(cluster, POOL, seen, {"status": wanted}, "status")
+
+    async def _node(self, cluster: Kube, target: Target) -> None:
+        known = next((each for each in self._world.of(NodeSeen) if each.node == target.name), None)
+        if not known:
+            return
+        applied = next((each for each in self._world.of(AppliedThrough) if each.node == target.name), None)
+        seen = cluster.seen.get(cluster.unit(*target[1:])) or await self._made(cluster, LBNODE, target, {})
+        before = _decoded(seen)
+        wanted = node_status(known, applied, before, _now())
+        if not same(wanted, before):
+            await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")
+
+    def _planned(self, namespace: str, name: str) -> StatusPlanned | None:
+        planned = self._world.get(key("planner", "status", namespace, name))
+        return planned if isinstance(planned, StatusPlanned) else None
+
+    def _counts(self, service: str) -> tuple[int, int]:
+        """Endpoints that get new flows, and all of a Service, each once."""
+        slices = self._world.find("slices of", service, EndpointSliceObserved)
+        endpoints = {each.address: each for found in slices for each in found.endpoints}
+        down = {event.address for event in self._world.of(EndpointDown)}
+        return sum(each.ready and address not in down for address, each in endpoints.items()), len(endpoints)
+
+    # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _write(self, cluster: Kube, kind: Kind, seen: Seen, body: Json, part: str = "") -> None:
+        """Applies `body` to the very object that was seen; one of the same name that came after is another."""
+        meta = seen.metadata
+        identity = {"name": meta.name, "uid": meta.uid} | ({"namespace": meta.namespace} if meta.namespace else {})
+        whole = {"apiVersion": kind.api, "kind": kind.word, **body, "metadata": {**body.get("metadata", {}), **identity}}
+        cluster.saw(kind, await cluster.api.apply(kind.path(meta.namespace, meta.name, part), whole))
+        self.written += 1
+        log.info("written", cluster=cluster.name, kind=kind.word, namespace=meta.namespace, name=meta.name, part=part or "metadata")
+
+    async def _made(self, cluster: Kube, kind: Kind, target: Target, metadata: Json) -> Seen:
+        place = {"name": target.name} | ({"namespace": target.namespace} if target.namespace else {})
+        body = {"apiVersion": kind.api, "kind": kind.word, "metadata": {**metadata, **place}}
+        self.written += 1
+        return cluster.saw(kind, await cluster.api.apply(kind.path(target.namespace, target.name), body))
+
+    async def _tell(self, cluster: Kube, seen: Seen, note: Note) -> None:
+        """A Kubernetes Event about a Service; the same one again within the hour is counted, not repeated."""
+        meta = seen.metadata
+        digest = hashlib.blake2b(f"{meta.uid}{note.reason}{note.words}".encode(), digest_size=8).hexdigest()
+        name, now = f"{meta.name[:230]}.{digest}", _now()
+        about = {"apiVersion": "v1", "kind": SERVICE.word, "name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
+        kind = "Warning" if note.warning else "Normal"
+        words = {"reason": note.reason, "message": note.words, "type": kind, "source": {"component": "weir"}, "lastTimestamp": now}
+        body = {"apiVersion": "v1", "kind": "Event", "involvedObject": about, "firstTimestamp": now, "count": 1, **words}
+        path = f"/api/v1/namespaces/{meta.namespace}/events"
+        try:
+            await cluster.api.create(path, body | {"metadata": {"name": name, "namespace": meta.namespace}})
+        except ApiError as error:
+            if error.code != 409:
+                raise
+            before = msgspec.json.decode(await cluster.api.get(f"{path}/{name}"))
+            await cluster.api.merge(f"{path}/{name}", {"count": before.get("count", 1) + 1, "lastTimestamp": now})
+
+
+def _decoded(seen: Seen) -> Json:
+    status: Any = msgspec.json.decode(seen.status)
+    return status if isinstance(status, dict) else {}
+
+
+def _programmed(planned: StatusPlanned) -> bool:
+    return any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
