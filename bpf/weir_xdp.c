@@ -11,6 +11,7 @@
 #include "lib/nat.h"
 #include "lib/select.h"
 #include "lib/conntrack.h"
+#include "lib/affinity.h"
 #include "lib/count.h"
 #include "lib/room.h"
 #include "lib/new_flow.h"

@@ -30,6 +30,15 @@ static __always_inline __u64 first_slot(const struct frontend *frontend, const s
 	return stats ? stats->flows : 0;
 }
 
+static __always_inline __u32 choose_backend(const struct frontend *frontend, const struct packet *p)
+{
+	__u64 position = first_slot(frontend, p);
+
+	if (frontend->flags & FRONTEND_AFFINITY)
+		return select_or_keep(frontend, p, position);
+	return select_backend(frontend, position);
+}
+
 static __always_inline __u8 mode_of(const struct frontend *frontend, const struct packet *p)
 {
 	if (frontend->mode == MODE_DEFAULT && map_get(backend_hosts, &p->key->src))
@@ -153,7 +162,7 @@ static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const
 		return NULL;
 	if (!frontend->size)
 		return no_backend(ctx, p, frontend);
-	id = select_backend(frontend, first_slot(frontend, p));
+	id = choose_backend(frontend, p);
 	backend = backend_by_id(id);
 	p->verdict = DROP_NO_BACKEND;
 	if (!backend || !scratch)

@@ -170,6 +170,25 @@ struct source_range_key {
 	struct addr network;
 };
 
+/* Key of `affinity`: a client of a frontend. */
+struct affinity_key {
+	__u32 frontend_id;
+	__u32 pad;
+	struct addr client;
+};
+
+struct affinity {
+	__u32 backend_id;
+	__u32 pad;
+	__u64 last_ns;		/* when it last began a flow */
+};
+
+/* Key of `affinity_s`: a backend that the frontend's clients may keep, for so many seconds. */
+struct affinity_of {
+	__u32 frontend_id;
+	__u32 backend_id;
+};
+
 /* Past its deadline a VIP is still announced once no peer's hello came for silence_ns. */
 struct fence {
 	__u64 silence_ns;	/* 0 = the deadline alone decides */

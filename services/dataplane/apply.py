@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.dataplane.backends import Backends
-from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, set_number
+from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, members_on, set_number
 from services.dataplane.kernel import Ids, Kernel, KernelMap
 from services.dataplane.layout import (
+    AFFINITY_OF,
     ALGORITHMS,
+    FRONTEND_AFFINITY,
     FRONTEND_REJECT,
     FRONTEND_SOURCES,
     ID,
@@ -26,7 +28,8 @@ from services.dataplane.layout import (
     table_pairs,
 )
 from services.dataplane.maglev import PlanError, maglev_table, round_robin_table, table_size
-from services.dataplane.sources import Sources, ranges
+from services.dataplane.owned import Owned
+from services.dataplane.sources import ranges
 from weir.decider import World
 from weir.events import FrontendPlanned, VipPlanned, key, key_of
 from weir.model import Backend as Planned
@@ -44,13 +47,14 @@ class Outcome(NamedTuple):
 class Applier:
     """The node's kernel, as far as the plan reaches."""
 
-    def __init__(self, maps: Mapping[str, KernelMap]) -> None:
-        self._kernel = Kernel(maps)
+    def __init__(self, maps: Mapping[str, KernelMap], node: str = "") -> None:
+        self._kernel, self._node = Kernel(maps), node
         self._refused: dict[str, str] = {}  # entity key -> the kernel's words
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
         self._unfinished_vips: set[str] = set()
         self.backends = Backends(self._kernel)
-        self._sources = Sources(self._kernel)
+        self._sources = Owned(self._kernel, "source_ranges", id_at=4)
+        self._affinity = Owned(self._kernel, "affinity_s", id_at=0)
         self._frontends = {FrontendKey.unpack(key): Frontend.unpack(value) for key, value in maps["frontends"].items()}
         self._tables = Counter((frontend.set_id, frontend.size) for frontend in self._frontends.values())
         self._frontend_ids = Ids("frontends", (f.id for f in self._frontends.values()), maps["frontend_stats"].max_entries)
@@ -70,7 +74,8 @@ class Applier:
         planned = {frontend_key(frontend) for frontend in world.of(FrontendPlanned)}
         for stray in sorted(set(self._frontends) - planned, key=FrontendKey.pack):
             self._withdraw_frontend(stray)
-        self._sources.drop_strays({frontend.id for frontend in self._frontends.values()})
+        for owned in (self._sources, self._affinity):
+            owned.drop_strays({frontend.id for frontend in self._frontends.values()})
         for slot, _ in list(self._kernel.maps["tables"].items()):
             if not self._tables[TABLE_KEY.unpack(slot)[:2]]:
                 self._kernel.delete("tables", slot)
@@ -125,7 +130,7 @@ class Applier:
             for where in self.backends.frontends_of(name):
                 names[where].add(name)
         for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
-            draining = (backend for backend in members(world, planned)[0] if backend.state == "draining")
+            draining = (backend for backend in members_on(self._node, planned, members(world, planned)[0]) if backend.state == "draining")
             names[frontend_key(planned)] |= {endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining}
         return {
             (self._frontends[where].id, self.backends.id_of(name)): limited.drain_timeout_s
@@ -149,10 +154,12 @@ class Applier:
     def _write_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
         """The table first, beside the old one when its size changed; then the frontend turns to it in one write."""
         backends, newest = members(world, planned)
+        backends = members_on(self._node, planned, backends)
         table = self._table(planned, eligible(backends, planned.algorithm), len(backends))
         old = self._frontends.get(where)
         number = old.id if old else self._frontend_ids.take()
         sources = ranges(number, planned.vip, planned.sources)
+        owned = {self._sources: sources or {}, self._affinity: _keepers(number, planned.affinity_s, table)}
         value = Frontend(
             set_id=set_number(planned.backends),
             size=len(table),
@@ -160,7 +167,7 @@ class Applier:
             idle_timeout_s=planned.idle_timeout_s,
             algorithm=ALGORITHMS.index(planned.algorithm),
             mode=MODES.index(planned.mode),
-            flags=(FRONTEND_SOURCES if sources is not None else 0) | (FRONTEND_REJECT if planned.no_backend == "reject" else 0),
+            flags=_flags(planned, limited=sources is not None),
             plan_seq=newest,
         )
         self._tables[value.set_id, value.size] += 1
@@ -168,15 +175,17 @@ class Applier:
             if not old:
                 self._kernel.zero("frontend_stats", value.id)
             self._kernel.write_many("tables", list(table_pairs(value.set_id, table)))
-            self._sources.allow(number, sources)
+            for entries, wanted in owned.items():
+                entries.put(number, wanted)
             self._kernel.write("frontends", where.pack(), value.pack())
         except (MapError, PlanError):
             if not old:
-                self._sources.deny(number, None)
+                self._disown(number)
                 self._frontend_ids.give(number)
             self._unuse_table(value)
             raise
-        self._sources.deny(number, sources)
+        for entries, wanted in owned.items():
+            entries.keep(number, wanted)
         self._frontends[where] = value
         if old:
             self._unuse_table(old)
@@ -200,9 +209,13 @@ class Applier:
         old = self._frontends.pop(where, None)
         if old:
             self._kernel.delete("frontends", where.pack())
-            self._sources.deny(old.id, None)
+            self._disown(old.id)
             self._frontend_ids.give(old.id)
             self._unuse_table(old)
+
+    def _disown(self, frontend_id: int) -> None:
+        self._sources.keep(frontend_id, {})
+        self._affinity.keep(frontend_id, {})
 
     def _unuse_table(self, old: Frontend) -> None:
         """Removes a table when no frontend refers to it any more."""
@@ -244,6 +257,16 @@ class Applier:
 def _planned(world: World, where: FrontendKey) -> FrontendPlanned | None:
     found = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
     return found if isinstance(found, FrontendPlanned) else None
+
+
+def _flags(planned: FrontendPlanned, *, limited: bool) -> int:
+    wanted = {FRONTEND_SOURCES: limited, FRONTEND_REJECT: planned.no_backend == "reject", FRONTEND_AFFINITY: planned.affinity_s}
+    return sum(flag for flag, asked in wanted.items() if asked)
+
+
+def _keepers(frontend_id: int, affinity_s: int, table: Iterable[int]) -> dict[bytes, bytes]:
+    """The entries of `affinity_s` for the backends in its table."""
+    return {AFFINITY_OF.pack(frontend_id, number): ID.pack(affinity_s) for number in set(table)} if affinity_s else {}
 
 
 def _entity(name: str, where: bytes) -> str:

@@ -6,6 +6,8 @@ Pure: everything is computed from the world; which ids the entries have here, an
 from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 
+from msgspec.structs import replace
+
 from services.dataplane.layout import FrontendKey
 from weir.decider import Change, Fact, Index, World
 from weir.events import (
@@ -129,6 +131,16 @@ def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int
     chunks = [chunk for chunk in world.find("set", frontend.backends, BackendsPlanned) if chunk.chunks == frontend.chunks]
     backends = sorted((backend for chunk in chunks for backend in chunk.backends), key=lambda backend: (backend.address, backend.port))
     return backends, max([world.seq(frontend), *(world.seq(chunk) for chunk in chunks)])
+
+
+def members_on(node: str, frontend: FrontendPlanned, backends: list[Backend]) -> list[Backend]:
+    """The `members` that serve on `node`.  Where a frontend is local and all of its own leave, these serve on (KEP-1669)."""
+    if not frontend.local:
+        return backends
+    ours = [backend for backend in backends if backend.node == node]
+    if any(backend.state != "draining" for backend in ours):
+        return ours
+    return [replace(backend, state="active") for backend in ours]
 
 
 def eligible(backends: Iterable[Backend], algorithm: Algorithm) -> list[Backend]:

@@ -59,21 +59,21 @@ class Compared(NamedTuple):
     differ: int
 
 
-def compare(maps: Mapping[str, KernelMap], world: World) -> tuple[dict[str, Compared], int]:
+def compare(maps: Mapping[str, KernelMap], world: World, node: str) -> tuple[dict[str, Compared], int]:
     """Each map beside the plan in `world`, and how many entities of the plan it would refuse.
 
     Backends out of the plan whose flows may still live are no difference.
     """
     copies = {name: Copy(maps[name]) for name in MAPS}
     held = {name: copy.used() for name, copy in copies.items()}
-    applier = Applier(copies)
+    applier = Applier(copies, node)
     applier.apply_all(world)
     found = {name: Compared(held[name], copy.used(), len(copy.changes)) for name, copy in copies.items()}
     return found, len(applier.rejections())
 
 
-def drift(maps: Mapping[str, KernelMap], world: World) -> dict[str, int]:
+def drift(maps: Mapping[str, KernelMap], world: World, node: str) -> dict[str, int]:
     """Map -> entries in which the kernel and the plan in `world` differ; empty when they agree."""
-    found, refused = compare(maps, world)
+    found, refused = compare(maps, world, node)
     differing = {name: each.differ for name, each in found.items() if each.differ}
     return differing | {"refused": refused} if refused else differing

@@ -46,7 +46,7 @@ class Agent:
     def __init__(self, where: Where, node: str, hook: str, interfaces: Sequence[str]) -> None:
         pins = where.pins / f"v{LAYOUT}"
         self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "conntrack", "interfaces")}
-        self._applier = Applier(self._maps)
+        self._applier = Applier(self._maps, node)
         self._announcer = Announcer()
         self._path = where.state / "plan.json"
         self._plan = AppliedPlan(self._path)

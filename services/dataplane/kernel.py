@@ -7,7 +7,18 @@ from services.dataplane.layout import ID
 from services.dataplane.maglev import PlanError
 from weir.pins import MapError
 
-MAPS = ("frontends", "tables", "backends", "backend_hosts", "origins", "vips", "source_ranges", "frontend_stats", "backend_stats")
+MAPS = (
+    "frontends",
+    "tables",
+    "backends",
+    "backend_hosts",
+    "origins",
+    "vips",
+    "source_ranges",
+    "affinity_s",
+    "frontend_stats",
+    "backend_stats",
+)
 
 
 class KernelMap(Protocol):

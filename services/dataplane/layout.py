@@ -21,7 +21,7 @@ STATES = ("none", "half_open", "established", "closing", "closed")
 KINDS = ("forward", "reverse")
 
 FRONTEND_LOCAL = 1  # count, then hand to this machine's own stack (Envoy)
-FRONTEND_AFFINITY = 2  # choose by the client's address alone
+FRONTEND_AFFINITY = 2  # a client keeps its backend; without one its address alone chooses, so that all nodes choose alike
 FRONTEND_SOURCES = 4  # only clients in `source_ranges` may start a flow
 FRONTEND_REJECT = 8  # no backend: say so (reset, port unreachable) instead of nothing
 BACKEND_SHARED = 1  # serves several frontends: its flows get a reverse entry
@@ -357,6 +357,11 @@ def source_range_key(frontend_id: int, network: str, bits: int) -> bytes:
     return SOURCE_RANGE_KEY.pack(32 + bits + (0 if ":" in network else 96), frontend_id, address_bytes(network))
 
 
+AFFINITY_KEY = Struct("=I4x16s")  # frontend, client
+AFFINITY = Struct("=I4xQ")  # backend, and when the client last began a flow: CLOCK_MONOTONIC
+AFFINITY_OF = Struct("=II")  # frontend, backend: key of `affinity_s`, whose value is seconds
+
+
 def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int = 262_144, tables: int = 1_048_576) -> tuple[MapSpec, ...]:
     """Every map, sized for that many flows, frontends, backends and chunks of tables."""
     return (
@@ -374,6 +379,8 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("interfaces", HASH, 4, Interface.FORMAT.size, 1_024, NO_PREALLOC),
         MapSpec("vips", HASH, 16, Vip.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),
+        MapSpec("affinity", LRU_HASH, AFFINITY_KEY.size, AFFINITY.size, conntrack // 4),
+        MapSpec("affinity_s", HASH, AFFINITY_OF.size, 4, backends, NO_PREALLOC),
         MapSpec("fence", ARRAY, 4, Fence.FORMAT.size, 1),
         MapSpec("hello_heard", ARRAY, 4, 8, 1),
         MapSpec("frontend_stats", PERCPU_ARRAY, 4, Stats.FORMAT.size, frontends),

@@ -111,7 +111,7 @@ class Lab:
         for each in self.maps.values():
             if each.kind == 3:
                 continue
-            if each.kind in (1, 11):
+            if each.kind in (1, 9, 11):
                 each.delete_many([key for key, _ in each.items()])
             elif each.name in ("backends", "frontend_stats", "backend_stats"):
                 each.put_many((ID.pack(at), bytes(each._value_bytes)) for at in range(32))

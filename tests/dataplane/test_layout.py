@@ -6,6 +6,9 @@ import pytest
 
 from services.dataplane.kernel_clock import Clock
 from services.dataplane.layout import (
+    AFFINITY,
+    AFFINITY_KEY,
+    AFFINITY_OF,
     CANDIDATES,
     CHUNK,
     FIRST_DROP,
@@ -48,6 +51,9 @@ FIELDS: dict[str, tuple[Struct, str]] = {
     "interface": (Interface.FORMAT, "v4 v6 mac flags"),
     "fence": (Fence.FORMAT, "silence_ns hello_port"),
     "stats": (Stats.FORMAT, "packets_in bytes_in packets_out bytes_out flows"),
+    "affinity_key": (AFFINITY_KEY, "frontend_id client"),
+    "affinity": (AFFINITY, "backend_id last_ns"),
+    "affinity_of": (AFFINITY_OF, "frontend_id backend_id"),
     "source_range_key": (SOURCE_RANGE_KEY, "bits frontend_id network"),
 }
 SIZES = {

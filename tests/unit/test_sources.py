@@ -1,9 +1,21 @@
 """What a plan says of clients, refusals and leaving, as the kernel's maps have it."""
 
+from collections.abc import Sequence
+from itertools import zip_longest
+
 import pytest
 
+from services.dataplane.apply import Applier
 from services.dataplane.flows import Drains
-from services.dataplane.layout import FRONTEND_REJECT, FRONTEND_SOURCES, Frontend, source_range_key
+from services.dataplane.layout import (
+    AFFINITY_OF,
+    FRONTEND_AFFINITY,
+    FRONTEND_REJECT,
+    FRONTEND_SOURCES,
+    ID,
+    Frontend,
+    source_range_key,
+)
 from services.dataplane.sources import ranges
 from tests.unit.test_apply import ROOT, Node
 from weir.events import BackendsPlanned, FrontendPlanned, FrontendWithdrawn
@@ -17,8 +29,12 @@ def frontend(vip: str = "198.51.100.1", **changes: object) -> FrontendPlanned:
     return FrontendPlanned(**(whole | changes))  # type: ignore[arg-type]
 
 
-def backends(*states: str) -> BackendsPlanned:
-    some = tuple(Backend(address=f"10.0.0.{number}", port=8080, state=state) for number, state in enumerate(states, 1))  # type: ignore[arg-type]
+def backends(*states: str, nodes: Sequence[str] = ()) -> BackendsPlanned:
+    """10.0.0.1 and so on.  nodes: where each runs."""
+    some = tuple(
+        Backend(address=f"10.0.0.{number}", port=8080, state=state, node=node)  # type: ignore[arg-type]
+        for number, (state, node) in enumerate(zip_longest(states, nodes, fillvalue=""), 1)
+    )
     return BackendsPlanned(set=SET, chunk=0, chunks=1, protocol="TCP", backends=some, root=ROOT)
 
 
@@ -32,13 +48,15 @@ def held(node: Node) -> tuple[Frontend, set[bytes]]:
     [
         ("198.51.100.1", (), None),
         ("198.51.100.1", ("10.0.0.0/8", "0.0.0.0/0"), None),
-        ("198.51.100.1", ("10.0.0.0/8", "fd00::/8"), {source_range_key(3, "10.0.0.0", 8)}),
-        ("fd03::1", ("10.0.0.0/8", "fd00::/8"), {source_range_key(3, "fd00::", 8)}),
-        ("fd03::1", ("10.0.0.0/8",), set()),
+        ("198.51.100.1", ("10.0.0.0/8", "fd00::/8"), {source_range_key(3, "10.0.0.0", 8): b"\1"}),
+        ("fd03::1", ("10.0.0.0/8", "fd00::/8"), {source_range_key(3, "fd00::", 8): b"\1"}),
+        ("fd03::1", ("10.0.0.0/8",), {}),
         ("fd03::1", ("::/0",), None),
     ],
 )
-def test_ranges_are_of_the_vips_family_and_all_of_it_is_no_range(vip: str, sources: tuple[str, ...], expected: set[bytes] | None) -> None:
+def test_ranges_are_of_the_vips_family_and_all_of_it_is_no_range(
+    vip: str, sources: tuple[str, ...], expected: dict[bytes, bytes] | None
+) -> None:
     assert ranges(3, vip, sources) == expected
 
 
@@ -85,6 +103,63 @@ def test_no_backend_answer_is_a_flag() -> None:
     node = Node()
     node.plan(frontend(no_backend="reject"))
     assert held(node)[0].flags == FRONTEND_REJECT
+
+
+def keepers(node: Node) -> dict[int, int]:
+    """Last number of the address of each backend that clients may keep -> for how many seconds."""
+    ids = {node.applier.backends.id_of(f"10.0.0.{number}:8080/TCP"): number for number in range(1, 4)}
+    entries = node.maps["affinity_s"].held.items()
+    assert all(AFFINITY_OF.unpack(key)[0] == held(node)[0].id for key, _ in entries)
+    return {ids[AFFINITY_OF.unpack(key)[1]]: ID.unpack(value)[0] for key, value in entries}
+
+
+def test_clients_may_keep_the_backends_that_new_flows_go_to() -> None:
+    node = Node()
+    node.plan(frontend(affinity_s=60), backends("active", "draining", "down"))
+    assert held(node)[0].flags == FRONTEND_AFFINITY
+    assert keepers(node) == {1: 60, 3: 60}
+    node.plan(backends("draining", "active", "active"))
+    assert keepers(node) == {2: 60, 3: 60}
+    node.plan(frontend(affinity_s=90))
+    assert keepers(node) == {2: 90, 3: 90}
+    node.plan(frontend())
+    assert (held(node)[0].flags, keepers(node)) == (0, {})
+
+
+def test_keepers_are_read_back_by_a_new_process_and_go_with_the_frontend() -> None:
+    node = Node()
+    node.plan(frontend(affinity_s=60), backends("active"))
+    assert node.restart() == 0
+    node.maps["affinity_s"].held[AFFINITY_OF.pack(9, 1)] = ID.pack(60)  # of a life that was interrupted
+    assert node.restart() == 1
+    node.plan(FrontendWithdrawn(vip="198.51.100.1", port=80, protocol="TCP", root=ROOT))
+    assert not node.maps["affinity_s"].held
+
+
+def slots(node: Node) -> set[str]:
+    return {name.removesuffix(":8080/TCP") for name in node.in_table()}
+
+
+def test_local_frontend_goes_to_backends_of_its_own_node() -> None:
+    node = Node()  # named ""
+    node.applier = Applier(node.maps, "n1")
+    node.plan(frontend(local=True), backends("active", "active", "active", nodes=("n1", "n2", "n1")))
+    assert slots(node) == {"10.0.0.1", "10.0.0.3"}
+    node.plan(backends("active", "active", "active", nodes=("n2", "n2", "n1")))
+    assert slots(node) == {"10.0.0.3"}, "it may have moved under its address"
+    node.plan(backends("active", "active", "active", nodes=("n2", "n2", "n2")))
+    assert (slots(node), held(node)[0].size) == (set(), 0)
+    node.plan(frontend())
+    assert slots(node) == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
+
+
+def test_backends_of_a_node_serve_on_where_all_of_them_leave() -> None:
+    node = Node()
+    node.applier = Applier(node.maps, "n1")
+    node.plan(frontend(local=True), backends("draining", "active", "draining", nodes=("n1", "n2", "n1")))
+    assert slots(node) == {"10.0.0.1", "10.0.0.3"}
+    node.plan(backends("draining", "active", "active", nodes=("n1", "n2", "n1")))
+    assert slots(node) == {"10.0.0.3"}
 
 
 def test_backends_that_leave_are_told_with_their_time() -> None:

@@ -25,7 +25,7 @@ from services.dataplane.layout import (
 from services.dataplane.plan_file import PlanFile
 from services.health.delays import Delay
 from weir.decider import World
-from weir.events import BackendsPlanned, FrontendPlanned
+from weir.events import BackendsPlanned, FrontendPlanned, untoken
 from weir.model import BackendState
 from weir.pins import Map, MapError
 from weir.where import Where
@@ -63,6 +63,11 @@ class Kernel:
         """Lets go of the maps."""
         for each in self._maps.values():
             each.close()
+
+    @cached_property
+    def node(self) -> str:
+        """The name under which the agent fills the maps; "" where none has run since the machine started."""
+        return next((untoken(path.stem.removeprefix("dataplane-")) for path in self._where.run.glob("dataplane-*.json")), "")
 
     @cached_property
     def plan(self) -> World:

@@ -33,7 +33,7 @@ def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None
     world, sequence = ask(instance, question())
     if diff:
         kernel = Kernel(instance)
-        found = drift({name: kernel.map(name) for name in MAPS}, world)
+        found = drift({name: kernel.map(name) for name in MAPS}, world, kernel.node)
         print(f"at sequence {sequence}: {', '.join(f'{name} {count}' for name, count in found.items()) or 'the kernel holds just this'}")
         return bool(found)
     plan = {key: fact.event for key, fact in sorted(world.facts.items()) if isinstance(fact.event, PLAN)}

@@ -38,7 +38,7 @@ async def _look(instance: str) -> tuple[list[Row], World]:
 
 def _maps(instance: str, world: World) -> list[Row]:
     kernel = Kernel(instance)
-    found, _ = compare({name: kernel.map(name) for name in MAPS}, world)
+    found, _ = compare({name: kernel.map(name) for name in MAPS}, world, kernel.node)
     return [{"map": name, **each._asdict()} for name, each in found.items() if not name.endswith("_stats") or each.differ]
 
 
