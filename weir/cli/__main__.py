@@ -3,14 +3,34 @@
 import contextlib
 import os
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from weir.cli import box_commands, log_commands
 from weir.cli.amounts import LogAge, LogSize
-from weir.cli.options import As, Hook, Instance, Interfaces, Metrics, Moment, Output, Port, Recorded, example, fail
+from weir.cli.options import (
+    As,
+    Classes,
+    Clusters,
+    DefaultClass,
+    Hook,
+    Instance,
+    Interfaces,
+    Manifests,
+    Metrics,
+    ModeOfAll,
+    ModeWord,
+    Moment,
+    Output,
+    Port,
+    Recorded,
+    StatusHostname,
+    TargetsOfAll,
+    TargetsWord,
+    example,
+    fail,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -26,6 +46,7 @@ app.command(epilog=example("weir backup weir.backup"))(box_commands.backup)
 app.command(epilog=example("weir restore weir.backup"))(box_commands.restore)
 app.command(epilog=example("weir install -f /etc/weir -i eth0", "weir install -f /etc/weir -i eth0 --print"))(box_commands.install)
 app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
+app.command(epilog=example("weir credentials keys --node lb-1 --node lb-2"))(box_commands.credentials)
 
 
 class Noun(StrEnum):
@@ -42,8 +63,14 @@ class Noun(StrEnum):
 
 @app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600"))
 def up(
-    manifests: Annotated[list[Path], typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.")],
     interface: Annotated[list[str], Interfaces],
+    manifests: Manifests = None,
+    cluster: Clusters = None,
+    load_balancer_class: Classes = None,
+    default_class: DefaultClass = True,
+    mode: ModeOfAll = ModeWord.default,
+    targets: TargetsOfAll = TargetsWord.endpoints,
+    status_hostname: StatusHostname = "",
     instance: Instance = "weir",
     node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
@@ -63,6 +90,8 @@ def up(
 
     configure_logging()
     where = Where(instance)
+    if not (manifests or cluster):
+        fail("nothing to follow: expected --manifests or --cluster", 2)
     if found := hindrances(where, interface, nats_port):
         fail("; ".join(found))
     try:
@@ -70,7 +99,13 @@ def up(
             _until_terminated(
                 up(
                     where,
-                    paths=manifests,
+                    follows=[
+                        *(f"--cluster={word}" for word in cluster or ()),
+                        *(f"--class={word}" for word in load_balancer_class or ()),
+                        *(["--no-default-class"] if not default_class else []),
+                        *(f"--mode={mode.value}", f"--targets={targets.value}", f"--status-hostname={status_hostname}"),
+                        *(str(path.resolve()) for path in manifests or ()),
+                    ],
                     interfaces=interface,
                     node=node,
                     hook=hook,

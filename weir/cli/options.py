@@ -28,6 +28,21 @@ class Hook(StrEnum):
     xdp_generic = "xdp-generic"
 
 
+class ModeWord(StrEnum):
+    """weir.model.Mode, as an option."""
+
+    default = "default"
+    onearm = "onearm"
+    fullnat = "fullnat"
+
+
+class TargetsWord(StrEnum):
+    """weir.model.Targets, as an option."""
+
+    endpoints = "endpoints"
+    nodes = "nodes"
+
+
 def _name(text: str) -> str:
     """It becomes part of paths, and bpffs takes no dots."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", text):
@@ -53,6 +68,28 @@ Moment = Annotated[
 Interfaces = typer.Option(
     "--interface", "-i", metavar="NAME", help="Clients' and backends' packets come in here, NAME or NAME=HOOK; repeatable."
 )
+Manifests = Annotated[
+    list[Path] | None,
+    typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.", show_default=False),
+]
+Clusters = Annotated[
+    list[str] | None,
+    typer.Option("--cluster", metavar="NAME[=KUBECONFIG]", help="Kubernetes cluster to follow; repeatable.", show_default=False),
+]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class", metavar="NAME", help="A loadBalancerClass of ours; repeatable.", show_default="weir.dev/weir, loxilb.io/loxilb"
+    ),
+]
+DefaultClass = Annotated[bool, typer.Option(help="Whether Services without a loadBalancerClass are ours.")]
+ModeOfAll = Annotated[
+    ModeWord, typer.Option(help="lbmode of Services that name none: onearm and fullnat bring answers back by source NAT.")
+]
+TargetsOfAll = Annotated[TargetsWord, typer.Option(help="What serves Services that do not say it: endpoints, or node ports.")]
+StatusHostname = Annotated[
+    str, typer.Option(metavar="PREFIX", help="Tell VIPs in clusters as hostnames PREFIX-ADDRESS, as kube-loxilb does.", show_default=False)
+]
 Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
 Metrics = Annotated[
     str, typer.Option(metavar="ADDRESS:PORT", callback=_listen_address, help="Serve metrics: the watcher there, others on the ports after.")

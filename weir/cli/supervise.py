@@ -102,7 +102,7 @@ class Supervisor:
 async def up(
     where: Where,
     *,
-    paths: Sequence[Path],
+    follows: Sequence[str],
     interfaces: Sequence[str],
     node: str,
     hook: str,
@@ -110,7 +110,10 @@ async def up(
     limits: Limits,
     metrics: tuple[str, int] | None,
 ) -> None:
-    """Runs everything until cancelled.  Raises UpError, or OSError where a file cannot be written."""
+    """Runs everything until cancelled.  follows: the watcher's own options and paths.
+
+    Raises UpError, or OSError where a file cannot be written.
+    """
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
     lock = claim(where)
@@ -122,7 +125,6 @@ async def up(
     nats = nats_command(where, nats_port)
     supervisor = Supervisor(where)
     attached = [word for interface in interfaces for word in ("--interface", interface)]
-    files = [str(path.resolve()) for path in paths]
     counted = _metrics(metrics)
     try:
         async with asyncio.TaskGroup() as group:
@@ -132,7 +134,7 @@ async def up(
             group.create_task(supervisor.keep("health", _service(where, "health", "--node", node, *counted["health"])))
             group.create_task(supervisor.keep("planner", _service(where, "planner", *counted["planner"])))
             group.create_task(supervisor.keep("ipam", _service(where, "ipam", *counted["ipam"])))
-            group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *files)))
+            group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *follows)))
     finally:
         await supervisor.stop()
         os.close(lock)
