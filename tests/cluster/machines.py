@@ -1,0 +1,100 @@
+"""A whole cluster on a rig: its control plane on one of the rig's machines, a kubelet on each of its nodes.
+
+with machines("mytest") as found:
+    found.cluster.api.apply(DEPLOYMENT)
+    found.rig.run("client", "curl", "http://203.0.113.1/")
+"""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from tests.cluster.api import Object
+from tests.cluster.cluster import ROOT, Cluster
+from tests.cluster.rig import LB, NODES, Kind, Rig
+
+LB_LABEL = "weir.dev/lb"
+
+
+class Machines:
+    """The nodes of one cluster; leaving the rig ends all that runs on them."""
+
+    def __init__(self, rig: Rig, cluster: Cluster, nodes: Iterable[str]) -> None:
+        self.rig, self.cluster, self.nodes = rig, cluster, tuple(nodes)
+        self._kubelets: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, *nodes: str) -> None:
+        """Starts the kubelets of nodes, all where none is named, and returns once those are Ready."""
+        for node in nodes or self.nodes:
+            with (self.cluster.folder / f"kubelet-{node}.log").open("a") as log:
+                self._kubelets[node] = self.rig.popen(node, *self._command(node), cwd=ROOT, stdout=log, stderr=log)
+        for node in nodes or self.nodes:
+            path = f"/api/v1/nodes/{node}"
+            self.cluster.wait_for(f"node {node} Ready", lambda path=path: condition(self.cluster.api.get(path), "Ready"))
+
+    def kill(self, node: str) -> None:
+        """The kubelet; its pods run on."""
+        process = self._kubelets.pop(node)
+        process.kill()
+        process.wait()
+
+    def pods(self, namespace: str = "default", **labels: str) -> list[Object]:
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        return self.cluster.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
+
+    def wait_ready(self, count: int, namespace: str = "default", **labels: str) -> list[Object]:
+        """Returns the pods with these labels once there are `count`, none of them going, all Ready."""
+
+        def ready() -> bool:
+            found = [pod for pod in self.pods(namespace, **labels) if "deletionTimestamp" not in pod["metadata"]]
+            return len(found) == count and all(condition(pod, "Ready") for pod in found)
+
+        self.cluster.wait_for(f"{count} pods ready in {namespace}", ready)
+        return self.pods(namespace, **labels)
+
+    def pod_namespace(self, pod: Object) -> str:
+        """Of its network, as `ip netns` lists it."""
+        return f"{self.rig.name}-pod-{pod['metadata']['namespace']}-{pod['metadata']['name']}"
+
+    def _command(self, node: str) -> list[str]:
+        rig = self.rig
+        words = ["--cluster", rig.name, "--kubeconfig", str(self.cluster.kubeconfig), "--node", node, "--mtu", str(rig.mtu(node))]
+        words += [word for address in rig.node_addresses(node) for word in ("--address", address)]
+        words += [word for network in rig.pod_networks(node) for word in ("--pods", network)]
+        words += ["--label", f"network={rig.nodes[node]}", *(("--label", f"{LB_LABEL}=true") if node == LB else ())]
+        return [sys.executable, "-m", "tests.cluster.kubelet", *words]
+
+
+@contextlib.contextmanager
+def machines(name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool = False) -> Iterator[Machines]:
+    """One cluster with all the rig's nodes in it; gone at the end.  name: as Rig wants it."""
+    with Rig(name, nodes, through_lb=through_lb) as rig, cluster_on(rig) as found:
+        found.start()
+        yield found
+
+
+@contextlib.contextmanager
+def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = ()) -> Iterator[Machines]:
+    """A cluster of some of the rig's nodes, all where none is named; their kubelets are not started yet."""
+    name = rig.name if control == rig.controls[0] else f"{rig.name}.{control}"
+    with Cluster(name, address=rig.control_address(control), command=rig.command(control)) as cluster:
+        try:
+            yield Machines(rig, cluster, nodes or rig.nodes)
+        finally:
+            rig.end_pods()
+            for node in rig.nodes:
+                with contextlib.suppress(OSError):
+                    _clear_bpf(Path("/sys/fs/bpf") / f"{rig.name}-{node}")
+
+
+def condition(found: Object, kind: str) -> bool:
+    """Whether a condition of an object is True."""
+    return any(one["type"] == kind and one["status"] == "True" for one in found.get("status", {}).get("conditions", ()))
+
+
+def _clear_bpf(folder: Path) -> None:
+    for path in sorted(folder.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    folder.rmdir()
