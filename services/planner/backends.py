@@ -5,9 +5,10 @@ from zlib import crc32
 
 import msgspec
 
+from services.planner.nodes import is_local, node_backends, node_name
 from weir.decider import World
 from weir.events import EndpointDown, EndpointSliceObserved, ServiceObserved
-from weir.model import Backend, Endpoint, Family, ServicePort, SlicePort, endpoint_name
+from weir.model import Backend, BackendState, Endpoint, Family, ServicePort, SlicePort, endpoint_name
 
 CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
 CHUNK_MOST = 100  # a set up to this size is one chunk
@@ -16,25 +17,32 @@ CHUNK_MOST = 100  # a set up to this size is one chunk
 def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family, *, probed: bool = True) -> list[Backend]:
     """The backends of one port and family, each once, by address and port.
 
-    Ready endpoints serve; when none is ready, those that terminate but still serve do (KEP-1669).
-    Terminating ones beside ready ones drain.  A backend that a probe found dead is down; without a VIP nothing is `probed`.
+    A backend that a probe found dead is down; without a VIP nothing is `probed`.
     """
-    states: dict[tuple[str, int], str] = {}
+    backends = (node_backends if observed.targets == "nodes" else _endpoints)(world, observed, port, family)
+    if observed.probe and probed:
+        down = _down(world, observed, port, family, backends)
+        backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
+    return sorted(backends, key=lambda backend: (backend.address, backend.port))
+
+
+def _endpoints(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> list[Backend]:
+    """Ready endpoints serve, and terminating ones beside them drain; when none is ready, those that terminate but still serve do
+    (KEP-1669).  Where a node takes its own only, it decides that for itself, and is told whose they are.
+    """
+    states: dict[tuple[str, int], BackendState] = {}
+    nodes: dict[str, str] = {}
+    local = is_local(world, observed)
     for found in world.find("service", observed.root.path, EndpointSliceObserved):
         if found.family == family:
             for slice_port in found.ports:
                 if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
                     _merge(states, found.endpoints, _number(slice_port, port))
-    if "active" not in states.values():
+            if local:
+                nodes |= {endpoint.address: node_name(observed, endpoint.node) for endpoint in found.endpoints}
+    if "active" not in states.values() and not local:
         states = dict.fromkeys(states, "active")
-    backends = [
-        Backend(address=address, port=number, state="draining" if state == "draining" else "active")
-        for (address, number), state in states.items()
-    ]
-    if observed.probe and probed:
-        down = _down(world, observed, port, family, backends)
-        backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
-    return sorted(backends, key=lambda backend: (backend.address, backend.port))
+    return [Backend(address=address, port=number, state=state, node=nodes.get(address, "")) for (address, number), state in states.items()]
 
 
 def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
@@ -54,7 +62,7 @@ def is_asked(observed: ServiceObserved, port: ServicePort) -> bool:
     return port.protocol == "TCP" or (observed.probe is not None and observed.probe.kind == "ping")
 
 
-def _merge(states: dict[tuple[str, int], str], endpoints: Iterable[Endpoint], number: int) -> None:
+def _merge(states: dict[tuple[str, int], BackendState], endpoints: Iterable[Endpoint], number: int) -> None:
     """An endpoint that several slices name is what the best of them says."""
     for endpoint in endpoints:
         where = (endpoint.address, number)

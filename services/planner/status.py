@@ -17,7 +17,7 @@ from weir.events import (
     VipPlanned,
     key_of,
 )
-from weir.model import MORE_REJECTED, Backend, Condition
+from weir.model import MORE_REJECTED, Backend, Condition, Endpoint
 
 
 def status_of(
@@ -28,7 +28,7 @@ def status_of(
     conditions = (
         _accepted(world, observed, service),
         _allocated(world, service),
-        _serving(backends),
+        _serving(world, observed, backends),
         _programmed(world, observed, vips, planned),
     )
     return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
@@ -62,16 +62,53 @@ def _allocated(world: World, service: str) -> Condition:
     return Condition(type="Allocated", status=True, reason="Allocated")
 
 
-def _serving(backends: Sequence[Backend]) -> Condition:
-    if not backends:
-        return Condition(
-            type="Serving", status=False, reason="NoEndpoints", message="no EndpointSlice of this Service has a ready endpoint"
-        )
-    if not any(backend.state == "active" for backend in backends):
+def _serving(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> Condition:
+    if unserved := _unserved(world, observed, backends):
+        return Condition(type="Serving", status=False, reason=unserved[0], message=unserved[1])
+    states = {backend.state for backend in backends}
+    if "down" in states and "active" not in states:
         return Condition(
             type="Serving", status=False, reason="AllDown", message="every probe fails; all backends get traffic as if all were up"
         )
     return Condition(type="Serving", status=True, reason="Serving")
+
+
+def _unserved(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> tuple[str, str] | None:
+    """Reason and message where no packet, or none to some port, can find an endpoint."""
+    if observed.targets == "nodes":
+        if unnumbered := [f"{port.port}/{port.protocol}" for port in observed.ports if not port.node_port]:
+            ports = ", ".join(unnumbered)
+            return (
+                "NoNodePort",
+                f"its targets are nodes, where without a nodePort nothing answers for {ports} (allocateLoadBalancerNodePorts)",
+            )
+        if not backends:
+            return "NoNodes", _no_nodes(observed)
+    answering = observed.targets == "endpoints" or any(endpoint.ready or endpoint.serving for endpoint in _endpoints(world, observed))
+    return None if backends and answering else ("NoEndpoints", _no_endpoints(world, observed))
+
+
+def _endpoints(world: World, observed: ServiceObserved) -> list[Endpoint]:
+    return [each for found in world.find("service", observed.root.path, EndpointSliceObserved) for each in found.endpoints]
+
+
+def _no_nodes(observed: ServiceObserved) -> str:
+    wanted = [f"the label {' or '.join(observed.node_labels)}"] if observed.node_labels else []
+    wanted += ["a ready endpoint of this Service"] if observed.local else []
+    return f"no ready node has an internal address of the VIP's family{''.join(f' and {each}' for each in wanted)}"
+
+
+def _no_endpoints(world: World, observed: ServiceObserved) -> str:
+    """Without a count: it would be told anew with each pod of a start."""
+    endpoints = _endpoints(world, observed)
+    if not world.find("service", observed.root.path, EndpointSliceObserved):
+        return "this Service has no EndpointSlice"
+    if not endpoints:
+        return "the EndpointSlices of this Service are empty: does its selector match any pod?"
+    if not any(endpoint.ready for endpoint in endpoints):
+        return "no endpoint of this Service is ready"
+    ports = ", ".join(f"{port.name or 'without a name'}/{port.protocol}" for port in observed.ports)
+    return f"no ready endpoint of this Service is of the VIP's family and has its ports: {ports}"
 
 
 def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent]) -> Condition:
@@ -91,8 +128,14 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     head = max(world.seq(entry) if _held(world, entry) else PENDING for entry in entries)
     behind = [node for node in nodes if node not in through or through[node].seq < head]
     if behind:
-        return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {', '.join(behind)}")
-    return Condition(type="Programmed", status=True, reason="Programmed")
+        return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {_several(behind)}")
+    unserved = [f"{node}: {r.reason}" for node in nodes for r in through[node].rejected if r.entity == key_of(observed)]
+    reason = "HealthPortUnserved" if unserved else "Programmed"
+    return Condition(type="Programmed", status=True, reason=reason, message=_few([f"on {_several(nodes)}", *unserved]))
+
+
+def _several(names: Sequence[str], most: int = 5) -> str:
+    return ", ".join([*names[:most], *([f"and {len(names) - most} more"] if len(names) > most else [])])
 
 
 def _held(world: World, entry: FrontendPlanned | VipPlanned) -> bool:

@@ -23,6 +23,8 @@ from weir.events import (
     FrontendPlanned,
     ManifestAccepted,
     ManifestRejected,
+    NodeGone,
+    NodeObserved,
     NodeSeen,
     ServiceGone,
     ServiceObserved,
@@ -35,17 +37,23 @@ from weir.events import (
     VipWithdrawn,
     key_of,
 )
-from weir.model import Backend, Endpoint, Family, Probe, Problem, Rejection, Root, ServicePort, SlicePort
+from weir.model import Backend, Endpoint, Family, Probe, Problem, Rejection, Root, ServicePort, SlicePort, Targets
 
 
 def root(name: str, kind: str = "Service") -> Root:
     return Root(kind=kind, name=name, namespace="shop")
 
 
-def service(name: str, *, exposed: bool = True, ports: int = 1, probe: Probe | None = None) -> ServiceObserved:
-    return ServiceObserved(
-        root=root(name), exposed=exposed, ports=tuple(ServicePort(port=80 + n, target=8080) for n in range(ports)), probe=probe
-    )
+def service(
+    name: str, *, exposed: bool = True, ports: int = 1, probe: Probe | None = None, targets: Targets = "endpoints", local: bool = False
+) -> ServiceObserved:
+    found = tuple(ServicePort(port=80 + n, target=8080, node_port=30080) for n in range(ports))
+    return ServiceObserved(root=root(name), exposed=exposed, ports=found, probe=probe, targets=targets, local=local)
+
+
+def node(name: str, *, ready: bool = True) -> NodeObserved:
+    address = f"10.9.0.{name[1:]}"
+    return NodeObserved(root=Root(kind="Node", name=name), addresses=(address,), internal=(address,), ready=ready)
 
 
 def endpoint_slice(name: str, of: str, endpoints: Sequence[Endpoint], family: Family = "IPv4") -> EndpointSliceObserved:
@@ -111,23 +119,32 @@ NAMES = st.sampled_from(["a", "b"])
 HOSTS = st.integers(1, 4)
 ENDPOINTS = st.lists(
     st.builds(
-        lambda host, ready, serving: Endpoint(address=f"10.0.0.{host}", ready=ready, serving=serving, terminating=not ready),
+        lambda host, ready, serving: Endpoint(
+            address=f"10.0.0.{host}", ready=ready, serving=serving, terminating=not ready, node=f"n{host % 2 + 1}"
+        ),
         HOSTS,
         *[st.booleans()] * 2,
     ),
     max_size=4,
 )
+NODES = st.sampled_from(["n1", "n2"])
 SLICES = st.sampled_from(["s1", "s2"])
 PROBES = st.sampled_from([None, Probe()])
 REASON = Problem(field="spec", got="x", accepted="y")
 SAID = st.one_of(
     st.builds(
-        lambda name, exposed, ports, probe: service(name, exposed=exposed, ports=ports, probe=probe),
+        lambda name, exposed, ports, probe, targets, local: service(
+            name, exposed=exposed, ports=ports, probe=probe, targets=targets, local=local
+        ),
         NAMES,
         st.booleans(),
         st.integers(0, 2),
         PROBES,
+        st.sampled_from(["endpoints", "nodes"]),
+        st.booleans(),
     ),
+    st.builds(lambda name, ready: node(name, ready=ready), NODES, st.booleans()),
+    st.builds(lambda name: NodeGone(root=Root(kind="Node", name=name)), NODES),
     st.builds(lambda name: ServiceGone(root=root(name)), NAMES),
     st.builds(endpoint_slice, SLICES, NAMES, ENDPOINTS),
     st.builds(lambda name: EndpointSliceGone(root=root(name, "EndpointSlice")), SLICES),
@@ -135,7 +152,7 @@ SAID = st.one_of(
     st.builds(lambda host: EndpointUp(node="n1", address=f"10.0.0.{host}", port=8080, protocol="TCP", reason=""), HOSTS),
     st.builds(lambda name: ManifestRejected(source=f"{name}.yaml", problems=(REASON,), root=root(name)), NAMES),
     st.builds(lambda name: ManifestAccepted(source=f"{name}.yaml"), NAMES),
-    st.builds(lambda name: NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",)), st.sampled_from(["n1", "n2"])),
+    st.builds(lambda name: NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",)), NODES),
     st.builds(
         lambda name: VipDenied(service=f"shop/{name}", family="IPv6", reason="NoPool", message="", holders=(), since=1, root=root(name)),
         NAMES,
@@ -143,7 +160,7 @@ SAID = st.one_of(
     st.builds(lambda name: ClaimSettled(service=f"shop/{name}", family="IPv6", root=root(name)), NAMES),
 )
 VIP = st.tuples(st.sampled_from(["192.0.2.1", "2001:db8::1"]), NAMES)
-ACK = st.tuples(st.sampled_from(["n1", "n2"]), st.integers(0, 3), st.lists(st.integers(0, 50), max_size=2))
+ACK = st.tuples(NODES, st.integers(0, 3), st.lists(st.integers(0, 50), max_size=2))
 BEGUN: list[object] = [
     service("a", probe=Probe()),
     endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2")]),
@@ -287,6 +304,17 @@ def test_chunk_of_a_backend_follows_from_its_address_alone(host: int, chunks: in
     assert 0 <= chunk_of(backends[0], chunks) < chunks
 
 
+def test_nodes_that_come_and_go_concern_those_alone_whose_targets_they_are() -> None:
+    slices = [endpoint_slice(f"s{name}", name, [Endpoint(address="10.0.0.1", node="n1")]) for name in "abc"]
+    services = [service("a"), service("b", targets="nodes"), service("c", local=True)]
+    vips = [allocated(f"192.0.2.{at}", name) for at, name in enumerate("abc")]
+    log = Log(NodeSeen(node="n9", hook="tc", layout=1, interfaces=("eth0",)), *services, *slices, *vips)
+    assert {event.root.name for event in log.say(node("n1"), node("n2"))} == {"b"}
+    assert {event.root.name for event in log.say(node("n9"))} == {"b", "c"}, "it forwards, so that who is local is so from now on"
+    assert {event.root.name for event in log.say(node("n1", ready=False))} == {"b"}
+    assert log.say(NodeGone(root=Root(kind="Node", name="n1"))) == []
+
+
 def test_edit_that_changes_nothing_in_the_plan_writes_nothing() -> None:
     log = Log(service("a"), allocated("192.0.2.1", "a"), endpoint_slice("s1", "a", many(3)))
     assert (
@@ -298,5 +326,8 @@ def test_edit_that_changes_nothing_in_the_plan_writes_nothing() -> None:
 
 
 def test_it_hears_what_it_decides_on() -> None:
-    decided_on = (*(EndpointSliceGone, EndpointUp, ServiceGone, ClaimSettled, VipFreed, VipReleased, ManifestAccepted), VipWithdrawn)
+    decided_on = (
+        *(EndpointSliceGone, EndpointUp, ServiceGone, NodeGone, ClaimSettled, VipFreed, VipReleased, ManifestAccepted),
+        VipWithdrawn,
+    )
     assert {event.kind for event in decided_on} <= {event.kind for event in HEARS}

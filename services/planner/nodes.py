@@ -1,0 +1,62 @@
+"""The nodes of a cluster: those whose node ports are a Service's backends, and whether those that forward are among them.
+
+Names are as the log has them: "b:node-1" of a cluster b beside the first.
+"""
+
+from weir.decider import World
+from weir.events import EndpointSliceObserved, NodeObserved, NodeSeen, ServiceObserved, key
+from weir.model import Backend, Family, ServicePort, family_of
+
+EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+
+
+def cluster_of(name: str) -> str:
+    """Of a namespace or a node; "" is the first cluster."""
+    return name.rpartition(":")[0]
+
+
+def node_name(observed: ServiceObserved, node: str) -> str:
+    """The node that an endpoint of the Service names, as the log has it."""
+    cluster = cluster_of(observed.root.namespace)
+    return f"{cluster}:{node}" if cluster and node else node
+
+
+def is_local(world: World, observed: ServiceObserved) -> bool:
+    """Whether a node takes its own endpoints only: a machine that is no node of the cluster has none, and takes them all."""
+    if not observed.local or observed.targets == "nodes":
+        return False
+    cluster = cluster_of(observed.root.namespace)
+    nodes = (seen.node for seen in world.of(NodeSeen) if cluster_of(seen.node) == cluster)
+    return any(world.get(key("watcher", "node", "", node)) for node in nodes)
+
+
+def node_backends(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> list[Backend]:
+    """The node port on each node that serves; on those with an endpoint of the Service where it is local, for others answer nothing."""
+    if not port.node_port:
+        return []
+    nodes = [node for node in world.of(NodeObserved) if _serves(observed, node)]
+    if observed.local:
+        having = _having_endpoints(world, observed, family)
+        nodes = [node for node in nodes if node.root.name in having]
+    addresses = (address for node in nodes for address in node.internal)
+    return [Backend(address=address, port=port.node_port) for address in addresses if family_of(address) == family]
+
+
+def _serves(observed: ServiceObserved, node: NodeObserved) -> bool:
+    if not node.ready or EXCLUDED in node.labels or cluster_of(node.root.name) != cluster_of(observed.root.namespace):
+        return False
+    return not observed.node_labels or any(_has(node.labels, wanted) for wanted in observed.node_labels)
+
+
+def _has(labels: dict[str, str], wanted: str) -> bool:
+    name, equal, value = wanted.partition("=")
+    return name in labels and (not equal or labels[name] == value)
+
+
+def _having_endpoints(world: World, observed: ServiceObserved, family: Family) -> set[str]:
+    """Nodes with a ready endpoint; where none is ready, those with one that leaves and still serves (KEP-1669)."""
+    slices = world.find("service", observed.root.path, EndpointSliceObserved)
+    endpoints = [endpoint for found in slices if found.family == family for endpoint in found.endpoints]
+    ready = {endpoint.node for endpoint in endpoints if endpoint.ready}
+    leaving = {endpoint.node for endpoint in endpoints if endpoint.serving and endpoint.terminating}
+    return {node_name(observed, node) for node in ready or leaving}
