@@ -59,6 +59,10 @@ def _service_of(event: AnyEvent) -> Iterable[str]:
     return (f"{event.root.namespace}/{event.service}",) if isinstance(event, EndpointSliceObserved) else ()
 
 
+def _pool_of(event: AnyEvent) -> Iterable[str]:
+    return (event.pool,) if isinstance(event, VipAllocated) else ()
+
+
 def _holders(event: AnyEvent) -> Iterable[str]:
     return event.services if isinstance(event, VipAllocated | VipReleased) else ()
 
@@ -72,7 +76,8 @@ class Watcher:
         """scopes: of all sources; what the log has from others is gone.  Where one is a cluster, what is written there is looked up."""
         self.said = Said(settings, scopes)
         if any(scopes):
-            self.indexes = {**self.indexes, "holder": _holders, "slices of": _service_of, "endpoint": _endpoints_of}
+            of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
+            self.indexes = {**self.indexes, **of_writes}
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing: what others state does not change what the source says."""
