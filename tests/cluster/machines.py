@@ -9,7 +9,6 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from tests.cluster.api import Object
 from tests.cluster.cluster import ROOT, Cluster
@@ -40,6 +39,11 @@ class Machines:
         process.kill()
         process.wait()
 
+    def stop(self) -> None:
+        """Kills all kubelets."""
+        for node in tuple(self._kubelets):
+            self.kill(node)
+
     def pods(self, namespace: str = "default", **labels: str) -> list[Object]:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         return self.cluster.api.items(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
@@ -56,11 +60,11 @@ class Machines:
 
     def pod_namespace(self, pod: Object) -> str:
         """Of its network, as `ip netns` lists it."""
-        return f"{self.rig.name}-pod-{pod['metadata']['namespace']}-{pod['metadata']['name']}"
+        return f"{self.cluster.name}-pod-{pod['metadata']['namespace']}-{pod['metadata']['name']}"
 
     def _command(self, node: str) -> list[str]:
         rig = self.rig
-        words = ["--cluster", rig.name, "--kubeconfig", str(self.cluster.kubeconfig), "--node", node, "--mtu", str(rig.mtu(node))]
+        words = ["--cluster", self.cluster.name, "--kubeconfig", str(self.cluster.kubeconfig), "--node", node, "--mtu", str(rig.mtu(node))]
         words += [word for address in rig.node_addresses(node) for word in ("--address", address)]
         words += [word for network in rig.pod_networks(node) for word in ("--pods", network)]
         words += ["--label", f"network={rig.nodes[node]}", *(("--label", f"{LB_LABEL}=true") if node == LB else ())]
@@ -78,23 +82,15 @@ def machines(name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool =
 @contextlib.contextmanager
 def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = ()) -> Iterator[Machines]:
     """A cluster of some of the rig's nodes, all where none is named; their kubelets are not started yet."""
-    name = rig.name if control == rig.controls[0] else f"{rig.name}.{control}"
+    name = rig.name if control == rig.controls[0] else f"{rig.name}-{control}"
     with Cluster(name, address=rig.control_address(control), command=rig.command(control)) as cluster:
+        found = Machines(rig, cluster, nodes or rig.nodes)
         try:
-            yield Machines(rig, cluster, nodes or rig.nodes)
+            yield found
         finally:
-            rig.end_pods()
-            for node in rig.nodes:
-                with contextlib.suppress(OSError):
-                    _clear_bpf(Path("/sys/fs/bpf") / f"{rig.name}-{node}")
+            found.stop()
 
 
 def condition(found: Object, kind: str) -> bool:
     """Whether a condition of an object is True."""
     return any(one["type"] == kind and one["status"] == "True" for one in found.get("status", {}).get("conditions", ()))
-
-
-def _clear_bpf(folder: Path) -> None:
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()

@@ -12,6 +12,7 @@ packet that bears their addresses.  The machine the tests run on reaches the con
 
 import contextlib
 import fcntl
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -90,8 +91,10 @@ class Rig(Network):
             self._pod_routes(node)
 
     def destroy(self) -> None:
-        """Removes all of it, the link of the tests' machine too."""
+        """Removes all of it, also the links of the tests' machine and what its nodes have pinned."""
         super().destroy()
+        for node in self.nodes:
+            shutil.rmtree(f"/sys/fs/bpf/{self.name}-{node}", ignore_errors=True)
         for link in self._links():
             subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
 
