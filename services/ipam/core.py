@@ -1,5 +1,6 @@
 """Which Service holds which VIP.
 
+When the log is lost, a Service gets again what was written down of it in its cluster, and nobody else does.
 An address is given once and kept until its Services let go of it, whatever becomes of the pools: one that its pool does not offer
 any more is marked as orphaned and stays.  It is given on only after every node has let go of it too: released -> withdrawn by the
 planner -> applied by each node -> freed.  Of two Services that clash on one VIP the one that was changed last gives way.
@@ -21,6 +22,8 @@ from weir.events import (
     NodeSeen,
     PoolGone,
     PoolObserved,
+    RecordGone,
+    RecordObserved,
     ServiceGone,
     ServiceObserved,
     VipAllocated,
@@ -32,7 +35,7 @@ from weir.events import (
 )
 from weir.model import MORE_REJECTED
 
-HEARS = (ServiceObserved, PoolObserved, NamespaceObserved, VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen)
+HEARS = (ServiceObserved, PoolObserved, NamespaceObserved, RecordObserved, VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen)
 
 
 def _holders(event: AnyEvent) -> Iterable[str]:
@@ -52,6 +55,10 @@ def _shared(event: AnyEvent) -> Iterable[str]:
         case VipAllocated(share_key=share_key, services=services) if share_key:
             return (f"{services[0].partition('/')[0]}/{share_key}",)
     return ()
+
+
+def _recorded(event: AnyEvent) -> Iterable[str]:
+    return event.vips if isinstance(event, RecordObserved) else ()
 
 
 def _waiting(event: AnyEvent) -> Iterable[str]:
@@ -81,6 +88,7 @@ class Ipam:
         "taken": _taken,  # block of addresses -> VIPs
         "pool": _pool,  # pool -> VIPs given from it
         "shared": _shared,  # namespace/key -> VIPs
+        "recorded": _recorded,  # address -> records that name it
         "waiting": _waiting,  # family, and namespace -> claims
         "named": _named,  # Service -> claims that name it as a holder
         "asked": _asked,  # address -> Services that ask for it
@@ -101,6 +109,8 @@ class Ipam:
                 self._pool_changed(world, book, root.name)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
                 self._namespace_changed(world, book, root.name)
+            case RecordGone():
+                book.settle_waiting(*FAMILIES)
             case VipWithdrawn(vip=vip):
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))
             case AppliedThrough():

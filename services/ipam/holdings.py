@@ -15,6 +15,7 @@ from weir.events import (
     AnyEvent,
     NamespaceObserved,
     PoolObserved,
+    RecordObserved,
     ServiceObserved,
     VipAllocated,
     VipDenied,
@@ -105,6 +106,16 @@ class Holdings:
     def _open(self, word: str, vips: Iterable[str]) -> list[VipAllocated]:
         found = [held for vip in vips if isinstance(held := self.vip(vip), VipAllocated) and word in words_of(held)]
         return sorted(found, key=lambda held: int(ip_address(held.vip)))
+
+    def recorded(self, service: str) -> tuple[str, ...]:
+        """What was written down in its cluster that the Service has, before the log was lost."""
+        namespace, _, name = service.partition("/")
+        record = self.world.get(key("watcher", "record", namespace, name))
+        return record.vips if isinstance(record, RecordObserved) else ()
+
+    def is_kept(self, vip: str, service: str) -> bool:
+        """Whether the address was written down as another Service's, which may come yet."""
+        return any(record.root.path != service for record in self.world.find("recorded", vip, RecordObserved))
 
     def counted(self, word: str) -> int:
         """How many addresses are taken under a word of `blocks_of`."""

@@ -74,13 +74,16 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     pools = [pool for pool in drawn_from(holdings, want.pools) if any(ranges(pool, family))]
     serving = [pool for pool in pools if holdings.serves(pool, observed)]
     names = [pool.root.name for pool in serving]
+    for vip in holdings.recorded(observed.root.path):
+        if vip not in besides and family_of(vip) == family and (place := _again(holdings, observed, vip, serving)):
+            return place
     if place := _beside(holdings, observed, [vip for vip in holdings.shared(observed) if vip.pool in names], family, besides):
         return place
     for pool in serving:
         if pool.share == "ports" and (place := _beside(holdings, observed, holdings.given_from(pool.root.name), family, besides)):
             return place
-        if address := first_free(pool, family, holdings.counted):
-            return Place(str(address), pool.root.name)
+        if vip := _first_free(holdings, observed, pool, family):
+            return Place(vip, pool.root.name)
     if not pools:
         named = f" named {_few(want.pools)}" if want.pools else ""
         return Refusal("NoPool", f"no pool{named} offers {family} addresses")
@@ -90,6 +93,24 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     if any(pool.share == "ports" for pool in serving):
         message += ", and none is free on the ports asked for"
     return Refusal("PoolExhausted", message, _holders(holdings, observed, serving, family))
+
+
+def _again(holdings: Holdings, observed: ServiceObserved, vip: str, pools: Iterable[PoolObserved]) -> Place | None:
+    """The place at an address that the Service had before the log was lost, if one of `pools` still offers it."""
+    held = holdings.vip(vip)
+    if held and (observed.root.path in held.services or _apart(holdings, observed, held)):
+        return None
+    return next((Place(vip, pool.root.name) for pool in pools if offers(pool, ip_address(vip))), None)
+
+
+def _first_free(holdings: Holdings, observed: ServiceObserved, pool: PoolObserved, family: Family) -> str:
+    """The first address that nobody has and that was not written down as another's; "" where there is none."""
+    kept: list[str] = []
+    while (address := first_free(pool, family, holdings.counted)) and holdings.is_kept(str(address), observed.root.path):
+        kept.append(str(address))
+        holdings.count([str(address)], 1)
+    holdings.count(kept, -1)
+    return str(address or "")
 
 
 def _beside(

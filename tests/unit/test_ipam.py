@@ -26,6 +26,8 @@ from weir.events import (
     NodeSeen,
     PoolGone,
     PoolObserved,
+    RecordGone,
+    RecordObserved,
     ServiceGone,
     ServiceObserved,
     VipAllocated,
@@ -202,6 +204,35 @@ def test_addresses_that_old_equipment_refuses_are_avoided() -> None:
     log = Log(pool("p", "192.0.2.254-192.0.3.1", avoid_buggy_ips=True), *(service(name) for name in "abc"))
     assert log.vips() == {"192.0.2.254": "shop/a", "192.0.3.1": "shop/b"}
     assert log.denied("c").reason == "PoolExhausted"
+
+
+def record(path: str, *vips: str) -> RecordObserved:
+    return RecordObserved(root=root(path, "LBService"), vips=vips)
+
+
+def test_a_service_gets_again_what_was_written_down_and_nobody_else_does() -> None:
+    log = Log(
+        pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.1"), record("c", "192.0.2.3"), service("a"), service("b"), service("c")
+    )
+    assert log.vips() == {"192.0.2.2": "shop/a", "192.0.2.1": "shop/b", "192.0.2.3": "shop/c"}
+
+
+def test_a_shared_address_that_was_written_down_is_shared_again() -> None:
+    key = {"share_key": "k"}
+    log = Log(pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.2"), record("c", "192.0.2.2"))
+    log.say(service("b", ports=(ServicePort(port=80),), **key))
+    log.say(service("c", ports=(ServicePort(port=443),), **key))
+    assert log.holders() == {"192.0.2.2": ("shop/b", "shop/c")}
+
+
+def test_what_was_written_down_is_free_when_the_record_goes_and_does_not_bind_what_the_pools_no_longer_offer() -> None:
+    log = Log(pool("p", "192.0.2.1/32"), record("b", "192.0.2.1"), record("c", "192.0.2.9"), service("a"))
+    assert log.denied("a").reason == "PoolExhausted"
+    log.say(RecordGone(root=root("b", "LBService")))
+    assert log.vips() == {"192.0.2.1": "shop/a"}
+    log.say(pool("q", "192.0.2.4/32"))
+    log.say(service("c"))
+    assert log.vips()["192.0.2.4"] == "shop/c"
 
 
 def test_pools_are_drawn_from_by_priority_then_name() -> None:
