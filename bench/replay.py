@@ -18,13 +18,14 @@ import msgspec
 
 from bench.table import Row, Table
 from services.dataplane.core import INDEXES
-from weir.bus import BATCH, STREAM, Bus, ensure_streams
+from weir.bus import BATCH, STREAM, Bus
 from weir.cli.history import batches, world_at
 from weir.cli.recording import Recording, head_line, line
 from weir.decider import Decided, World
 from weir.events import ENCODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, FrontendPlanned, StatusPlanned, author_of
 from weir.model import Backend, Condition, Endpoint, Root, SlicePort
 from weir.reader import LogUnreachable
+from weir.streams import ensure_streams
 
 SERVICES = 1000
 ROUNDS = 5

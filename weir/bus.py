@@ -15,6 +15,7 @@ from weakref import WeakSet
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.protocol.parser import PERMISSIONS_ERR
 
 from weir.decider import Decided, Fact
 from weir.events import ENCODE, key_of
@@ -23,6 +24,8 @@ from weir.reader import (
     Delivered,
     Entry,
     FactTooLargeError,
+    Forbidden,
+    LogError,
     LogStuck,
     LogUnreachable,
     Pull,
@@ -35,8 +38,10 @@ from weir.reader import (
     read,
     request,
 )
+from weir.where import nats_access
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
+LEASES, LEASE_S = "WEIR_LEASES", 5  # a bucket of keys that vanish so long after they were set: who acts of several replicas
 BATCH = 500  # messages in one atomic batch; the server takes 1,000
 MOST_BYTES = (1 << 20) - 4096  # of a fact's body; the stream takes 1 MiB with headers
 NOT_FOUND = 10037
@@ -66,23 +71,27 @@ class Bus:
 
     @classmethod
     async def connect(cls, url: str, name: str, cluster: str = "local") -> Self:
-        """Raises LogUnreachable when no server answers within 2 s."""
+        """Raises LogUnreachable when no server answers within 2 s, Forbidden where it does not know us.  name: of the NATS user, if any."""
         bus = cls(cluster)
         try:
             await bus._nc.connect(
                 url,
                 name=name,
+                **nats_access(name),
                 connect_timeout=2,
                 allow_reconnect=False,  # whoever lost the connection starts again from STATE
                 max_reconnect_attempts=1,  # counts for the first connection too, where 0 means for ever
                 reconnect_time_wait=0.05,
                 ping_interval=1,  # a frozen server is noticed in about 3 s
                 max_outstanding_pings=2,
-                error_cb=_quiet,
+                error_cb=bus._told,
                 disconnected_cb=bus._disconnected,
             )
             bus._inbox = bus._nc.new_inbox()
             await bus._nc.subscribe(bus._inbox + ".*", cb=bus._answered)
+        except nats.errors.AuthorizationError as error:
+            await bus.close()
+            raise Forbidden(f"NATS at {url.rpartition('@')[2]} does not take us for {name}: {error}") from error
         except GONE as error:
             await bus.close()
             raise LogUnreachable(f"no NATS at {url.rpartition('@')[2]}: {error or type(error).__name__}") from error  # no password in logs
@@ -191,6 +200,26 @@ class Bus:
         key = message["subject"].removeprefix(self.prefix)
         return Entry(Fact(sequence, decode(body, key, sequence)), key, cause, _unix_ns(message["time"]), len(body))
 
+    # ── small values that are not facts ────────────────────────────────────────────────────────────────────────────
+
+    async def value(self, bucket: str, name: str) -> tuple[bytes, int]:
+        """The value of a key and its revision; b"" and 0 where there is none, or no longer."""
+        try:
+            message = (await self.api(f"STREAM.MSG.GET.KV_{bucket}", {"last_by_subj": f"$KV.{bucket}.{name}"}))["message"]
+        except Refused as refused:
+            if refused.code == NOT_FOUND:
+                return b"", 0
+            raise
+        return base64.b64decode(message["data"]), message["seq"]
+
+    async def put(self, bucket: str, name: str, value: bytes, revision: int) -> None:
+        """Sets a key whose revision still is `revision`, 0 for none.  Raises Refused where it is not."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision)}
+        try:
+            checked(await self._nc.request(f"$KV.{bucket}.{name}", value, timeout=2, headers=headers))
+        except GONE as error:
+            raise LogUnreachable(f"{bucket}.{name}: {error or type(error).__name__}") from error
+
     # ── plumbing ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def api(self, what: str, body: object = None, timeout_s: float = 5) -> dict[str, Any]:
@@ -205,24 +234,20 @@ class Bus:
             answer.set_result(message)
 
     async def _disconnected(self) -> None:
-        for answer in self._waiting.values():
+        self._lose(LogUnreachable("connection lost"))
+
+    async def _told(self, error: Exception) -> None:
+        """What nats-py would say reaches us as an exception or a lost reader, all but a refusal: that looks like no answer."""
+        if PERMISSIONS_ERR in str(error):
+            self._lose(Forbidden(str(error)))
+
+    def _lose(self, why: LogError) -> None:
+        """Ends all that waits for the server."""
+        for answer in (*self._waiting.values(), *self._nc._resp_map.values()):
             if not answer.done():
-                answer.set_exception(nats.errors.ConnectionClosedError())
+                answer.set_exception(why)
         for pull in self._pulls:
-            pull.lose("connection lost")
-
-
-async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 30, max_age_s: int = 30 * 86400) -> None:
-    """Creates both streams where they are not there yet.  Why each setting: docs/design.md, "The log"."""
-    common = {"storage": "file", "num_replicas": replicas, "deny_delete": True, "deny_purge": True}
-    history = {"subjects": ["weir.>"], "retention": "limits", "discard": "new", "max_age": max_age_s * _NS, "max_bytes": max_bytes}
-    limits = {"max_msg_size": 1 << 20, "duplicate_window": 120 * _NS, "allow_atomic": True, "allow_direct": False}
-    state = {"mirror": {"name": STREAM}, "max_msgs_per_subject": 1, "discard": "old", "allow_direct": True}
-    for config in ({"name": STREAM, **common, **history, **limits}, {"name": STATE, **common, **state}):
-        try:
-            await bus.stream(str(config["name"]))
-        except Refused:
-            await bus.api(f"STREAM.CREATE.{config['name']}", config, timeout_s=10)
+            pull.lose(why)
 
 
 def _as_it_is(message: Delivered) -> Delivered:
@@ -234,7 +259,3 @@ def _unix_ns(text: str) -> int:
     whole, _, fraction = text.rstrip("Z").partition(".")
     seconds = int(datetime.fromisoformat(whole + "+00:00").timestamp())
     return seconds * _NS + int(fraction.ljust(9, "0")[:9])
-
-
-async def _quiet(_: Exception) -> None:
-    """nats-py's error callback: what it would say reaches us as an exception or a lost reader."""

@@ -41,6 +41,10 @@ class Refused(LogError):
         self.code = code
 
 
+class Forbidden(LogError):
+    """The server lets this user not do that, or does not know it.  An operator must act: its words name what was refused."""
+
+
 class LogFull(LogError):
     """The stream is at its limit.  Nothing of the batch is stored, and nothing will be until an operator makes room."""
 
@@ -128,8 +132,8 @@ class Pull(Generic[T]):
             await self._subscription.unsubscribe()
             await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
 
-    async def next(self) -> list[T]:
-        """What has come since the last call, at least one entry.  Raises LogError when the reader is lost."""
+    async def arrived(self) -> None:
+        """Returns once there is something to give out.  Raises LogError when the reader is lost."""
         while not self._buffer:
             if self._lost:
                 raise self._lost
@@ -140,6 +144,10 @@ class Pull(Generic[T]):
             except TimeoutError:
                 if time.monotonic() - self._heard > 3 * _HEARTBEAT_S:
                     self.lose("reader is silent")
+
+    async def next(self) -> list[T]:
+        """What has come since the last call, at least one entry.  Raises LogError when the reader is lost."""
+        await self.arrived()
         entries, self._buffer = self._buffer, []
         self.pending = self._behind
         await self._top_up()

@@ -22,7 +22,7 @@ def samples(world: World) -> Iterator[Sample]:
 async def log_samples(runner: Runner) -> list[Sample]:
     """For `weir_log_*`; none while the log is away, so that an alarm can tell that from an empty one."""
     try:
-        async with await Bus.connect(runner.where.nats_url(), "metrics") as bus:
+        async with await Bus.connect(runner.where.nats_url(), runner.author) as bus:
             streams = {name: await bus.stream(name) for name in (STREAM, STATE)}
     except LogError:
         return []

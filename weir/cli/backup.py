@@ -26,7 +26,7 @@ from weir.bus import STATE, STREAM, Bus
 from weir.cli.history import ask
 from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
 from weir.reader import GONE, LogUnreachable, checked, request
-from weir.where import Where
+from weir.where import Where, nats_access
 
 _CHUNK_BYTES = 1 << 17
 _PATIENCE_S = 30.0
@@ -193,7 +193,7 @@ async def _reach(where: Where) -> Bus:
 async def _client(url: str) -> AsyncIterator[Client]:
     nc = Client()
     try:
-        await nc.connect(url, name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1)
+        await nc.connect(url, name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **nats_access("operator"))
         yield nc
     except GONE as error:
         raise LogUnreachable(f"{error or type(error).__name__}") from error

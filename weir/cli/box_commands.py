@@ -71,3 +71,19 @@ def uninstall(instance: Instance = "weir") -> None:
         uninstall(instance)
     except (UpError, OSError) as error:
         fail(str(error))
+
+
+def credentials(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Made where it is not there; what it holds is kept.")],
+    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="A node that forwards; repeatable.")] = None,
+    host: Annotated[list[str] | None, typer.Option("--host", metavar="NAME", help="Another name or address of NATS; repeatable.")] = None,
+) -> None:
+    """Make keys and certificates for NATS in a cluster.  Its users, a seed for each, and secrets.yaml for kubectl apply."""
+    from weir.cli.credentials import CredentialsError, credentials
+
+    try:
+        names = credentials(folder, node or (), host or ())
+    except (CredentialsError, OSError) as error:
+        fail(str(error))
+    typer.echo(f"{folder}: {len(names)} users: {', '.join(names)}")
+    typer.echo(f"then: kubectl apply -f {folder / 'secrets.yaml'}, and NATS started again where it runs already")

@@ -41,12 +41,12 @@ def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus
     return _opened(file) if file else _connected(instance)
 
 
-async def connect(instance: str) -> Bus:
+async def connect(instance: str, user: str = "operator") -> Bus:
     """A connection to the instance's log.  Raises LogUnreachable; another instance's log is never taken for it."""
     named = Where(instance).state / "nats.url"
     if "WEIR_NATS" not in os.environ and not named.exists():
         raise LogUnreachable(f"no such instance on this machine ({named} is not there), and WEIR_NATS names no log elsewhere")
-    return await Bus.connect(Where(instance).nats_url(), "cli")
+    return await Bus.connect(Where(instance).nats_url(), user)
 
 
 @asynccontextmanager

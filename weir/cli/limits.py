@@ -12,6 +12,8 @@ import typer
 
 from weir.bus import STATE, STREAM, Bus
 from weir.cli.history import ask, connect
+from weir.permissions import BOOTSTRAP
+from weir.streams import ensure_streams
 
 SIZE_BYTES, AGE_S = 1 << 30, 30 * 86400
 ALARM_PERCENT = 80
@@ -70,11 +72,22 @@ def free_bytes(store: Path) -> int:
     return shutil.disk_usage(store).free
 
 
+def create(instance: str, wanted: Limits, replicas: int) -> None:
+    """Makes the log where it is not there yet, with these limits, and shows how it stands."""
+
+    async def question() -> dict[str, Any]:
+        async with await connect(instance, BOOTSTRAP) as bus:
+            await ensure_streams(bus, replicas=replicas, max_bytes=wanted.size_bytes or SIZE_BYTES, max_age_s=wanted.age_s or AGE_S)
+            return await bus.stream()
+
+    _show("is", ask(instance, question()))
+
+
 def limit(instance: str, wanted: Limits) -> None:
     """Sets what is given, and shows how the log stands."""
 
     async def question() -> tuple[dict[str, Any], dict[str, Any]]:
-        async with await connect(instance) as bus:
+        async with await connect(instance, BOOTSTRAP) as bus:
             return await bus.stream(), await apply_limits(bus, wanted)
 
     before, after = ask(instance, question())

@@ -11,9 +11,10 @@ from collections.abc import Callable
 import msgspec
 import structlog
 
-from weir.bus import STATE, Bus, ensure_streams
+from weir.bus import STATE, Bus
 from weir.cli.limits import AGE_S, LEAST_FREE_BYTES, SIZE_BYTES, Limits, alarms, apply_limits, disk_alarms, free_bytes
 from weir.reader import LogError, LogStuck
+from weir.streams import ensure_streams
 from weir.where import Health, Where
 
 WATCH_S = 5.0
