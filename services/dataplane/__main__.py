@@ -21,7 +21,8 @@ def main() -> None:
     runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard)
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
-    serve(runner, agent.acknowledge, agent.save, agent.sweep, agent.give_up, agent.drain, agent.follow_interfaces, *counted)
+    edges = (agent.acknowledge, agent.save, agent.sweep, agent.give_up, agent.drain, agent.follow_interfaces, agent.health_ports.serve)
+    serve(runner, *edges, *counted)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,17 @@ def _draining(event: AnyEvent) -> Iterable[str]:
     return (event.set,) if isinstance(event, BackendsPlanned) and any(backend.state == "draining" for backend in event.backends) else ()
 
 
-INDEXES: Mapping[str, Index] = {"set": _set_of, "endpoint": endpoints_of, "drain limit": _limited, "draining": _draining}
+def _health_port(event: AnyEvent) -> Iterable[str]:
+    return (str(event.health_port),) if isinstance(event, FrontendPlanned) and event.health_port else ()
+
+
+INDEXES: Mapping[str, Index] = {
+    "set": _set_of,
+    "endpoint": endpoints_of,
+    "drain limit": _limited,
+    "draining": _draining,
+    "health port": _health_port,
+}
 
 
 def planned(world: World) -> list[AnyEvent]:

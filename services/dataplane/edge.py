@@ -16,6 +16,7 @@ from services.dataplane.announce import Announcer
 from services.dataplane.apply import Applier
 from services.dataplane.core import Touched, planned
 from services.dataplane.flows import Drains, cut, sweep
+from services.dataplane.health_ports import HealthPorts
 from services.dataplane.interfaces import NicError, nic
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
@@ -62,6 +63,7 @@ class Agent:
         self._kept_since_s = self._heard_s = 0.0
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
+        self.health_ports = HealthPorts(node, self._applier.rejections, self._applied.set)
         self._apply_s = Histogram()
         self._written = 0  # map entries, in this life
 
@@ -76,6 +78,7 @@ class Agent:
             outcome = self._applier.apply_all(world)
             self._recall_down(world)
             self._announce(outcome.announced)
+            self.health_ports.heard(world)
             log.info("plan_restored", seq=self._plan.position, writes=outcome.writes)
 
     def _recall_down(self, world: World) -> None:
@@ -118,6 +121,7 @@ class Agent:
         self._written += outcome.writes
         self._apply_s.observe(time.perf_counter() - begun_s)
         self._announce(outcome.announced)
+        self.health_ports.heard(world)
         log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
         self._applied.set()
         self._changed.set()
@@ -151,7 +155,7 @@ class Agent:
 
     def _news(self, world: World) -> list[AnyEvent]:
         absent = (Rejection(entity=f"interface {name}", reason=reason) for name, reason in sorted(self._absent.items()))
-        rejected = bounded([*self._applier.rejections(), *absent])
+        rejected = bounded([*self._applier.rejections(), *absent, *self.health_ports.rejections()])
         applied = AppliedThrough(node=self._node, seq=self._position, rejected=rejected, writes=self._writes)
         held = world.get(key_of(applied))
         events: list[AnyEvent] = [self._seen] if world.get(key_of(self._seen)) != self._seen else []

@@ -1,0 +1,123 @@
+"""Tells a load balancer before this node whether the node has endpoints of its own for a Service (healthCheckNodePort), as kube-proxy does.
+
+A port that another process has is told and tried again: where kube-proxy runs it answers there, alike.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+import structlog
+
+from services.dataplane.core import INDEXES, members
+from weir.decider import World
+from weir.events import FrontendPlanned, key, key_of
+from weir.model import Rejection
+from weir.service import Runner
+
+RETRY_S = 10.0
+MOST_OPEN = 64  # connections, all ports together
+_HEAD_BYTES, _TAKEN_S = 4096, 5.0
+_STATUS = {True: b"200 OK", False: b"503 Service Unavailable"}
+
+log = structlog.get_logger()
+
+
+class Local(NamedTuple):
+    """endpoints: addresses on the node that are ready.   healthy: the node forwards to them."""
+
+    service: str
+    endpoints: int
+    healthy: bool
+
+
+def local_endpoints(world: World, node: str, port: int, refused: Iterable[Rejection]) -> Local | None:
+    """What is told on a health port; None where the plan has no such port."""
+    frontends = world.find("health port", str(port), FrontendPlanned)
+    if not frontends:
+        return None
+    backends = (backend for frontend in frontends for backend in members(world, frontend)[0])
+    ready = {backend.address for backend in backends if backend.node == node and backend.state == "active"}
+    stuck = {key_of(frontend) for frontend in frontends} & {rejection.entity for rejection in refused}
+    return Local(frontends[0].service, len(ready), not stuck)
+
+
+class HealthPorts:
+    """The listening sockets of one node.   refused: what the kernel does not hold.   told: called when `rejections` has changed."""
+
+    def __init__(self, node: str, refused: Callable[[], Iterable[Rejection]], told: Callable[[], None]) -> None:
+        self._node, self._refused, self._told = node, refused, told
+        self._world = World(INDEXES)
+        self._changed = asyncio.Event()
+        self._servers: dict[int, asyncio.Server] = {}
+        self._failed: dict[int, str] = {}
+        self._open = 0
+
+    def heard(self, world: World) -> None:
+        """The kernel follows the plan in `world` from now on."""
+        self._world = world
+        if {int(port) for port in world.words("health port")} != self._servers.keys():
+            self._changed.set()
+
+    def rejections(self) -> list[Rejection]:
+        """By Service: it is served, but not all that it asked for is."""
+        told = ((self._local(port), reason) for port, reason in sorted(self._failed.items()))
+        services = ((local.service.partition("/"), reason) for local, reason in told if local)
+        return [Rejection(entity=key("watcher", "service", namespace, name), reason=reason) for (namespace, _, name), reason in services]
+
+    async def serve(self, _: Runner) -> None:
+        """Edge: listens where the plan has it."""
+        while True:
+            await self._listen()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_S if self._failed else None):
+                    await self._changed.wait()
+            self._changed.clear()
+
+    async def _listen(self) -> None:
+        wanted = {int(port) for port in self._world.words("health port")}
+        for port in sorted(self._servers.keys() - wanted):
+            self._servers.pop(port).close()
+        failed = {}
+        for port in sorted(wanted - self._servers.keys()):
+            try:
+                self._servers[port] = await asyncio.start_server(partial(self._answer, port), None, port, limit=_HEAD_BYTES)
+            except OSError as error:
+                failed[port] = f"health port {port}: {error.strerror or error}"
+        if failed != self._failed:
+            self._failed = failed
+            log.warning("health_ports_unserved", reasons=sorted(failed.values()))
+            self._told()
+
+    async def _answer(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._open += 1
+        try:
+            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+                if self._open <= MOST_OPEN:
+                    async with asyncio.timeout(_TAKEN_S):
+                        await reader.readuntil(b"\r\n\r\n")
+                        writer.write(_response(self._local(port)))
+                        await writer.drain()
+                    writer.close()
+                    return
+            writer.transport.abort()  # one too many, or one who asks nothing
+        finally:
+            self._open -= 1
+
+    def _local(self, port: int) -> Local | None:
+        return local_endpoints(self._world, self._node, port, self._refused())
+
+
+def _response(local: Local | None) -> bytes:
+    namespace, _, name = (local.service if local else "").partition("/")
+    endpoints, healthy = (local.endpoints, local.healthy) if local else (0, False)
+    told = {"service": {"namespace": namespace, "name": name}, "localEndpoints": endpoints, "serviceProxyHealthy": healthy}
+    body = json.dumps(told).encode()
+    head = (
+        b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
+        b"X-Load-Balancing-Endpoint-Weight: %d\r\nContent-Length: %d\r\n\r\n"
+    )
+    return head % (_STATUS[healthy and endpoints > 0], endpoints, len(body)) + body
