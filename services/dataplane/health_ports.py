@@ -1,12 +1,12 @@
 """Tells a load balancer before this node whether the node has endpoints of its own for a Service (healthCheckNodePort), as kube-proxy does.
 
-A port that another process has is told and tried again: where kube-proxy runs it answers there, alike.
+A port that another process has is told and tried again, unless that one tells of the same Service: where kube-proxy runs, it does.
 """
 
 import asyncio
 import json
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from weir.service import Runner
 
 RETRY_S = 10.0
 MOST_OPEN = 64  # connections, all ports together
-_HEAD_BYTES, _TAKEN_S = 4096, 5.0
+_HEAD_BYTES, _TAKEN_S, _ASKED_S = 4096, 5.0, 1.0
 _STATUS = {True: b"200 OK", False: b"503 Service Unavailable"}
 
 log = structlog.get_logger()
@@ -71,13 +71,14 @@ class HealthPorts:
     async def serve(self, _: Runner) -> None:
         """Edge: listens where the plan has it."""
         while True:
-            await self._listen()
+            complete = await self._listen()
             with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_S if self._failed else None):
+                async with asyncio.timeout(None if complete else RETRY_S):
                     await self._changed.wait()
             self._changed.clear()
 
-    async def _listen(self) -> None:
+    async def _listen(self) -> bool:
+        """Whether every port is ours."""
         wanted = {int(port) for port in self._world.words("health port")}
         for port in sorted(self._servers.keys() - wanted):
             self._servers.pop(port).close()
@@ -86,11 +87,13 @@ class HealthPorts:
             try:
                 self._servers[port] = await asyncio.start_server(partial(self._answer, port), None, port, limit=_HEAD_BYTES)
             except OSError as error:
-                failed[port] = f"health port {port}: {error.strerror or error}"
+                if not await _another_tells(port, self._local(port)):
+                    failed[port] = f"health port {port}: {error.strerror or error}"
         if failed != self._failed:
             self._failed = failed
             log.warning("health_ports_unserved", reasons=sorted(failed.values()))
             self._told()
+        return self._servers.keys() == wanted
 
     async def _answer(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1
@@ -111,10 +114,25 @@ class HealthPorts:
         return local_endpoints(self._world, self._node, port, self._refused())
 
 
-def _response(local: Local | None) -> bytes:
+async def _another_tells(port: int, local: Local | None) -> bool:
+    with suppress(OSError, TimeoutError, ValueError, LookupError, TypeError):  # it may say anything
+        async with asyncio.timeout(_ASKED_S):
+            reader, writer = await asyncio.open_connection("localhost", port)
+            with closing(writer):
+                writer.write(b"GET / HTTP/1.0\r\n\r\n")
+                told = (await reader.read()).partition(b"\r\n\r\n")[2]
+        return bool(json.loads(told)["service"] == _named(local))
+    return False
+
+
+def _named(local: Local | None) -> dict[str, str]:
     namespace, _, name = (local.service if local else "").partition("/")
+    return {"namespace": namespace, "name": name}
+
+
+def _response(local: Local | None) -> bytes:
     endpoints, healthy = (local.endpoints, local.healthy) if local else (0, False)
-    told = {"service": {"namespace": namespace, "name": name}, "localEndpoints": endpoints, "serviceProxyHealthy": healthy}
+    told = {"service": _named(local), "localEndpoints": endpoints, "serviceProxyHealthy": healthy}
     body = json.dumps(told).encode()
     head = (
         b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"

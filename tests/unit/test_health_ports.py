@@ -137,6 +137,22 @@ def test_port_of_another_is_told_and_taken_once_it_is_free() -> None:
     asyncio.run(test())
 
 
+def test_port_of_one_who_tells_the_same_is_left_to_it() -> None:
+    async def test() -> None:
+        port = free_port()
+        async with running() as proxy, running() as node:
+            proxy.plan(frontend(local=True, health_port=port), backends("active", nodes=("n1",)))
+            await ask(port)
+            node.plan(frontend(local=True, health_port=port), backends("active", nodes=("n1",)))
+            assert not await node.ports._listen()
+            assert node.ports.rejections() == []
+            node.plan(frontend(local=True, health_port=port, service="shop/another"))
+            assert not await node.ports._listen()
+            assert [rejection.entity for rejection in node.ports.rejections()] == ["watcher.service.shop.another"]
+
+    asyncio.run(test())
+
+
 def test_more_connections_than_are_kept_are_ended() -> None:
     async def test() -> None:
         port = free_port()
