@@ -5,6 +5,8 @@ An append without an answer is not retried here: whoever appends reads the log a
 
 import asyncio
 import base64
+import contextlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
@@ -17,6 +19,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.protocol.parser import PERMISSIONS_ERR
 
+from weir.access import nats_access
 from weir.decider import Decided, Fact
 from weir.events import ENCODE, key_of
 from weir.reader import (
@@ -38,7 +41,6 @@ from weir.reader import (
     read,
     request,
 )
-from weir.where import nats_access
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
 LEASES, LEASE_S = "WEIR_LEASES", 5  # a bucket of keys that vanish so long after they were set: who acts of several replicas
@@ -46,10 +48,20 @@ BATCH = 500  # messages in one atomic batch; the server takes 1,000
 MOST_BYTES = (1 << 20) - 4096  # of a fact's body; the stream takes 1 MiB with headers
 NOT_FOUND = 10037
 _NS = 1_000_000_000
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of each end of a TLS connection that nats-py reads
 
 
-class _Client(Client):  # type: ignore[misc]  # nats-py has no types
-    """nats-py's client, but for how it takes headers apart: its own way looks at every character, a third of a reader's time."""
+class NatsClient(Client):  # type: ignore[misc]  # nats-py has no types
+    """nats-py's client, but for two things.
+
+    How it takes headers apart: its own way looks at every character, a third of a reader's time.  And how it closes: after a TLS
+    handshake that failed it waits for ever.
+    """
+
+    async def close(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await super().close()
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -62,7 +74,7 @@ class Bus:
 
     def __init__(self, cluster: str = "local") -> None:
         self.prefix = f"weir.{cluster}."
-        self._nc = _Client()
+        self._nc = NatsClient()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._pulls: WeakSet[Pull[Any]] = WeakSet()
         self._batches = 0
@@ -72,12 +84,12 @@ class Bus:
     @classmethod
     async def connect(cls, url: str, name: str, cluster: str = "local") -> Self:
         """Raises LogUnreachable when no server answers within 2 s, Forbidden where it does not know us.  name: of the NATS user, if any."""
-        bus = cls(cluster)
+        bus, given = cls(cluster), nats_access(name)
         try:
             await bus._nc.connect(
                 url,
                 name=name,
-                **nats_access(name),
+                **given,
                 connect_timeout=2,
                 allow_reconnect=False,  # whoever lost the connection starts again from STATE
                 max_reconnect_attempts=1,  # counts for the first connection too, where 0 means for ever

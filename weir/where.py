@@ -1,10 +1,8 @@
 """Where one installation keeps what, and how a file of it is written.  Light to import: every command begins here."""
 
 import os
-import ssl
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -33,19 +31,6 @@ class Where(msgspec.Struct, frozen=True):
         """Where the log is; WEIR_NATS overrides the embedded one."""
         named = self.state / "nats.url"
         return os.environ.get("WEIR_NATS") or (named.read_text().strip() if named.exists() else "nats://127.0.0.1:4222")
-
-
-def nats_access(user: str) -> dict[str, Any]:
-    """How a client shows who it is and knows the server, as arguments for nats-py.  The embedded server's URL has all it needs.
-
-    user: nobody else may read its inboxes.   Raises OSError for a file that cannot be read.
-    """
-    given: dict[str, Any] = {"inbox_prefix": f"_INBOX.{user}"}
-    if seed := os.environ.get("WEIR_NATS_SEED"):
-        given["nkeys_seed_str"] = Path(seed).read_text()
-    if ca := os.environ.get("WEIR_NATS_CA"):
-        given["tls"] = ssl.create_default_context(cadata=Path(ca).read_text())
-    return given
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -22,11 +22,12 @@ import typer
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from weir.bus import STATE, STREAM, Bus
+from weir.access import nats_access
+from weir.bus import STATE, STREAM, Bus, NatsClient
 from weir.cli.history import ask
 from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
 from weir.reader import GONE, LogUnreachable, checked, request
-from weir.where import Where, nats_access
+from weir.where import Where
 
 _CHUNK_BYTES = 1 << 17
 _PATIENCE_S = 30.0
@@ -191,9 +192,9 @@ async def _reach(where: Where) -> Bus:
 
 @asynccontextmanager
 async def _client(url: str) -> AsyncIterator[Client]:
-    nc = Client()
+    nc, given = NatsClient(), nats_access("operator")
     try:
-        await nc.connect(url, name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **nats_access("operator"))
+        await nc.connect(url, name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **given)
         yield nc
     except GONE as error:
         raise LogUnreachable(f"{error or type(error).__name__}") from error
