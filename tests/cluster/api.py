@@ -30,9 +30,9 @@ class ApiError(Exception):
 class Api:
     """One user at one server."""
 
-    def __init__(self, url: str, authority: str, token: str) -> None:
-        """authority: of the server's certificate, PEM."""
-        self.url, self._token = url, token
+    def __init__(self, url: str, authority: str, token: str, timeout_s: float = TIMEOUT_S) -> None:
+        """authority: of the server's certificate, PEM.   timeout_s: of one request; watches have none."""
+        self.url, self._token, self._timeout_s = url, token, timeout_s
         self._tls = ssl.create_default_context(cadata=authority)
         self._local = threading.local()
         self._paths: dict[tuple[str, str], tuple[str, bool]] = {}
@@ -141,7 +141,7 @@ class Api:
                 return connection.getresponse()
             except (ConnectionError, http.client.BadStatusLine, http.client.CannotSendRequest, ssl.SSLError):
                 connection.close()
-        self._local.connection = connection = self._connect(TIMEOUT_S)
+        self._local.connection = connection = self._connect(self._timeout_s)
         connection.request(method, path, content, headers)
         return connection.getresponse()
 

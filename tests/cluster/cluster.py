@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import yaml
 
-from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.api import TIMEOUT_S, Api, ApiError, Object
 from tests.cluster.binaries import binary, module
 from weir.cli.supervise import die_with_parent
 from weir.demo.network import wait_until
@@ -33,7 +33,6 @@ ADMIN = "admin"
 SERVICE_NETWORK = "10.96.0.0/16"
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
-_NODES = ("system:masters",)
 
 
 class Cluster:
@@ -103,8 +102,12 @@ class Cluster:
         token: str = answer["status"]["token"]
         return token
 
-    def api_of(self, token: str) -> Api:
-        return Api(self.url, self._authority.read_text(), token)
+    def api_as(self, user: str, timeout_s: float = TIMEOUT_S) -> Api:
+        """A user named at the start."""
+        return self.api_of(self._tokens[user], timeout_s)
+
+    def api_of(self, token: str, timeout_s: float = TIMEOUT_S) -> Api:
+        return Api(self.url, self._authority.read_text(), token, timeout_s)
 
     def kubectl(self, *words: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
         argv = [str(binary("cluster")), "kubectl", "--kubeconfig", str(self.kubeconfig), *words]
@@ -123,10 +126,10 @@ class Cluster:
             self.wait_for(f"{crd['metadata']['name']} established", lambda path=self.api.path(crd): _established(self.api.get(path)))
 
     def wait_for(self, what: str, done: Any, patience_s: float = PATIENCE_S) -> None:
-        """Asks `done` until it holds; the server's refusals count as not yet.  Raises AssertionError."""
+        """Asks `done` until it holds; a refusal of the server and a field that is not there count as not yet.  Raises AssertionError."""
 
         def holds() -> bool:
-            with contextlib.suppress(ApiError, OSError):
+            with contextlib.suppress(ApiError, OSError, LookupError):
                 return bool(done())
             return False
 
@@ -224,7 +227,7 @@ class Cluster:
             raise RuntimeError(f"kube-apiserver ended with code {code}: {self.log('kube-apiserver').read_text()[-1000:]}")
         if not self._authority.exists():
             return False
-        self.api = self.api_of(self._tokens[ADMIN])
+        self.api = self.api_as(ADMIN)
         return bool(self.api.get("/readyz") == "ok")
 
     # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -141,7 +141,8 @@ def _script(pod: Pod, spec: Object, secured: Object) -> str:
     lines += [_bind(hosts, "/etc/hosts"), _bind(resolver, "/etc/resolv.conf")]
     for mount in sorted(spec.get("volumeMounts", ()), key=lambda mount: str(mount["mountPath"])):
         source = pod.volumes[mount["name"]] / mount.get("subPath", "")
-        lines.append(_bind(source, mount["mountPath"], read_only=mount.get("readOnly", False)))
+        place = os.path.realpath(mount["mountPath"])  # the links of the container's root are this machine's: /var/run is /run
+        lines.append(_bind(source, place, read_only=mount.get("readOnly", False)))
     if secured.get("readOnlyRootFilesystem"):
         lines += ['mount -o remount,ro,bind "$R"', 'mount -o remount,ro "$R/tmp"', 'mount -o remount,ro "$R/run"']
     if not pod.spec.get("hostNetwork"):

@@ -9,6 +9,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
 from tests.cluster.api import Object
 from tests.cluster.cluster import ROOT, Cluster
@@ -57,6 +58,11 @@ class Machines:
 
         self.cluster.wait_for(f"{count} pods ready in {namespace}", ready)
         return self.pods(namespace, **labels)
+
+    def volume(self, pod: Object, name: str) -> Path:
+        """The folder behind a volume of a pod that runs."""
+        meta = pod["metadata"]
+        return self.cluster.folder / "nodes" / pod["spec"]["nodeName"] / "pods" / meta["namespace"] / meta["name"] / "volumes" / name
 
     def pod_namespace(self, pod: Object) -> str:
         """Of its network, as `ip netns` lists it."""
