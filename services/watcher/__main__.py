@@ -28,7 +28,7 @@ def main() -> None:
     clusters = asyncio.run(_clusters(chosen.cluster))
     folder = FolderSource(chosen.path) if chosen.path else None
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
-    settings = Settings(tuple(chosen.klass or CLASSES), chosen.default_class, chosen.mode, chosen.targets)
+    settings = Settings(tuple(chosen.klass or CLASSES), chosen.default_class, chosen.mode, chosen.targets, chosen.liveness)
     watcher = Watcher(settings, [cluster.scope for cluster in clusters] + [""] * bool(folder))
     writes, heard, writing = _writer(clusters, chosen.status_hostname)
     where, lease = Where(chosen.instance), lease_of("watcher", chosen)
@@ -55,6 +55,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--mode", choices=get_args(Mode), default="default", help="lbmode of Services without one (default: %(default)s)")
     parser.add_argument("--targets", choices=get_args(Targets), default="endpoints", help="what serves Services that do not say it")
+    parser.add_argument("--liveness", action="store_true", help="probe the backends of Services that do not say it")
     parser.add_argument("--status-hostname", default="", metavar="PREFIX", help="tell VIPs in clusters as hostnames PREFIX-ADDRESS")
     chosen = parser.parse_args()
     if not (chosen.path or chosen.cluster):

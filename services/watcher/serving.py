@@ -143,8 +143,8 @@ def _affinity_s(spec: Field, select: Field) -> int:
 
 def _targets(asked: Asked, absent: Targets) -> Targets:
     """Either of kube-loxilb's words asks for endpoints; its "no" leaves the choice to the installation."""
-    pods = "yes" in (asked["usepodnetwork"].text(), asked["useExternalEndpoint"].text())
-    return asked["targets"].word(_TARGETS, "endpoints" if pods else absent)
+    pods = [asked[name].word(("yes", "no"), "no") for name in ("usepodnetwork", "useExternalEndpoint")]
+    return asked["targets"].word(_TARGETS, "endpoints" if "yes" in pods else absent)
 
 
 def _node_labels(asked: Asked, targets: Targets, unsupported: list[Problem]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from weir.cli import box_commands, log_commands
+from weir.cli import box_commands, log_commands, migrate_commands
 from weir.cli.amounts import LogAge, LogSize
 from weir.cli.options import (
     As,
@@ -41,6 +41,7 @@ app = typer.Typer(
     help="Weir: an event-sourced load balancer.",
 )
 app.add_typer(log_commands.app, name="log")
+app.add_typer(migrate_commands.app, name="migrate")
 log_commands.app.command(epilog=example("weir log limit --size 4GiB", "weir log limit --age 7d"))(box_commands.limit)
 app.command(epilog=example("weir backup weir.backup"))(box_commands.backup)
 app.command(epilog=example("weir restore weir.backup"))(box_commands.restore)

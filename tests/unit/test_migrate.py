@@ -1,0 +1,149 @@
+"""MetalLB's pools and annotations as Weir's, and the command that prints them."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from services.watcher.decode import documents
+from services.watcher.fields import Field
+from services.watcher.manifest import read
+from services.watcher.settings import DEFAULT
+from weir.cli.__main__ import app
+from weir.cli.metallb import migrate
+from weir.cli.migrate import MigrateError, problems_of
+
+CRD = Path(__file__).parents[2] / "deploy/crds/vippool.yaml"
+POOL = """
+apiVersion: metallb.io/v1beta1
+kind: IPAddressPool
+metadata: {name: NAME, namespace: metallb-system}
+spec: {addresses: [RANGE], MORE}
+"""
+
+
+def pool(name: str = "cheap", addresses: str = "192.0.2.0/28", more: str = "") -> Field:
+    return field(POOL.replace("NAME", name).replace("RANGE", addresses).replace("MORE", more))
+
+
+def field(text: str) -> Field:
+    return Field(yaml.safe_load(text), "", {})
+
+
+OFFERS = {
+    "plain": ("", {"autoAssign": True, "avoidBuggyIPs": False, "priority": 0}),
+    "on request": ("autoAssign: false, avoidBuggyIPs: true", {"autoAssign": False, "avoidBuggyIPs": True, "priority": 0}),
+    "of namespaces": (
+        "serviceAllocation: {namespaces: [a, b]}",
+        {
+            "autoAssign": True,
+            "avoidBuggyIPs": False,
+            "priority": 1,
+            "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"]}]},
+        },
+    ),
+    "of selected Services": (
+        "serviceAllocation: {priority: 50, serviceSelectors: [{matchLabels: {x: y}}], namespaceSelectors: [{matchLabels: {t: u}}]}",
+        {
+            "autoAssign": True,
+            "avoidBuggyIPs": False,
+            "priority": 2,
+            "namespaceSelector": {"matchLabels": {"t": "u"}},
+            "serviceSelector": {"matchLabels": {"x": "y"}},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize(("more", "spec"), OFFERS.values(), ids=OFFERS)
+def test_a_pool_of_metallb_is_a_vip_pool(more: str, spec: dict[str, object]) -> None:
+    (made,) = migrate([pool(more=more)]).manifests
+    assert made["spec"] == {"addresses": ["192.0.2.0/28"], **spec}
+    assert problems_of(made) == []
+    (version,) = yaml.safe_load(CRD.read_text())["spec"]["versions"]
+    assert made["spec"].keys() <= version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"].keys()
+
+
+def test_the_lowest_priority_of_metallb_is_the_highest_of_ours_and_none_the_lowest() -> None:
+    given = {"a": "priority: 100", "b": "priority: 5", "c": "priority: 0", "d": ""}
+    made = migrate([pool(name, more=f"serviceAllocation: {{{more}, namespaces: [x]}}".replace("{,", "{")) for name, more in given.items()])
+    ranks = {each["metadata"]["name"]: each["spec"]["priority"] for each in made.manifests}
+    assert ranks["b"] > ranks["a"] > ranks["c"] == ranks["d"] > migrate([pool()]).manifests[0]["spec"]["priority"]
+
+
+def test_a_pool_of_several_selectors_is_left_out_and_advertisements_are_told() -> None:
+    several = pool("odd", more="serviceAllocation: {namespaces: [a], namespaceSelectors: [{matchLabels: {t: u}}]}")
+    found = migrate([several, field("{apiVersion: metallb.io/v1beta1, kind: L2Advertisement, metadata: {name: l2}}")])
+    assert found.manifests == []
+    assert [note.partition(":")[0] for note in found.notes] == ["L2Advertisement l2", "IPAddressPool odd"]
+
+
+@pytest.mark.parametrize("prefix", ["metallb.io/", "metallb.universe.tf/"])
+def test_annotations_of_a_service_are_rewritten_and_what_the_server_wrote_is_left_out(prefix: str) -> None:
+    annotations = {"address-pool": "cheap", "loadBalancerIPs": "192.0.2.3", "allow-shared-ip": "k", "ip-allocated-from-pool": "cheap"}
+    text = f"""
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  resourceVersion: "7"
+  annotations: {yaml.safe_dump({**{prefix + key: value for key, value in annotations.items()}, "a/b": "c"}, default_flow_style=True)}
+spec: {{type: LoadBalancer, loadBalancerClass: metallb.io/metallb, ports: [{{port: 80}}]}}
+status: {{loadBalancer: {{}}}}
+"""
+    found = migrate([field(text)])
+    (made,) = found.manifests
+    ours = {"weir.dev/pool": "cheap", "weir.dev/ips": "192.0.2.3", "weir.dev/share-key": "k"}
+    assert made["metadata"] == {"name": "web", "annotations": {**ours, "a/b": "c"}}
+    assert "status" not in made
+    assert problems_of(made) == []
+    assert found.notes == ["Service web: its loadBalancerClass cannot be changed; start the watcher with --class metallb.io/metallb"]
+
+
+def test_a_service_without_annotations_of_metallb_stays_as_it_is() -> None:
+    assert migrate([field("{apiVersion: v1, kind: Service, metadata: {name: web}}")]).manifests == []
+    with pytest.raises(MigrateError, match="no object of metallb"):
+        migrate([field("{apiVersion: v1, kind: ConfigMap, metadata: {name: web}}")])
+
+
+# ── the command ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_what_is_printed_is_read_by_the_watcher_without_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "pools.yaml"
+    file.write_text(
+        f"{POOL.replace('NAME', 'a').replace('RANGE', '192.0.2.0/28').replace(', MORE', '')}---\n"
+        f"{POOL.replace('NAME', 'b').replace('RANGE', '2001:db8::/120').replace(', MORE', '')}"
+    )
+    ended = CliRunner().invoke(app, ["migrate", "metallb", str(file)])
+    assert ended.exit_code == 0
+    found = [reading for document in documents("m.yaml", ended.stdout.encode()) for reading in read(document, DEFAULT)]
+    assert [(reading.problems, bool(reading.fact)) for reading in found] == [((), True), ((), True)]
+
+
+BAD = {
+    "of another kind": ("{apiVersion: v1, kind: Secret}", "no container of kube-loxilb in it"),
+    "no YAML": ("a: [", "kube-loxilb.yaml: "),
+    "no mapping": ("[1, 2]", "kube-loxilb.yaml: got a list of 2, accepted: a mapping"),
+    "containers no list": ("{kind: Deployment, spec: {template: {spec: {containers: 3}}}}", "no container of kube-loxilb in it"),
+    "args no text": (
+        "{kind: Deployment, spec: {template: {spec: {containers: [{name: kube-loxilb, args: [3]}]}}}}",
+        "spec.template.spec.containers[0].args[0]: got 3",
+    ),
+    "escapes": (
+        '{kind: Deployment, spec: {template: {spec: {containers: [{name: kube-loxilb, args: ["--cidrPools=\\e[2J=10.0.0.0/24"]}]}}}}',
+        "printable text",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "told"), BAD.values(), ids=BAD)
+def test_what_cannot_be_migrated_is_told_in_one_line(text: str, told: str, tmp_path: Path) -> None:
+    file = tmp_path / "kube-loxilb.yaml"
+    file.write_text(text)
+    ended = CliRunner().invoke(app, ["migrate", "kube-loxilb", str(file)])
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert told in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert "\x1b" not in ended.stderr

@@ -1,0 +1,155 @@
+"""What a kube-loxilb was started with, as Weir has it: VIPPools, options of the watcher, and a word on each flag that is not served.
+
+Flags and defaults are those of cmd/loxilb-agent/options.go; a file given with --config has the same names but for `setExclIPAM`.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_network
+from typing import Final
+
+from services.watcher.fields import Field
+from services.watcher.settings import CLASSES
+from weir.cli.migrate import Manifest, Migrated, MigrateError, vip_pool
+from weir.model import parse_address
+
+DEFAULT_POOL: Final = "defaultPool"
+CLASS: Final = CLASSES[1]
+SERVED: Final = (
+    *("config", "externalCIDR", "cidrPools", "cidr6Pools", "setUniqueIP", "setLBMode", "monitor", "loxilbLoadBalancerClass"),
+    *("zone", "noZoneName", "usePodNetwork", "useExternalEndpoint"),
+)
+_ELECTION, _BGP, _GATEWAY = "which node announces a VIP is not elected yet", "BGP is not served yet", "the Gateway API is not served yet"
+UNSERVED: Final[Mapping[str, str]] = {
+    "loxiURL": "no load balancer is called: each follows the log. One outside the cluster joins by: weir install --join",
+    "externalSecondaryCIDRs": "kube-loxilb's code does not have it; name further pools in cidrPools, and use them by weir.dev/more-pools",
+    "setRoles": f"{_ELECTION}; in fullnat the source is the VIP itself",
+    "excludeRoleList": _ELECTION,
+    **dict.fromkeys(("setBGP", "listenBGPPort", "eBGPMultiHop", "extBGPPeers", "enableBGPCRDs"), _BGP),
+    **dict.fromkeys(("gatewayAPI", "loxilbGatewayClass"), _GATEWAY),
+    "numZoneInstances": "an installation is not divided into instances",
+    "privateCIDR": "a cloud's own addresses are not moved between machines",
+    "appendEPs": "endpoints of several clusters are not joined behind one address; the watcher follows several clusters by --cluster",
+    "enableK8sMetadata": "nothing is pushed: the log names the objects of everything",
+}
+_YAML_NAMES: Final = {"setExclIPAM": "setUniqueIP"}
+_SWITCHES: Final = {  # flags that take no word of their own
+    *("setUniqueIP", "monitor", "noZoneName", "usePodNetwork", "useExternalEndpoint", "eBGPMultiHop", "enableBGPCRDs", "gatewayAPI"),
+    *("appendEPs", "enableK8sMetadata"),
+}
+_MODES: Final = ("default", "onearm", "fullnat")
+_MODES_LATER: Final = ("dsr", "fullproxy", "hostonearm")
+_OFF: Final = ("", "0", "false")
+
+
+def migrate(manifests: Iterable[Field]) -> Migrated:
+    """From Deployments and files of --config.  Raises MigrateError where there are none, or a pool cannot be understood."""
+    config: dict[str, str] = {}
+    flags: dict[str, str] = {}
+    found = False
+    for manifest in manifests:
+        if manifest["kind"].value is None and manifest["apiVersion"].value is None:
+            config |= _config(manifest)
+            found = True
+        for args in _args(manifest):
+            flags |= _flags(args)
+            found = True
+    if not found:
+        raise MigrateError("no container of kube-loxilb in it, and no file for its --config")
+    given = {**config, **flags}
+    notes = [*_notes(given), *([f"--config={given['config']}: give that file too"] if "config" in given and not config else [])]
+    return Migrated(_pools(given), _options(given), notes)
+
+
+# ── what it was started with ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def _args(manifest: Field) -> Iterator[list[str]]:
+    for container in manifest["spec"]["template"]["spec"]["containers"].items() if isinstance(manifest["spec"].value, dict) else ():
+        words = [word.text() for name in ("command", "args") for word in container[name].items()]
+        if any("kube-loxilb" in word for word in (container["image"].text(), container["name"].text(), *words)):
+            yield words
+
+
+def _flags(words: Sequence[str]) -> dict[str, str]:
+    flags: dict[str, str] = {}
+    waiting = ""
+    for word in words:
+        name, equals, value = word.removeprefix("--").partition("=")
+        if waiting and not word.startswith("--"):
+            flags[waiting] = word
+        elif word.startswith("--"):
+            flags[name] = value if equals else "true"
+        waiting = name if word.startswith("--") and not equals and name not in _SWITCHES else ""
+    return flags
+
+
+def _config(manifest: Field) -> dict[str, str]:
+    keys = [key for key in manifest.value if isinstance(key, str)] if isinstance(manifest.value, dict) else []
+    return {_YAML_NAMES.get(key, key): _word(manifest[key].value) for key in keys}
+
+
+def _word(value: object) -> str:
+    """As the flag would be written."""
+    if isinstance(value, list):
+        return ",".join(map(_word, value))
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+# ── what becomes of it ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _pools(given: Mapping[str, str]) -> list[Manifest]:
+    """By name, those of both families together.  Unasked, addresses are given from the default pool alone."""
+    external = given.get("externalCIDR")
+    listed = [f"{DEFAULT_POOL}={external}"] if external else given.get("cidrPools", "").split(",")
+    addresses: dict[str, list[str]] = {}
+    for pool in filter(None, (*listed, *given.get("cidr6Pools", "").split(","))):
+        name, _, text = (part.strip() for part in pool.partition("="))
+        addresses.setdefault(name, []).append(_range(text, pool))
+    share = "key" if given.get("setUniqueIP") == "true" else "ports"
+    return [vip_pool(name.lower(), found, autoAssign=name == DEFAULT_POOL, share=share) for name, found in addresses.items()]
+
+
+def _range(text: str, pool: str) -> str:
+    """The addresses that kube-loxilb gives from a CIDR: from its host bits on, else without first and last where it ends at an octet."""
+    if "-" in text:
+        return text
+    try:
+        network, first = ip_network(text, strict=False), parse_address(text.partition("/")[0])
+    except ValueError as error:
+        raise MigrateError(f"pool {pool}: got {text!r}, expected NAME=CIDR or NAME=FIRST-LAST") from error
+    whole = network.prefixlen == network.max_prefixlen or first is None
+    if whole or ((network.version == 6 or first == network[0]) and network.prefixlen % 8):
+        return str(network)
+    begin = network[1] if network.version == 6 or first == network[0] else first
+    return f"{begin}-{max(network[-2], network[1])}"
+
+
+def _options(given: Mapping[str, str]) -> list[str]:
+    """Of the watcher.  Unlike Weir, kube-loxilb leaves Services without a class alone and takes nodes for targets."""
+    words = ["--no-default-class"]
+    if (name := given.get("loxilbLoadBalancerClass", CLASS)) != CLASS:
+        words += ["--class", name]
+    mode = given.get("setLBMode", "0")
+    words += ["--mode", dict(zip("012", _MODES, strict=True)).get(mode, "default")]
+    pods = "true" in (given.get("usePodNetwork"), given.get("useExternalEndpoint"))
+    words += ["--targets", "endpoints" if pods else "nodes"]
+    if given.get("monitor") == "true":
+        words.append("--liveness")
+    if given.get("noZoneName") != "true":
+        words += ["--status-hostname", given.get("zone") or "llb"]
+    return words
+
+
+def _notes(given: Mapping[str, str]) -> Iterator[str]:
+    for name, value in given.items():
+        if name in UNSERVED and value not in _OFF and (name, value) != ("numZoneInstances", "1"):
+            yield f"--{name}={value}: {UNSERVED[name]}"
+        elif name not in UNSERVED and name not in SERVED:
+            yield f"--{name}={value}: kube-loxilb has no such flag"
+    mode = given.get("setLBMode", "0")
+    if mode not in ("0", "1", "2"):
+        later = dict(zip("345", _MODES_LATER, strict=True)).get(mode, "no mode of kube-loxilb")
+        yield f"--setLBMode={mode}: {later}; served are {', '.join(_MODES)}"
+    if not any(given.get(name) for name in ("externalCIDR", "cidrPools", "cidr6Pools")):
+        yield "no pool: kube-loxilb's defaults, 123.123.123.1/24 and 3ffe:cafe::1/96, are nobody's networks here"

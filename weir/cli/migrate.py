@@ -1,0 +1,66 @@
+"""`weir migrate`: what another load balancer was told, as Weir is told it.
+
+What is made goes through the watcher's own reader before it is printed: `weir up -f` and the API take it as it is.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from services.watcher.decode import documents
+from services.watcher.fields import Faults, Field
+from services.watcher.manifest import Document, read
+from services.watcher.settings import DEFAULT
+from weir.cli.output import harmless, to_yaml
+
+Manifest = dict[str, Any]
+
+
+class MigrateError(Exception):
+    """What was given cannot be migrated."""
+
+
+class Migrated(NamedTuple):
+    """manifests: to apply.   options: of the watcher.   notes: what is not taken over, and why."""
+
+    manifests: Sequence[Manifest]
+    options: Sequence[str]
+    notes: Sequence[str]
+
+
+def migrate(files: Iterable[Path], made_of: Callable[[Iterable[Field]], Migrated]) -> None:
+    """Manifests to standard output, notes to standard error.  Raises MigrateError, and OSError where a file cannot be read."""
+    faults: Faults = {}
+    migrated = made_of([manifest for path in files for manifest in _manifests(path, faults)])
+    problems = [*map(str, faults), *(str(problem) for made in migrated.manifests for problem in problems_of(made))]
+    if problems:
+        raise MigrateError("; ".join(problems))
+    for note in migrated.notes:
+        print(f"weir: {harmless(note)}", file=sys.stderr)
+    if migrated.options:
+        print(f"# Options of the watcher: {harmless(' '.join(migrated.options))}")
+    print("---\n".join(map(to_yaml, migrated.manifests)), end="")
+
+
+def problems_of(manifest: Manifest) -> list[str]:
+    """What the watcher has against it."""
+    return [f"{reading.source}: {problem}" for reading in read(_document(manifest), DEFAULT) for problem in reading.problems]
+
+
+def vip_pool(name: str, addresses: Sequence[str], **spec: Any) -> Manifest:
+    """spec: its fields beside the addresses."""
+    metadata = {"name": name}
+    return {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": metadata, "spec": {"addresses": [*addresses], **spec}}
+
+
+def _document(manifest: Manifest) -> Document:
+    return Document(f"{manifest['kind']}/{manifest['metadata'].get('name')}", manifest)
+
+
+def _manifests(path: Path, faults: Faults) -> Iterator[Field]:
+    for document in documents(path.name, path.read_bytes()):
+        if document.problem:
+            raise MigrateError(f"{path}: {document.problem}")
+        content = Field(document.content, path.name, faults)
+        yield from content["items"].items() if content["kind"].value == "List" else [content]
