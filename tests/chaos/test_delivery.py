@@ -22,7 +22,7 @@ while True:
         break
     frame = wire.recv(2000)
     heard += frame[12:14] == b"\\x08\\x06" and frame[28:32] == frame[38:42]
-    heard += frame[12:14] == b"\\x86\\xdd" and frame[54:55] == b"\\x88" and not frame[58] & 0x40
+    heard += frame[12:14] == b"\\x86\\xdd" and frame[20] == 58 and frame[54] == 136 and not frame[58] & 0x40  # a TCP port may look so too
 print(heard)
 """
 

@@ -34,7 +34,8 @@ def test_a_full_log_is_told_loses_nothing_and_takes_what_is_owed_when_it_has_roo
     assert wait_until(lambda: "LogFilling" in problems(weir), 5), problems(weir)
     assert wait_until(lambda: said(weir, "log_alarm"), 15), "the crossing is no line of the log of weir up"
     weir.network.stop("b3")
-    assert wait_until(lambda: "10.77.0.13:8080/TCP is down" in problems(weir), 10)
+    assert wait_until(lambda: all(f"{name}:8080/TCP is down" in problems(weir) for name in ("10.77.0.13", "[fd77::13]")), 10)
+    assert wait_until(lambda: weir.drift() == 0, 10), "both deaths are in the kernel"
     before, pids = weir.maps(), weir.pids()
     assert "LogFull" in fill(weir, 100)
     weir.network.start("b3")  # its return is known in the kernel at once, and is owed to the log
