@@ -13,7 +13,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.cluster.api import Api, ApiError, Object
+from tests.cluster.claims import serve_claims
 from tests.cluster.logs import PORT, serve_logs
+from tests.cluster.names import serve_names
 from tests.cluster.network import Ranges
 from tests.cluster.pod import Life, Place
 from tests.cluster.status import node_status
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--pods", required=True, action="append", help="network of its pods, IPv4 first")
     parser.add_argument("--mtu", type=int, default=1500)
     parser.add_argument("--label", action="append", default=[], help="NAME=VALUE")
+    parser.add_argument("--claims", action="store_true", help="make volumes for the claims of the cluster")
     args = parser.parse_args()
     api = Api.of(args.kubeconfig)
     folder = args.kubeconfig.parent
@@ -119,6 +122,9 @@ def main() -> None:
         ranges=Ranges(tuple(args.pods), args.mtu),
     )
     serve_logs(place, folder / "apiserver.crt", folder / "apiserver.key")
+    serve_names(api, place.addresses[0])
+    if args.claims:
+        serve_claims(api)
     Kubelet(api, place, dict(label.split("=", 1) for label in args.label)).run()
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from tests.cluster.api import Object
+from tests.cluster.binaries import binary
 from tests.cluster.cluster import ROOT, Cluster
-from tests.cluster.rig import LB, NODES, Kind, Rig
+from tests.cluster.rig import LB, NODES, PODS, Kind, Rig
 
 LB_LABEL = "weir.dev/lb"
 
@@ -24,15 +25,23 @@ class Machines:
     def __init__(self, rig: Rig, cluster: Cluster, nodes: Iterable[str]) -> None:
         self.rig, self.cluster, self.nodes = rig, cluster, tuple(nodes)
         self._kubelets: dict[str, subprocess.Popen[str]] = {}
+        self._proxies: dict[str, subprocess.Popen[str]] = {}
 
     def start(self, *nodes: str) -> None:
         """Starts the kubelets of nodes, all where none is named, and returns once those are Ready."""
         for node in nodes or self.nodes:
-            with (self.cluster.folder / f"kubelet-{node}.log").open("a") as log:
-                self._kubelets[node] = self.rig.popen(node, *self._command(node), cwd=ROOT, stdout=log, stderr=log)
+            self._kubelets[node] = self._run("kubelet", node, *self._kubelet(node))
         for node in nodes or self.nodes:
             path = f"/api/v1/nodes/{node}"
             self.cluster.wait_for(f"node {node} Ready", lambda path=path: condition(self.cluster.api.get(path), "Ready"))
+
+    def start_proxies(self) -> None:
+        """kube-proxy on every node, in nftables mode; returns once each has written its rules."""
+        for node in self.nodes:
+            self._proxies[node] = self._run("kube-proxy", node, *self._proxy(node))
+        for node in self.nodes:
+            found = (node, "nft", "list", "table", "ip", "kube-proxy")
+            self.cluster.wait_for(f"kube-proxy of {node}", lambda found=found: "kubernetes" in self.rig.run(*found, check=False).stdout)
 
     def kill(self, node: str) -> None:
         """The kubelet; its pods run on."""
@@ -41,9 +50,12 @@ class Machines:
         process.wait()
 
     def stop(self) -> None:
-        """Kills all kubelets."""
-        for node in tuple(self._kubelets):
-            self.kill(node)
+        """Kills all kubelets and kube-proxies."""
+        for process in (*self._kubelets.values(), *self._proxies.values()):
+            process.kill()
+            process.wait()
+        self._kubelets.clear()
+        self._proxies.clear()
 
     def pods(self, namespace: str = "default", **labels: str) -> list[Object]:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
@@ -68,11 +80,27 @@ class Machines:
         """Of its network, as `ip netns` lists it."""
         return f"{self.cluster.name}-pod-{pod['metadata']['namespace']}-{pod['metadata']['name']}"
 
-    def _command(self, node: str) -> list[str]:
+    def _run(self, what: str, node: str, *argv: str) -> subprocess.Popen[str]:
+        with (self.cluster.folder / f"{what}-{node}.log").open("a") as log:
+            return self.rig.popen(node, *argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def _proxy(self, node: str) -> list[str]:
+        flags = {
+            "kubeconfig": str(self.cluster.kubeconfig),
+            "proxy-mode": "nftables",
+            "hostname-override": node,
+            "cluster-cidr": PODS,
+            "metrics-bind-address": "127.0.0.1:10249",
+            **dict.fromkeys(("conntrack-max-per-core", "conntrack-min"), "0"),  # the kernel's own: not a namespace's to set
+        }
+        return [str(binary("cluster")), "kube-proxy", *(f"--{name}={value}" for name, value in flags.items())]
+
+    def _kubelet(self, node: str) -> list[str]:
         rig = self.rig
         words = ["--cluster", self.cluster.name, "--kubeconfig", str(self.cluster.kubeconfig), "--node", node, "--mtu", str(rig.mtu(node))]
         words += [word for address in rig.node_addresses(node) for word in ("--address", address)]
         words += [word for network in rig.pod_networks(node) for word in ("--pods", network)]
+        words += ["--claims"] if node == self.nodes[0] else []
         words += ["--label", f"network={rig.nodes[node]}", *(("--label", f"{LB_LABEL}=true") if node == LB else ())]
         return [sys.executable, "-m", "tests.cluster.kubelet", *words]
 
@@ -82,6 +110,7 @@ def machines(name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool =
     """One cluster with all the rig's nodes in it; gone at the end.  name: as Rig wants it."""
     with Rig(name, nodes, through_lb=through_lb) as rig, cluster_on(rig) as found:
         found.start()
+        found.start_proxies()
         yield found
 
 

@@ -23,6 +23,7 @@ from weir.demo.network import Network
 Kind = Literal["routed", "overlay"]
 NODES: Mapping[str, Kind] = {"n1": "routed", "n2": "routed", "n3": "overlay"}
 LB = "lb"
+PODS = "10.44.0.0/16,fd44::/16"
 _EDGE = ("10.76.0.254", "fd76::fe", "10.77.0.254", "fd77::fe")
 _VXLAN_PORT, _VXLAN_BYTES = 8472, 50
 _SLOTS = 250

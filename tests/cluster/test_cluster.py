@@ -241,6 +241,39 @@ def test_a_container_has_just_the_capabilities_it_is_given(site: Machines, space
     assert root == "refused"
 
 
+def test_a_stateful_set_keeps_names_and_data(site: Machines, space: str) -> None:
+    mount = {"name": "data", "mountPath": "/data"}
+    only = backend(space, command=["sh", "-euc", "hostname >>/data/lives; exec python -m tests.cluster.echo"], volumeMounts=[mount])
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    spec = {
+        **only["spec"],
+        "replicas": 2,
+        "serviceName": "web",
+        "podManagementPolicy": "Parallel",
+        "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
+    }
+    headless = service(space)
+    headless["spec"]["clusterIP"] = "None"
+    site.cluster.api.apply(headless, {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": only["metadata"], "spec": spec})
+    site.wait_ready(2, space, app="web")
+    site.cluster.api.delete(f"/api/v1/namespaces/{space}/pods/web-1")
+    count = "until [ $(curl --silent --max-time 1 http://web-1.web:8080/ | cut -d ' ' -f 1) = web-1 ]; do :; done; cat /data/lives"
+    asking = pod(space, "asks", count, {"volumeMounts": [mount]}, restartPolicy="Never")
+    asking["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-1"}}]
+    site.cluster.wait_for("it is gone", lambda: all("deletionTimestamp" not in one["metadata"] for one in site.pods(space)))
+    site.wait_ready(2, space, app="web")
+    site.cluster.api.apply(asking)
+    assert output(site, space, "asks").split() == ["web-1", "web-1"]
+
+
+def test_pods_reach_a_service_by_its_name(site: Machines, space: str) -> None:
+    site.cluster.api.apply(backend(space), service(space))
+    site.wait_ready(3, space, app="web")
+    script = f"curl --silent --retry 5 --retry-all-errors --max-time 2 http://web.{space}.svc/x"
+    site.cluster.api.apply(pod(space, "asks", script, restartPolicy="Never"))
+    assert output(site, space, "asks").startswith("web-")
+
+
 def test_an_unknown_image_is_said_and_not_run(site: Machines, space: str) -> None:
     only = {"image": "example.com/nothing:1", "command": None}
     site.cluster.api.apply(pod(space, "none", container=only))
