@@ -7,6 +7,14 @@ from typing import Any
 
 from weir.reader import Forbidden
 
+BOOTSTRAP = "bootstrap"  # the one user of the account that holds the log
+API, API_FROM_OUTSIDE = "$JS.API.", "LOG.API."
+
+
+def api_of(user: str) -> str:
+    """Where JetStream's API is for this user: all others are in an account beside the log's, see weir/permissions.py."""
+    return API_FROM_OUTSIDE if "WEIR_NATS_SEED" in os.environ and user != BOOTSTRAP else API
+
 
 def nats_access(user: str) -> dict[str, Any]:
     """Arguments for nats-py, from WEIR_NATS_SEED and WEIR_NATS_CA, paths of our NKEY's seed and of the CA of the server's certificate.

@@ -14,12 +14,11 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
-import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.protocol.parser import PERMISSIONS_ERR
+from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
-from weir.access import nats_access
+from weir.access import API, api_of, nats_access
 from weir.decider import Decided, Fact
 from weir.events import ENCODE, key_of
 from weir.reader import (
@@ -55,8 +54,10 @@ class NatsClient(Client):  # type: ignore[misc]  # nats-py has no types
     """nats-py's client, but for two things.
 
     How it takes headers apart: its own way looks at every character, a third of a reader's time.  And how it closes: after a TLS
-    handshake that failed it waits for ever.
+    handshake that failed it waits for ever.   api: where JetStream's API is for this user.
     """
+
+    api = API
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError):
@@ -85,6 +86,7 @@ class Bus:
     async def connect(cls, url: str, name: str, cluster: str = "local") -> Self:
         """Raises LogUnreachable when no server answers within 2 s, Forbidden where it does not know us.  name: of the NATS user, if any."""
         bus, given = cls(cluster), nats_access(name)
+        bus._nc.api = api_of(name)
         try:
             await bus._nc.connect(
                 url,
@@ -101,12 +103,12 @@ class Bus:
             )
             bus._inbox = bus._nc.new_inbox()
             await bus._nc.subscribe(bus._inbox + ".*", cb=bus._answered)
-        except nats.errors.AuthorizationError as error:
-            await bus.close()
-            raise Forbidden(f"NATS at {url.rpartition('@')[2]} does not take us for {name}: {error}") from error
         except GONE as error:
             await bus.close()
-            raise LogUnreachable(f"no NATS at {url.rpartition('@')[2]}: {error or type(error).__name__}") from error  # no password in logs
+            place = url.rpartition("@")[2]  # no password in logs
+            if AUTHORIZATION_VIOLATION in str(error).lower():
+                raise Forbidden(f"NATS at {place} does not know the key of {name}, or wants one") from error
+            raise LogUnreachable(f"no NATS at {place}: {error or type(error).__name__}") from error
         return bus
 
     async def close(self) -> None:

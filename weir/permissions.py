@@ -1,20 +1,25 @@
 """Who may say what to the log's server: a NATS user for each service, and for each node of those that run on every one.
 
-This is the one place that says so: `weir credentials` writes the server's configuration from it, docs/permissions.md is made from
-it, and tests/e2e/test_permissions.py tries to get past it.
+The streams are in an account of their own.  In theirs, a user who asked for an answer at a subject of the log would have the server
+write it there, over another author's facts; from the account beside it, answers do not come back in.  This is the one place that
+says who may what: `weir credentials` writes the server's configuration from it, docs/permissions.md is made from it, and
+tests/e2e/test_permissions.py tries to get past it.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
+from weir.access import API, API_FROM_OUTSIDE, BOOTSTRAP
 from weir.bus import LEASES, STATE, STREAM
 from weir.events import token
 
 CENTRAL: Final = ("watcher", "ipam", "planner")
 OF_NODES: Final = ("dataplane", "health")
-OPERATOR, BOOTSTRAP = "operator", "bootstrap"
+OPERATOR: Final = "operator"
 CLUSTER: Final = "local"
-_API: Final = "$JS.API."
+_BUCKET: Final = f"KV_{LEASES}"
+_ASKED: Final = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT")
+_SERVED: Final = (f"weir.{CLUSTER}.>", f"$KV.{LEASES}.>", *(f"{API}{what}.>" for what in _ASKED))  # of the log's account to the other
 
 
 class User(NamedTuple):
@@ -38,46 +43,63 @@ class User(NamedTuple):
 
 def users(nodes: Iterable[str]) -> Iterator[User]:
     """Every user of an installation with these nodes."""
-    for service in CENTRAL:
+    for service in (*CENTRAL, OPERATOR, BOOTSTRAP):
         yield user(service)
     for node in nodes:
         for service in OF_NODES:
             yield user(service, node)
-    yield user(OPERATOR)
-    yield user(BOOTSTRAP)
 
 
 def user(service: str, node: str = "") -> User:
     """The user that a service, on this node where it runs on each, shows itself to be."""
     name = _name(service, node)
-    return User(service, node, tuple(_publish(service, name)), (f"_INBOX.{name}.>",))
+    publish = _bootstrap() if service == BOOTSTRAP else _publish(service, name)
+    return User(service, node, tuple(publish), (f"_INBOX.{name}.>",))
+
+
+def accounts(nodes: Iterable[str], keys: Mapping[str, str]) -> dict[str, object]:
+    """The server's accounts.   keys: user -> public NKEY."""
+    log: list[object] = []
+    beside: list[object] = []
+    for each in users(nodes):
+        allowed = {"publish": {"allow": each.publish}, "subscribe": {"allow": each.subscribe}}
+        (log if each.service == BOOTSTRAP else beside).append({"nkey": keys[each.name], "permissions": allowed})
+    imports = [{"service": {"account": "LOG", "subject": each}, "to": each.replace(API, API_FROM_OUTSIDE)} for each in _SERVED]
+    exports = [{"service": each, "response_type": "stream" if "MSG.NEXT" in each else "singleton"} for each in _SERVED]
+    return {
+        "LOG": {"jetstream": "enabled", "users": log, "exports": exports},
+        "WEIR": {"users": beside, "imports": imports},
+        "SYS": {},
+    }
 
 
 def _name(service: str, node: str) -> str:
     return f"{service}-{token(node)}" if node else service
 
 
+def _bootstrap() -> Iterator[str]:
+    """Makes the log, sets its limits, saves it."""
+    for stream in (STREAM, STATE, _BUCKET):
+        yield f"{API}STREAM.CREATE.{stream}"
+        yield f"{API}STREAM.INFO.{stream}"
+    yield f"{API}STREAM.UPDATE.{STREAM}"
+    for stream in (STREAM, STATE):
+        yield f"{API}STREAM.SNAPSHOT.{stream}"
+    yield "$JS.SNAPSHOT.ACK.>"
+
+
 def _publish(service: str, author: str) -> Iterator[str]:
-    if service == BOOTSTRAP:
-        for stream in (STREAM, STATE, f"KV_{LEASES}"):
-            yield f"{_API}STREAM.CREATE.{stream}"
-            yield f"{_API}STREAM.INFO.{stream}"
-        yield f"{_API}STREAM.UPDATE.{STREAM}"  # weir log limit
-        return
     if service != OPERATOR:
         yield f"weir.{CLUSTER}.{author}.>"
     if service in CENTRAL:
         yield f"$KV.{LEASES}.{author}"
-        yield f"{_API}STREAM.MSG.GET.KV_{LEASES}"
-    yield f"{_API}STREAM.MSG.GET.{STREAM}"
+        yield f"{API_FROM_OUTSIDE}STREAM.MSG.GET.{_BUCKET}"
+    yield f"{API_FROM_OUTSIDE}STREAM.MSG.GET.{STREAM}"
     for stream in (STREAM, STATE):
         # A reader is named by 64 random bits, and nobody may list names: none is taken away by another user.
         for verb in ("CREATE", "MSG.NEXT", "DELETE"):
-            yield f"{_API}CONSUMER.{verb}.{stream}.*"
+            yield f"{API_FROM_OUTSIDE}CONSUMER.{verb}.{stream}.*"
         if service in (OPERATOR, "planner"):  # the planner counts for all what the log holds
-            yield f"{_API}STREAM.INFO.{stream}"
+            yield f"{API_FROM_OUTSIDE}STREAM.INFO.{stream}"
     if service == OPERATOR:
-        yield f"{_API}CONSUMER.INFO.{STREAM}.*"
-        for stream in (STREAM, STATE):
-            yield f"{_API}STREAM.SNAPSHOT.{stream}"
-        yield "$JS.SNAPSHOT.ACK.>"
+        yield f"{API_FROM_OUTSIDE}CONSUMER.INFO.{STREAM}.*"

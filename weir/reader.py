@@ -130,7 +130,7 @@ class Pull(Generic[T]):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         with contextlib.suppress(*GONE):  # the server removes the consumer by itself
             await self._subscription.unsubscribe()
-            await self._nc.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}")
+            await self._nc.publish(f"{self._nc.api}CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def arrived(self) -> None:
         """Returns once there is something to give out.  Raises LogError when the reader is lost."""
@@ -164,7 +164,7 @@ class Pull(Generic[T]):
         request = {"batch": self._most - self._credit, "expires": 30 * _NS, "idle_heartbeat": int(_HEARTBEAT_S * _NS)}
         self._credit = self._most
         try:
-            where = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+            where = f"{self._nc.api}CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
             await self._nc.publish(where, msgspec.json.encode(request), reply=self._inbox)
         except nats.errors.Error as error:
             self.lose(type(error).__name__)
@@ -201,7 +201,7 @@ class Pull(Generic[T]):
 async def request(nc: Client, what: str, body: object = None, timeout_s: float = 5) -> dict[str, Any]:
     """One request to JetStream's API.  Raises Refused with its error code, or LogUnreachable."""
     try:
-        message = await nc.request(f"$JS.API.{what}", msgspec.json.encode(body) if body else b"", timeout=timeout_s)
+        message = await nc.request(nc.api + what, msgspec.json.encode(body) if body else b"", timeout=timeout_s)
     except GONE as error:
         raise LogUnreachable(f"{what}: {error or type(error).__name__}") from error
     return checked(message)

@@ -22,7 +22,7 @@ import typer
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from weir.access import nats_access
+from weir.access import BOOTSTRAP, nats_access
 from weir.bus import STATE, STREAM, Bus, NatsClient
 from weir.cli.history import ask
 from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
@@ -192,7 +192,7 @@ async def _reach(where: Where) -> Bus:
 
 @asynccontextmanager
 async def _client(url: str) -> AsyncIterator[Client]:
-    nc, given = NatsClient(), nats_access("operator")
+    nc, given = NatsClient(), nats_access(BOOTSTRAP)
     try:
         await nc.connect(url, name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **given)
         yield nc

@@ -13,7 +13,8 @@ import msgspec
 import nkeys
 import yaml
 
-from weir.permissions import BOOTSTRAP, CENTRAL, OF_NODES, OPERATOR, User, users
+from weir.access import BOOTSTRAP
+from weir.permissions import CENTRAL, OF_NODES, OPERATOR, User, accounts, users
 from weir.where import write_file
 
 NAMESPACE = "weir-system"
@@ -44,16 +45,10 @@ def credentials(folder: Path, nodes: Sequence[str], hosts: Sequence[str]) -> lis
 
 
 def _accounts(folder: Path, found: Sequence[User]) -> bytes:
-    """What the server includes: one account, and nobody without a key."""
-    listed = [
-        {
-            "nkey": _public_key(folder / user.file),
-            "permissions": {"publish": {"allow": user.publish}, "subscribe": {"allow": user.subscribe}},
-        }
-        for user in found
-    ]
-    accounts = {"WEIR": {"jetstream": "enabled", "users": listed}, "SYS": {}}
-    return msgspec.json.format(msgspec.json.encode({"accounts": accounts, "system_account": "SYS"})) + b"\n"
+    """What the server includes."""
+    keys = {user.name: _public_key(folder / user.file) for user in found}
+    config = {"accounts": accounts(sorted({user.node for user in found if user.node}), keys), "system_account": "SYS"}
+    return msgspec.json.format(msgspec.json.encode(config)) + b"\n"
 
 
 def _public_key(path: Path) -> str:

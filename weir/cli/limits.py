@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import typer
 
+from weir.access import BOOTSTRAP
 from weir.bus import STATE, STREAM, Bus
 from weir.cli.history import ask, connect
-from weir.permissions import BOOTSTRAP
 from weir.streams import ensure_streams
 
 SIZE_BYTES, AGE_S = 1 << 30, 30 * 86400

@@ -1,0 +1,49 @@
+"""A NATS with the users, the certificates and the log of a cluster, for tests of what they may."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from weir.cli.credentials import credentials
+from weir.demo.network import wait_until
+
+
+class LogServer:
+    """One that runs.  `keys`: the folder of `weir credentials`."""
+
+    def __init__(self, keys: Path, url: str, log: Path) -> None:
+        self.keys, self.url, self.log = keys, url, log
+
+    def environment(self, file: str) -> dict[str, str]:
+        """What shows a process to be the user whose seed is `file`."""
+        access = {"WEIR_NATS": self.url, "WEIR_NATS_SEED": str(self.keys / file), "WEIR_NATS_CA": str(self.keys / "ca.crt")}
+        return {**os.environ, **access}
+
+
+@contextmanager
+def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[str] = ()) -> Iterator[LogServer]:
+    """Runs it on 127.0.0.1, makes the log, ends it.   inside: words before a command that run it elsewhere."""
+    keys, log = folder / "keys", folder / "nats.log"
+    credentials(keys, nodes, ())
+    config = {
+        "listen": f"127.0.0.1:{port}",
+        "tls": {"cert_file": str(keys / "tls.crt"), "key_file": str(keys / "tls.key")},
+        "jetstream": {"store_dir": str(folder / "store"), "max_file_store": 1 << 30},
+        "log_file": str(log),
+    }
+    (folder / "nats.conf").write_bytes(msgspec.json.encode(config)[:-1] + b', include "keys/users.conf"\n}')
+    server = subprocess.Popen([*inside, str(Path(sys.executable).with_name("nats-server")), "-c", str(folder / "nats.conf")])
+    try:
+        assert wait_until(lambda: log.exists() and "Server is ready" in log.read_text(), 10)
+        found = LogServer(keys, f"nats://localhost:{port}", log)
+        create = [*inside, sys.executable, "-m", "weir.cli", "log", "create", "--size", "64MiB"]
+        subprocess.run(create, env=found.environment("bootstrap.seed"), check=True, capture_output=True, timeout=20)
+        yield found
+    finally:
+        server.terminate()
+        server.wait(10)
