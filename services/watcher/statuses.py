@@ -75,7 +75,8 @@ def pool_status(size: int, given: Sequence[VipAllocated], problems: Sequence[str
     orphans = sorted(f"{vip.vip} of {', '.join(vip.services)}" for vip in given if vip.orphaned)
     words = f"the pool does not offer {'; '.join(orphans)} any more: they stay until let go"[:MOST_WORDS] if orphans else ""
     orphaned = Condition(type="Orphaned", status=bool(orphans), reason="AddressesHeld" if orphans else "None", message=words)
-    room = Condition(type="Full", status=len(given) - len(orphans) >= size, reason="Used" if len(given) - len(orphans) >= size else "Room")
+    full = 0 < size <= len(given) - len(orphans)
+    room = Condition(type="Full", status=full, reason="Used" if full else "Room")
     conditions = [_condition(each, "", before, now) for each in (accepted, orphaned, room)]
     return {"used": len(given), "total": str(size), "conditions": conditions}
 

@@ -1,0 +1,159 @@
+"""Services of type LoadBalancer in a real cluster: what their owners see, and what clients get."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster.api import ApiError, Object
+from tests.cluster.balanced import Balanced, conditions_of, service_of
+from tests.cluster.machines import Machines
+from tests.cluster.test_cluster import backend, scale
+from weir.demo.network import wait_until
+
+COUNT = itertools.count(1)
+POOL = {
+    "apiVersion": "weir.dev/v1alpha1",
+    "kind": "VIPPool",
+    "metadata": {"name": "public"},
+    "spec": {"addresses": ["203.0.113.10-203.0.113.59"]},
+}
+
+
+@pytest.fixture(scope="module")
+def weir(site: Machines) -> Iterator[Balanced]:
+    site.cluster.install_crds()
+    site.cluster.api.apply(POOL)
+    with Balanced(site.rig, {"kube": site.cluster}) as found:
+        yield found
+
+
+@pytest.fixture
+def space(site: Machines) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"lb-{next(COUNT)}"
+    site.cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    site.cluster.wait_for("its account", lambda: site.cluster.api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
+    yield name
+    site.cluster.api.delete(f"/api/v1/namespaces/{name}")
+
+
+def balancer(space: str, name: str = "web", **spec: Any) -> Object:
+    """A Service that asks for a load balancer."""
+    metadata = {"namespace": space, "name": name, "annotations": spec.pop("annotations", {})}
+    spec = {"type": "LoadBalancer", "selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}], **spec}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def told(weir: Balanced, space: str, reason: str) -> list[Object]:
+    """Kubernetes Events of that reason."""
+    found = weir.cluster.api.items(f"/api/v1/namespaces/{space}/events")
+    return [event for event in found if event["reason"] == reason and event["source"]["component"] == "weir"]
+
+
+def test_a_deployment_answers_on_its_vip_from_outside_whatever_happens_to_its_pods(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(backend(space), balancer(space))
+    pods = {pod["metadata"]["name"] for pod in site.wait_ready(3, space, app="web")}
+    vip = weir.wait_vip(space)
+    assert wait_until(lambda: weir.answering(vip) == pods, 10)
+    found = service_of(site.cluster, space)
+    assert found["status"]["loadBalancer"]["ingress"] == [{"ip": vip, "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]}]
+    assert conditions_of(found)["Programmed"] == ("True", "Programmed")
+    assert vip in told(weir, space, "Allocated")[0]["message"]
+    with weir.under_load(vip, flows=0):  # a flow ends with its pod
+        template = {"metadata": {"annotations": {"rolled": "once"}}}
+        site.cluster.api.patch(f"/apis/apps/v1/namespaces/{space}/deployments/web", {"spec": {"template": template}})
+        site.cluster.wait_for("the old pods gone", lambda: not pods & {pod["metadata"]["name"] for pod in site.pods(space, app="web")}, 90)
+        site.wait_ready(3, space, app="web")
+    scale(site, space, 0)
+    site.cluster.wait_for("told so", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("False", "NoEndpoints"))
+    assert weir.vips(space) == [vip], "the address stays"
+    scale(site, space, 2)
+    site.wait_ready(2, space, app="web")
+    assert wait_until(lambda: bool(weir.fetch(vip)), 10)
+    site.cluster.wait_for("told so", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("True", "Serving"))
+    assert len(told(weir, space, "NoEndpoints")) == 1
+    record = site.cluster.api.get(f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web")
+    assert record["status"]["vips"] == [vip]
+
+
+def test_a_service_that_is_no_longer_exposed_leaves_nothing(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space))
+    vip = weir.wait_vip(space)
+    assert service_of(site.cluster, space)["metadata"]["finalizers"] == ["weir.dev/vip"]
+    site.cluster.api.patch(f"/api/v1/namespaces/{space}/services/web", {"spec": {"type": "ClusterIP"}})
+    site.cluster.wait_for("let go", lambda: not service_of(site.cluster, space)["metadata"].get("finalizers"))
+    found = service_of(site.cluster, space)
+    assert found["status"] == {"loadBalancer": {}}
+    assert vip not in {row["vip"] for row in weir.ask("get", "vips")}
+    with pytest.raises(ApiError):
+        site.cluster.api.get(f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web")
+
+
+def test_a_deleted_service_is_gone_once_its_address_is_free(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.50"))
+    assert weir.wait_vip(space) == "203.0.113.50"
+    site.cluster.api.delete(f"/api/v1/namespaces/{space}/services/web")
+
+    def is_gone() -> bool:
+        try:
+            service_of(site.cluster, space)
+        except ApiError as error:
+            return error.code == 404
+        return False
+
+    assert wait_until(is_gone, 10)
+    assert "203.0.113.50" not in {row["vip"] for row in weir.ask("get", "vips")}
+
+
+def test_what_others_wrote_into_the_status_stays(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space))
+    weir.wait_vip(space)
+    theirs = {"type": "other.dev/Seen", "status": "True", "reason": "Here", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    body = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "status": {"conditions": [theirs]}}
+    path = f"/api/v1/namespaces/{space}/services/web"
+    site.cluster.api.patch(f"{path}/status", body, "apply-patch", fieldManager="other")
+    site.cluster.api.apply(backend(space, 1))
+    site.cluster.wait_for("served", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("True", "Serving"))
+    assert theirs in service_of(site.cluster, space)["status"]["conditions"]
+
+
+def test_a_denied_service_is_told_why_once(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space, loadBalancerIP="198.51.100.1"))
+    site.cluster.wait_for("told", lambda: told(weir, space, "AddressOutsidePools"))
+    assert conditions_of(service_of(site.cluster, space))["Allocated"] == ("False", "AddressOutsidePools")
+    assert weir.vips(space) == []
+    weir.kill("watcher")
+    weir.settled()
+    (event,) = told(weir, space, "AddressOutsidePools")
+    assert event["count"] == 1
+    assert event["type"] == "Warning"
+
+
+def test_the_use_of_a_pool_and_a_node_are_told(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space))
+    vip = weir.wait_vip(space)
+    pool = "/apis/weir.dev/v1alpha1/vippools/public"
+    held = len([row for row in weir.ask("get", "vips") if row["pool"] == "public"])
+    site.cluster.wait_for("counted", lambda: site.cluster.api.get(pool)["status"]["used"] == held)
+    assert site.cluster.api.get(pool)["status"]["total"] == "50"
+    node = site.cluster.api.get("/apis/weir.dev/v1alpha1/lbnodes").get("items", [])
+    assert [conditions_of(each)["Programmed"] for each in node] == [("True", "Programmed")]
+    assert vip
+    overlapping = {**POOL, "metadata": {"name": "second"}, "spec": {"addresses": ["203.0.113.0/24"]}}
+    site.cluster.api.apply(overlapping)
+    other = "/apis/weir.dev/v1alpha1/vippools/second"
+    site.cluster.wait_for("refused", lambda: conditions_of(site.cluster.api.get(other))["Accepted"] == ("False", "Invalid"))
+    assert "pool public has 203.0.113.10-203.0.113.59" in str(site.cluster.api.get(other)["status"]["conditions"])
+    site.cluster.api.delete(other)
+
+
+@pytest.mark.parametrize("node", ["n1", "n3"])
+def test_pods_behind_a_routed_and_behind_an_overlay_network_answer(weir: Balanced, site: Machines, space: str, node: str) -> None:
+    deployment = backend(space, 2)
+    deployment["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": node}
+    site.cluster.api.apply(deployment, balancer(space))
+    pods = {pod["metadata"]["name"] for pod in site.wait_ready(2, space, app="web")}
+    vip = weir.wait_vip(space)
+    assert wait_until(lambda: weir.answering(vip) == pods, 10)
