@@ -30,7 +30,7 @@ from weir.cli.supervise import die_with_parent
 from weir.demo.network import wait_until
 
 ADMIN = "admin"
-SERVICE_NETWORK = "10.96.0.0/16"
+SERVICE_NETWORKS = "10.96.0.0/16,fd96::/112"
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60
 
@@ -53,7 +53,7 @@ class Cluster:
     ) -> None:
         """arguments: more of them for the API server."""
         self.name = name
-        self.folder = Path(tempfile.gettempdir()) / f"{name}.cluster"
+        self.folder = folder_of(name)
         self.address = address
         self._users = {ADMIN: ("system:masters",), **(users or {})}
         self._command, self._arguments = command, arguments
@@ -216,7 +216,7 @@ class Cluster:
             "service-account-issuer": "https://kubernetes.default.svc",
             "token-auth-file": str(self.folder / "tokens.csv"),
             "authorization-mode": "RBAC",
-            "service-cluster-ip-range": SERVICE_NETWORK,
+            "service-cluster-ip-range": SERVICE_NETWORKS,
             "allow-privileged": "true",
             "kubelet-preferred-address-types": "InternalIP",
         }
@@ -254,6 +254,11 @@ class Cluster:
         }
         path.write_text(yaml.safe_dump(config))
         return path
+
+
+def folder_of(name: str) -> Path:
+    """Of a cluster of that name: all that is its own but what Weir keeps."""
+    return Path(tempfile.gettempdir()) / f"{name}.cluster"
 
 
 def _established(crd: Object) -> bool:

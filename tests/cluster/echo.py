@@ -42,6 +42,7 @@ async def serve(name: str, port: int, udp_port: int) -> None:
     await loop.create_datagram_endpoint(lambda: Datagrams(name), ("::", udp_port))
     print(f"{name} listens on {port}/TCP and {udp_port}/UDP", flush=True)
     await ended.wait()
+    Connection.draining = True
     await Counted.idle.wait()
     print(f"{name} has drained", flush=True)
 

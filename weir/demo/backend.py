@@ -7,7 +7,7 @@ line back behind "NAME "; so does a datagram.  One process serves thousands of r
 import argparse
 import asyncio
 import signal
-from typing import cast
+from typing import ClassVar, cast
 
 import uvloop
 
@@ -17,7 +17,12 @@ MOST_BYTES = 65536  # of a request, or of a line
 
 
 class Connection(asyncio.Protocol):
-    """One client, HTTP or flow as its first bytes say."""
+    """One client, HTTP or flow as its first bytes say.
+
+    draining: what is still answered is the last on its connection, and says so.
+    """
+
+    draining: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
@@ -53,8 +58,11 @@ class Connection(asyncio.Protocol):
             words = request.split(b" ", 2)
             path = words[1] if len(words) > 2 else b"?"
             body = b"%b %b %b\n" % (self._name, self._client, path)
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-            if b"\r\nconnection: close" in request.lower():
+            last = b"Connection: close\r\n" if self.draining else b""
+            self._transport.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n%bContent-Length: %d\r\n\r\n%b" % (last, len(body), body)
+            )
+            if self.draining or b"\r\nconnection: close" in request.lower():
                 self._transport.close()
         return rest
 

@@ -76,6 +76,7 @@ class Stream:
 
     def __init__(self, target: tuple[str, int], kind: socket.SocketKind) -> None:
         self.backend = ""
+        self.over = False  # the other side has said that this answer was its last
         self._target = target
         self._socket = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, kind)
         self._socket.setblocking(False)
@@ -200,7 +201,7 @@ class Generator:
                     if fresh:
                         await stream.connect()
                     stream.backend = await ask(stream, beat)
-            if stream.backend and once:
+            if stream.backend and (once or stream.over):
                 tally.left()
                 stream.close()
         if stream and stream.backend and not stream.closed:
@@ -244,7 +245,8 @@ class Generator:
             path = f"/{number}-{beat}"
             await stream.send(f"GET {path} HTTP/1.1\r\nHost: weir\r\nConnection: {connection}\r\n\r\n".encode())
             head, body = (await stream.until(b"\r\n\r\n")).decode(), (await stream.until(b"\n")).decode()
-            if connection == "close":
+            stream.over = "\r\nConnection: close\r\n" in head
+            if connection == "close" or stream.over:
                 await stream.end()
             return self._check(path, head, body, stream.own_address)
 

@@ -1,0 +1,142 @@
+"""`make cluster`: a whole cluster with Weir and three servers behind a VIP, left for a person until Ctrl-C or `make cluster-down`."""
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.cluster.binaries import BuildError, binary
+from tests.cluster.cluster import folder_of
+from tests.cluster.machines import Machines, machines
+from tests.cluster.rig import Rig
+from tests.cluster.weir import Weir
+from weir.demo.network import wait_until
+from weir.demo.stage import clear
+
+NAME = "weircl"
+WEB = Path(__file__).with_name("web.yaml")
+
+
+def up(name: str = NAME) -> int:
+    """Until a signal ends it; 0 then."""
+    began_s = time.monotonic()
+    with _step("programs (built once, then kept)"):
+        binary("cluster")
+    with contextlib.ExitStack() as stack:
+        with _step("network, control plane, nodes"):
+            site = stack.enter_context(machines(name))
+            (site.cluster.folder / "pid").write_text(str(os.getpid()))
+        with _step("Weir, and its first VIP"):
+            vip = _serve(stack, site)
+        print(f"up after {time.monotonic() - began_s:.1f} s, {_memory_mb(name)} MB in {len(_pids(name))} processes", flush=True)
+        _what_to_try(site, vip)
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):
+            signal.pause()
+    return 0
+
+
+def down(name: str = NAME) -> int:
+    """Ends the one that is up, and removes what a killed one has left."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder_of(name) / "pid").read_text())
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30)
+    Rig(name).destroy()
+    clear(name)
+    shutil.rmtree(folder_of(name), ignore_errors=True)
+    return 0
+
+
+def _serve(stack: contextlib.ExitStack, site: Machines) -> str:
+    """Weir and the example; returns the IPv4 VIP once it answers."""
+    cluster = site.cluster
+    cluster.install_crds()
+    weir = stack.enter_context(Weir(site.rig, cluster))
+    cluster.api.apply(WEB.read_text())
+    path = "/api/v1/namespaces/default/services/web"
+
+    def told() -> str:
+        weir.running()
+        ingress = cluster.api.get(path)["status"]["loadBalancer"]["ingress"]
+        return next(str(one["ip"]) for one in ingress if "." in one["ip"])
+
+    cluster.wait_for("a VIP", told)
+    vip = told()
+    asked = ("client", "curl", "--silent", "--max-time", "1", f"http://{vip}/")
+    cluster.wait_for(f"an answer from {vip}", lambda: site.rig.run(*asked, check=False).stdout.startswith("web-"))
+    return vip
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    began_s = time.monotonic()
+    yield
+    print(f"  {time.monotonic() - began_s:6.1f} s  {what}", flush=True)
+
+
+def _pids(name: str) -> list[str]:
+    spaces = [path.name for path in Path("/run/netns").glob(f"{name}-*")]
+    return [
+        pid
+        for space in spaces
+        for pid in subprocess.run(["ip", "netns", "pids", space], text=True, capture_output=True, check=True).stdout.split()
+    ]
+
+
+def _memory_mb(name: str) -> int:
+    """Of all that runs in the rig: what is shared is shared out (PSS)."""
+    total_kb = 0
+    for pid in _pids(name):
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            total_kb += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total_kb // 1024
+
+
+def _what_to_try(site: Machines, vip: str) -> None:
+    name, folder = site.rig.name, site.cluster.folder
+    tools = folder / "bin"
+    tools.mkdir()
+    for tool, command in {
+        "kubectl": f'{binary("cluster")} kubectl "$@"',
+        "lb": f'nsenter --net=/run/netns/{name}-lb "$@"',
+        "client": f'nsenter --net=/run/netns/{name}-client "$@"',
+    }.items():
+        (tools / tool).write_text(f"#!/bin/sh\nexec {command}\n")
+        (tools / tool).chmod(0o755)
+    print(
+        f"""
+To try it, in another terminal:
+  export KUBECONFIG={site.cluster.kubeconfig} WEIR_INSTANCE={name} PATH={tools}:{Path(sys.executable).parent}:$PATH
+  kubectl get nodes,pods,svc,lbservices,vippools -o wide
+  client curl http://{vip}/                       # again and again: pods of routed and of overlay nodes take turns
+  kubectl scale deployment web --replicas 0; kubectl get events; kubectl scale deployment web --replicas 5
+  kubectl set image deployment web web=weir/backend:2
+  kubectl logs deployment/web
+  lb weir status; lb weir get lb; lb weir log tail -f
+  nsenter --net=/run/netns/{name}-n1 bash           # a node; its pods are {name}-pod-…
+Ctrl-C here, or `make cluster-down`, removes all of it.""",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster", description=__doc__)
+    parser.add_argument("--down", action="store_true", help="end the one that is up")
+    args = parser.parse_args()
+    if os.geteuid():
+        sys.exit("cluster: network namespaces need root")
+    try:
+        sys.exit(down() if args.down else up())
+    except BuildError as error:
+        sys.exit(f"cluster: {error}")
+
+
+if __name__ == "__main__":
+    main()
