@@ -13,6 +13,7 @@ from weir.service import Edge, Runner
 RETRY_S = 5.0
 log = structlog.get_logger()
 _HEAD_BYTES, _HEAD_S, _TAKEN_S = 16_384, 5.0, 30.0
+_EMPTY = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 Source = Callable[[Runner], Awaitable[Iterable[Sample]]]
 
 
@@ -55,8 +56,11 @@ def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ..
 
 async def _answer(head: bytes, runner: Runner, sources: Sequence[Source]) -> bytes:
     method, _, rest = head.partition(b" ")
-    if method != b"GET" or rest.split(b" ")[0].partition(b"?")[0] not in (b"/", b"/metrics"):
-        return b"HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    path = rest.split(b" ")[0].partition(b"?")[0] if method == b"GET" else b""
+    if path == b"/healthz" or (path == b"/readyz" and runner.ready):  # whoever answers lives
+        return _EMPTY % b"200 OK"
+    if path not in (b"/", b"/metrics"):
+        return _EMPTY % (b"503 Service Unavailable" if path == b"/readyz" else b"404 Not Found")
     found = _of_runner(runner)
     for source in sources:
         found += await source(runner)

@@ -81,6 +81,11 @@ class Runner:
         """Whether a session is up."""
         return self._live is not None
 
+    @property
+    def ready(self) -> bool:
+        """Whether it knows what the log says, as the one that acts or standing by."""
+        return self._told is not None and self._told.state != "degraded"
+
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
 

@@ -5,6 +5,7 @@
 
 import ctypes
 import fcntl
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ _ALLMULTI = 0x200
 _SIOCETHTOOL, _GET_DRIVER = 0x8946, 3  # struct ethtool_drvinfo: its second field is the driver's name
 # A neighbour that is used is asked again after 1 to 3 s, and given up within 2 s more: the kernel by itself then finds a MAC
 # that changed without a word in about 5 s, where its defaults (30 s, 5 s, 1 s) take up to a minute.
+SYSCTLS = Path(os.environ.get("WEIR_SYSCTLS", "/proc/sys/net"))  # a container's own is read-only
 _NEIGHBOURS = {"base_reachable_time_ms": "2000", "delay_first_probe_time": "1", "retrans_time_ms": "250"}
 _ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK: both have Ethernet headers
 
@@ -82,7 +84,7 @@ def prepare(nic: Nic) -> Iterator[str]:
             _write(nic, family, "forwarding", "1")
             yield f"{nic.name}: {family} forwarding set"
         for setting, value in _NEIGHBOURS.items():
-            path = Path("/proc/sys/net") / family / "neigh" / nic.name / setting
+            path = SYSCTLS / family / "neigh" / nic.name / setting
             if path.exists():
                 path.write_text(value, encoding="ascii")
 
@@ -103,7 +105,7 @@ def _global_v6(name: str) -> str:
 
 
 def _sysctl(nic: Nic, family: str, setting: str) -> Path:
-    return Path("/proc/sys/net") / family / "conf" / nic.name / setting
+    return SYSCTLS / family / "conf" / nic.name / setting
 
 
 def _read(nic: Nic, family: str, setting: str) -> str | None:

@@ -18,7 +18,7 @@ from weir.permissions import CENTRAL, OF_NODES, OPERATOR, User, accounts, users
 from weir.where import write_file
 
 NAMESPACE = "weir-system"
-HOSTS = ("nats", f"nats.{NAMESPACE}", f"nats.{NAMESPACE}.svc", f"*.nats.{NAMESPACE}.svc", "localhost")
+HOSTS = ("nats", f"nats.{NAMESPACE}", f"nats.{NAMESPACE}.svc", f"*.nats-peers.{NAMESPACE}.svc", "localhost")
 _CA_DAYS, _SERVER_DAYS = 3650, 397
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 _OPENSSL = b"[req]\ndistinguished_name = none\n[none]\n"  # what the machine's own file would add is not wanted
