@@ -10,15 +10,20 @@ static __always_inline __u64 mix(__u64 hash, __u64 word)
 	return hash ^ (hash >> 32);
 }
 
-/* XDP in a driver can hand a frame to another such driver only. */
+/* XDP in a driver can hand a frame to another such driver only, and none to an overlay.  From tc an overlay takes it as any device
+ * does, and must be given it so: the stack takes a source of our own, as source NAT writes it, for a martian.
+ */
 static __always_inline bool through_stack(CTX *ctx, __u32 ifindex)
 {
 	__u32 from = ctx_ifindex(ctx);
-	struct interface *egress = map_get(interfaces, &ifindex), *ingress;
+	struct interface *egress, *ingress;
 
+	if (CTX_HOOK == HOOK_TC)
+		return false;
+	egress = map_get(interfaces, &ifindex);
 	if (egress && egress->flags & INTERFACE_STACK)
 		return true;
-	if (CTX_HOOK == HOOK_TC || from == ifindex || (egress && egress->flags & INTERFACE_NATIVE))
+	if (from == ifindex || (egress && egress->flags & INTERFACE_NATIVE))
 		return false;
 	ingress = map_get(interfaces, &from);
 	return !ingress || !(ingress->flags & INTERFACE_GENERIC);

@@ -53,7 +53,7 @@ def load(options: Options) -> Iterator[str]:
     if problems := preflight(options.pins):
         raise LoaderError("; ".join(problems))
     try:
-        wanted = [(nic(name), mode) for name, mode in _wanted(options)]
+        wanted = hooks_wanted(options)
         options.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         maps = {spec.name: create_or_open(options, spec) for spec in options.maps}
         with ExitStack() as stack:
@@ -64,8 +64,15 @@ def load(options: Options) -> Iterator[str]:
         raise LoaderError(str(error)) from error
 
 
+def hooks_wanted(options: Options) -> list[tuple[Nic, str]]:
+    """Each interface and its hook, AUTO where trying tells.  Beside an overlay that is tc: XDP can hand it no frame."""
+    wanted = [(nic(name), mode) for name, mode in _wanted(options)]
+    if any(driver(each.name) in _OVERLAYS for each, _ in wanted):
+        return [(each, "tc" if mode == AUTO else mode) for each, mode in wanted]
+    return wanted
+
+
 def _wanted(options: Options) -> Iterator[tuple[str, str]]:
-    """Interface and hook of each that is asked for."""
     for text in options.interfaces:
         name, _, hook = text.partition("=")
         if (hook or options.hook) not in CHOICES:

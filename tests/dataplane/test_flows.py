@@ -228,10 +228,13 @@ def test_next_hop_macs_are_written(lab: Lab, net: Net) -> None:
     assert lab.macs == CLIENT_HOP_MAC + MAC
 
 
-def test_overlay_gets_it_through_the_stack(lab: Lab, net: Net) -> None:
+def test_overlay_gets_it_from_tc_alone_and_from_xdp_through_the_stack(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1])
     lab.map("interfaces").put(ID.pack(lab.index("back")), Interface(MAC, flags=INTERFACE_STACK).pack())
     for _ in range(2):
+        if lab.hook == "tc":
+            lab.out(opening(net), "forwarded")
+            continue
         verdict, action, frame = lab.send(opening(net))
         assert (verdict, action) == ("forwarded", PASS)
         assert frame == opening(net, dst=net.backends[0], dport=8080).frame(), "and the stack counts down the TTL"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,7 +53,8 @@ def name(space: str) -> str:
 class Wire:
     """The balancer as a user has it: loaded, attached, its maps reached through the pins alone."""
 
-    def __init__(self, *interfaces: str) -> None:
+    def __init__(self, *interfaces: str, backends: Mapping[str, tuple[str, str]]) -> None:
+        self.backends = backends
         self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-wire")
         self.options = Options(interfaces, self.pins, "tc", None, map_specs(4096, 64, 256, 1024))
 
@@ -78,27 +79,33 @@ class Wire:
                 self.map("vips").put(address_bytes(vip), Vip().pack())
                 ids = []
                 for order, backend in enumerate(backends):
-                    entry = Backend(BACKENDS[backend][number], 8080, protocol)
+                    entry = Backend(self.backends[backend][number], 8080, protocol)
                     ids.append(which * 8 + order)
                     self.map("backends").put(ID.pack(ids[-1]), entry.pack())
                     self.map("origins").put(entry.key(), Origin(ids[-1], (key,)).pack())
                 self.map("tables").put_many(table_pairs(which, ids))
                 self.map("frontends").put(key.pack(), Frontend(which, len(ids), which, mode=mode, algorithm=1).pack())
-        with inside(name("lb")):
-            for interface, v4, v6 in (("front", "192.0.2.254", "fd02::fe"), ("back", "10.1.0.1", "fd01::1")):
-                index = socket.if_nametoindex(interface)
-                held = Interface.unpack(self.map("interfaces").get(ID.pack(index)) or b"")
-                assert (held.v4, held.v6) == (v4, v6)
 
 
 @contextmanager
 def wire(*interfaces: str) -> Iterator[Wire]:
     """interfaces: front and back, with the hook of each if need be."""
-    built = Wire(*(interfaces or ("front", "back")))
+    with loaded(Wire(*(interfaces or ("front", "back")), backends=BACKENDS), SPACES, _build) as built:
+        with inside(name("lb")):
+            for interface, v4, v6 in (("front", "192.0.2.254", "fd02::fe"), ("back", "10.1.0.1", "fd01::1")):
+                index = socket.if_nametoindex(interface)
+                held = Interface.unpack(built.map("interfaces").get(ID.pack(index)) or b"")
+                assert (held.v4, held.v6) == (v4, v6)
+        yield built
+
+
+@contextmanager
+def loaded(built: Wire, spaces: Sequence[str], build: Callable[[], None]) -> Iterator[Wire]:
+    """build: makes the namespaces, "lb" among them and one for each backend."""
     servers = []
     try:
-        _build()
-        servers = [_server(space) for space in BACKENDS]
+        build()
+        servers = [_server(space) for space in built.backends]
         built.load()
         yield built
     finally:
@@ -106,7 +113,7 @@ def wire(*interfaces: str) -> Iterator[Wire]:
             server.kill()
             server.wait()
         list(detach(built.pins))
-        for space in SPACES:
+        for space in spaces:
             sh(f"ip netns delete {name(space)}", check=False)
 
 
