@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.table import Row, Table
+from services.dataplane.layout import AFFINITY_OF, FRONTEND_AFFINITY, ID
 from services.dataplane.programs import HOOKS, load_program
 from tests.dataplane.frames import SYN, Packet
 from tests.dataplane.lab import Lab, namespace, run_program
@@ -26,6 +27,7 @@ VIPS = {"v4": "198.51.100.1", "v6": "fd03::1"}
 CLIENTS = {"v4": "192.0.2.1", "v6": "fd02::1"}
 BACKENDS = {"v4": [f"10.1.0.1{i}" for i in range(1, 7)], "v6": [f"fd01::1{i}" for i in range(1, 7)]}
 PORTS = {"default": 80, "onearm": 81, "fullnat": 82}  # in the order of layout.MODES
+KEPT_PORT = 83  # a client keeps its backend
 
 WRAPPER = """
 #include <uapi/linux/bpf.h>
@@ -125,6 +127,7 @@ def cases(hook: str, family: str) -> Iterator[Case]:
     yield Case(hook, family, "TCP reply", there.but(src=BACKENDS[family][0], dst=CLIENTS[family], sport=8080, dport=40000), opened_by=there)
     yield Case(hook, family, "TCP new flow", there.but(flags=SYN), fresh=True, room=True, target=700)
     yield Case(hook, family, "TCP new flow, evicting", there.but(flags=SYN), fresh=True)
+    yield Case(hook, family, "TCP new flow, affinity", there.but(dport=KEPT_PORT, flags=SYN), fresh=True, room=True)
     yield Case(hook, family, "TCP established fullnat", there.but(dport=PORTS["fullnat"]))
     yield Case(hook, family, "TCP new flow fullnat", there.but(dport=PORTS["fullnat"], flags=SYN), fresh=True)
     yield Case(hook, family, "TCP established onearm", there.but(dport=PORTS["onearm"]))
@@ -139,6 +142,9 @@ def prepare(lab: Lab) -> None:
             backends = BACKENDS[family][: 6 if mode else 1]  # source NAT: enough ports for a full conntrack
             lab.serve(vip, backends, port=port, frontend=frontend, first=frontend * 8, to=8080 + mode, mode=mode)
         lab.serve(vip, BACKENDS[family][:1], protocol="UDP", frontend=8 + number, first=64 + number)
+        kept = 16 + number
+        lab.serve(vip, BACKENDS[family][:1], port=KEPT_PORT, to=8090, frontend=kept, first=80 + number, flags=FRONTEND_AFFINITY)
+        lab.map("affinity_s").put(AFFINITY_OF.pack(kept, 80 + number), ID.pack(3600))
     lab.map("vips").put(address_bytes("198.51.100.9"), bytes(16))
 
 
