@@ -35,14 +35,27 @@ def exec_start(text: str) -> list[str]:
     return shlex.split(next(line for line in text.splitlines() if line.startswith("ExecStart=")).partition("=")[2])
 
 
-def test_the_unit_is_valid(tmp_path: os.PathLike[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-f", "/etc/weir/my manifests", "-i", "eth0", "--", "--log-size", "2GiB"),
+        ("--join", "nats://[2001:db8::1]:4222", "--credentials", "/etc", "-i", "eth0", "--", "--node", "lb-1"),
+    ],
+)
+def test_the_unit_is_valid(words: tuple[str, ...], tmp_path: os.PathLike[str]) -> None:
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed")
     path = os.path.join(tmp_path, f"weir-{NAME}.service")
     with open(path, "w") as file:
-        file.write(printed("-f", "/etc/weir/my manifests", "-i", "eth0", "--", "--log-size", "2GiB"))
+        file.write(printed(*words))
     done = subprocess.run(["systemd-analyze", "verify", path], check=True, text=True, capture_output=True)
     assert not done.stderr
+
+
+def test_a_unit_of_neither_or_both_is_refused() -> None:
+    for words in ((), ("-f", "/etc/weir", "--join", "nats://192.0.2.1:4222")):
+        argv = [sys.executable, "-m", "weir.cli", "install", "--print", "-i", "eth0", *words]
+        assert subprocess.run(argv, text=True, capture_output=True).returncode == 2
 
 
 def test_words_with_signs_that_systemd_reads_are_kept_as_they_are() -> None:

@@ -13,10 +13,12 @@ from weir.cli.options import (
     As,
     Classes,
     Clusters,
+    Credentials,
     DefaultClass,
     Hook,
     Instance,
     Interfaces,
+    Liveness,
     Manifests,
     Metrics,
     ModeOfAll,
@@ -45,7 +47,13 @@ app.add_typer(migrate_commands.app, name="migrate")
 log_commands.app.command(epilog=example("weir log limit --size 4GiB", "weir log limit --age 7d"))(box_commands.limit)
 app.command(epilog=example("weir backup weir.backup"))(box_commands.backup)
 app.command(epilog=example("weir restore weir.backup"))(box_commands.restore)
-app.command(epilog=example("weir install -f /etc/weir -i eth0", "weir install -f /etc/weir -i eth0 --print"))(box_commands.install)
+app.command(
+    epilog=example(
+        "weir install -f /etc/weir -i eth0",
+        "weir install -f /etc/weir -i eth0 --print",
+        "weir install --join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0",
+    )
+)(box_commands.install)
 app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
 app.command(epilog=example("weir credentials keys --node lb-1 --node lb-2"))(box_commands.credentials)
 
@@ -71,6 +79,7 @@ def up(
     default_class: DefaultClass = True,
     mode: ModeOfAll = ModeWord.default,
     targets: TargetsOfAll = TargetsWord.endpoints,
+    liveness: Liveness = False,
     status_hostname: StatusHostname = "",
     instance: Instance = "weir",
     node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
@@ -104,6 +113,7 @@ def up(
                         *(f"--cluster={word}" for word in cluster or ()),
                         *(f"--class={word}" for word in load_balancer_class or ()),
                         *(["--no-default-class"] if not default_class else []),
+                        *(["--liveness"] if liveness else []),
                         *(f"--mode={mode.value}", f"--targets={targets.value}", f"--status-hostname={status_hostname}"),
                         *(str(path.resolve()) for path in manifests or ()),
                     ],
@@ -116,6 +126,36 @@ def up(
                 )
             )
         )
+    except (UpError, OSError) as error:
+        fail(str(error))
+
+
+@app.command(epilog=example("weir join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0 --node lb-1"))
+def join(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The NATS of the log to forward by.")],
+    interface: Annotated[list[str], Interfaces],
+    credentials: Credentials = None,
+    instance: Instance = "weir",
+    node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
+    hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
+    metrics: Metrics = "",
+) -> None:
+    """Forward on this machine by another's log.  The packet path and probing, until Ctrl-C or SIGTERM; the kernel forwards on after."""
+    import asyncio
+
+    from weir.cli.check import hindrances
+    from weir.cli.join import join
+    from weir.cli.supervise import UpError
+    from weir.service import configure_logging
+    from weir.where import Where, listen_address
+
+    configure_logging()
+    where = Where(instance)
+    if found := hindrances(where, interface, nats_port=None):
+        fail("; ".join(found))
+    counted = listen_address(metrics) if metrics else None
+    try:
+        asyncio.run(_until_terminated(join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted)))
     except (UpError, OSError) as error:
         fail(str(error))
 

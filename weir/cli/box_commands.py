@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from weir.cli.amounts import Age, Size
-from weir.cli.options import Instance, Interfaces, fail
+from weir.cli.options import Credentials, Instance, Interfaces, Manifests, fail
 
 
 def limit(instance: Instance = "weir", age: Age = None, size: Size = None) -> None:
@@ -46,18 +46,23 @@ def restore(
 
 
 def install(
-    manifests: Annotated[list[Path], typer.Option("--manifests", "-f", metavar="PATH", help="File or folder of manifests; repeatable.")],
     interface: Annotated[list[str], Interfaces],
+    manifests: Manifests = None,
+    join: Annotated[str, typer.Option(metavar="URL", help="Run weir join instead: forward by the log of this NATS.")] = "",
+    credentials: Credentials = None,
     instance: Instance = "weir",
     more: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTIONS OF UP]", show_default=False)] = None,
     only_print: Annotated[bool, typer.Option("--print", help="Show the unit, write nothing.")] = False,
 ) -> None:
-    """Write a systemd unit that runs weir up on this machine."""
+    """Write a systemd unit that runs weir up, or weir join, on this machine."""
     from weir.cli.install import install
 
-    words = [*(f"--manifests={path.absolute()}" for path in manifests), *(f"--interface={name}" for name in interface), *(more or ())]
+    if (manifests and join) or not (manifests or join or more):
+        fail("expected --manifests, or options of up, or else --join", 2)
+    keys = [f"--credentials={credentials.absolute()}"] if credentials else []
+    command = ["join", join, *keys] if join else ["up", *(f"--manifests={path.absolute()}" for path in manifests or ())]
     try:
-        install(instance, words, only_print=only_print)
+        install(instance, [*command, *(f"--interface={name}" for name in interface), *(more or ())], only_print=only_print)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
 

@@ -20,8 +20,8 @@ def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[st
     return [*_lacking(where, interfaces), *([] if running(where) else _in_the_way(where, nats_port)), *_risks(where)]
 
 
-def hindrances(where: Where, interfaces: Sequence[str], nats_port: int) -> list[str]:
-    """What keeps `weir up` from starting; empty where nothing does."""
+def hindrances(where: Where, interfaces: Sequence[str], nats_port: int | None) -> list[str]:
+    """What keeps `weir up` from starting; empty where nothing does.  nats_port: None where the log is elsewhere."""
     if pids := running(where):
         return [f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance"]
     return [*_lacking(where, interfaces), *_in_the_way(where, nats_port)]
@@ -43,8 +43,10 @@ def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
             yield f"{path} cannot be written"
 
 
-def _in_the_way(where: Where, nats_port: int) -> Iterator[str]:
+def _in_the_way(where: Where, nats_port: int | None) -> Iterator[str]:
     yield from (f"{name} of an earlier weir up runs on, pid {pid}: end it first" for name, pid in leftovers(where).items())
+    if nats_port is None:
+        return
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

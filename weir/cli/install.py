@@ -1,4 +1,4 @@
-"""`weir install`: a systemd unit for `weir up` on this machine, with the least rights that it was seen to run with.
+"""`weir install`: a systemd unit for `weir up` or `weir join` on this machine, with the least rights that it was seen to run with.
 
 Stopping the unit ends processes and leaves the kernel forwarding; only `weir down` takes the packet path off.
 """
@@ -48,9 +48,9 @@ WantedBy=multi-user.target
 """
 
 
-def install(instance: str, options: Sequence[str], *, only_print: bool) -> None:
-    """options: of `weir up`."""
-    text = unit(instance, [sys.executable, "-m", "weir.cli", "up", "--instance", instance, *options])
+def install(instance: str, command: Sequence[str], *, only_print: bool) -> None:
+    """command: of `weir`, with its options."""
+    text = unit(instance, [sys.executable, "-m", "weir.cli", *command, "--instance", instance])
     if only_print:
         typer.echo(text, nl=False)
         return

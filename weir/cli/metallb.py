@@ -57,9 +57,7 @@ def _pool(manifest: Field, ranks: dict[int, int], notes: list[str]) -> Manifest 
         of_namespaces.append({"matchExpressions": [{"key": NAMESPACE_LABEL, "operator": "In", "values": namespaces}]})
     of_services = [item.value for item in select["serviceSelectors"].items()]
     if len(of_namespaces) > 1 or len(of_services) > 1:
-        notes.append(
-            f"IPAddressPool {name}: left out, for a VIPPool has one selector of each kind, and this has several"
-        )
+        notes.append(f"IPAddressPool {name}: left out, for a VIPPool has one selector of each kind, and this has several")
         return None
     more: dict[str, Any] = {
         "autoAssign": spec["autoAssign"].flag(absent=True),

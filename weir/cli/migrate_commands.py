@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from services.watcher.fields import Field
     from weir.cli.migrate import Migrated
 
-app = typer.Typer(
-    no_args_is_help=True, help="Print what another load balancer was told, as Weir is told it."
-)
+app = typer.Typer(no_args_is_help=True, help="Print what another load balancer was told, as Weir is told it.")
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False)]
 

@@ -65,6 +65,10 @@ As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide
 Moment = Annotated[
     str, typer.Option("--at", metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)
 ]
+Credentials = Annotated[
+    Path | None,
+    typer.Option("--credentials", metavar="FOLDER", exists=True, file_okay=False, help="As weir credentials made it.", show_default=False),
+]
 Interfaces = typer.Option(
     "--interface", "-i", metavar="NAME", help="Clients' and backends' packets come in here, NAME or NAME=HOOK; repeatable."
 )
@@ -87,6 +91,7 @@ ModeOfAll = Annotated[
     ModeWord, typer.Option(help="lbmode of Services that name none: onearm and fullnat bring answers back by source NAT.")
 ]
 TargetsOfAll = Annotated[TargetsWord, typer.Option(help="What serves Services that do not say it: endpoints, or node ports.")]
+Liveness = Annotated[bool, typer.Option("--liveness", help="Probe the backends of Services that do not say it.")]
 StatusHostname = Annotated[
     str, typer.Option(metavar="PREFIX", help="Tell VIPs in clusters as hostnames PREFIX-ADDRESS, as kube-loxilb does.", show_default=False)
 ]

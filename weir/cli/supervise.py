@@ -12,9 +12,11 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 import structlog
@@ -30,6 +32,8 @@ _ANY_BYTES = 1 << 50
 _BEYOND_ANY = 2**62  # a position: whatever a log says by itself is older
 SERVICES = ("watcher", "ipam", "planner", "dataplane", "health")
 Work = Callable[[], Awaitable[None]]
+Env = Mapping[str, str]
+NO_ENV: Env = MappingProxyType({})
 STOP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
 _CAP_DAC_READ_SEARCH, _CAP_NET_RAW = 2, 13
@@ -46,20 +50,22 @@ class Supervisor:
     """Children by name, and their pids in `run`/pids.json."""
 
     def __init__(self, where: Where) -> None:
-        self._where = where
+        self.where = where
         self._pids: dict[str, int] = {"up": os.getpid()}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
 
-    async def keep(self, name: str, command: Sequence[str], started: Work | None = None, reload: Work | None = None) -> None:
+    async def keep(
+        self, name: str, command: Sequence[str], started: Work | None = None, reload: Work | None = None, env: Env = NO_ENV
+    ) -> None:
         """Runs `command` for ever: after each end again, at once the first time, then at longer and longer intervals.
 
-        started: run beside each life.   reload: run before the next life when one ended with RELOAD.
+        started: run beside each life.   reload: run before the next life when one ended with RELOAD.   env: beside our own.
         """
         wait_s = 0.05
         while True:
             began = time.monotonic()
             process = self._processes[name] = await asyncio.create_subprocess_exec(
-                *command, preexec_fn=partial(_confine, CAPABILITIES.get(name, ()))
+                *command, preexec_fn=partial(_confine, CAPABILITIES.get(name, ())), env={**os.environ, **env}
             )
             self._note(name, process.pid)
             preparing = asyncio.ensure_future(started()) if started else None
@@ -92,11 +98,11 @@ class Supervisor:
                 for process in alive:
                     if process.returncode is None:
                         process.kill()
-        (self._where.run / "pids.json").unlink(missing_ok=True)
+        (self.where.run / "pids.json").unlink(missing_ok=True)
 
     def _note(self, name: str, pid: int) -> None:
         self._pids[name] = pid
-        write_file(self._where.run / "pids.json", msgspec.json.encode(self._pids))
+        write_file(self.where.run / "pids.json", msgspec.json.encode(self._pids))
 
 
 async def up(
@@ -114,30 +120,51 @@ async def up(
 
     Raises UpError, or OSError where a file cannot be written.
     """
+    counted = metrics_options(metrics)
+    async with instance(where, interfaces, node, hook) as supervisor, asyncio.TaskGroup() as group:
+        store = where.state / "nats"
+        if (not store.exists() or (store.is_dir() and not any(store.iterdir()))) and outrank(where):
+            log.error("log_lost", reason="the log is new, and this node holds a plan: it forwards by that until the log knows one")
+        nats = nats_command(where, nats_port)
+        group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor.end_nats)))
+        group.create_task(forward(supervisor, interfaces, node, hook, counted))
+        group.create_task(supervisor.keep("planner", _service(where, "planner", *counted["planner"])))
+        group.create_task(supervisor.keep("ipam", _service(where, "ipam", *counted["ipam"])))
+        group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *follows)))
+
+
+@asynccontextmanager
+async def instance(where: Where, interfaces: Sequence[str], node: str, hook: str) -> AsyncIterator[Supervisor]:
+    """The instance is ours, and the packet path loaded; at the end no child is left.  Raises as `up`."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
-    lock = claim(where)
-    _settle_node(where, node)
-    await _load(where, interfaces, hook)
-    store = where.state / "nats"
-    if (not store.exists() or (store.is_dir() and not any(store.iterdir()))) and outrank(where):
-        log.error("log_lost", reason="the log is new, and this node holds a plan: it forwards by that until the log knows one")
-    nats = nats_command(where, nats_port)
-    supervisor = Supervisor(where)
-    attached = [word for interface in interfaces for word in ("--interface", interface)]
-    counted = _metrics(metrics)
+    lock, supervisor = claim(where), Supervisor(where)
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor.end_nats)))
-            agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *counted["dataplane"])
-            group.create_task(supervisor.keep("dataplane", agent, reload=lambda: _load(where, interfaces, hook)))
-            group.create_task(supervisor.keep("health", _service(where, "health", "--node", node, *counted["health"])))
-            group.create_task(supervisor.keep("planner", _service(where, "planner", *counted["planner"])))
-            group.create_task(supervisor.keep("ipam", _service(where, "ipam", *counted["ipam"])))
-            group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *follows)))
+        _settle_node(where, node)
+        await _load(where, interfaces, hook)
+        yield supervisor
     finally:
         await supervisor.stop()
         os.close(lock)
+
+
+async def forward(
+    supervisor: Supervisor,
+    interfaces: Sequence[str],
+    node: str,
+    hook: str,
+    counted: Mapping[str, Sequence[str]],
+    envs: Mapping[str, Env] = MappingProxyType({}),
+) -> None:
+    """Runs the services that each node has, for ever.  counted, envs: options for metrics and environment of each."""
+    where = supervisor.where
+    attached = [word for interface in interfaces for word in ("--interface", interface)]
+    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *counted["dataplane"])
+    prober = _service(where, "health", "--node", node, *counted["health"])
+    reload = partial(_load, where, interfaces, hook)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(supervisor.keep("dataplane", agent, reload=reload, env=envs.get("dataplane", NO_ENV)))
+        group.create_task(supervisor.keep("health", prober, env=envs.get("health", NO_ENV)))
 
 
 def claim(where: Where) -> int:
@@ -175,7 +202,7 @@ def _service(where: Where, name: str, *more: str) -> list[str]:
     return [sys.executable, "-m", f"services.{name}", "--instance", where.instance, *more]
 
 
-def _metrics(first: tuple[str, int] | None) -> dict[str, list[str]]:
+def metrics_options(first: tuple[str, int] | None) -> dict[str, list[str]]:
     """Each service's options for its metrics: one port after another, in the order of SERVICES."""
     if not first:
         return {name: [] for name in SERVICES}

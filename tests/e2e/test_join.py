@@ -1,0 +1,131 @@
+"""A box outside the cluster: it has the packet path, its agent and the prober, and forwards by a log that others write.
+
+The others run on b3, behind a NATS that knows each of them by its key.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from weir.cli.credentials import credentials
+from weir.demo.network import Network, wait_until
+from weir.demo.stage import EXAMPLE, clear
+from weir.permissions import BOOTSTRAP, CENTRAL, OPERATOR
+from weir.where import Where
+
+BOX, HUB, NODE = "weirjoin", "weirjoinhub", "lb-1"
+ROOT = Path(__file__).parents[2]
+URL = "nats://10.77.0.13:4222"
+FETCH = ("curl", "-sS", "--max-time", "2", "http://203.0.113.10/")
+
+
+class Site:
+    """A network, a hub on b3 that plans, and a box in "lb"."""
+
+    def __init__(self, network: Network, folder: Path) -> None:
+        self.network, self.folder, self.keys = network, folder, folder / "keys"
+
+    def env(self, user: str) -> dict[str, str]:
+        seed, authority = self.keys / f"{user}.seed", self.keys / "ca.crt"
+        return {**os.environ, "WEIR_NATS": URL, "WEIR_NATS_SEED": str(seed), "WEIR_NATS_CA": str(authority)}
+
+    def weir(self, place: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.network.run(place, sys.executable, "-m", "weir.cli", *words, cwd=ROOT, timeout=60, **options)
+
+    def status(self) -> Any:
+        done = self.weir("lb", "status", "--instance", BOX, "-o", "json", check=False, env=self.env(OPERATOR))
+        (told,) = json.loads(done.stdout)
+        return told
+
+    @contextmanager
+    def running(self, place: str, log: str, argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+        with (self.folder / log).open("w") as out:
+            process = self.network.popen(place, *argv, cwd=ROOT, stdout=out, stderr=out, **options)
+            try:
+                yield process
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait(20)
+
+    @contextmanager
+    def hub(self) -> Iterator[None]:
+        """NATS and the services that plan."""
+        config = {
+            "listen": "0.0.0.0:4222",
+            "server_name": HUB,
+            "jetstream": {"store_dir": str(self.folder / "nats")},
+            "tls": {"cert_file": str(self.keys / "tls.crt"), "key_file": str(self.keys / "tls.key")},
+        }
+        (self.folder / "nats.conf").write_text(f"include {self.keys.name}/users.conf\n{json.dumps(config)[1:-1]}\n")
+        server = [str(Path(sys.executable).with_name("nats-server")), "-c", str(self.folder / "nats.conf")]
+        with ExitStack() as stack:
+            stack.enter_context(self.running("b3", "nats.log", server))
+            create = ("log", "create", "--instance", HUB)
+            assert wait_until(lambda: not self.weir("b3", *create, check=False, env=self.env(BOOTSTRAP)).returncode, 20), self.told()
+            for service in CENTRAL:
+                argv = [sys.executable, "-m", f"services.{service}", "--instance", HUB, *([str(EXAMPLE)] if service == "watcher" else [])]
+                stack.enter_context(self.running("b3", f"{service}.log", argv, env=self.env(service)))
+            yield
+
+    def join(self, **options: Any) -> Any:
+        words = ("join", URL, "--credentials", str(self.keys), "-i", "front", "-i", "back", "--node", NODE, "--instance", BOX)
+        return self.running("lb", "box.log", [sys.executable, "-m", "weir.cli", *words], **options)
+
+    def serves(self) -> bool:
+        return not self.network.run("client", *FETCH, check=False).returncode
+
+    def told(self) -> str:
+        return "\n".join(f"{path.name}: {path.read_text()[-1500:]}" for path in sorted(self.folder.glob("*.log")))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    for name in (BOX, HUB):
+        clear(name)
+    try:
+        credentials(tmp_path / "keys", [NODE], ["10.77.0.13"])
+        with Network(BOX) as network:
+            network.start()
+            yield Site(network, tmp_path)
+    finally:
+        for name in (BOX, HUB):
+            clear(name)
+
+
+def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> None:
+    with site.join() as box:
+        with site.hub():
+            assert wait_until(site.serves, 60), site.told()
+            told = site.status()
+            assert {process["name"] for process in told["processes"]} == {"up", "dataplane", "health"}
+            assert [node["node"] for node in told["nodes"]] == [NODE]
+            site.network.stop("b1")
+            assert wait_until(lambda: any("10.77.0.11:8080/TCP is down" in problem for problem in site.status()["problems"]), 20), (
+                site.told()
+            )
+        assert site.serves(), "without the log and those who plan"
+        box.send_signal(signal.SIGTERM)
+        assert box.wait(20) == 0
+    assert site.serves(), "and without the box's own services: the kernel forwards on"
+    site.weir("lb", "down", "--instance", BOX)
+    assert not site.serves()
+
+
+def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> None:
+    join = ("join", URL, "-i", "front", "--instance", BOX)
+    strange = site.weir("lb", *join, "--credentials", str(site.keys), "--node", "lb-9", check=False)
+    missing = site.keys / "dataplane-lb-9.seed"
+    assert (strange.returncode, strange.stderr) == (1, f"weir: {missing} is not there: weir credentials --node lb-9 makes it\n")
+    (Where(BOX).state / "nats").mkdir(parents=True)
+    own = site.weir("lb", *join, check=False)
+    assert (own.returncode, own.stderr) == (1, f"weir: instance {BOX} has a log of its own: join as another, with --instance\n")
