@@ -52,7 +52,7 @@ def told(weir: Balanced, space: str, reason: str) -> list[Object]:
     return [event for event in found if event["reason"] == reason and event["source"]["component"] == "weir"]
 
 
-def test_a_deployment_answers_on_its_vip_from_outside_whatever_happens_to_its_pods(weir: Balanced, site: Machines, space: str) -> None:
+def test_a_deployment_answers_on_its_vip_and_its_owner_is_told_how_it_stands(weir: Balanced, site: Machines, space: str) -> None:
     site.cluster.api.apply(backend(space), balancer(space))
     pods = {pod["metadata"]["name"] for pod in site.wait_ready(3, space, app="web")}
     vip = weir.wait_vip(space)
@@ -61,11 +61,6 @@ def test_a_deployment_answers_on_its_vip_from_outside_whatever_happens_to_its_po
     assert found["status"]["loadBalancer"]["ingress"] == [{"ip": vip, "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]}]
     assert conditions_of(found)["Programmed"] == ("True", "Programmed")
     assert vip in told(weir, space, "Allocated")[0]["message"]
-    with weir.under_load(vip, flows=0):  # a flow ends with its pod
-        template = {"metadata": {"annotations": {"rolled": "once"}}}
-        site.cluster.api.patch(f"/apis/apps/v1/namespaces/{space}/deployments/web", {"spec": {"template": template}})
-        site.cluster.wait_for("the old pods gone", lambda: not pods & {pod["metadata"]["name"] for pod in site.pods(space, app="web")}, 90)
-        site.wait_ready(3, space, app="web")
     scale(site, space, 0)
     site.cluster.wait_for("told so", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("False", "NoEndpoints"))
     assert weir.vips(space) == [vip], "the address stays"
