@@ -274,7 +274,7 @@ def folder_of(name: str) -> Path:
 
 
 def _established(crd: Object) -> bool:
-    return any(one["type"] == "Established" and one["status"] == "True" for one in crd.get("status", {}).get("conditions", ()))
+    return any(one["type"] == "Established" and one["status"] == "True" for one in crd.get("status", {}).get("conditions") or ())
 
 
 def _free_ports(count: int) -> list[int]:
