@@ -23,7 +23,7 @@ from weir.demo.network import undisturbed, wait_until
 from weir.pins import Map
 from weir.where import Where
 
-INTERFACES = ("front", "back", "overlay", "pods")
+INTERFACES = ("front", "back", "pods")  # packets of clients, of nodes, and of the pods of the LB node itself
 
 
 class Balanced:
@@ -52,7 +52,8 @@ class Balanced:
 
     def up(self) -> None:
         """Starts it, and returns once every service follows."""
-        words = [word for name in INTERFACES for word in ("-i", name)]
+        tunnel = ["overlay"] if "overlay" in self.rig.nodes.values() else []
+        words = [word for name in (*INTERFACES, *tunnel) for word in ("-i", name)]
         words += [f"--cluster={name}={cluster.kubeconfig}" for name, cluster in self.clusters.items()]
         with self.log.open("a") as log:
             self._up = self.rig.popen(LB, *self._weir("up", *words, *self._options), cwd=ROOT, stdout=log, stderr=log)
