@@ -1,0 +1,311 @@
+"""deploy/ against a real API server: it admits every overlay, refuses bad pools, and the watcher does its work with its account alone."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster.api import ApiError, Object
+from tests.cluster.cluster import ROOT, Cluster
+from tests.log_server import LogServer, log_server
+from weir.bus import Bus
+from weir.decider import Decided
+from weir.demo.network import wait_until
+from weir.events import AppliedThrough, NodeSeen
+
+OVERLAYS = ("in-cluster", "external", "single-node")
+NAMESPACE = "weir-system"
+ACCOUNTS = ("watcher", "ipam", "planner", "node", "nats", "bootstrap")
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+GOLDEN = Path(__file__).parent / "testdata" / "access.txt"
+
+
+@pytest.fixture(scope="module")
+def deployed(cluster: Cluster) -> Cluster:
+    """With all of an overlay but what would run: pods have no machine here."""
+    cluster.install_crds()
+    found = subprocess.run(["kubectl", "kustomize", str(ROOT / "deploy/overlays/in-cluster")], check=True, capture_output=True, text=True)
+    kept = [document for document in found.stdout.split("\n---\n") if not _runs(document)]
+    cluster.api.apply(*kept)
+    return cluster
+
+
+def _runs(document: str) -> bool:
+    return any(f"kind: {kind}\n" in document for kind in ("Deployment", "StatefulSet", "DaemonSet", "Job", "CustomResourceDefinition"))
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_api_server_admits_every_overlay(deployed: Cluster, overlay: str) -> None:
+    words = ("--server-side", "--force-conflicts", "--dry-run=server", "-k", str(ROOT / "deploy/overlays" / overlay))
+    assert deployed.kubectl("apply", *words).stdout.count("serverside-applied") >= 30
+
+
+def test_all_but_the_nodes_pods_are_admitted_where_security_is_restricted(deployed: Cluster) -> None:
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    deployed.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "weirstrict", "labels": labels}})
+    refused = {name: words for name, pod in _pods() if (words := _refusal(deployed, pod))}
+    print(refused)
+    assert list(refused) == ["node"]
+    assert "privileged" not in refused["node"]
+
+
+def _pods() -> Iterator[tuple[str, Object]]:
+    found = subprocess.run(["kubectl", "kustomize", str(ROOT / "deploy/overlays/in-cluster")], check=True, capture_output=True, text=True)
+    for each in yaml.safe_load_all(found.stdout):
+        if "template" in each.get("spec", {}):
+            spec = each["spec"]["template"]["spec"] | {"serviceAccountName": "default", "restartPolicy": "Never"}
+            claims = [{"name": claim["metadata"]["name"], "emptyDir": {}} for claim in each["spec"].get("volumeClaimTemplates", ())]
+            pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec | {"volumes": [*spec["volumes"], *claims]}}
+            yield each["metadata"]["name"], pod
+
+
+def _refusal(cluster: Cluster, pod: Object) -> str:
+    """What pod security says against it."""
+    try:
+        cluster.api.post("/api/v1/namespaces/weirstrict/pods?dryRun=All", pod)
+    except ApiError as error:
+        return error.message
+    return ""
+
+
+# ── pools ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+MANY = [f"10.{number}.0.0/24" for number in range(65)]
+ADMITTED: dict[str, Object] = {
+    "a CIDR": {"addresses": ["203.0.113.0/28"]},
+    "host bits": {"addresses": ["123.123.123.1/24"]},
+    "one address": {"addresses": ["203.0.113.7"]},
+    "one address as a CIDR": {"addresses": ["203.0.113.7/32"]},
+    "first-last": {"addresses": ["203.0.113.10-203.0.113.29"]},
+    "first-last with spaces": {"addresses": ["203.0.113.10 - 203.0.113.29"]},
+    "first and last the same": {"addresses": ["203.0.113.10-203.0.113.10"]},
+    "both families": {"addresses": ["203.0.113.0/28", "2001:db8::/64", "2001:db8:1::1-2001:db8:1::ff"]},
+    "all fields": {
+        "addresses": ["203.0.113.0/28"],
+        "autoAssign": False,
+        "priority": -3,
+        "avoidBuggyIPs": True,
+        "serviceSelector": {"matchLabels": {"a": "b"}},
+        "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
+    },
+    "64 ranges": {"addresses": MANY[:64]},
+}
+REFUSED: dict[str, Any] = {
+    "no spec": None,
+    "no addresses": {},
+    "an empty list": {"addresses": []},
+    "a word": {"addresses": ["public"]},
+    "a prefix beyond 32": {"addresses": ["203.0.113.0/33"]},
+    "half a range": {"addresses": ["203.0.113.10-"]},
+    "three ends": {"addresses": ["203.0.113.1-203.0.113.2-203.0.113.3"]},
+    "ends of two families": {"addresses": ["203.0.113.1-2001:db8::1"]},
+    "last before first": {"addresses": ["203.0.113.29-203.0.113.10"]},
+    "leading zeros": {"addresses": ["203.0.113.010"]},
+    "a zone": {"addresses": ["fe80::1%eth0"]},
+    "IPv4-mapped": {"addresses": ["::ffff:203.0.113.1"]},
+    "everything": {"addresses": ["0.0.0.0/0"]},
+    "loopback": {"addresses": ["127.0.0.0/8"]},
+    "loopback of IPv6": {"addresses": ["::1"]},
+    "link-local": {"addresses": ["169.254.1.1"]},
+    "link-local of IPv6": {"addresses": ["fe80::/64"]},
+    "multicast": {"addresses": ["224.0.0.1-224.0.0.9"]},
+    "multicast of IPv6": {"addresses": ["ff02::/16"]},
+    "broadcast": {"addresses": ["255.255.255.255/32"]},
+    "the same twice": {"addresses": ["203.0.113.0/28", "203.0.113.0/28"]},
+    "65 ranges": {"addresses": MANY},
+    "text as a flag": {"addresses": ["203.0.113.0/28"], "autoAssign": "yes"},
+    "text as a number": {"addresses": ["203.0.113.0/28"], "priority": "high"},
+    "a selector with nothing in it": {"addresses": ["203.0.113.0/28"], "serviceSelector": {}},
+    "a selector with a misspelt field": {"addresses": ["203.0.113.0/28"], "serviceSelector": {"matchLabel": {"a": "b"}}},
+    "In without values": {"addresses": ["203.0.113.0/28"], "serviceSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}},
+    "an unknown operator": {"addresses": ["203.0.113.0/28"], "serviceSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}},
+}
+
+
+@pytest.mark.parametrize("words", ADMITTED)
+def test_a_good_pool_is_admitted(deployed: Cluster, words: str) -> None:
+    made = _try_pool(deployed, ADMITTED[words])
+    assert made["spec"] == {"autoAssign": True, "priority": 0, "avoidBuggyIPs": False, "share": "key"} | ADMITTED[words]
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_a_bad_pool_is_refused(deployed: Cluster, words: str) -> None:
+    with pytest.raises(ApiError) as error:
+        _try_pool(deployed, REFUSED[words])
+    assert error.value.code == 422
+    print(f"{words}: {error.value.message}")
+
+
+def _try_pool(cluster: Cluster, spec: Any) -> Object:
+    pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "tried"}} | (
+        {"spec": spec} if spec is not None else {}
+    )
+    made: Object = cluster.api.post("/apis/weir.dev/v1alpha1/vippools?dryRun=All", pool)
+    return made
+
+
+def test_kubectl_shows_what_a_person_asks_for(deployed: Cluster) -> None:
+    pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "shown"}, "spec": {"addresses": ["203.0.113.0/28"]}}
+    deployed.api.apply(pool)
+    status = {"used": 3, "total": 16, "conditions": [{"type": "Accepted", "status": "True"}]}
+    deployed.api.patch("/apis/weir.dev/v1alpha1/vippools/shown/status", {"status": status})
+    shown = deployed.kubectl("get", "vp", "shown").stdout.splitlines()
+    deployed.api.remove(pool)
+    assert shown[0].split() == ["NAME", "ADDRESSES", "USED", "TOTAL", "AUTO", "ACCEPTED", "AGE"]
+    assert shown[1].split()[:6] == ["shown", '["203.0.113.0/28"]', "3", "16", "true", "True"]
+
+
+# ── the class of new Services ──────────────────────────────────────────────────────────────────────────────────────
+
+CLASSES: dict[str, tuple[str, Object, Object, str | None]] = {
+    "none is named": ("weirin", {}, {}, "weir.dev/weir"),
+    "another's class stays": ("weirin", {}, {"loadBalancerClass": "metallb.io/metallb"}, "metallb.io/metallb"),
+    "kube-loxilb's annotation": ("weirin", {"loxilb.io/loadBalancerClass": "loxilb.io/loxilb"}, {}, "loxilb.io/loxilb"),
+    "our annotation": ("weirin", {"weir.dev/loadBalancerClass": "weir.dev/weir"}, {}, "weir.dev/weir"),
+    "no load balancer": ("weirin", {}, {"type": "ClusterIP"}, None),
+    "a namespace that did not ask for it": ("weirout", {}, {}, None),
+}
+
+
+@pytest.mark.parametrize("words", CLASSES)
+def test_new_load_balancers_get_our_class_where_the_namespace_asks_for_it(deployed: Cluster, words: str) -> None:
+    namespace, annotations, spec, expected = CLASSES[words]
+    _namespaces(deployed)
+    service = _service("web", namespace, annotations, spec)
+    made = _made_with_policy(deployed, namespace, service, expected)
+    assert made["spec"].get("loadBalancerClass") == expected
+
+
+def test_a_service_that_becomes_a_load_balancer_gets_our_class(deployed: Cluster) -> None:
+    _namespaces(deployed)
+    _made_with_policy(deployed, "weirin", _service("first", "weirin", {}, {}), "weir.dev/weir")
+    deployed.api.apply(_service("later", "weirin", {}, {"type": "ClusterIP"}))
+    changed = deployed.api.patch("/api/v1/namespaces/weirin/services/later", {"spec": {"type": "LoadBalancer"}})
+    deployed.api.delete("/api/v1/namespaces/weirin/services/later")
+    assert changed["spec"]["loadBalancerClass"] == "weir.dev/weir"
+
+
+def _namespaces(cluster: Cluster) -> None:
+    for name, labels in (("weirin", {"weir.dev/inject-class": "true"}), ("weirout", {})):
+        cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+
+
+def _service(name: str, namespace: str, annotations: Object, spec: Object) -> Object:
+    whole = {"type": "LoadBalancer", "ports": [{"port": 80}]} | spec
+    metadata = {"name": name, "namespace": namespace, "annotations": annotations}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": whole}
+
+
+def _made_with_policy(cluster: Cluster, namespace: str, service: Object, expected: str | None) -> Object:
+    """The API server takes up a new policy within a second or so."""
+    made: list[Object] = []
+
+    def done() -> bool:
+        made.append(cluster.api.post(f"/api/v1/namespaces/{namespace}/services?dryRun=All", service))
+        return made[-1]["spec"].get("loadBalancerClass") == expected
+
+    wait_until(done, 15)
+    return made[-1]
+
+
+# ── who may what ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_accounts_may_what_the_table_says_and_nothing_else(deployed: Cluster) -> None:
+    everybody = set(_access(deployed, "nobody"))
+    lines = [f"{account:<10} {line}" for account in ACCOUNTS for line in _access(deployed, account) if line not in everybody]
+    print("\n".join(lines))
+    assert "\n".join(lines) + "\n" == GOLDEN.read_text()
+
+
+def _access(cluster: Cluster, account: str) -> Iterator[str]:
+    """Verbs allowed on each resource that the API server has, subresources included."""
+    for group, resource in _resources(cluster):
+        if verbs := [verb for verb in VERBS if _may(cluster, account, group, resource, verb)]:
+            yield f"{group or 'core':<18} {resource:<20} {' '.join(verbs)}"
+
+
+def _resources(cluster: Cluster) -> list[tuple[str, str]]:
+    named = {each["name"]: "/apis/" + each["preferredVersion"]["groupVersion"] for each in cluster.api.get("/apis")["groups"]}
+    paths = {"": "/api/v1", **named}
+    return sorted((group, each["name"]) for group, path in paths.items() for each in cluster.api.get(path)["resources"])
+
+
+def _may(cluster: Cluster, account: str, group: str, resource: str, verb: str) -> bool:
+    what, _, part = resource.partition("/")
+    asked = {"namespace": "default", "verb": verb, "group": group, "resource": what, "subresource": part}
+    user = f"system:serviceaccount:{NAMESPACE}:{account}"
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}", "system:authenticated"]
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
+    body = review | {"spec": {"user": user, "groups": groups, "resourceAttributes": asked}}
+    told: Object = cluster.api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+    return bool(told["status"]["allowed"])
+
+
+# ── the watcher with exactly that account ──────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def services(folder: Path, server: LogServer, kubeconfig: Path) -> Iterator[Callable[[str], str]]:
+    """Watcher, ipam and planner, each as its own user; yields what reads their logs."""
+    running = []
+    try:
+        for name, *options in (["watcher", f"--cluster=c={kubeconfig}"], ["ipam"], ["planner"]):
+            command = [sys.executable, "-m", f"services.{name}", "--instance", "weirdeployrbac", *options]
+            with (folder / f"{name}.log").open("w") as log:
+                running.append(subprocess.Popen(command, env=server.environment(f"{name}.seed"), stderr=log, cwd=ROOT))
+        yield lambda name: (folder / f"{name}.log").read_text()
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(10)
+
+
+async def _acknowledged(server: LogServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node says that it holds all that is planned, for a cluster without machines."""
+    for key, value in server.environment("dataplane-n1.seed").items():
+        monkeypatch.setenv(key, value)
+    async with await Bus.connect(server.url, "dataplane-n1") as bus:
+        planned = [entry.fact.seq async for entries in bus.state(["frontend", "backends", "planvip"]) for entry in entries]
+        facts = (NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",), hooks=("tc",)), AppliedThrough(node="n1", seq=max(planned)))
+        await bus.append("dataplane-n1", [Decided(fact, 0) for fact in facts], await bus.last("dataplane-n1"))
+
+
+def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeconfig = deployed.kubeconfig_of_account(NAMESPACE, "watcher")
+    api, here, ours = deployed.api, "/api/v1/namespaces/weirrbac", "/apis/weir.dev/v1alpha1"
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "weirrbac"}})
+    pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "rbac"}, "spec": {"addresses": ["198.51.100.7"]}}
+    service = _service("web", "weirrbac", {}, {"loadBalancerClass": "weir.dev/weir", "allocateLoadBalancerNodePorts": False})
+    with log_server(tmp_path, ["n1"], 14872) as server, services(tmp_path, server, kubeconfig) as log:
+        try:
+            api.apply(pool, service)
+            deployed.wait_for("a plan", lambda: '"frontend_planned"' in log("planner"))
+            asyncio.run(_acknowledged(server, monkeypatch))
+            deployed.wait_for("a status", lambda: api.get(f"{here}/services/web")["status"]["loadBalancer"].get("ingress"))
+            web = api.get(f"{here}/services/web")
+            deployed.wait_for(
+                "a record", lambda: api.get(f"{ours}/namespaces/weirrbac/lbservices/web")["status"]["vips"] == ["198.51.100.7"]
+            )
+            deployed.wait_for("a node", lambda: api.get(f"{ours}/lbnodes/n1")["status"]["hook"] == "tc")
+            deployed.wait_for("the use of the pool", lambda: api.get(f"{ours}/vippools/rbac")["status"]["used"] == 1)
+            deployed.wait_for("an Event", lambda: [each for each in api.items(f"{here}/events") if each["involvedObject"]["name"] == "web"])
+            api.delete(f"{here}/services/web")
+            deployed.wait_for(
+                "its end in the plan", lambda: '"frontend_gone"' in log("planner") or '"frontend_withdrawn"' in log("planner")
+            )
+            asyncio.run(_acknowledged(server, monkeypatch))
+            deployed.wait_for("the finalizer to go", lambda: not api.items(f"{here}/services"))
+        finally:
+            api.remove(pool)
+        lines = log("watcher").splitlines()
+    assert web["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.51.100.7"
+    assert "weir.dev/vip" in web["metadata"]["finalizers"]
+    assert [line for line in lines if '"level": "error"' in line or "403" in line] == []
