@@ -44,9 +44,7 @@ def built(way: str) -> Iterator[Wire]:
 
 @pytest.fixture
 def w(built: Wire) -> Wire:
-    flows = built.map("conntrack")
-    flows.delete_many([key for key, _ in flows.items()])
-    return built
+    return built.without_flows()
 
 
 @pytest.mark.parametrize("vip", VIPS)

@@ -27,9 +27,7 @@ def built() -> Iterator[Wire]:
 
 @pytest.fixture
 def w(built: Wire) -> Wire:
-    flows = built.map("conntrack")
-    flows.delete_many([key for key, _ in flows.items()])
-    return built
+    return built.without_flows()
 
 
 def checksum_errors(space: str) -> int:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from services.dataplane.layout import ID, VERDICTS, Backend, Frontend, FrontendKey, Interface, Origin, Vip, map_specs, table_pairs
 from services.dataplane.loader import Options, detach, load
@@ -64,6 +65,12 @@ class Wire:
 
     def map(self, title: str) -> Map:
         return Map.open(self.options.directory / title)
+
+    def without_flows(self) -> Self:
+        """Itself, as the next test wants to find it."""
+        flows = self.map("conntrack")
+        flows.delete_many([key for key, _ in flows.items()])
+        return self
 
     def verdict(self, title: str) -> int:
         """How many packets came to it so far."""
