@@ -1,4 +1,4 @@
-"""Writes docs/events.md and docs/metrics.md from what the code says:  python -m docs.reference
+"""Writes docs/events.md, docs/metrics.md and docs/permissions.md from what the code says:  python -m docs.reference
 
 Fields, types, defaults and the comments behind them are read from the source of weir/events.py and weir/model.py, so that a page
 cannot say other than the type; a test compares the committed pages with these.
@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from docs.permissions import permissions_page
 from weir import events, model
 from weir.events import AnyEvent, Event
 from weir.metrics import EVERY, METRICS, SECONDS
@@ -174,7 +175,7 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"events.md": events_page, "metrics.md": metrics_page}
+PAGES = {"events.md": events_page, "metrics.md": metrics_page, "permissions.md": permissions_page}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from nats.aio.client import Client
 
+from docs.permissions import node_capabilities
 from tests.log_server import LogServer, log_server
 from weir.access import api_of, nats_access
 from weir.bus import LEASES, STATE, STREAM, Bus
@@ -31,9 +32,9 @@ NAME = "weirdeployperm"
 
 @contextmanager
 def installed(stage: Stage, server: LogServer) -> Iterator[dict[str, Path]]:
-    """The five services, ipam twice, each with its own seed and nobody else's; yields their logs."""
+    """The five services, ipam twice, with their own seeds alone and the capabilities that deploy/ gives them; yields their logs."""
     loader = ["-m", "services.dataplane.loader", "--pins", str(stage.where.pins), "--interface", "front", "--interface", "back"]
-    stage.network.run("lb", sys.executable, *loader)
+    stage.network.run("lb", *confined("loader"), sys.executable, *loader)
     node = ["--node", NODE]
     words = {
         "watcher": ["watcher", "--replicated", str(stage.folder / "shop")],
@@ -50,13 +51,21 @@ def installed(stage: Stage, server: LogServer) -> Iterator[dict[str, Path]]:
             seed = f"{service}-{NODE}.seed" if service in ("dataplane", "health") else f"{service}.seed"
             command = [sys.executable, "-m", f"services.{service}", "--instance", stage.where.instance, *options]
             with logs[name].open("w") as log:
-                running.append(stage.network.popen("lb", *command, env=server.environment(seed), stdout=log, stderr=log))
+                running.append(
+                    stage.network.popen("lb", *confined(service), *command, env=server.environment(seed), stdout=log, stderr=log)
+                )
         yield logs
     finally:
         for process in running:
             process.terminate()
         for process in running:
             process.wait(10)
+
+
+def confined(container: str) -> list[str]:
+    """Words before a command that leave it these capabilities only."""
+    kept = "".join(f",+{name.lower()}" for name in node_capabilities().get(container, ()))
+    return ["setpriv", "--no-new-privs", "--inh-caps=-all", f"--bounding-set=-all{kept}"]
 
 
 def test_every_service_does_its_work_as_its_own_user() -> None:

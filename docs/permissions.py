@@ -1,0 +1,61 @@
+"""docs/permissions.md: who may what of the log and of the Kubernetes API, from the code and the manifests that give it."""
+
+from pathlib import Path
+
+import yaml
+
+from weir.permissions import User, users
+
+BASE = Path(__file__).parents[1] / "deploy" / "base"
+
+
+def permissions_page() -> str:
+    """docs/permissions.md."""
+    lines = [
+        "# Who may what",
+        "",
+        "Made by `make docs` from `weir/permissions.py` and `deploy/base`: change it there. `tests/e2e/test_permissions.py` and",
+        "`tests/cluster/test_deploy.py` run the services with just this, and try to get beyond it.",
+        "",
+        "## The log",
+        "",
+        "NATS knows each user by its NKEY, over TLS; what is not named is refused. `<node>` stands for a node's name as it is in subjects.",
+        "The streams are in account `LOG`, all users but `bootstrap` in account `WEIR` beside it, which reaches JetStream at `LOG.API.`:",
+        "in one account with the streams, whoever asks for an answer at a subject of the log has NATS write it there.",
+        "",
+        "| user | publishes to | hears |",
+        "|---|---|---|",
+        *map(_row, users(["<node>"])),
+        "",
+        "## The Kubernetes API",
+        "",
+        "The watcher alone talks to it; the accounts of all others may nothing, and have no token.",
+        "",
+        "| group | resources | verbs |",
+        "|---|---|---|",
+    ]
+    role = next(each for each in yaml.safe_load_all((BASE / "watcher.yaml").read_text()) if each["kind"] == "ClusterRole")
+    lines += [
+        f"| {each['apiGroups'][0] or 'core'} | {', '.join(each['resources'])} | {', '.join(each['verbs'])} |" for each in role["rules"]
+    ]
+    lines += ["", "## The kernel", "", "| container | capabilities |", "|---|---|"]
+    lines += [f"| {container} | {', '.join(added) or 'none'} |" for container, added in node_capabilities().items()]
+    lines += ["| all others | none, and not uid 0 |"]
+    return "\n".join(lines) + "\n"
+
+
+def node_capabilities() -> dict[str, list[str]]:
+    """Of the containers on a machine that forwards."""
+    pod = next(each for each in yaml.safe_load_all((BASE / "node.yaml").read_text()) if each["kind"] == "DaemonSet")["spec"]["template"][
+        "spec"
+    ]
+    containers = (*pod["initContainers"], *pod["containers"])
+    return {each["name"]: each["securityContext"]["capabilities"].get("add", []) for each in containers}
+
+
+def _row(user: User) -> str:
+    name = user.name.replace("=3Cnode=3E", "<node>")
+    publish, subscribe = (
+        "<br>".join(f"`{each}`" for each in subjects).replace("=3Cnode=3E", "<node>") for subjects in (user.publish, user.subscribe)
+    )
+    return f"| {name} | {publish} | {subscribe} |"
