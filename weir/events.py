@@ -418,6 +418,13 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
     hooks: tuple[str, ...] = ()  # of each interface in turn: tc, xdp native, xdp generic
 
 
+class NodeLeft(_OfNode, frozen=True, kw_only=True, tag="node_left"):
+    """The node was taken away for good: nobody waits for it any more."""
+
+    kind: ClassVar[str] = "lbnode"
+    gone: ClassVar[bool] = True
+
+
 class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
     """The node's kernel holds the plan up to sequence `seq`, read back, but for `rejected`."""
 
@@ -517,6 +524,7 @@ AnyEvent = (
     | StatusPlanned
     | StatusWithdrawn
     | NodeSeen
+    | NodeLeft
     | AppliedThrough
     | VipTaken
     | MapPressure

@@ -19,6 +19,7 @@ from weir.events import (
     AppliedThrough,
     NamespaceGone,
     NamespaceObserved,
+    NodeLeft,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -113,7 +114,7 @@ class Ipam:
                 book.settle_waiting(*FAMILIES)
             case VipWithdrawn(vip=vip):
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))
-            case AppliedThrough():
+            case AppliedThrough() | NodeLeft():
                 book.free(_let_go(world, world.of(VipReleased)))
         return book.conclude()
 

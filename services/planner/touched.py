@@ -17,6 +17,7 @@ from weir.events import (
     ManifestAccepted,
     ManifestRejected,
     NodeGone,
+    NodeLeft,
     NodeObserved,
     NodeSeen,
     ServiceGone,
@@ -114,7 +115,7 @@ def touched(world: World, change: Change) -> set[str]:
             return _waiting(world, seq) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
         case NodeObserved(root=root) | NodeGone(root=root):
             return {observed.root.path for observed in world.find("by nodes", cluster_of(root.name), ServiceObserved)}
-        case NodeSeen():
+        case NodeSeen() | NodeLeft():
             return set(world.words("planned"))
         case ManifestRejected() | ManifestAccepted():
             return {service for each in (event, before) if each for service in _concerned(world, each)}

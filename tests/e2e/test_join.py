@@ -121,6 +121,19 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
     assert not site.serves()
 
 
+def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: Site) -> None:
+    leave = ("leave", URL, "--credentials", str(site.keys), "--node", NODE)
+    with site.hub():
+        assert site.weir("lb", *leave).stdout == f"the log knows no node {NODE}\n"
+        with site.join():
+            assert wait_until(site.serves, 60), site.told()
+            site.network.stop("b1")
+            assert wait_until(lambda: bool(site.status()["problems"]), 20), site.told()
+        assert site.weir("lb", *leave).stdout == f"node {NODE} has left\n"
+        told = site.status()
+        assert (told["nodes"], told["problems"]) == ([], [])
+
+
 def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> None:
     join = ("join", URL, "-i", "front", "--instance", BOX)
     strange = site.weir("lb", *join, "--credentials", str(site.keys), "--node", "lb-9", check=False)

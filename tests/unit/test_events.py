@@ -38,6 +38,7 @@ TAGS = {
     "record_gone": ("watcher", "record"),
     "node_observed": ("watcher", "node"),
     "node_seen": ("dataplane", "lbnode"),
+    "node_left": ("dataplane", "lbnode"),
     "pool_gone": ("watcher", "pool"),
     "pool_observed": ("watcher", "pool"),
     "service_gone": ("watcher", "service"),

@@ -23,6 +23,7 @@ from weir.events import (
     ClaimSettled,
     NamespaceGone,
     NamespaceObserved,
+    NodeLeft,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -304,6 +305,14 @@ def test_node_that_could_not_let_go_keeps_the_address() -> None:
     refused = Rejection(entity=key("planner", "planvip", "", "192.0.2.1"), reason="map vips: delete: Input/output error")
     assert log.say(AppliedThrough(node="n1", seq=len(log.facts), rejected=(refused,))) == []
     assert [type(event) for event in log.applied("n1")] == [VipFreed]
+
+
+def test_a_node_that_left_is_not_waited_for() -> None:
+    log = Log(pool("p", "192.0.2.0/32"), node("n1"), node("n2"), service("a"), gone("a"))
+    log.withdraw("192.0.2.0")
+    assert log.applied("n1") == []
+    (freed,) = log.say(NodeLeft(node="n2"))
+    assert isinstance(freed, VipFreed)
 
 
 def test_withdrawal_of_an_earlier_release_does_not_count() -> None:

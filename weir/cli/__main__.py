@@ -160,6 +160,24 @@ def join(
         fail(str(error))
 
 
+@app.command(epilog=example("weir leave nats://192.0.2.1:4222 --credentials /etc/weir/keys --node lb-1"))
+def leave(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The NATS of the log that it joined.")],
+    node: Annotated[str, typer.Option(metavar="NAME", help="Name of the node.")],
+    credentials: Credentials = None,
+) -> None:
+    """Say that a node is gone for good.  While it is only away, nothing that it may still forward is given on."""
+    from weir.cli.leave import leave
+    from weir.cli.supervise import UpError
+    from weir.reader import LogError
+
+    try:
+        said = leave(url, credentials, node)
+    except (LogError, UpError) as error:
+        fail(str(error))
+    typer.echo(f"node {node} has left" if said else f"the log knows no node {node}")
+
+
 @app.command(epilog=example("weir down"))
 def down(instance: Instance = "weir") -> None:
     """Take the packet path off.  Forwarding ends; the log and the last plan stay."""

@@ -17,13 +17,13 @@ async def join(
     """
     if (where.state / "nats").exists():
         raise UpError(f"instance {where.instance} has a log of its own: join as another, with --instance")
-    envs = {service: {"WEIR_NATS": url, **(_keys(credentials, service, node) if credentials else {})} for service in OF_NODES}
+    envs = {service: {"WEIR_NATS": url, **(keys(credentials, service, node) if credentials else {})} for service in OF_NODES}
     async with instance(where, interfaces, node, hook) as supervisor:
         write_file(where.state / "nats.url", f"{url}\n".encode(), secret=True)  # for commands
         await forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs)
 
 
-def _keys(credentials: Path, service: str, node: str) -> Env:
+def keys(credentials: Path, service: str, node: str) -> Env:
     """Raises UpError where the node has none."""
     seed, authority = credentials.absolute() / user(service, node).file, credentials.absolute() / "ca.crt"
     if missing := [path for path in (seed, authority) if not path.is_file()]:

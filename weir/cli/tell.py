@@ -15,6 +15,7 @@ from weir.events import (
     ManifestAccepted,
     ManifestRejected,
     MapPressure,
+    NodeLeft,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -71,6 +72,8 @@ def tell(event: AnyEvent) -> str:
             return f"{service}: {', '.join(condition(c) for c in conditions)}"
         case NodeSeen():
             return f"{event.node}: {event.hook} on {', '.join(event.interfaces)}"
+        case NodeLeft(node=node):
+            return node
         case AppliedThrough(node=node, seq=seq, writes=writes, rejected=rejected):
             return f"{node} holds the plan up to {seq}, {writes} map writes" + "".join(
                 f"; refused {r.entity}: {r.reason}" for r in rejected
