@@ -1,8 +1,9 @@
-"""`make cluster`: a whole cluster with Weir and three servers behind a VIP, left for a person until Ctrl-C or `make cluster-down`."""
+"""`make cluster`: a cluster with Weir deployed in it and three servers behind a VIP, until Ctrl-C or `make cluster-down`."""
 
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,14 +14,13 @@ from pathlib import Path
 
 from tests.cluster.binaries import BuildError, binary
 from tests.cluster.cluster import folder_of
+from tests.cluster.deployed import WEB, Deployed, vips
 from tests.cluster.machines import Machines, machines
-from tests.cluster.rig import Rig
-from tests.cluster.weir import Weir
+from tests.cluster.rig import LB, Rig
 from weir.demo.network import wait_until
-from weir.demo.stage import clear
 
 NAME = "weircl"
-WEB = Path(__file__).with_name("web.yaml")
+PATIENCE_S = 120
 
 
 def up(name: str = NAME) -> int:
@@ -32,10 +32,14 @@ def up(name: str = NAME) -> int:
         with _step("network, control plane, nodes"):
             site = stack.enter_context(machines(name))
             (site.cluster.folder / "pid").write_text(str(os.getpid()))
-        with _step("Weir, and its first VIP"):
-            vip = _serve(stack, site)
+        weir = Deployed(site)
+        with _step("kubectl apply -k, and its pods Ready"):
+            weir.apply()
+            weir.wait()
+        with _step("a Service, and an answer on its VIP"):
+            vip = _serve(site)
         print(f"up after {time.monotonic() - began_s:.1f} s, {_memory_mb(name)} MB in {len(_pids(name))} processes", flush=True)
-        _what_to_try(site, vip)
+        _what_to_try(site, weir, vip)
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             signal.pause()
     return 0
@@ -48,28 +52,17 @@ def down(name: str = NAME) -> int:
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30)
     Rig(name).destroy()
-    clear(name)
     shutil.rmtree(folder_of(name), ignore_errors=True)
     return 0
 
 
-def _serve(stack: contextlib.ExitStack, site: Machines) -> str:
-    """Weir and the example; returns the IPv4 VIP once it answers."""
-    cluster = site.cluster
-    cluster.install_crds()
-    weir = stack.enter_context(Weir(site.rig, cluster))
-    cluster.api.apply(WEB.read_text())
-    path = "/api/v1/namespaces/default/services/web"
-
-    def told() -> str:
-        weir.running()
-        ingress = cluster.api.get(path)["status"]["loadBalancer"]["ingress"]
-        return next(str(one["ip"]) for one in ingress if "." in one["ip"])
-
-    cluster.wait_for("a VIP", told)
-    vip = told()
+def _serve(site: Machines) -> str:
+    """The example, until its IPv4 VIP answers; returns that."""
+    site.cluster.api.apply(WEB.read_text())
+    site.cluster.wait_for("a VIP", lambda: vips(site), PATIENCE_S)
+    vip = next(vip for vip in vips(site) if "." in vip)
     asked = ("client", "curl", "--silent", "--max-time", "1", f"http://{vip}/")
-    cluster.wait_for(f"an answer from {vip}", lambda: site.rig.run(*asked, check=False).stdout.startswith("web-"))
+    site.cluster.wait_for(f"an answer from {vip}", lambda: site.rig.run(*asked, check=False).stdout.startswith("web-"), PATIENCE_S)
     return vip
 
 
@@ -99,13 +92,14 @@ def _memory_mb(name: str) -> int:
     return total_kb // 1024
 
 
-def _what_to_try(site: Machines, vip: str) -> None:
+def _what_to_try(site: Machines, weir: Deployed, vip: str) -> None:
     name, folder = site.rig.name, site.cluster.folder
     tools = folder / "bin"
     tools.mkdir()
     for tool, command in {
         "kubectl": f'{binary("cluster")} kubectl "$@"',
         "lb": f'nsenter --net=/run/netns/{name}-lb "$@"',
+        "weir": f'{shlex.join(site.rig.command(LB, *weir.command()))} "$@"',
         "client": f'nsenter --net=/run/netns/{name}-client "$@"',
     }.items():
         (tools / tool).write_text(f"#!/bin/sh\nexec {command}\n")
@@ -113,13 +107,14 @@ def _what_to_try(site: Machines, vip: str) -> None:
     print(
         f"""
 To try it, in another terminal:
-  export KUBECONFIG={site.cluster.kubeconfig} WEIR_INSTANCE={name} PATH={tools}:{Path(sys.executable).parent}:$PATH
+  export KUBECONFIG={site.cluster.kubeconfig} PATH={tools}:$PATH
   kubectl get nodes,pods,svc,lbservices,vippools -o wide
   client curl http://{vip}/                       # again and again: pods of routed and of overlay nodes take turns
   kubectl scale deployment web --replicas 0; kubectl get events; kubectl scale deployment web --replicas 5
   kubectl set image deployment web web=weir/backend:2
   kubectl logs deployment/web
-  lb weir status; lb weir get lb; lb weir log tail -f
+  kubectl -n weir-system get pods -o wide; kubectl -n weir-system logs -l app.kubernetes.io/name=node -c dataplane
+  weir get lb; weir get ep; weir log tail -f; weir log why web
   nsenter --net=/run/netns/{name}-n1 bash           # a node; its pods are {name}-pod-…
 Ctrl-C here, or `make cluster-down`, removes all of it.""",
         flush=True,

@@ -90,11 +90,11 @@ class Balanced:
     def facts(self, after: int = 0) -> list[dict[str, Any]]:
         """Facts beyond a sequence, oldest first."""
         lines = self.weir("log", "tail", "-n", "100000", "-o", "json").stdout.splitlines()
-        return [fact for fact in map(json.loads, lines) if fact["seq"] > after]
+        return [fact for fact in map(json.loads, lines) if fact["sequence"] > after]
 
     def head(self) -> int:
         """The last sequence of the log."""
-        return int(self.facts()[-1]["seq"])
+        return int(self.facts()[-1]["sequence"])
 
     def pids(self) -> dict[str, int]:
         return running(self.where)

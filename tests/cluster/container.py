@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def _command(pod: Pod, spec: Object, environment: Mapping[str, str]) -> list[str
     )
     place = ["nsenter", f"--net={pod.namespace}"] if pod.namespace else []
     secured = {**pod.spec.get("securityContext", {}), **spec.get("securityContext", {})}
-    outside = [*place, "unshare", "--mount", "--uts", "sh", "-euc", _script(pod, spec, secured), "sh"]
+    outside = [*place, "unshare", "--mount", "--uts", "sh", "-euc", _script(pod, spec, secured, environment), "sh"]
     return [*outside, *_confined(secured), *_resolved(words)]
 
 
@@ -128,7 +128,7 @@ def _resolved(words: Sequence[str]) -> list[str]:
     return [sys.executable if words[0] in ("python", "python3") else words[0], *words[1:]]
 
 
-def _script(pod: Pod, spec: Object, secured: Object) -> str:
+def _script(pod: Pod, spec: Object, secured: Object, environment: Mapping[str, str]) -> str:
     directory = pod.folder / "roots" / spec["name"]
     directory.mkdir(parents=True, exist_ok=True)
     hosts, resolver = pod.folder / "hosts", pod.folder / "resolv.conf"
@@ -137,18 +137,24 @@ def _script(pod: Pod, spec: Object, secured: Object) -> str:
     lines = [f"DIR={directory}", _SCRIPT]
     lines += [_bind(path, str(path), read_only=True) for path in _programs()]
     if not secured.get("privileged"):
-        lines += ['mount --bind "$R/proc/sys" "$R/proc/sys"; mount -o remount,ro,bind "$R/proc/sys"', 'mount -o remount,ro "$R/sys"']
+        lines += ['mount --bind "$R/proc/sys" "$R/proc/sys"; mount -o remount,ro,bind "$R/proc/sys"', 'mount -o remount,ro,bind "$R/sys"']
     lines += [_bind(hosts, "/etc/hosts"), _bind(resolver, "/etc/resolv.conf")]
-    for mount in sorted(spec.get("volumeMounts", ()), key=lambda mount: str(mount["mountPath"])):
-        source = pod.volumes[mount["name"]] / mount.get("subPath", "")
-        place = os.path.realpath(mount["mountPath"])  # the links of the container's root are this machine's: /var/run is /run
-        lines.append(_bind(source, place, read_only=mount.get("readOnly", False)))
+    lines += _mounts(pod, spec, environment)
     if secured.get("readOnlyRootFilesystem"):
-        lines += ['mount -o remount,ro,bind "$R"', 'mount -o remount,ro "$R/tmp"', 'mount -o remount,ro "$R/run"']
+        mounted = {mount["mountPath"] for mount in spec.get("volumeMounts", ())}
+        lines += [f'mount -o remount,ro,bind "$R{place}"' for place in ("", "/tmp", "/run") if place not in mounted]
     if not pod.spec.get("hostNetwork"):
         lines.append(f"echo {pod.name} >/proc/sys/kernel/hostname")
     directory_inside = spec.get("workingDir", str(ROOT))
     return "\n".join([*lines, f'exec chroot "$R" env -C {directory_inside} "$@"'])
+
+
+def _mounts(pod: Pod, spec: Object, environment: Mapping[str, str]) -> Iterator[str]:
+    """Shell: the volumes of a container, outer places before inner ones."""
+    for mount in sorted(spec.get("volumeMounts", ()), key=lambda mount: str(mount["mountPath"])):
+        inside = expand(mount["subPathExpr"], environment) if "subPathExpr" in mount else mount.get("subPath", "")
+        place = os.path.realpath(mount["mountPath"])  # the links of the container's root are this machine's: /var/run is /run
+        yield _bind(pod.volumes[mount["name"]] / inside, place, read_only=mount.get("readOnly", False))
 
 
 def _bind(source: Path, place: str, *, read_only: bool = False) -> str:
