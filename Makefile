@@ -5,7 +5,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## install what Weir needs on a Debian 12 machine (apt packages, .venv); safe to repeat
 	@deploy/setup
@@ -21,6 +21,12 @@ check: setup ## lint, types, unit and golden tests: under a minute
 test: check ## everything: check, packets through the kernel, end to end, chaos
 	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos
 
+cluster: setup ## a real Kubernetes in network namespaces with Weir deployed in it, until Ctrl-C or `make cluster-down`
+	@$(PY) -m tests.cluster
+
+cluster-down: ## end what `make cluster` left
+	@$(PY) -m tests.cluster --down
+
 bench: setup ## the peers side by side, ns/packet, change latency, replay, size; QUICK=1 in short
 	@bench/setup
 	@$(PY) -m bench $(if $(QUICK),--quick)
@@ -31,4 +37,4 @@ docs: setup ## docs/events.md and docs/metrics.md, made from the code
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo check test bench docs clean
+.PHONY: help setup demo check test cluster cluster-down bench docs clean

@@ -1,7 +1,12 @@
 """One control plane for all tests that need no machines, and one whole cluster for those that do; each made when first asked for."""
 
+import contextlib
+import fcntl
+import itertools
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +27,7 @@ def built() -> None:
 @pytest.fixture(scope="session")
 def cluster(built: None) -> Iterator[Cluster]:
     """A control plane without nodes; tests take namespaces of their own."""
-    with Cluster("weircontrol") as found:
+    with unused("weirctl") as name, Cluster(name) as found:
         yield found
 
 
@@ -31,5 +36,15 @@ def site(built: None) -> Iterator[Machines]:
     """A cluster with all its machines."""
     if os.geteuid():
         pytest.skip("network namespaces need root")
-    with machines("weirsite") as found:
+    with unused("weirsite") as name, machines(name) as found:
         yield found
+
+
+@contextlib.contextmanager
+def unused(prefix: str) -> Iterator[str]:
+    """A name that no other run of the tests has: the first that is free, so that what a killed run left is replaced soon."""
+    for number in itertools.count(1):
+        with (Path(tempfile.gettempdir()) / f".{prefix}{number}.lock").open("w") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield f"{prefix}{number}"
+            return

@@ -1,0 +1,59 @@
+"""Weir as pods of a cluster, from deploy/, and what a client outside sees of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cluster.api import Object
+from tests.cluster.cluster import ROOT
+from tests.cluster.machines import Machines, condition
+from tests.cluster.rig import LB
+
+OVERLAY = Path(__file__).with_name("deploy")
+WEB = Path(__file__).with_name("web.yaml")
+SPACE = "weir-system"
+_READY_S = 180
+_NATS = "nats://nats.weir-system.svc:4222"
+
+
+class Deployed:
+    """One deployment, applied as an operator does it.  keys: the folder that `weir credentials` made."""
+
+    def __init__(self, site: Machines) -> None:
+        self._site, self._cluster = site, site.cluster
+        self.keys = site.cluster.folder / "keys"
+
+    def apply(self, overlay: Path = OVERLAY) -> None:
+        """Returns at once: pods wait for their secrets, services for the log."""
+        self._cluster.kubectl("apply", "--server-side", "-k", str(overlay))
+        argv = [sys.executable, "-m", "weir.cli", "credentials", str(self.keys), "--node", LB]
+        subprocess.run(argv, check=True, capture_output=True, cwd=ROOT)
+        self._cluster.kubectl("apply", "-f", str(self.keys / "secrets.yaml"))
+
+    def wait(self) -> None:
+        """Until every pod is Ready, or through where it is a Job's."""
+        self._cluster.wait_for(f"the pods of {SPACE}", lambda: all(map(_well, self._site.pods(SPACE))), _READY_S)
+
+    def weir(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A `weir` command on the LB node, as the operator."""
+        return self._site.rig.run(LB, *self.command(*words), check=False, cwd=ROOT)
+
+    def command(self, *words: str) -> list[str]:
+        """To be run on the LB node: it sees that node's BPF file system and the cluster's names."""
+        resolver = self._cluster.folder / "resolv.conf"
+        resolver.write_text(f"nameserver {self._site.rig.node_addresses(LB)[0]}\nsearch cluster.local\noptions ndots:5\n")
+        bpf = f"/sys/fs/bpf/{self._cluster.name}-{LB}"
+        mounts = f'mount --bind {bpf} /sys/fs/bpf; mount --bind {resolver} /etc/resolv.conf; exec "$@"'
+        told = {"WEIR_NATS": _NATS, "WEIR_NATS_SEED": f"{self.keys}/operator.seed", "WEIR_NATS_CA": f"{self.keys}/ca.crt"}
+        env = ["env", *(f"{name}={value}" for name, value in told.items())]
+        return ["unshare", "--mount", "sh", "-euc", mounts, "sh", *env, sys.executable, "-m", "weir.cli", *words]
+
+
+def vips(site: Machines, namespace: str = "default", name: str = "web") -> list[str]:
+    """What a Service's status tells its clients; raises LookupError before it does."""
+    status = site.cluster.api.get(f"/api/v1/namespaces/{namespace}/services/{name}")["status"]
+    return [str(one["ip"]) for one in status["loadBalancer"]["ingress"]]
+
+
+def _well(pod: Object) -> bool:
+    return bool(condition(pod, "Ready") or pod["status"]["phase"] == "Succeeded")
