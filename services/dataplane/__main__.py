@@ -2,6 +2,7 @@
 
 from services.dataplane.core import HEARS, INDEXES
 from services.dataplane.edge import Agent
+from services.dataplane.interfaces import listed
 from services.dataplane.metrics import samples
 from weir.decider import Recorder
 from weir.exporter import exposed
@@ -11,9 +12,8 @@ from weir.service import Runner, Where, options, serve
 def main() -> None:
     """Runs until SIGTERM."""
     parser = options("dataplane")
-    parser.add_argument(
-        "--interface", action="append", default=[], help="an interface that packets come in by, NAME or NAME=HOOK; repeatable"
-    )
+    words = "an interface that packets come in by, NAME or NAME=HOOK; repeatable"
+    parser.add_argument("--interface", action="extend", type=listed, default=[], help=words)
     parser.add_argument("--hook", choices=("auto", "tc", "xdp", "xdp-generic"), default="tc")
     chosen = parser.parse_args()
     where = Where(chosen.instance)

@@ -66,6 +66,11 @@ def driver(name: str) -> str:
     return info.raw[4:36].rstrip(b"\0").decode(errors="replace")
 
 
+def listed(text: str) -> list[str]:
+    """Of an option that is given once in a manifest: names, NAME=HOOK too, with commas between."""
+    return text.split(",")
+
+
 def prepare(nic: Nic) -> Iterator[str]:
     """Let neighbour solicitations for VIPs in, and let the kernel route for packets from here; yields what it changed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:

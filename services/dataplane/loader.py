@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.dataplane.interfaces import Nic, NicError, driver, nic, prepare
+from services.dataplane.interfaces import Nic, NicError, driver, listed, nic, prepare
 from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
 from services.dataplane.links import MODES, attach, drop_link, hook_of, pin
 from services.dataplane.migrate import Migration, older
@@ -240,7 +240,7 @@ def _link_pin(options: Options, interface: str) -> Path:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m services.dataplane.loader", description=__doc__.partition("\n")[0])
     parser.add_argument("--pins", type=Path, default=Path(PINS), help="directory on a bpf file system (%(default)s)")
-    parser.add_argument("--interface", action="append", default=[], help="attach here, NAME or NAME=HOOK; repeat for more")
+    parser.add_argument("--interface", action="extend", type=listed, default=[], help="attach here, NAME or NAME=HOOK; repeat for more")
     parser.add_argument("--hook", choices=CHOICES, default="tc", help="of interfaces that name none; auto: XDP where the driver has it")
     parser.add_argument("--owner", type=int, help="uid that may open the maps (root alone)")
     parser.add_argument("--conntrack", type=int, default=262_144, help="flows (%(default)s)")

@@ -33,7 +33,7 @@ NAME = "weirdeployperm"
 @contextmanager
 def installed(stage: Stage, server: LogServer) -> Iterator[dict[str, Path]]:
     """The five services, ipam twice, with their own seeds alone and the capabilities that deploy/ gives them; yields their logs."""
-    loader = ["-m", "services.dataplane.loader", "--pins", str(stage.where.pins), "--interface", "front", "--interface", "back"]
+    loader = ["-m", "services.dataplane.loader", "--pins", str(stage.where.pins), "--interface=front,back"]
     stage.network.run("lb", *confined("loader"), sys.executable, *loader)
     node = ["--node", NODE]
     words = {
@@ -41,7 +41,7 @@ def installed(stage: Stage, server: LogServer) -> Iterator[dict[str, Path]]:
         "ipam": ["ipam", "--replicated"],
         "ipam-2": ["ipam", "--replicated"],
         "planner": ["planner", "--replicated", "--metrics", "127.0.0.1:9600"],
-        "dataplane": ["dataplane", *node, "--interface", "front", "--interface", "back"],
+        "dataplane": ["dataplane", *node, "--interface=front,back"],
         "health": ["health", *node],
     }
     logs = {name: stage.folder / f"{name}.log" for name in words}

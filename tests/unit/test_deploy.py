@@ -104,6 +104,17 @@ def test_a_node_is_added_and_all_keys_stay(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o077 for path in (*tmp_path.glob("*.seed"), *tmp_path.glob("*.key"), tmp_path / "secrets.yaml")} == {0}
 
 
+def test_a_name_of_nats_that_comes_later_is_in_its_certificate_beside_the_others(tmp_path: Path) -> None:
+    credentials(tmp_path, (), ["nats.example"])
+    authority = (tmp_path / "ca.crt").read_text()
+    credentials(tmp_path, (), ["192.0.2.7"])
+    command = ["openssl", "x509", "-noout", "-text", "-in", str(tmp_path / "tls.crt")]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True)
+    named = set(re.findall(r"(?:DNS|IP Address):[^,\s]+", shown.stdout))
+    assert {"DNS:nats.weir-system.svc", "DNS:nats.example", "IP Address:192.0.2.7"} <= named
+    assert (tmp_path / "ca.crt").read_text() == authority
+
+
 def test_a_node_that_is_no_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="expected a name"):
         credentials(tmp_path, ["../n1"], ())

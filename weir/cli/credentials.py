@@ -18,7 +18,7 @@ from weir.permissions import CENTRAL, OF_NODES, OPERATOR, User, accounts, users
 from weir.where import write_file
 
 NAMESPACE = "weir-system"
-HOSTS = ("nats", f"nats.{NAMESPACE}", f"nats.{NAMESPACE}.svc", f"*.nats-peers.{NAMESPACE}.svc", "localhost")
+HOSTS = ("nats", f"nats.{NAMESPACE}", f"nats.{NAMESPACE}.svc", f"*.nats-peers.{NAMESPACE}.svc", "localhost", "127.0.0.1")
 _CA_DAYS, _SERVER_DAYS = 3650, 397
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 _OPENSSL = b"[req]\ndistinguished_name = none\n[none]\n"  # what the machine's own file would add is not wanted
@@ -61,8 +61,12 @@ def _public_key(path: Path) -> str:
 def _certificates(folder: Path, hosts: Sequence[str]) -> None:
     if not (folder / "ca.crt").exists():
         _openssl(folder, "ca", _CA_DAYS, "weir", "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
-    if not (folder / "tls.crt").exists():
-        names = ",".join(("IP:" if re.fullmatch(r"[0-9.]+|.*:.*", host) else "DNS:") + host for host in (*HOSTS, "127.0.0.1", *hosts))
+    asked = folder / "hosts"  # beyond HOSTS, in this run and before
+    before = asked.read_text().split() if asked.exists() else []
+    if not set(hosts) <= set(before) or not (folder / "tls.crt").exists():
+        write_file(asked, "\n".join(sorted({*before, *hosts})).encode())
+        named = (*HOSTS, *sorted({*before, *hosts}))
+        names = ",".join(("IP:" if re.fullmatch(r"[0-9.]+|.*:.*", host) else "DNS:") + host for host in named)
         uses = "extendedKeyUsage=serverAuth,clientAuth"  # servers show it to one another too
         signed = ("-CA", str(folder / "ca.crt"), "-CAkey", str(folder / "ca.key"))
         _openssl(folder, "tls", _SERVER_DAYS, "nats", "basicConstraints=critical,CA:FALSE", uses, f"subjectAltName={names}", signed=signed)
