@@ -54,13 +54,13 @@ class NatsClient(Client):  # type: ignore[misc]  # nats-py has no types
     """nats-py's client, but for two things.
 
     How it takes headers apart: its own way looks at every character, a third of a reader's time.  And how it closes: after a TLS
-    handshake that failed it waits for ever.   api: where JetStream's API is for this user.
+    handshake that failed it waits for ever, and where it never began it asserts that it has.   api: where JetStream's API is for this user.
     """
 
     api = API
 
     async def close(self) -> None:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, AssertionError):
             async with asyncio.timeout(1):
                 await super().close()
 
@@ -89,7 +89,7 @@ class Bus:
         bus._nc.api = api_of(name)
         try:
             await bus._nc.connect(
-                url,
+                url.split(","),
                 name=name,
                 **given,
                 connect_timeout=2,

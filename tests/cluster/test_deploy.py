@@ -1,6 +1,7 @@
 """deploy/ against a real API server: it admits every overlay, refuses bad pools, and the watcher does its work with its account alone."""
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from weir.bus import Bus
 from weir.decider import Decided
 from weir.demo.network import wait_until
 from weir.events import AppliedThrough, NodeSeen
+from weir.where import Where
 
 OVERLAYS = ("in-cluster", "external", "single-node")
 NAMESPACE = "weir-system"
@@ -266,6 +268,7 @@ def services(folder: Path, server: LogServer, kubeconfig: Path) -> Iterator[Call
             process.terminate()
         for process in running:
             process.wait(10)
+        shutil.rmtree(Where("weirdeployrbac").run, ignore_errors=True)
 
 
 async def _acknowledged(server: LogServer, monkeypatch: pytest.MonkeyPatch) -> None:

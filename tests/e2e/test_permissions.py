@@ -1,8 +1,10 @@
 """A real NATS with the users of `weir credentials`: every service does its work as its own user, and no user gets beyond that."""
 
 import asyncio
+import http.client
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +24,7 @@ from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 from weir.permissions import users
 from weir.reader import Forbidden, LogUnreachable
+from weir.where import Where
 
 NODE = "n1.example"
 NAME = "weirdeployperm"
@@ -76,6 +79,7 @@ def test_every_service_does_its_work_as_its_own_user() -> None:
         with log_server(found.folder, [NODE], 4222, inside) as server, installed(found, server) as logs:
             served = wait_until(lambda: _fetch(found).startswith("b"), 40)
             metrics = found.network.run("lb", "curl", "-s", "127.0.0.1:9600/metrics").stdout
+            found.network.run("lb", "curl", "-sf", "127.0.0.1:9600/readyz")
             verify = [sys.executable, "-m", "weir.cli", "log", "verify"]
             verified = found.network.run("lb", *verify, env=server.environment("operator.seed"), check=False)
             refusals = [line for line in server.log.read_text().splitlines() if "Violation" in line]
@@ -278,13 +282,24 @@ def test_a_server_of_another_certificate_is_not_ours(server: LogServer, monkeypa
         asyncio.run(Bus.connect(server.url, "ipam"))
 
 
-def test_a_service_tells_what_nats_refuses_it(server: LogServer) -> None:
-    command = [sys.executable, "-m", "services.ipam", "--instance", NAME]
-    with subprocess.Popen(command, env=server.environment("planner.seed"), stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        line = next(line for line in process.stderr if "log_lost" in line)
-        process.terminate()
+def test_a_service_tells_what_nats_refuses_it_and_is_alive_but_not_ready(server: LogServer) -> None:
+    command = [sys.executable, "-m", "services.ipam", "--instance", NAME, "--metrics", "127.0.0.1:14873"]
+    try:
+        with subprocess.Popen(command, env=server.environment("planner.seed"), stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr
+            line = next(line for line in process.stderr if "log_lost" in line)
+            answers = {path: _asked_of_port(14873, path) for path in ("/healthz", "/readyz", "/other")}
+            process.terminate()
+    finally:
+        shutil.rmtree(Where(NAME).run, ignore_errors=True)
     told = json.loads(line)
     assert told["level"] == "error"
     assert "permissions violation" in told["reason"]
     assert "_inbox.ipam" in told["reason"]
+    assert answers == {"/healthz": 200, "/readyz": 503, "/other": 404}
+
+
+def _asked_of_port(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", path)
+    return connection.getresponse().status

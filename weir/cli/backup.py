@@ -194,7 +194,7 @@ async def _reach(where: Where) -> Bus:
 async def _client(url: str) -> AsyncIterator[Client]:
     nc, given = NatsClient(), nats_access(BOOTSTRAP)
     try:
-        await nc.connect(url, name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **given)
+        await nc.connect(url.split(","), name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **given)
         yield nc
     except GONE as error:
         raise LogUnreachable(f"{error or type(error).__name__}") from error
