@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from services.planner.backends import backends_of, chunk_count, chunk_of, is_asked
 from services.planner.nodes import is_local
-from services.planner.status import bare, status_of
+from services.planner.status import bare, refused, status_of
 from services.planner.touched import INDEXES, touched
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
@@ -81,8 +81,7 @@ class Planner:
         """The whole plan, as a difference from what is planned."""
         for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
             yield from _plan_vip(world, vip.vip)
-        services = {observed.root.path for observed in world.of(ServiceObserved)}
-        for service in sorted({*services, *world.words("planned")}):
+        for service in sorted({*_services(world), *world.words("planned")}):
             yield from _differences(world, service)
 
 
@@ -90,15 +89,23 @@ def plan(world: World) -> dict[str, AnyEvent]:
     """Everything the kernel of any node should hold, and every status, by entity key."""
     vips: list[VipAllocated | VipReleased] = [*world.of(VipAllocated), *world.of(VipReleased)]
     events = [_vip_entry(world, vip) for vip in vips]
-    for observed in world.of(ServiceObserved):
-        events += plan_service(world, observed.root.path)
+    for service in sorted(_services(world)):
+        events += plan_service(world, service)
     return dict(sorted((key_of(event), event) for event in events))
+
+
+def _services(world: World) -> set[str]:
+    """All that were read, and those that could not be."""
+    refusals = (event.root for event in world.of(ManifestRejected) if event.root and event.root.kind == "Service")
+    return {*(observed.root.path for observed in world.of(ServiceObserved)), *(root.path for root in refusals)}
 
 
 def plan_service(world: World, service: str) -> list[AnyEvent]:
     """The plan of one Service: frontends, chunks of backends, status.  Empty when it is not exposed, or ipam has yet to decide."""
     namespace, _, name = service.partition("/")
     observed = world.get(key("watcher", "service", namespace, name))
+    if observed is None:
+        return refused(world, service)
     if not isinstance(observed, ServiceObserved) or not observed.exposed:
         return []
     vips = sorted(vip.vip for vip in world.find("service", service, VipAllocated))

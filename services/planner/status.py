@@ -34,12 +34,27 @@ def status_of(
     return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
 
 
+def refused(world: World, service: str) -> list[AnyEvent]:
+    """What is told of a Service that could never be read; nothing of one that nobody named."""
+    rejected = world.find("object", f"Service/{service}", ManifestRejected)
+    roots = [event.root for event in rejected if event.root]
+    if not roots:
+        return []
+    accepted = Condition(type="Accepted", status=False, reason="Invalid", message=_problems(rejected))
+    programmed = Condition(type="Programmed", status=False, reason="NotAccepted", message="it could not be read yet")
+    return [StatusPlanned(service=service, vips=(), conditions=(accepted, programmed), root=roots[0])]
+
+
+def _problems(rejected: Sequence[ManifestRejected]) -> str:
+    return _few([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
+
+
 def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
     slices = [f"EndpointSlice/{found.root.path}" for found in world.find("service", service, EndpointSliceObserved)]
     rejected = [event for name in (f"Service/{service}", *slices) for event in world.find("object", name, ManifestRejected)]
     if rejected:
-        words = _few([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
-        return Condition(type="Accepted", status=False, reason="Invalid", message=f"what was valid before still serves; {words}")
+        message = f"what was valid before still serves; {_problems(rejected)}"
+        return Condition(type="Accepted", status=False, reason="Invalid", message=message)
     if observed.unsupported:
         return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(list(map(str, observed.unsupported))))
     return Condition(type="Accepted", status=True, reason="Accepted")
