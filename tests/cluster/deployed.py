@@ -20,7 +20,7 @@ class Deployed:
     """One deployment, applied as an operator does it.  keys: the folder that `weir credentials` made."""
 
     def __init__(self, site: Machines) -> None:
-        self._site, self._cluster = site, site.cluster
+        self.site, self._cluster = site, site.cluster
         self.keys = site.cluster.folder / "keys"
 
     def apply(self, overlay: Path = OVERLAY) -> None:
@@ -32,16 +32,16 @@ class Deployed:
 
     def wait(self) -> None:
         """Until every pod is Ready, or through where it is a Job's."""
-        self._cluster.wait_for(f"the pods of {SPACE}", lambda: all(map(_well, self._site.pods(SPACE))), _READY_S)
+        self._cluster.wait_for(f"the pods of {SPACE}", lambda: all(map(_well, self.site.pods(SPACE))), _READY_S)
 
     def weir(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `weir` command on the LB node, as the operator."""
-        return self._site.rig.run(LB, *self.command(*words), check=False, cwd=ROOT)
+        return self.site.rig.run(LB, *self.command(*words), check=False, cwd=ROOT)
 
     def command(self, *words: str) -> list[str]:
         """To be run on the LB node: it sees that node's BPF file system and the cluster's names."""
         resolver = self._cluster.folder / "resolv.conf"
-        resolver.write_text(f"nameserver {self._site.rig.node_addresses(LB)[0]}\nsearch cluster.local\noptions ndots:5\n")
+        resolver.write_text(f"nameserver {self.site.rig.node_addresses(LB)[0]}\nsearch cluster.local\noptions ndots:5\n")
         bpf = f"/sys/fs/bpf/{self._cluster.name}-{LB}"
         mounts = f'mount --bind {bpf} /sys/fs/bpf; mount --bind {resolver} /etc/resolv.conf; exec "$@"'
         told = {"WEIR_NATS": _NATS, "WEIR_NATS_SEED": f"{self.keys}/operator.seed", "WEIR_NATS_CA": f"{self.keys}/ca.crt"}

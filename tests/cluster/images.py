@@ -27,5 +27,6 @@ _KNOWN: dict[str, Entrypoint] = {
     "backend": _python("-m", "tests.cluster.echo"),
     "nats": lambda: [str(Path(sys.executable).with_name("nats-server"))],
     "echo-basic": lambda: [str(binary("echo-basic"))],
+    "coredns": _python("-m", "tests.cluster.names"),
     "pause": lambda: ["sleep", "infinity"],
 }

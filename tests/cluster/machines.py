@@ -33,7 +33,7 @@ class Machines:
             self._kubelets[node] = self._run("kubelet", node, *self._kubelet(node))
         for node in nodes or self.nodes:
             path = f"/api/v1/nodes/{node}"
-            self.cluster.wait_for(f"node {node} Ready", lambda path=path: condition(self.cluster.api.get(path), "Ready"))
+            self.cluster.wait_for(f"node {node} Ready", lambda path=path: _takes_pods(self.cluster.api.get(path)))
 
     def start_proxies(self) -> None:
         """kube-proxy on every node, in nftables mode; returns once each has written its rules."""
@@ -124,6 +124,11 @@ def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = ()) ->
             yield found
         finally:
             found.stop()
+
+
+def _takes_pods(node: Object) -> bool:
+    """Ready, and the controllers have taken note: until then it is tainted."""
+    return condition(node, "Ready") and not node["spec"].get("taints")
 
 
 def condition(found: Object, kind: str) -> bool:

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import struct
 import threading
+from collections.abc import Callable
 
 from tests.cluster.api import Api, ApiError, Object
 
@@ -63,19 +64,19 @@ def serve_names(api: Api, address: str) -> None:
         while True:
             query, client = server.recvfrom(4096)
             with contextlib.suppress(ValueError, IndexError, struct.error):
-                server.sendto(answer(query, names), client)
+                server.sendto(answer(query, names.addresses), client)
 
     threading.Thread(target=serve, daemon=True).start()
 
 
-def answer(query: bytes, names: Names) -> bytes:
-    """The reply to one question.  Raises ValueError, IndexError, struct.error for what is none."""
+def answer(query: bytes, addresses: Callable[[str], list[str] | None]) -> bytes:
+    """The reply to one question, by what `addresses` makes of its name.  Raises ValueError, IndexError, struct.error for what is none."""
     labels, at = [], 12
     while length := query[at]:
         labels.append(query[at + 1 : at + 1 + length].decode().lower())
         at += 1 + length
     (kind,) = struct.unpack_from("!H", query, at + 1)
-    found = names.addresses(".".join(labels))
+    found = addresses(".".join(labels))
     wanted = [ipaddress.ip_address(one) for one in found or ()]
     records = [
         struct.pack("!HHHIH", _POINTER, kind, 1, TTL_S, len(one.packed)) + one.packed
@@ -84,3 +85,17 @@ def answer(query: bytes, names: Names) -> bytes:
     ]
     flags = _REFUSED_NAME if found is None else _ANSWERED
     return query[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0) + query[12 : at + 5] + b"".join(records)
+
+
+def main() -> None:
+    """As a pod: a server that knows no name, for who only wants an answer."""
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.bind(("::", PORT))
+    while True:
+        query, client = server.recvfrom(4096)
+        with contextlib.suppress(ValueError, IndexError, struct.error):
+            server.sendto(answer(query, lambda name: None), client)
+
+
+if __name__ == "__main__":
+    main()

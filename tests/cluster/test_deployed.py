@@ -1,0 +1,73 @@
+"""Weir as pods: `kubectl apply -k` on a cluster that has nothing of it, and what clients outside the cluster see."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.conftest import unused
+from tests.cluster.deployed import SPACE, WEB, Deployed, vips
+from tests.cluster.machines import Machines, machines
+from weir.demo.load import Load
+
+PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
+
+
+@pytest.fixture(scope="module")
+def weir(built: None) -> Iterator[Deployed]:
+    """Weir's pods Ready on machines of their own, and the Service of `make cluster` answering."""
+    if os.geteuid():
+        pytest.skip("network namespaces and BPF need root")
+    with unused("weirpods") as name, machines(name) as site:
+        found = Deployed(site)
+        found.apply()
+        found.wait()
+        site.cluster.api.apply(WEB.read_text())
+        site.wait_ready(PODS, app="web")
+        site.cluster.wait_for("an answer", lambda: all(asked(site, vip) for vip in vips(site)))
+        yield found
+
+
+def asked(site: Machines, vip: str) -> str:
+    """What a client outside the cluster is answered; empty when it is not."""
+    host = f"[{vip}]" if ":" in vip else vip
+    return site.rig.run("client", "curl", "--silent", "--max-time", "1", f"http://{host}/", check=False).stdout
+
+
+def test_every_pod_answers_on_the_vip(weir: Deployed) -> None:
+    pods = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in weir.site.pods(app="web")}
+    assert {weir.site.rig.nodes[node] for node in pods.values()} == {"routed", "overlay"}
+    for vip in vips(weir.site):
+        seen = {answer.split()[0] for _ in range(40) if (answer := asked(weir.site, vip))}
+        assert seen == set(pods)
+
+
+def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:
+    site = weir.site
+    before = {pod["metadata"]["name"] for pod in site.pods(app="web")}
+    vip = next(vip for vip in vips(site) if "." in vip)
+    with Load(site.rig, "--target", vip, "--port", "80", "--http", "32", "--rate", "400", "--nat") as load:
+        container = {"name": "web", "image": "weir/backend:2"}
+        site.cluster.api.patch(DEPLOYMENT, {"spec": {"template": {"spec": {"containers": [container]}}}}, "strategic-merge-patch")
+        site.cluster.wait_for("the old gone", lambda: not before & {pod["metadata"]["name"] for pod in site.pods(app="web")})
+        after = {pod["metadata"]["name"] for pod in site.wait_ready(PODS, app="web")}
+        site.cluster.wait_for("requests to the new", lambda: after <= set(load.now().http.by_backend))
+        report = load.stop()
+    print(f"\n{report.http.good} requests, longest gap {report.http.longest_gap_ms} ms")
+    assert report.lost == 0, report.errors
+
+
+def test_without_any_pod_of_weir_and_without_the_api_the_kernel_forwards_on(weir: Deployed) -> None:
+    site = weir.site
+    vip = next(vip for vip in vips(site) if "." in vip)
+    with Load(site.rig, "--target", vip, "--port", "80", "--http", "16", "--rate", "200", "--nat") as load:
+        for kind in ("daemonsets", "deployments", "statefulsets"):
+            for found in site.cluster.api.items(f"/apis/apps/v1/namespaces/{SPACE}/{kind}"):
+                site.cluster.api.delete(f"/apis/apps/v1/namespaces/{SPACE}/{kind}/{found['metadata']['name']}")
+        site.cluster.wait_for("Weir's pods gone", lambda: all(pod["status"]["phase"] == "Succeeded" for pod in site.pods(SPACE)))
+        site.cluster.kill_apiserver()
+        counted = load.now().http.good
+        site.cluster.wait_for("more requests", lambda: load.now().http.good > counted + 500)
+        report = load.stop()
+    site.cluster.start_apiserver()
+    assert report.lost == 0, report.errors
