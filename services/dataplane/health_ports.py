@@ -5,6 +5,7 @@ A port that another process has is told and tried again, unless that one tells o
 
 import asyncio
 import json
+import os
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from functools import partial
@@ -88,7 +89,7 @@ class HealthPorts:
                 self._servers[port] = await asyncio.start_server(partial(self._answer, port), None, port, limit=_HEAD_BYTES)
             except OSError as error:
                 if not await _another_tells(port, self._local(port)):
-                    failed[port] = f"health port {port}: {error.strerror or error}"
+                    failed[port] = f"health port {port}: {os.strerror(error.errno or 0)}"
         if failed != self._failed:
             self._failed = failed
             log.warning("health_ports_unserved", reasons=sorted(failed.values()))
