@@ -26,12 +26,12 @@ class LogServer:
 
 
 @contextmanager
-def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[str] = ()) -> Iterator[LogServer]:
-    """Runs it on 127.0.0.1, makes the log, ends it.   inside: words before a command that run it elsewhere."""
+def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[str] = (), host: str = "127.0.0.1") -> Iterator[LogServer]:
+    """Runs it, makes the log, ends it.   inside: words before a command that run it elsewhere."""
     keys, log = folder / "keys", folder / "nats.log"
-    credentials(keys, nodes, ())
+    credentials(keys, nodes, (host,))
     config = {
-        "listen": f"127.0.0.1:{port}",
+        "listen": f"{host}:{port}",
         "tls": {"cert_file": str(keys / "tls.crt"), "key_file": str(keys / "tls.key")},
         "jetstream": {"store_dir": str(folder / "store"), "max_file_store": 1 << 30},
         "log_file": str(log),
@@ -40,7 +40,7 @@ def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[s
     server = subprocess.Popen([*inside, str(Path(sys.executable).with_name("nats-server")), "-c", str(folder / "nats.conf")])
     try:
         assert wait_until(lambda: log.exists() and "Server is ready" in log.read_text(), 10)
-        found = LogServer(keys, f"nats://localhost:{port}", log)
+        found = LogServer(keys, f"nats://{host}:{port}", log)
         create = [*inside, sys.executable, "-m", "weir.cli", "log", "create", "--size", "64MiB"]
         subprocess.run(create, env=found.environment("bootstrap.seed"), check=True, capture_output=True, timeout=20)
         yield found

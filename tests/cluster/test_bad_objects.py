@@ -1,5 +1,6 @@
 """Bad Services, EndpointSlices and VIPPools through a real API server: what it admits is told on the object, and its neighbours stay."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.log_server import log_server
 from weir.permissions import CENTRAL
+from weir.where import Where
 
 NAME, PORT, SPACE = "weirbad", 4293, "bad"
 POOL, PEER = "203.0.113.0/30", "203.0.113.1"
@@ -48,6 +50,7 @@ def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         cluster.wait_for("the good Service's address", lambda: told(cluster, "peer", "Allocated")[:1] == ("True",))
         yield cluster
         cluster.api.remove(pool(NAME, POOL))
+    shutil.rmtree(Where(NAME).run, ignore_errors=True)
 
 
 def process(folder: Path, name: str, words: list[str], env: dict[str, str]) -> Any:

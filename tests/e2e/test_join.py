@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from tests.log_server import LogServer, log_server
 from weir.cli.credentials import credentials
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import EXAMPLE, clear
-from weir.permissions import BOOTSTRAP, CENTRAL, OPERATOR
+from weir.permissions import CENTRAL, OPERATOR
 from weir.where import Where
 
 BOX, HUB, NODE = "weirjoin", "weirjoinhub", "lb-1"
@@ -33,15 +34,12 @@ class Site:
     def __init__(self, network: Network, folder: Path) -> None:
         self.network, self.folder, self.keys = network, folder, folder / "keys"
 
-    def env(self, user: str) -> dict[str, str]:
-        seed, authority = self.keys / f"{user}.seed", self.keys / "ca.crt"
-        return {**os.environ, "WEIR_NATS": URL, "WEIR_NATS_SEED": str(seed), "WEIR_NATS_CA": str(authority)}
-
     def weir(self, place: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.network.run(place, sys.executable, "-m", "weir.cli", *words, cwd=ROOT, timeout=60, **options)
 
     def status(self) -> Any:
-        done = self.weir("lb", "status", "--instance", BOX, "-o", "json", check=False, env=self.env(OPERATOR))
+        env = LogServer(self.keys, URL, self.folder).environment(f"{OPERATOR}.seed")
+        done = self.weir("lb", "status", "--instance", BOX, "-o", "json", check=False, env=env)
         (told,) = json.loads(done.stdout)
         return told
 
@@ -58,21 +56,12 @@ class Site:
     @contextmanager
     def hub(self) -> Iterator[None]:
         """NATS and the services that plan."""
-        config = {
-            "listen": "0.0.0.0:4222",
-            "server_name": HUB,
-            "jetstream": {"store_dir": str(self.folder / "nats")},
-            "tls": {"cert_file": str(self.keys / "tls.crt"), "key_file": str(self.keys / "tls.key")},
-        }
-        (self.folder / "nats.conf").write_text(f"include {self.keys.name}/users.conf\n{json.dumps(config)[1:-1]}\n")
-        server = [str(Path(sys.executable).with_name("nats-server")), "-c", str(self.folder / "nats.conf")]
-        with ExitStack() as stack:
-            stack.enter_context(self.running("b3", "nats.log", server))
-            create = ("log", "create", "--instance", HUB)
-            assert wait_until(lambda: not self.weir("b3", *create, check=False, env=self.env(BOOTSTRAP)).returncode, 20), self.told()
+        inside = self.network.command("b3")
+        with log_server(self.folder, [NODE], 4222, inside, "10.77.0.13") as server, ExitStack() as stack:
             for service in CENTRAL:
                 argv = [sys.executable, "-m", f"services.{service}", "--instance", HUB, *([str(EXAMPLE)] if service == "watcher" else [])]
-                stack.enter_context(self.running("b3", f"{service}.log", argv, env=self.env(service)))
+                env = server.environment(f"{service}.seed")
+                stack.enter_context(self.running("b3", f"{service}.log", argv, env=env))
             yield
 
     def join(self, **options: Any) -> Any:
