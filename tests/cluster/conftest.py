@@ -16,6 +16,13 @@ from tests.cluster.machines import Machines, machines
 
 
 @pytest.fixture(scope="session")
+def root() -> None:
+    """Asked for before `built`: nothing is built in vain."""
+    if os.geteuid():
+        pytest.skip("network namespaces and BPF need root")
+
+
+@pytest.fixture(scope="session")
 def built() -> None:
     """The cluster's programs are there.  The first build on a machine takes minutes."""
     try:
@@ -32,10 +39,8 @@ def cluster(built: None) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def site(built: None) -> Iterator[Machines]:
+def site(root: None, built: None) -> Iterator[Machines]:
     """A cluster with all its machines."""
-    if os.geteuid():
-        pytest.skip("network namespaces need root")
     with unused("weirsite") as name, machines(name) as found:
         yield found
 

@@ -1,6 +1,5 @@
 """Weir as pods: `kubectl apply -k` on a cluster that has nothing of it, and what clients outside the cluster see."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,10 +13,8 @@ PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 
 
 @pytest.fixture(scope="module")
-def weir(built: None) -> Iterator[Deployed]:
+def weir(root: None, built: None) -> Iterator[Deployed]:
     """Weir's pods Ready on machines of their own, and the Service of `make cluster` answering."""
-    if os.geteuid():
-        pytest.skip("network namespaces and BPF need root")
     with unused("weirpods") as name, machines(name) as site:
         found = Deployed(site)
         found.apply()
