@@ -97,11 +97,11 @@ class Installation:
 
     def memory_mb(self) -> dict[str, float]:
         """Resident memory of each process."""
-        return {name: _rss_kb(pid) / 1024 for name, pid in self.pids().items()}
+        return {name: rss_kb(pid) / 1024 for name, pid in self.pids().items()}
 
     def cpu_s(self) -> dict[str, float]:
         """CPU time that each process has used."""
-        return {name: _cpu_s(pid) for name, pid in self.pids().items()}
+        return {name: cpu_s(pid) for name, pid in self.pids().items()}
 
 
 @contextmanager
@@ -185,13 +185,13 @@ def pool() -> dict[str, object]:
     }
 
 
-def _rss_kb(pid: int) -> int:
+def rss_kb(pid: int) -> int:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1])
     return 0
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / _TICKS
