@@ -39,6 +39,7 @@ from weir.events import (
     EndpointUp,
     ManifestAccepted,
     ManifestRejected,
+    NodeLeft,
     NodeSeen,
     PoolObserved,
     ServiceObserved,
@@ -125,7 +126,7 @@ class Writer:
                 self._mark_named(POOL, root.name)
             case ManifestAccepted() if isinstance(change.before, ManifestRejected) and change.before.root:
                 self._mark_named(POOL, change.before.root.name)
-            case NodeSeen(node=node):
+            case NodeSeen(node=node) | NodeLeft(node=node):
                 self._mark(Target(self._home.scope, LBNODE.word, "", node))
             case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(change.before, AppliedThrough):
                 self._mark(Target(self._home.scope, LBNODE.word, "", node))
@@ -277,10 +278,13 @@ class Writer:
 
     async def _node(self, cluster: Kube, target: Target) -> None:
         known = next((each for each in self._world.of(NodeSeen) if each.node == target.name), None)
-        if not known:
-            return
         applied = next((each for each in self._world.of(AppliedThrough) if each.node == target.name), None)
-        seen = cluster.seen.get(cluster.unit(*target[1:])) or await self._made(cluster, LBNODE, target, {})
+        seen = cluster.seen.get(cluster.unit(*target[1:]))
+        if not known:
+            if seen and cluster is self._home:
+                await cluster.api.delete(LBNODE.path("", target.name))
+            return
+        seen = seen or await self._made(cluster, LBNODE, target, {})
         before = _decoded(seen)
         wanted = node_status(known, applied, before, _now())
         if not same(wanted, before):
