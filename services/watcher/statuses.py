@@ -6,8 +6,8 @@ Only transitions: what stands there already is not written again, and no sequenc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from weir.events import AppliedThrough, NodeSeen, StatusPlanned, VipAllocated
-from weir.model import Condition, ServicePort
+from weir.events import AppliedThrough, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
+from weir.model import Condition, ServicePort, family_of
 
 DOMAIN: Final = "weir.dev/"
 FINALIZER: Final = "weir.dev/vip"
@@ -24,17 +24,22 @@ class Note(NamedTuple):
     words: str
 
 
-def service_status(planned: StatusPlanned | None, ports: Sequence[ServicePort], before: Mapping[str, Any], *, now: str, host: str) -> Json:
+def service_status(
+    planned: StatusPlanned | None, observed: ServiceObserved | None, before: Mapping[str, Any], *, now: str, host: str
+) -> Json:
     """`status` of a Service, as far as it is Weir's: {} where there is nothing to tell.
 
     before: what stands there.   now: RFC 3339, for conditions that change.   host: where not "", a VIP is told as the hostname HOST-VIP.
-    A VIP is told once nodes have read it back, and stays while the Service holds it.
+    A VIP is told once nodes have read it back, and stays while the Service holds it; those of its first family come first.
     """
     if not planned:
         return {}
     programmed = any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
     told = {entry.get("ip") or str(entry.get("hostname", "")).removeprefix(f"{host}-") for entry in ingress_of(before)}
-    ingress = [_ingress(vip, ports, host) for vip in planned.vips if programmed or vip in told]
+    ports, families = (observed.ports, observed.families) if observed else ((), ())
+    first = families[0] if families else "IPv4"
+    vips = sorted(planned.vips, key=lambda vip: family_of(vip) != first)
+    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or vip in told]
     conditions = [_condition(condition, DOMAIN, before, now) for condition in planned.conditions]
     return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
 

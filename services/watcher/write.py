@@ -234,8 +234,8 @@ class Writer:
         if held and FINALIZER not in seen.metadata.finalizers and not seen.metadata.deletionTimestamp:
             await self._write(cluster, SERVICE, seen, {"metadata": {"finalizers": [FINALIZER]}})
         before = _decoded(seen)
-        ports = observed.ports if isinstance(observed, ServiceObserved) else ()
-        wanted = service_status(planned, ports, before, now=_now(), host=self._host)
+        known = observed if isinstance(observed, ServiceObserved) else None
+        wanted = service_status(planned, known, before, now=_now(), host=self._host)
         if not same(wanted, own(before)):
             await self._write(cluster, SERVICE, seen, {"status": wanted}, "status")
             for note in service_notes(planned, before):

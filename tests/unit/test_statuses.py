@@ -1,0 +1,120 @@
+"""What a cluster is told: rows from facts and what stands there to what is written."""
+
+from typing import Any
+
+import pytest
+
+from services.watcher.statuses import Note, node_status, own, pool_status, record_status, same, service_notes, service_status
+from weir.events import AppliedThrough, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
+from weir.model import Condition, Family, Rejection, Root, ServicePort
+
+ROOT = Root(kind="Service", namespace="shop", name="web")
+V4, V6 = "203.0.113.10", "2001:db8:113::10"
+THEN, NOW = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+
+
+def planned(*vips: str, programmed: bool = True, **reasons: str) -> StatusPlanned:
+    """reasons: condition type -> the reason why it is not so."""
+    states = {"Accepted": "", "Allocated": "", "Serving": "", "Programmed": "" if programmed else "Pending", **reasons}
+    conditions = tuple(
+        Condition(type=name, status=not why, reason=why or name, message=f"because of {why}" if why else "") for name, why in states.items()
+    )
+    return StatusPlanned(service="shop/web", vips=vips, conditions=conditions, root=ROOT)
+
+
+def observed(*families: Family) -> ServiceObserved:
+    return ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),), families=families)
+
+
+def status(said: StatusPlanned | None, before: dict[str, Any] | None = None, *families: Family, host: str = "") -> dict[str, Any]:
+    return service_status(said, observed(*families), before or {}, now=NOW, host=host)
+
+
+def addresses(told: dict[str, Any]) -> list[str]:
+    return [entry.get("ip") or entry["hostname"] for entry in told["loadBalancer"].get("ingress", ())]
+
+
+def test_a_vip_is_told_once_nodes_have_read_it_back() -> None:
+    assert addresses(status(planned(V4, programmed=False))) == []
+    assert status(planned(V4))["loadBalancer"] == {"ingress": [{"ip": V4, "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]}]}
+
+
+def test_a_vip_that_stands_there_stays_while_the_service_holds_it() -> None:
+    before = status(planned(V4))
+    assert addresses(status(planned(V4, programmed=False), before)) == [V4]
+    assert addresses(status(planned(V6, programmed=False), before)) == []
+
+
+@pytest.mark.parametrize(("families", "first"), [((), V4), (("IPv4", "IPv6"), V4), (("IPv6", "IPv4"), V6)])
+def test_vips_of_the_first_family_come_first(families: tuple[Family, ...], first: str) -> None:
+    assert addresses(status(planned(V6, V4), None, *families))[0] == first
+
+
+def test_a_vip_may_be_told_as_a_hostname_and_is_known_again() -> None:
+    before = status(planned(V4), host="llb")
+    assert addresses(before) == [f"llb-{V4}"]
+    assert addresses(status(planned(V4, programmed=False), before, host="llb")) == [f"llb-{V4}"]
+
+
+def test_writing_again_what_stands_there_changes_nothing_and_a_time_is_that_of_the_change() -> None:
+    before = status(planned(V4))
+    again = service_status(planned(V4), observed(), before, now="2026-05-05T00:00:00Z", host="")
+    assert again == before
+    assert same(again, own(before))
+    assert not same(status(planned(V4, Serving="NoEndpoints"), before), own(before))
+
+
+def test_what_others_wrote_is_not_compared() -> None:
+    before = status(planned(V4))
+    theirs = {"type": "other.dev/Seen", "status": "True", "reason": "Here", "message": "", "lastTransitionTime": THEN}
+    assert same(status(planned(V4), before), own({**before, "conditions": [*before["conditions"], theirs]}))
+    assert same(status(None), own({"conditions": [theirs], "loadBalancer": {}}))
+
+
+def test_a_person_is_told_what_became_different_and_nothing_twice() -> None:
+    first = planned(V4, programmed=False)
+    assert service_notes(first, {}) == [Note(False, "Allocated", f"{V4} given")]
+    before = status(first)
+    assert service_notes(planned(V4), before) == [Note(False, "Programmed", f"{V4} answers")]
+    before = status(planned(V4), before)
+    assert service_notes(planned(V4), before) == []
+    empty = planned(V4, Serving="NoEndpoints")
+    assert service_notes(empty, before) == [Note(True, "NoEndpoints", "because of NoEndpoints")]
+    assert service_notes(empty, status(empty, before)) == []
+    assert service_notes(planned(V4), status(empty, before)) == [Note(False, "Serving", "Serving again")]
+
+
+def test_a_denial_is_told_with_its_reason() -> None:
+    assert Note(True, "PoolExhausted", "because of PoolExhausted") in service_notes(
+        planned(programmed=False, Allocated="PoolExhausted"), {}
+    )
+
+
+def test_a_record_names_its_node_where_it_is_one() -> None:
+    told = record_status(planned(V4), ["n1"], 2, 3, {}, NOW)
+    assert (told["vips"], told["node"], told["nodes"], told["healthy"], told["total"]) == ([V4], "n1", ["n1"], 2, 3)
+    assert record_status(planned(V4), ["n2", "n1"], 2, 3, {}, NOW)["node"] == ""
+
+
+@pytest.mark.parametrize(("given", "size", "full"), [(0, 0, "False"), (1, 2, "False"), (2, 2, "True")])
+def test_a_pool_is_full_when_all_it_has_is_given(given: int, size: int, full: str) -> None:
+    vips = [VipAllocated(vip=f"192.0.2.{number}", pool="p", services=("shop/web",), root=ROOT) for number in range(given)]
+    told = pool_status(size, vips, [], {}, NOW)
+    assert (told["used"], told["total"]) == (given, str(size))
+    assert [each["status"] for each in told["conditions"] if each["type"] == "Full"] == [full]
+
+
+def test_a_pool_names_who_holds_what_it_no_longer_offers() -> None:
+    orphan = VipAllocated(vip="192.0.2.9", pool="p", services=("shop/web",), orphaned=True, root=ROOT)
+    (told,) = (each for each in pool_status(4, [orphan], [], {}, NOW)["conditions"] if each["type"] == "Orphaned")
+    assert (told["status"], "192.0.2.9 of shop/web" in told["message"]) == ("True", True)
+
+
+def test_a_node_is_programmed_when_it_refused_nothing() -> None:
+    seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
+    refusal = AppliedThrough(node="n1", seq=4, rejected=(Rejection(entity="planner.frontend._.x", reason="map full"),))
+    states = {
+        word: {each["type"]: each["reason"] for each in node_status(seen, applied, {}, NOW)["conditions"]}["Programmed"]
+        for word, applied in {"nothing": None, "all": AppliedThrough(node="n1", seq=4), "some": refusal}.items()
+    }
+    assert states == {"nothing": "Pending", "all": "Programmed", "some": "Rejected"}
