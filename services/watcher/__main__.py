@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from services.watcher.core import HEARS, Watcher
-from services.watcher.edge import FolderSource, Source, follow
+from services.watcher.edge import FolderSource, Source, Told, follow, nobody
 from services.watcher.metrics import samples
 from services.watcher.settings import CLASSES, Settings
 from weir.exporter import exposed, of_world
@@ -30,10 +30,10 @@ def main() -> None:
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
     settings = Settings(tuple(chosen.klass or CLASSES), chosen.default_class, chosen.mode, chosen.targets, chosen.liveness)
     watcher = Watcher(settings, [cluster.scope for cluster in clusters] + [""] * bool(folder))
-    writes, heard, writing = _writer(clusters, chosen.status_hostname)
+    writes, heard, told, writing = _writer(clusters, chosen.status_hostname)
     where, lease = Where(chosen.instance), lease_of("watcher", chosen)
     runner = Runner("watcher", watcher, (*HEARS, *writes), where, heard=heard, lease=lease)
-    following = [partial(follow, source, watcher.said) for source in sources]
+    following = [partial(follow, source, watcher.said, told) for source in sources]
     running: list[Edge] = [cluster.run for cluster in clusters]
     counted = exposed(chosen.metrics, of_world(partial(samples, folder, clusters)))
     serve(runner, *following, *running, *writing, *counted)
@@ -81,14 +81,14 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
     return clusters
 
 
-def _writer(clusters: "Sequence[Kube]", host: str) -> tuple[tuple[type, ...], Heard | None, list[Edge]]:
-    """What must be heard to write into clusters, by whom, and the writing itself."""
+def _writer(clusters: "Sequence[Kube]", host: str) -> tuple[tuple[type, ...], Heard | None, Told, list[Edge]]:
+    """What must be heard to write into clusters, by whom, who is told what the watcher itself states, and the writing."""
     if not clusters:
-        return (), None, []
+        return (), None, nobody, []
     from services.watcher.write import HEARS, Writer
 
     writer = Writer(clusters, host)
-    return HEARS, writer.heard, [writer.run]
+    return HEARS, writer.heard, writer.told, [writer.run]
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ _LEFT: Final = Mask.DELETE | Mask.MOVED_FROM
 _SWAPPED: Final = "..data"  # the link by which kubelet puts all files of a ConfigMap in place at once
 
 Units = dict[str, tuple[Document, ...] | None]
+Told = Callable[[Sequence[AnyEvent]], None]
 
 
 class Source(Protocol):
@@ -54,11 +55,15 @@ class Proposer(Protocol):
         """Appends what `decide` makes of the world; returns once the log has it."""
 
 
-async def follow(source: Source, said: Said, runner: Proposer) -> None:
-    """Tells the log, for ever, by what the source differs from it."""
+async def follow(source: Source, said: Said, told: Told, runner: Proposer) -> None:
+    """Tells the log, for ever, by what the source differs from it; `told` hears what."""
     async for observation in source:
         seen = said.read(observation) if observation.small else await asyncio.to_thread(said.read, observation)
-        await runner.propose(partial(_differences, said, said.take(seen)))
+        await runner.propose(partial(_differences, said, said.take(seen), told))
+
+
+def nobody(_: Sequence[AnyEvent]) -> None:
+    """Nobody needs to hear it."""
 
 
 class FolderSource:
@@ -251,8 +256,10 @@ class FolderSource:
         return escaped(path.relative_to(self._base).as_posix()).replace("#", "\\x23")
 
 
-def _differences(said: Said, units: Sequence[str] | None, world: World) -> list[AnyEvent]:
-    return differences(world, said, units)
+def _differences(said: Said, units: Sequence[str] | None, told: Told, world: World) -> list[AnyEvent]:
+    events = differences(world, said, units)
+    told(events)
+    return events
 
 
 def _inside(paths: set[Path], folders: set[Path]) -> set[Path]:

@@ -126,9 +126,8 @@ def _known(condition: Mapping[str, Any]) -> Json:
 
 
 def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -> Note | None:
-    as_it_was = (stood.get("status"), stood.get("reason", "")) == ("True" if condition.status else "False", condition.reason)
-    if as_it_was and (condition.status or stood.get("message", "") == condition.message):
-        return None
+    if (stood.get("status"), stood.get("reason", "")) == ("True" if condition.status else "False", condition.reason):
+        return None  # other words for the same are in the condition
     if not condition.status:
         told = stood or condition.reason not in ("Pending", "NoNode")  # at the beginning nothing is programmed: not worth a word
         return Note(True, condition.reason, condition.message[:MOST_WORDS]) if told and condition.message else None

@@ -49,6 +49,7 @@ from weir.events import (
     VipFreed,
     VipReleased,
     key,
+    key_of,
 )
 from weir.model import Root
 from weir.service import Runner
@@ -101,7 +102,12 @@ class Writer:
         for change in changes or ():
             for event in (change.before, change.fact.event):
                 if event:
-                    self._mark_for(event, change)
+                    self._mark_for(event, change.before)
+
+    def told(self, events: Sequence[AnyEvent]) -> None:
+        """The watcher is about to state these, and will not hear them."""
+        for event in events:
+            self._mark_for(event, self._world.get(key_of(event)))
 
     def _mark_all(self) -> None:
         for cluster in self._clusters.values():
@@ -112,7 +118,7 @@ class Writer:
         for seen in self._world.of(NodeSeen):
             self._mark(Target(self._home.scope, LBNODE.word, "", seen.node))
 
-    def _mark_for(self, event: AnyEvent, change: Change) -> None:
+    def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
         match event:
             case StatusPlanned(service=service) | StatusWithdrawn(service=service):
                 self._mark_service(service)
@@ -124,16 +130,16 @@ class Writer:
                 self._mark_named(POOL, root.name)
             case ManifestRejected(root=Root(kind="VIPPool") as root):
                 self._mark_named(POOL, root.name)
-            case ManifestAccepted() if isinstance(change.before, ManifestRejected) and change.before.root:
-                self._mark_named(POOL, change.before.root.name)
+            case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
+                self._mark_named(POOL, before.root.name)
             case NodeSeen(node=node) | NodeLeft(node=node):
                 self._mark(Target(self._home.scope, LBNODE.word, "", node))
-            case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(change.before, AppliedThrough):
+            case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
                 self._mark(Target(self._home.scope, LBNODE.word, "", node))
             case EndpointSliceObserved(root=root, service=service):
                 self._mark_record(f"{root.namespace}/{service}")
-            case EndpointSliceGone() if isinstance(change.before, EndpointSliceObserved):
-                self._mark_record(f"{change.before.root.namespace}/{change.before.service}")
+            case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
+                self._mark_record(f"{before.root.namespace}/{before.service}")
             case EndpointDown(address=address) | EndpointUp(address=address):
                 for found in self._world.find("endpoint", address, EndpointSliceObserved):
                     self._mark_record(f"{found.root.namespace}/{found.service}")

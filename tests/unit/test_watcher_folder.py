@@ -14,7 +14,7 @@ from asyncinotify import Inotify
 
 from services.watcher import edge, said
 from services.watcher.core import Watcher, differences
-from services.watcher.edge import FolderSource, follow
+from services.watcher.edge import FolderSource, follow, nobody
 from services.watcher.said import Observation
 from services.watcher.watches import Watches
 from weir.decider import Fact, World
@@ -507,7 +507,7 @@ def test_following_tells_the_log_each_difference_until_it_has_it(folder: Path) -
 
     async def test() -> None:
         runner = Runner()
-        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, runner))
+        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, nobody, runner))
         assert await asyncio.wait_for(runner.told.get(), PATIENCE_S) == "ServiceObserved"
         (folder / "web.yaml").write_text(service(0))
         assert await asyncio.wait_for(runner.told.get(), PATIENCE_S) == "ManifestRejected"
@@ -533,7 +533,7 @@ def test_files_and_documents_are_read_beside_the_loop(folder: Path, monkeypatch:
             told.set()
 
     async def test() -> None:
-        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, Runner()))
+        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, nobody, Runner()))
         await told.wait()
         task.cancel()
 
