@@ -16,6 +16,7 @@ import pytest
 from tests.cluster.api import Object
 from tests.cluster.balanced import Balanced, conditions_of, service_of
 from tests.cluster.cluster import Cluster
+from tests.cluster.conftest import unused
 from tests.cluster.machines import cluster_on
 from tests.cluster.rig import Rig
 from tests.cluster.test_services import POOL, balancer
@@ -34,7 +35,7 @@ def weir(built: None) -> Iterator[Balanced]:
     if os.geteuid():
         pytest.skip("network namespaces need root")
     with (
-        Rig("wfault", {SERVER[0]: "routed"}, controls=("control", "control2")) as rig,
+        Rig(unused("wflt"), {SERVER[0]: "routed"}, controls=("control", "control2")) as rig,
         cluster_on(rig) as one,
         cluster_on(rig, "control2") as two,
     ):
