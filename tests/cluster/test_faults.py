@@ -35,7 +35,8 @@ def weir(built: None) -> Iterator[Balanced]:
     if os.geteuid():
         pytest.skip("network namespaces need root")
     with (
-        Rig(unused("wflt"), {SERVER[0]: "routed"}, controls=("control", "control2")) as rig,
+        unused("wflt") as name,
+        Rig(name, {SERVER[0]: "routed"}, controls=("control", "control2")) as rig,
         cluster_on(rig) as one,
         cluster_on(rig, "control2") as two,
     ):
