@@ -77,7 +77,7 @@ def test_every_service_does_its_work_as_its_own_user() -> None:
     with stage(NAME, fast=True) as found:
         inside = found.network.command("lb")
         with log_server(found.folder, [NODE], 4222, inside) as server, installed(found, server) as logs:
-            served = wait_until(lambda: _fetch(found).startswith("b"), 40)
+            served = wait_until(lambda: _fetch(found).startswith("b"), 90)
             metrics = found.network.run("lb", "curl", "-s", "127.0.0.1:9600/metrics").stdout
             found.network.run("lb", "curl", "-sf", "127.0.0.1:9600/readyz")
             verify = [sys.executable, "-m", "weir.cli", "log", "verify"]
