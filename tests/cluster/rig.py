@@ -129,7 +129,8 @@ class Rig(Network):
         link = "back" if node == LB else "eth0"
         pods = tuple(network.replace(".0/", ".1/").replace("::/", "::1/") for network in self.pod_networks(node))
         gateways = ("10.77.0.1", "fd77::1") if self._through_lb and node != LB else _EDGE[2:]
-        _ip("link add pods type bridge mcast_snooping 0", "-n", self.namespace(node))
+        bridge = f"link add pods address {_mac(self.number(node), 0x44)} type bridge mcast_snooping 0"  # a MAC that no port of it changes
+        _ip(bridge, "-n", self.namespace(node))
         front = [("front", "10.76.0.1/24", "fd76::1/64")] if node == LB else []
         links = (link, "pods", *(("front",) if node == LB else ()))
         self._up(node, links, [*front, (link, f"{v4}/24", f"{v6}/64"), ("pods", *pods)], gateways)
@@ -202,8 +203,9 @@ def _locked() -> Iterator[None]:
         yield
 
 
-def _mac(number: int) -> str:
-    return f"02:45:00:00:00:{number:02x}"
+def _mac(number: int, network: int = 0x45) -> str:
+    """network: as in IPv4, 44 the pods' and 45 the overlay."""
+    return f"02:{network:02x}:00:00:00:{number:02x}"
 
 
 def _family(network: str) -> str:
