@@ -53,7 +53,7 @@ static __always_inline int balance(CTX *ctx, struct packet *p)
 		flow = NULL;
 	} else if (over(p, flow)) {
 		if (flow->flags & FLOW_PAIRED)
-			forget_partner(flow, p->key->proto);
+			forget_partner(flow, p->key);
 		flow = NULL;
 	} else if (stranded(p, flow)) {
 		old = flow;

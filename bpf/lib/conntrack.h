@@ -67,14 +67,6 @@ static __always_inline void partner_key(struct flow_key *key, const struct flow 
 	__builtin_memset(key->pad, 0, sizeof(key->pad));
 }
 
-static __always_inline void forget_partner(const struct flow *flow, __u8 proto)
-{
-	struct flow_key key;
-
-	partner_key(&key, flow, proto);
-	map_delete(conntrack, &key);
-}
-
 static __always_inline bool opens(const struct packet *p)
 {
 	return p->key->proto == IPPROTO_TCP && (p->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
@@ -96,6 +88,16 @@ static __always_inline bool pair_stands(const struct flow *flow, const struct fl
 	reverse = map_get(conntrack, &partner);
 	return reverse && same_addr(&reverse->new_dst, &key->src) && reverse->new_dport == key->sport &&
 	       same_addr(&reverse->new_src, &key->dst) && reverse->new_sport == key->dport;
+}
+
+/* Not if its port is another's by now: whoever needs one may take it from a flow that is over. */
+static __always_inline void forget_partner(const struct flow *flow, const struct flow_key *key)
+{
+	struct flow_key partner;
+
+	partner_key(&partner, flow, key->proto);
+	if (pair_stands(flow, key))
+		map_delete(conntrack, &partner);
 }
 
 /* Is `p` a reply of this flow? */

@@ -177,7 +177,7 @@ static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const
 		return old;
 	}
 	if (old && old->flags & FLOW_PAIRED)
-		forget_partner(old, p->key->proto);
+		forget_partner(old, p->key);
 	mode = mode_of(frontend, p);
 
 	*fresh = (struct flow){ .kind = KIND_REVERSE, .mode = mode, .state = STATE_ESTABLISHED };

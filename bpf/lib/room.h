@@ -40,7 +40,7 @@ static __always_inline void throw_out(struct scratch *scratch, __u32 at)
 	struct flow *flow = key ? map_get(conntrack, key) : NULL;
 
 	if (flow && flow->flags & FLOW_PAIRED)
-		forget_partner(flow, key->proto);
+		forget_partner(flow, key);
 	if (flow)
 		map_delete(conntrack, key);
 	if (scratch->free < SAMPLE)

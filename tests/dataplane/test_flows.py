@@ -165,6 +165,17 @@ def test_port_of_a_flow_that_is_over_is_taken_again(lab: Lab, net: Net) -> None:
     assert lab.out(opening(net), "forwarded").sport == first.sport
 
 
+def test_who_took_the_port_of_a_flow_that_is_over_keeps_it(lab: Lab, net: Net) -> None:
+    """The client of the old one dials anew from where it did."""
+    lab.serve(net.vip, net.backends[:1], mode=ONEARM)
+    lab.out(opening(net), "forwarded")
+    key, flow = only_forward(lab)
+    taken = lab.out(opening(net, src=net.other_client), "forwarded")
+    lab.change_flow(key, replace(flow, new_source_port=taken.sport, state=STATES.index("closed")))
+    lab.out(opening(net), "forwarded")
+    assert lab.out(answer(taken), "replied").dst == net.other_client
+
+
 def test_flow_whose_nat_port_was_lost_gets_another(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1], mode=FULLNAT)
     out = lab.out(opening(net), "forwarded")
