@@ -1,6 +1,7 @@
 """The flow table swept from user space, on the kernel's own map."""
 
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ from services.dataplane.flows import cut, sweep
 from services.dataplane.layout import KINDS, MODES
 from tests.dataplane.frames import ACK, RST, SYN, Packet
 from tests.dataplane.lab import Lab
+from weir.pins import Map
 
 V4 = Packet(src="192.0.2.1", dst="198.51.100.1")
 V6 = Packet(src="fd02::1", dst="fd03::1")
@@ -48,6 +50,37 @@ def test_reverse_entry_goes_with_its_flow_and_not_before(lab: Lab, packet: Packe
     lab.change_flow(key, replace(flow, last_seen_ns=now - 2000 * SECOND))
     assert sweep(lab.map("conntrack"), now)[1] == 2
     assert not lab.flows()
+
+
+def test_what_another_flow_took_meanwhile_stays(lab: Lab, packet: Packet) -> None:
+    """A port of source NAT that was left behind, and a client's own port."""
+    lab.serve(packet.dst, backends(packet, 1), mode=MODES.index("onearm"))
+    for port in (40000, 40001):
+        lab.out(packet.but(sport=port), "forwarded")
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    begun = lab.flows()
+    first, second = (key for key, flow in begun.items() if KINDS[flow.kind] == "forward")
+    lab.map("conntrack").delete(first.pack())
+    lab.change_flow(second, replace(begun[second], last_seen_ns=now - 2000 * SECOND))
+
+    def begin_anew() -> None:
+        lab.change_flow(first, begun[first])
+        lab.change_flow(second, begun[second])
+
+    assert sweep(Meanwhile(lab.map("conntrack"), begin_anew), now)[1] == 0
+    assert lab.flows() == begun
+
+
+class Meanwhile(Map):
+    """A table to which something happens whenever a reader has gone through it."""
+
+    def __init__(self, table: Map, happens: Callable[[], None]) -> None:
+        super().__init__(table.fd, table.name)
+        self._happens = happens
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        yield from super().items()
+        self._happens()
 
 
 def test_flows_of_one_backend_are_cut_and_go_to_another(lab: Lab, packet: Packet) -> None:
