@@ -1,0 +1,89 @@
+"""Of two ipams one acts and the other folds along; when the first is killed or frozen, the second goes on where it stood."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.log_server import LogServer, log_server
+from weir.demo.network import wait_until
+
+PORT = 14431
+POOL = '{"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "p"}, "spec": {"addresses": ["203.0.113.0/28"]}}'
+
+
+class Replicas:
+    """A watcher of a folder, and two ipams."""
+
+    def __init__(self, server: LogServer, folder: Path) -> None:
+        self.server, self.folder = server, folder
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir()
+        (self.manifests / "pool.yaml").write_text(POOL)
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self.start("watcher", "watcher", str(self.manifests))
+        for name in ("a", "b"):
+            self.start(name, "ipam", "--replicated")
+
+    def start(self, name: str, service: str, *words: str) -> None:
+        argv = [sys.executable, "-m", f"services.{service}", "--instance", f"weirrep-{name}", *words]
+        with self.log(name).open("wb") as log:
+            self.running[name] = subprocess.Popen(argv, env=self.server.environment(f"{service}.seed"), stdout=log, stderr=log)
+
+    def log(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def said(self, name: str) -> list[str]:
+        """What a replica told of itself."""
+        return [json.loads(line)["event"] for line in self.log(name).read_text().splitlines() if line.startswith("{")]
+
+    def active(self) -> str:
+        """Who won last."""
+        assert wait_until(lambda: any("lease_won" in self.said(name) for name in ("a", "b")), 20)
+        return next(name for name in ("a", "b") if "lease_won" in self.said(name))
+
+    def expose(self, name: str) -> None:
+        metadata = {"namespace": "shop", "name": name}
+        spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+        (self.manifests / f"{name}.json").write_text(
+            json.dumps({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+        )
+
+    def given_by(self, name: str) -> int:
+        """How many VIPs a replica has given."""
+        return self.said(name).count("vip_allocated")
+
+
+@pytest.fixture
+def replicas(tmp_path: Path) -> Iterator[Replicas]:
+    with log_server(tmp_path, (), PORT) as server:
+        found = Replicas(server, tmp_path)
+        try:
+            yield found
+        finally:
+            for process in found.running.values():
+                process.kill()
+                process.wait()
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_the_other_goes_on_where_the_first_stood(replicas: Replicas, blow: signal.Signals) -> None:
+    first = replicas.active()
+    second = "b" if first == "a" else "a"
+    replicas.expose("one")
+    assert wait_until(lambda: replicas.given_by(first) == 1, 10)
+    assert "lease_won" not in replicas.said(second)
+    os.kill(replicas.running[first].pid, blow)
+    replicas.expose("two")
+    assert wait_until(lambda: replicas.given_by(second) == 1, 30)
+    if blow == signal.SIGSTOP:
+        os.kill(replicas.running[first].pid, signal.SIGCONT)
+        replicas.expose("three")
+        assert wait_until(lambda: replicas.given_by(first) + replicas.given_by(second) == 3, 20)
+        assert wait_until(lambda: "log_lost" in replicas.said(first), 20), "it found itself overtaken"
+        assert replicas.given_by(first) == 1
