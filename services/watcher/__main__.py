@@ -88,7 +88,7 @@ def _writer(clusters: "Sequence[Kube]", host: str) -> tuple[tuple[type, ...], He
     from services.watcher.write import HEARS, Writer
 
     writer = Writer(clusters, host)
-    return HEARS, writer.heard, writer.told, [writer.run]
+    return HEARS, writer.marks.heard, writer.marks.told, [writer.run]
 
 
 if __name__ == "__main__":

@@ -9,13 +9,15 @@ import hashlib
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from services.watcher.api import UNREACHABLE, ApiError
-from services.watcher.kube import LBNODE, POOL, RECORD, SERVICE, Kind, Kube, Seen
+from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind, Seen
+from services.watcher.kube import Kube
+from services.watcher.marks import Marks, Target
 from services.watcher.ranges import range_of
 from services.watcher.statuses import (
     FINALIZER,
@@ -29,154 +31,41 @@ from services.watcher.statuses import (
     service_notes,
     service_status,
 )
-from weir.decider import Change, World
+from weir.decider import World
 from weir.events import (
-    AnyEvent,
     AppliedThrough,
     EndpointDown,
-    EndpointSliceGone,
     EndpointSliceObserved,
-    EndpointUp,
-    ManifestAccepted,
     ManifestRejected,
-    NodeLeft,
     NodeSeen,
     PoolObserved,
     ServiceObserved,
     StatusPlanned,
-    StatusWithdrawn,
     VipAllocated,
-    VipFreed,
-    VipReleased,
     key,
-    key_of,
 )
-from weir.model import Root
 from weir.service import Runner
 
 HEARS: Final = (StatusPlanned, VipAllocated, NodeSeen, AppliedThrough, EndpointDown)  # beside what the watcher itself states
 WORKERS: Final = 16
-SETTLE_S: Final = 0.02  # what follows from one change comes as several facts
-COUNT_S: Final = 5.0  # how often the count of a Service's backends is written at most
 RETRY_FIRST_S, RETRY_MOST_S = 0.5, 30.0
 
 log = structlog.get_logger()
-
-
-class Target(NamedTuple):
-    """One object of a cluster."""
-
-    cluster: str  # Kube.scope
-    kind: str
-    namespace: str  # as the cluster names it
-    name: str
 
 
 class Writer:
     """Writes for all clusters.  host: VIPs are told as hostnames HOST-VIP; "" as addresses."""
 
     def __init__(self, clusters: Sequence[Kube], host: str = "") -> None:
-        self._clusters = {cluster.scope: cluster for cluster in clusters}
-        self._home = clusters[0]  # where the nodes of this installation are told
+        self.marks = Marks(clusters)
         self._host = host
-        self._world = World()
-        self._queue: asyncio.Queue[Target] = asyncio.Queue()
-        self._marked: dict[Target, asyncio.TimerHandle] = {}
         self._busy: set[Target] = set()
         self._retry_s: dict[Target, float] = {}
         self.written = 0  # requests that changed something
-        for cluster in clusters:
-            cluster.looked = self.looked
 
-    # ── what is to be looked at ────────────────────────────────────────────────────────────────────────────────────
-
-    def looked(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
-        """An object that Weir writes to became different in the cluster."""
-        self._mark(Target(cluster.scope, kind, namespace, name))
-
-    async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
-        """Facts came; None: everything may be new."""
-        self._world = world
-        if changes is None:
-            self._mark_all()
-        for change in changes or ():
-            for event in (change.before, change.fact.event):
-                if event:
-                    self._mark_for(event, change.before)
-
-    def told(self, events: Sequence[AnyEvent]) -> None:
-        """The watcher is about to state these, and will not hear them."""
-        for event in events:
-            self._mark_for(event, self._world.get(key_of(event)))
-
-    def _mark_all(self) -> None:
-        for cluster in self._clusters.values():
-            for unit in cluster.seen:
-                kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
-                namespace, name = where if len(where) == 2 else ("", where[0])
-                self._mark(Target(cluster.scope, kind, namespace, name))
-        for seen in self._world.of(NodeSeen):
-            self._mark(Target(self._home.scope, LBNODE.word, "", seen.node))
-
-    def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
-        match event:
-            case StatusPlanned(service=service) | StatusWithdrawn(service=service):
-                self._mark_service(service)
-            case VipAllocated() | VipReleased() | VipFreed():
-                for service in event.services:
-                    self._mark_service(service)
-                self._mark_named(POOL, event.pool)
-            case PoolObserved(root=root):
-                self._mark_named(POOL, root.name)
-            case ManifestRejected(root=Root(kind="VIPPool") as root):
-                self._mark_named(POOL, root.name)
-            case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
-                self._mark_named(POOL, before.root.name)
-            case NodeSeen(node=node) | NodeLeft(node=node):
-                self._mark(Target(self._home.scope, LBNODE.word, "", node))
-            case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
-                self._mark(Target(self._home.scope, LBNODE.word, "", node))
-            case EndpointSliceObserved(root=root, service=service):
-                self._mark_record(f"{root.namespace}/{service}")
-            case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
-                self._mark_record(f"{before.root.namespace}/{before.service}")
-            case EndpointDown(address=address) | EndpointUp(address=address):
-                for found in self._world.find("endpoint", address, EndpointSliceObserved):
-                    self._mark_record(f"{found.root.namespace}/{found.service}")
-
-    def _mark_service(self, service: str) -> None:
-        target = self._of(SERVICE, service)
-        self._mark(target)
-        self._mark(target._replace(kind=RECORD.word))
-
-    def _mark_record(self, service: str) -> None:
-        self._mark(self._of(RECORD, service), COUNT_S)
-
-    def _mark_named(self, kind: Kind, name: str) -> None:
-        cluster, bare = self._split(name)
-        self._mark(Target(cluster.scope, kind.word, "", bare))
-
-    def _of(self, kind: Kind, service: str) -> Target:
-        namespace, _, name = service.partition("/")
-        cluster, bare = self._split(namespace)
-        return Target(cluster.scope, kind.word, bare, name)
-
-    def _split(self, word: str) -> tuple[Kube, str]:
-        """The cluster that a namespace or name of the log is of, and how it is called there."""
-        for cluster in self._clusters.values():
-            if cluster.prefix and word.startswith(cluster.prefix):
-                return cluster, word.removeprefix(cluster.prefix)
-        return self._home, word
-
-    def _mark(self, target: Target, delay_s: float = SETTLE_S) -> None:
-        """Looks at `target` after `delay_s`, or sooner where it is to be sooner already."""
-        due = asyncio.get_running_loop().time() + delay_s
-        timer = self._marked.get(target)
-        if timer and timer.when() <= due:
-            return
-        if timer:
-            timer.cancel()
-        self._marked[target] = asyncio.get_running_loop().call_later(delay_s, self._queue.put_nowait, target)
+    @property
+    def _world(self) -> World:
+        return self.marks.world
 
     # ── looking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,12 +77,11 @@ class Writer:
 
     async def _work(self, runner: Runner) -> None:
         while True:
-            target = await self._queue.get()
-            del self._marked[target]
+            target = await self.marks.next()
             if not runner.following:  # all is looked at when it acts again
                 continue
             if target in self._busy:
-                self._mark(target, RETRY_FIRST_S)
+                self.marks.mark(target, RETRY_FIRST_S)
                 continue
             self._busy.add(target)
             try:
@@ -202,7 +90,7 @@ class Writer:
                 self._busy.discard(target)
 
     async def _look(self, target: Target) -> None:
-        cluster = self._clusters[target.cluster]
+        cluster = self.marks.clusters[target.cluster]
         if target.kind in cluster.absent:
             return
         try:
@@ -225,7 +113,7 @@ class Writer:
         wait_s = self._retry_s.get(target, RETRY_FIRST_S)
         self._retry_s[target] = min(wait_s * 2, RETRY_MOST_S)
         log.warning("write_failed", **target._asdict(), reason=why, retry_ms=int(wait_s * 1000))
-        self._mark(target, wait_s * random.uniform(0.8, 1.2))
+        self.marks.mark(target, wait_s * random.uniform(0.8, 1.2))
 
     # ── kinds ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -287,7 +175,7 @@ class Writer:
         applied = next((each for each in self._world.of(AppliedThrough) if each.node == target.name), None)
         seen = cluster.seen.get(cluster.unit(*target[1:]))
         if not known:
-            if seen and cluster is self._home:
+            if seen and cluster is self.marks.home:
                 await cluster.api.delete(LBNODE.path("", target.name))
             return
         seen = seen or await self._made(cluster, LBNODE, target, {})

@@ -1,0 +1,148 @@
+"""Which objects of clusters are to be looked at, because facts or the clusters themselves say that something may have to be written."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind
+from services.watcher.kube import Kube
+from weir.decider import Change, World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    EndpointDown,
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    EndpointUp,
+    ManifestAccepted,
+    ManifestRejected,
+    NodeLeft,
+    NodeSeen,
+    PoolObserved,
+    StatusPlanned,
+    StatusWithdrawn,
+    VipAllocated,
+    VipFreed,
+    VipReleased,
+    key_of,
+)
+from weir.model import Root
+
+SETTLE_S: Final = 0.02  # what follows from one change comes as several facts
+COUNT_S: Final = 5.0  # how often the count of a Service's backends is written at most
+
+
+class Target(NamedTuple):
+    """One object of a cluster."""
+
+    cluster: str  # Kube.scope
+    kind: str
+    namespace: str  # as the cluster names it
+    name: str
+
+
+class Marks:
+    """Marked objects, each once.  `world`: as last heard."""
+
+    def __init__(self, clusters: Sequence[Kube]) -> None:
+        self.clusters = {cluster.scope: cluster for cluster in clusters}
+        self.home = clusters[0]  # where the nodes of this installation are told
+        self.world = World()
+        self._queue: asyncio.Queue[Target] = asyncio.Queue()
+        self._marked: dict[Target, asyncio.TimerHandle] = {}
+        for cluster in clusters:
+            cluster.looked = self.looked
+
+    async def next(self) -> Target:
+        """The next that is due; it may be marked again from now on."""
+        target = await self._queue.get()
+        del self._marked[target]
+        return target
+
+    def mark(self, target: Target, delay_s: float = SETTLE_S) -> None:
+        """It is due after `delay_s`, or sooner where it is to be sooner already."""
+        due = asyncio.get_running_loop().time() + delay_s
+        timer = self._marked.get(target)
+        if timer and timer.when() <= due:
+            return
+        if timer:
+            timer.cancel()
+        self._marked[target] = asyncio.get_running_loop().call_later(delay_s, self._queue.put_nowait, target)
+
+    def looked(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
+        """An object that Weir writes to became different in the cluster."""
+        self.mark(Target(cluster.scope, kind, namespace, name))
+
+    async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
+        """Facts came; None: everything may be new."""
+        self.world = world
+        if changes is None:
+            self._mark_all()
+        for change in changes or ():
+            for event in (change.before, change.fact.event):
+                if event:
+                    self._mark_for(event, change.before)
+
+    def told(self, events: Sequence[AnyEvent]) -> None:
+        """The watcher is about to state these, and will not hear them."""
+        for event in events:
+            self._mark_for(event, self.world.get(key_of(event)))
+
+    def _mark_all(self) -> None:
+        for cluster in self.clusters.values():
+            for unit in cluster.seen:
+                kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
+                namespace, name = where if len(where) == 2 else ("", where[0])
+                self.mark(Target(cluster.scope, kind, namespace, name))
+        for seen in self.world.of(NodeSeen):
+            self.mark(Target(self.home.scope, LBNODE.word, "", seen.node))
+
+    def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
+        match event:
+            case StatusPlanned(service=service) | StatusWithdrawn(service=service):
+                self._mark_service(service)
+            case VipAllocated() | VipReleased() | VipFreed():
+                for service in event.services:
+                    self._mark_service(service)
+                self._mark_named(POOL, event.pool)
+            case PoolObserved(root=root):
+                self._mark_named(POOL, root.name)
+            case ManifestRejected(root=Root(kind="VIPPool") as root):
+                self._mark_named(POOL, root.name)
+            case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
+                self._mark_named(POOL, before.root.name)
+            case NodeSeen(node=node) | NodeLeft(node=node):
+                self.mark(Target(self.home.scope, LBNODE.word, "", node))
+            case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
+                self.mark(Target(self.home.scope, LBNODE.word, "", node))
+            case EndpointSliceObserved(root=root, service=service):
+                self._mark_record(f"{root.namespace}/{service}")
+            case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
+                self._mark_record(f"{before.root.namespace}/{before.service}")
+            case EndpointDown(address=address) | EndpointUp(address=address):
+                for found in self.world.find("endpoint", address, EndpointSliceObserved):
+                    self._mark_record(f"{found.root.namespace}/{found.service}")
+
+    def _mark_service(self, service: str) -> None:
+        target = self._of(SERVICE, service)
+        self.mark(target)
+        self.mark(target._replace(kind=RECORD.word))
+
+    def _mark_record(self, service: str) -> None:
+        self.mark(self._of(RECORD, service), COUNT_S)
+
+    def _mark_named(self, kind: Kind, name: str) -> None:
+        cluster, bare = self._split(name)
+        self.mark(Target(cluster.scope, kind.word, "", bare))
+
+    def _of(self, kind: Kind, service: str) -> Target:
+        namespace, _, name = service.partition("/")
+        cluster, bare = self._split(namespace)
+        return Target(cluster.scope, kind.word, bare, name)
+
+    def _split(self, word: str) -> tuple[Kube, str]:
+        """The cluster that a namespace or name of the log is of, and how it is called there."""
+        for cluster in self.clusters.values():
+            if cluster.prefix and word.startswith(cluster.prefix):
+                return cluster, word.removeprefix(cluster.prefix)
+        return self.home, word
