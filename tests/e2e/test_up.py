@@ -400,7 +400,7 @@ def test_json_and_yaml_can_be_read_and_say_the_same(machine: Machine, words: tup
     assert shown.returncode == 0
     rows = json.loads(shown.stdout)
     assert rows or words == ("get", "ct")
-    moving = [("get", "ct"), ("get", "ep"), ("get", "lb"), ("log", "show", "1")]  # counters, delays; `show` prints its one fact without a list
+    moving = [("get", "ct"), ("get", "ep"), ("get", "lb"), ("log", "show", "1")]  # counters, delays; `show` has no list around its fact
     if words not in moving:
         assert yaml.safe_load(machine.weir(*words, "-o", "yaml").stdout) == rows
 
