@@ -224,7 +224,7 @@ class Bus:
             if refused.code == NOT_FOUND:
                 return b"", 0
             raise
-        return base64.b64decode(message["data"]), message["seq"]
+        return base64.b64decode(message.get("data", "")), message["seq"]
 
     async def put(self, bucket: str, name: str, value: bytes, revision: int) -> None:
         """Sets a key whose revision still is `revision`, 0 for none.  Raises Refused where it is not."""

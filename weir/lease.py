@@ -32,6 +32,12 @@ class Lease:
             if not await self._take(bus):
                 return
 
+    async def give_back(self, bus: Bus) -> None:
+        """Lets another have it at once.  Raises LogError."""
+        holder, sequence = await bus.value(LEASES, self._service)
+        if holder == self._holder:
+            await bus.put(LEASES, self._service, b"", sequence)
+
     async def _take(self, bus: Bus) -> bool:
         holder, sequence = await bus.value(LEASES, self._service)
         if holder not in (b"", self._holder):

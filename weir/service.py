@@ -70,7 +70,8 @@ class Runner:
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
         self._turn = asyncio.Lock()
-        self._caught_up = asyncio.Event()
+        self._caught_up = asyncio.Event()  # or stands by: there is somebody to propose to, or nothing to wait for
+        self._standing_by = False
         self._told: Health | None = None
         self._retry_s = RETRY_FIRST_S
         self._owing = 0  # proposals that wait for the log
@@ -101,6 +102,8 @@ class Runner:
     async def _proposed(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int) -> bool:
         await self._caught_up.wait()
         async with self._turn:
+            if self._standing_by:
+                return True  # what the edge knows is compared with the log when this replica comes to act
             if not self._live:
                 return False
             bus, fold = self._live
@@ -158,6 +161,8 @@ class Runner:
     async def _stand_by(self, lease: Lease, bus: Bus, fold: Fold, pull: Pull[Entry]) -> int:
         """Folds along until this replica is the one that acts; returns the fence, with all that was appended up to it folded."""
         self._tell("standby")
+        self._standing_by = True
+        self._caught_up.set()
         won = asyncio.ensure_future(lease.win(bus))
         try:
             while not won.done():
@@ -170,6 +175,8 @@ class Runner:
                 arrived.cancel()
         finally:
             won.cancel()
+            self._caught_up.clear()
+            self._standing_by = False
         won.result()
         fence = await bus.last(self.author)
         while fold.fence < fence:  # what the one before appended last is on its way
@@ -183,17 +190,29 @@ class Runner:
         """Keeps the lease meanwhile; without it the connection ends, and with it the session."""
 
         async def keep(lease: Lease) -> None:
-            with contextlib.suppress(LogError):
+            ended = False
+            try:
                 await lease.keep(bus)
                 log.warning("lease_lost", service=self.author)
-            await bus.close()
+            except LogError as error:
+                log.warning("lease_lost", service=self.author, reason=str(error))
+            except asyncio.CancelledError:
+                ended = True  # the session itself does
+                raise
+            finally:
+                if not ended:
+                    await bus.close()
 
-        keeping = asyncio.ensure_future(keep(self._lease)) if self._lease else None
+        if not self._lease:
+            yield
+            return
+        keeping = asyncio.ensure_future(keep(self._lease))
         try:
             yield
         finally:
-            if keeping:
-                keeping.cancel()
+            keeping.cancel()
+            with contextlib.suppress(LogError):  # where the log is gone the lease ends by itself
+                await self._lease.give_back(bus)
 
     async def _catch_up(self, bus: Bus, fold: Fold) -> None:
         owed = fold.caught_up()

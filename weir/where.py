@@ -38,7 +38,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 
     service: str
     pid: int
-    state: str  # following | degraded
+    state: str  # standby | following | degraded
     reason: str = ""
 
 

@@ -30,6 +30,7 @@ def main() -> None:
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
     settings = Settings(tuple(chosen.klass or CLASSES), chosen.default_class, chosen.mode, chosen.targets, chosen.liveness)
     watcher = Watcher(settings, [cluster.scope for cluster in clusters] + [""] * bool(folder))
+    watcher.late = lambda: frozenset(cluster.scope for cluster in clusters if cluster.lost)
     writes, heard, told, writing = _writer(clusters, chosen.status_hostname)
     where, lease = Where(chosen.instance), lease_of("watcher", chosen)
     runner = Runner("watcher", watcher, (*HEARS, *writes), where, heard=heard, lease=lease)
@@ -74,10 +75,10 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
     for word in words:
         name, _, kubeconfig = word.partition("=")
         try:
-            configuration = await configured(Path(kubeconfig) if kubeconfig else None)
+            await configured(Path(kubeconfig) if kubeconfig else None)
         except ConfigError as error:
             sys.exit(f"weir-watcher: cluster {name}: {error}")
-        clusters.append(Kube(name, configuration, prefix=f"{name}:" if clusters else ""))
+        clusters.append(Kube(name, Path(kubeconfig) if kubeconfig else None, prefix=f"{name}:" if clusters else ""))
     return clusters
 
 

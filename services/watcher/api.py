@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+import yaml
 from kubernetes_asyncio.client.api_client import ApiClient
 from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config
@@ -63,7 +64,7 @@ async def configured(kubeconfig: Path | None) -> Configuration:
             await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
         else:
             load_incluster_config(configuration)
-    except (ConfigException, OSError, ValueError) as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError) as error:
         raise ConfigError(f"{kubeconfig or 'service account of this pod'}: {error}") from error
     configuration.connection_pool_maxsize = CONNECTIONS
     return configuration
@@ -74,6 +75,10 @@ class Api:
 
     def __init__(self, configuration: Configuration) -> None:
         self._client = ApiClient(configuration)
+
+    def use(self, configuration: Configuration) -> None:
+        """Other credentials from now on; certificates are taken at the start alone."""
+        self._client.configuration.api_key = configuration.api_key
 
     async def get(self, path: str, **query: str | int) -> bytes:
         """The body.  Raises ApiError, or one of UNREACHABLE."""
@@ -136,16 +141,19 @@ class Api:
         content: str,
         timeout: aiohttp.ClientTimeout,
     ) -> aiohttp.ClientResponse:
-        return await self._client.call_api(
-            path,
-            method,
-            query_params=list(query.items()),
-            header_params={"Content-Type": content, "Accept": _JSON},
-            body=body,
-            auth_settings=["BearerToken"],
-            _preload_content=False,
-            _request_timeout=timeout,
-        )
+        try:
+            return await self._client.call_api(
+                path,
+                method,
+                query_params=list(query.items()),
+                header_params={"Content-Type": content, "Accept": _JSON},
+                body=body,
+                auth_settings=["BearerToken"],
+                _preload_content=False,
+                _request_timeout=timeout,
+            )
+        except ConfigException as error:  # the pod's token is being replaced
+            raise aiohttp.ClientError(str(error)) from error
 
 
 def _error(code: int, body: bytes) -> ApiError:

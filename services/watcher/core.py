@@ -5,7 +5,7 @@ stands as the world has it, and what nobody names any more is gone.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -75,6 +75,7 @@ class Watcher:
     def __init__(self, settings: Settings = DEFAULT, scopes: Sequence[str] = ("",)) -> None:
         """scopes: of all sources; what the log has from others is gone.  Where one is a cluster, what is written there is looked up."""
         self.said = Said(settings, scopes)
+        self.late: Callable[[], frozenset[str]] = frozenset  # scopes of sources that cannot be followed now
         if any(scopes):
             of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
             self.indexes = {**self.indexes, **of_writes}
@@ -84,24 +85,28 @@ class Watcher:
         return ()
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
-        """Everything by which the source differs; nothing before it has been listed once."""
-        return differences(world, self.said) if self.said.complete else ()
+        """Everything by which the sources differ; nothing before one has been listed once.
+
+        Of a source that cannot be followed now the log may know more, by another replica: what it says is told when it changes.
+        """
+        return differences(world, self.said, late=self.late()) if self.said.complete else ()
 
 
-def differences(world: World, said: Said, units: Iterable[str] | None = None) -> list[AnyEvent]:
+def differences(world: World, said: Said, units: Iterable[str] | None = None, late: frozenset[str] = frozenset()) -> list[AnyEvent]:
     """What the log must be told so that it says what the source says.
 
     world: with the indexes of `Watcher`.   units: those that changed, None for all; the cost grows with their objects only.
+    late: scopes of which nothing is told.
     Pools, namespaces, nodes, services, slices, then rejections; by key within.  Folding the result and asking again yields nothing.
     """
-    return _Comparison(world, said).of(None if units is None else tuple(units))
+    return _Comparison(world, said, late).of(None if units is None else tuple(units))
 
 
 class _Comparison:
     """One comparison under way.  `desired`: an object as it should stand, None where it should not."""
 
-    def __init__(self, world: World, said: Said) -> None:
-        self._world, self._said = world, said
+    def __init__(self, world: World, said: Said, late: frozenset[str]) -> None:
+        self._world, self._said, self._late = world, said, late
         self._nodes: frozenset[str] = frozenset()  # those compared; others are as the world has them
         self._node_at: defaultdict[str, list[str]] = defaultdict(list)  # address -> names of nodes compared
         self._pools: dict[str, PoolObserved] = {}
@@ -170,8 +175,10 @@ class _Comparison:
             yield desired
 
     def _desired(self, key: str) -> Observed | None:
-        """What cannot be used leaves its object as it is."""
+        """What cannot be used leaves its object as it is, and so does what a source that is late says."""
         owner = self._owner(key)
+        if isinstance(owner, Reading) and scope_of(owner.source) in self._late:
+            return self._held(key)
         if not isinstance(owner, Reading):
             return self._held(key) if owner else None
         match owner.fact:
@@ -208,7 +215,7 @@ class _Comparison:
         claims, held = self._said.claims(key), self._held(key)
         unit = unit_of(held.root.resource_version) if held else ""
         incumbent = next((claim for claim in claims if claim.unit == unit), None)
-        if held and not incumbent and self._said.stands(unit):
+        if held and not incumbent and (self._said.stands(unit) or scope_of(unit) in self._late):
             return held.root
         return (incumbent or claims[0]).reading if claims else None
 

@@ -5,16 +5,17 @@ differs goes on.  What changed while nobody asked is told as it then is: states 
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import structlog
-from kubernetes_asyncio.client.configuration import Configuration
 
 from services.watcher.annotations import ALIAS, PREFIX
-from services.watcher.api import UNREACHABLE, Api, ApiError
+from services.watcher.api import UNREACHABLE, Api, ApiError, ConfigError, configured
 from services.watcher.kinds import KINDS, Kind, Seen
 from services.watcher.manifest import Document
 from services.watcher.said import Observation
@@ -22,6 +23,7 @@ from services.watcher.said import Observation
 PAGE: Final = 500
 SMALL: Final = 4  # objects whose reading takes no time worth a thread
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 4.0
+QUICK_S: Final = 1.0  # a watch that ends sooner is not opened again at once
 ABSENT_S: Final = 10.0  # how often it is looked whether a kind that is not installed has come
 
 log = structlog.get_logger()
@@ -68,9 +70,10 @@ class Kube:
 
     api: Api
 
-    def __init__(self, name: str, configuration: Configuration, *, prefix: str = "") -> None:
+    def __init__(self, name: str, kubeconfig: Path | None, *, prefix: str = "") -> None:
+        """kubeconfig: None in a pod."""
         self.name, self.prefix = name, prefix
-        self._configuration = configuration
+        self._kubeconfig = kubeconfig
         self.scope = f"@{name}"
         self.seen: dict[str, Seen] = {}
         self.absent: set[str] = set()
@@ -86,19 +89,26 @@ class Kube:
         return f"{self.scope}/{kind}/{namespace}/{name}" if namespace else f"{self.scope}/{kind}/{name}"
 
     def saw(self, kind: Kind, raw: bytes) -> Seen:
-        """An object as the API answered a write: it may come before the watch tells the same."""
+        """An object as the API answered a write: it may come before the watch tells the same, or after it told its end."""
         seen = _SEEN(raw)
-        self._keep(kind, self.unit(kind.word, seen.metadata.namespace, seen.metadata.name), seen)
+        unit = self.unit(kind.word, seen.metadata.namespace, seen.metadata.name)
+        if unit in self._versions[kind.word] or not seen.metadata.deletionTimestamp:
+            self._keep(kind, unit, seen)
         return seen
 
     @property
+    def complete(self) -> bool:
+        """Whether every kind has been listed."""
+        return not self._unlisted
+
+    @property
     def lost(self) -> int:
-        """How many kinds cannot be followed now."""
-        return len(self._lost)
+        """How many kinds that are there cannot be followed now."""
+        return len(self._lost.keys() - self.absent)
 
     async def run(self, _: object) -> None:
         """Follows every kind, for ever."""
-        self.api = Api(self._configuration)
+        self.api = Api(await configured(self._kubeconfig))
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 group.create_task(self._follow(kind))
@@ -121,6 +131,11 @@ class Kube:
         units, self._changed = self._changed, {}
         return units
 
+    async def _log_in(self) -> None:
+        """Takes the credentials anew, for those of a kubeconfig may have ended.  An error is told with the next attempt."""
+        with contextlib.suppress(ConfigError):
+            self.api.use(await configured(self._kubeconfig))
+
     # ── list and watch ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _follow(self, kind: Kind) -> None:
@@ -129,20 +144,27 @@ class Kube:
             try:
                 if not version:
                     version = await self._list(kind)
+                begun_s = asyncio.get_running_loop().time()
                 async for line in self.api.watch(kind.path(), version):
                     self._found(kind)
                     version = self._event(kind, line) or version
                     retry_s = RETRY_FIRST_S
-                continue  # the server ended it in good order
+                if asyncio.get_running_loop().time() - begun_s > QUICK_S:
+                    continue  # the server ended it in good order
             except ApiError as error:
                 if error.code == _GONE:
                     version = ""
                     log.info("watch_expired", cluster=self.name, kind=kind.word)
-                elif error.code == 404:
+                elif error.code == 404 and kind.api.startswith("weir.dev/"):  # of any other it is a proxy's word, and none to act on
                     self._forget(kind)
                     version, retry_s = "", ABSENT_S
+                elif error.code == 401:
+                    await self._log_in()
                 self._lose(kind, str(error))
-            except UNREACHABLE as error:
+            except msgspec.MsgspecError as error:  # what the line said is lost with it
+                version = ""
+                self._lose(kind, f"not understood: {error}")
+            except (ConfigError, *UNREACHABLE) as error:
                 self._lose(kind, f"{type(error).__name__} {error}".strip())
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(retry_s * 2, RETRY_MOST_S) if retry_s < ABSENT_S else RETRY_FIRST_S
@@ -194,7 +216,7 @@ class Kube:
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
         """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""
         held, new = self.seen.get(unit), seen.metadata
-        if held and held.metadata.uid == new.uid and _number(new.resourceVersion) <= _number(held.metadata.resourceVersion):
+        if held and held.metadata.uid == new.uid and _is_older(new.resourceVersion, held.metadata.resourceVersion):
             return
         self.seen[unit] = msgspec.structs.replace(seen, status=msgspec.Raw(bytes(seen.status)))
         self._look(kind, seen)
@@ -231,8 +253,8 @@ class Kube:
             log.info("api_found", cluster=self.name, kind=kind.word)
 
 
-def _number(version: str) -> int:
-    return int(version) if version.isdecimal() else 1 << 63
+def _is_older(version: str, than: str) -> bool:
+    return version.isdecimal() and than.isdecimal() and int(version) <= int(than)
 
 
 def _document(unit: str, kind: Kind, content: dict[str, Any], prefix: str) -> Document:

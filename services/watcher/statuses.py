@@ -35,11 +35,11 @@ def service_status(
     if not planned:
         return {}
     programmed = any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
-    told = {entry.get("ip") or str(entry.get("hostname", "")).removeprefix(f"{host}-") for entry in ingress_of(before)}
+    told = {entry.get("ip") or entry.get("hostname") for entry in ingress_of(before)}
     ports, families = (observed.ports, observed.families) if observed else ((), ())
     first = families[0] if families else "IPv4"
     vips = sorted(planned.vips, key=lambda vip: family_of(vip) != first)
-    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or vip in told]
+    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or _told_as(vip, host) in told]
     conditions = [_condition(condition, DOMAIN, before, now) for condition in planned.conditions]
     return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
 
@@ -109,7 +109,12 @@ def _timeless(status: Mapping[str, Any]) -> Json:
 
 def _ingress(vip: str, ports: Sequence[ServicePort], host: str) -> Json:
     served = [{"port": port.port, "protocol": port.protocol} for port in ports]
-    return {"hostname": f"{host}-{vip}", "ports": served} if host else {"ip": vip, "ipMode": "VIP", "ports": served}
+    return {"hostname": _told_as(vip, host), "ports": served} if host else {"ip": vip, "ipMode": "VIP", "ports": served}
+
+
+def _told_as(vip: str, host: str) -> str:
+    """A hostname takes no colons."""
+    return f"{host}-{vip.replace(':', '-')}" if host else vip
 
 
 def _condition(condition: Condition, domain: str, before: Mapping[str, Any], now: str) -> Json:
@@ -129,8 +134,8 @@ def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -
     if (stood.get("status"), stood.get("reason", "")) == ("True" if condition.status else "False", condition.reason):
         return None  # other words for the same are in the condition
     if not condition.status:
-        told = stood or condition.reason not in ("Pending", "NoNode")  # at the beginning nothing is programmed: not worth a word
-        return Note(True, condition.reason, condition.message[:MOST_WORDS]) if told and condition.message else None
+        passing = condition.reason in ("Pending", "NoNode")  # it is so between any plan and its ack: not worth a word
+        return Note(True, condition.reason, condition.message[:MOST_WORDS]) if condition.message and not passing else None
     match condition.type:
         case "Allocated":
             return Note(False, "Allocated", condition.message or f"{', '.join(vips)} given")

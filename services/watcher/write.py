@@ -49,6 +49,7 @@ from weir.service import Runner
 HEARS: Final = (StatusPlanned, VipAllocated, NodeSeen, AppliedThrough, EndpointDown)  # beside what the watcher itself states
 WORKERS: Final = 16
 RETRY_FIRST_S, RETRY_MOST_S = 0.5, 30.0
+PENDING_S: Final = 1.0  # what waits for nodes is told after so long
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class Writer:
         self._host = host
         self._busy: set[Target] = set()
         self._retry_s: dict[Target, float] = {}
+        self._pending_s: dict[Target, float] = {}  # since when a status waits for nodes
         self.written = 0  # requests that changed something
 
     @property
@@ -93,6 +95,9 @@ class Writer:
         cluster = self.marks.clusters[target.cluster]
         if target.kind in cluster.absent:
             return
+        if not cluster.complete:
+            self.marks.mark(target, RETRY_FIRST_S)
+            return
         try:
             await {SERVICE.word: self._service, RECORD.word: self._record, POOL.word: self._pool, LBNODE.word: self._node}[target.kind](
                 cluster, target
@@ -104,7 +109,7 @@ class Writer:
                 log.error("write_refused", **target._asdict(), reason=str(error))
             else:
                 self._again(target, str(error))
-        except UNREACHABLE as error:
+        except (msgspec.MsgspecError, *UNREACHABLE) as error:
             self._again(target, f"{type(error).__name__} {error}".strip())
         else:
             self._retry_s.pop(target, None)
@@ -125,27 +130,54 @@ class Writer:
         observed = self._world.get(key("watcher", "service", namespace, target.name))
         planned = self._planned(namespace, target.name)
         held = self._world.count("holder", f"{namespace}/{target.name}")
+        known = observed if isinstance(observed, ServiceObserved) else None
+        if not planned and (not known or known.exposed):
+            return  # the log does not know it yet, or nobody has decided
         if held and FINALIZER not in seen.metadata.finalizers and not seen.metadata.deletionTimestamp:
             await self._write(cluster, SERVICE, seen, {"metadata": {"finalizers": [FINALIZER]}})
         before = _decoded(seen)
-        known = observed if isinstance(observed, ServiceObserved) else None
         wanted = service_status(planned, known, before, now=_now(), host=self._host)
-        if not same(wanted, own(before)):
+        if self._passes(target, planned):
+            return
+        ours = own(before)
+        if (planned or ours["conditions"]) and not same(wanted, ours):  # an address alone is another controller's
             await self._write(cluster, SERVICE, seen, {"status": wanted}, "status")
             for note in service_notes(planned, before):
                 await self._tell(cluster, seen, note)
         if not held and not planned and FINALIZER in seen.metadata.finalizers:
-            await self._write(cluster, SERVICE, seen, {"metadata": {}})
+            await self._let_go(cluster, seen)
+
+    def _passes(self, target: Target, planned: StatusPlanned | None) -> bool:
+        """Whether all that is to be told is that nodes have not read back yet: they mostly have before it could be read."""
+        pending = planned is not None and any(each.type == "Programmed" and each.reason == "Pending" for each in planned.conditions)
+        now_s = asyncio.get_running_loop().time()
+        since_s = self._pending_s.setdefault(target, now_s) if pending else self._pending_s.pop(target, now_s)
+        if not pending or now_s - since_s > PENDING_S:
+            return False
+        self.marks.mark(target, PENDING_S)
+        return True
+
+    async def _let_go(self, cluster: Kube, seen: Seen) -> None:
+        """Takes the finalizer off, whoever put it there: one from a backup is nobody's to apply away."""
+        await self._write(cluster, SERVICE, seen, {"metadata": {}})
+        meta = seen.metadata
+        left = cluster.seen.get(cluster.unit(SERVICE.word, meta.namespace, meta.name))
+        if left and left.metadata.uid == meta.uid and FINALIZER in left.metadata.finalizers:
+            others = [each for each in left.metadata.finalizers if each != FINALIZER]
+            body = {"metadata": {"resourceVersion": left.metadata.resourceVersion, "finalizers": others}}
+            cluster.saw(SERVICE, await cluster.api.merge(SERVICE.path(meta.namespace, meta.name), body))
 
     async def _record(self, cluster: Kube, target: Target) -> None:
         service = cluster.seen.get(cluster.unit(SERVICE.word, target.namespace, target.name))
         namespace = cluster.prefix + target.namespace
         planned = self._planned(namespace, target.name)
         seen = cluster.seen.get(cluster.unit(*target[1:]))
+        observed = self._world.get(key("watcher", "service", namespace, target.name))
         if not service or not planned or not planned.vips:
-            if seen and (not service or not self._world.count("holder", f"{namespace}/{target.name}")):
+            unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
+            if seen and unexposed and not self._world.count("holder", f"{namespace}/{target.name}"):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
-            return
+            return  # a record is also collected with its Service
         if not seen:
             owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})

@@ -1,4 +1,4 @@
-"""Of two ipams one acts and the other folds along; when the first is killed or frozen, the second goes on where it stood."""
+"""Of two replicas one acts and the other folds along; when the first is killed or frozen, the second goes on where it stood."""
 
 import json
 import os
@@ -6,29 +6,34 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.log_server import LogServer, log_server
+from weir.bus import LEASE_S
 from weir.demo.network import wait_until
+from weir.lease import RENEW_S
 
 PORT = 14431
 POOL = '{"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "p"}, "spec": {"addresses": ["203.0.113.0/28"]}}'
 
 
 class Replicas:
-    """A watcher of a folder, and two ipams."""
+    """A watcher of a folder and an ipam, one of these twice: as "a" and "b"."""
 
-    def __init__(self, server: LogServer, folder: Path) -> None:
+    def __init__(self, server: LogServer, folder: Path, twice: str) -> None:
         self.server, self.folder = server, folder
         self.manifests = folder / "manifests"
         self.manifests.mkdir()
         (self.manifests / "pool.yaml").write_text(POOL)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
-        self.start("watcher", "watcher", str(self.manifests))
+        words = {"watcher": [str(self.manifests)], "ipam": []}
+        for service in words.keys() - {twice}:
+            self.start(service, service, *words[service])
         for name in ("a", "b"):
-            self.start(name, "ipam", "--replicated")
+            self.start(name, twice, "--replicated", *words[twice])
 
     def start(self, name: str, service: str, *words: str) -> None:
         argv = [sys.executable, "-m", f"services.{service}", "--instance", f"weirrep-{name}", *words]
@@ -41,6 +46,11 @@ class Replicas:
     def said(self, name: str) -> list[str]:
         """What a replica told of itself."""
         return [json.loads(line)["event"] for line in self.log(name).read_text().splitlines() if line.startswith("{")]
+
+    def told(self, name: str, event: str) -> list[dict[str, object]]:
+        """What else the lines of that event say."""
+        lines = [json.loads(line) for line in self.log(name).read_text().splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
 
     def active(self) -> str:
         """Who won last."""
@@ -59,16 +69,48 @@ class Replicas:
         return self.said(name).count("vip_allocated")
 
 
-@pytest.fixture
-def replicas(tmp_path: Path) -> Iterator[Replicas]:
-    with log_server(tmp_path, (), PORT) as server:
-        found = Replicas(server, tmp_path)
+@contextmanager
+def running(folder: Path, twice: str) -> Iterator[Replicas]:
+    with log_server(folder, (), PORT) as server:
+        found = Replicas(server, folder, twice)
         try:
             yield found
         finally:
             for process in found.running.values():
                 process.kill()
                 process.wait()
+
+
+@pytest.fixture
+def replicas(tmp_path: Path) -> Iterator[Replicas]:
+    with running(tmp_path, "ipam") as found:
+        yield found
+
+
+def test_a_watcher_that_stood_by_tells_nothing_of_yesterday(tmp_path: Path) -> None:
+    with running(tmp_path, "watcher") as found:
+        first = found.active()
+        second = "b" if first == "a" else "a"
+        found.expose("one")
+        assert wait_until(lambda: found.given_by("ipam") == 1, 10)
+        assert wait_until(lambda: bool(found.running[second].poll() is None and found.log(second).exists()), 5)
+        found.expose("late")
+        assert wait_until(lambda: found.given_by("ipam") == 2, 10)
+        (found.manifests / "one.json").unlink()
+        assert wait_until(lambda: "vip_released" in found.said("ipam"), 10)
+        os.kill(found.running[first].pid, signal.SIGKILL)
+        assert wait_until(lambda: "caught_up" in found.said(second), 30)
+        assert [line["owed"] for line in found.told(second, "caught_up")] == [0]
+        found.expose("two")
+        assert wait_until(lambda: found.given_by("ipam") == 3, 10)
+
+
+def test_a_replica_that_ends_in_order_leaves_no_pause(replicas: Replicas) -> None:
+    first = replicas.active()
+    second = "b" if first == "a" else "a"
+    replicas.running[first].terminate()
+    replicas.running[first].wait(10)
+    assert wait_until(lambda: "lease_won" in replicas.said(second), LEASE_S - RENEW_S), "sooner than the lease ends by itself"
 
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])

@@ -56,6 +56,14 @@ def test_a_vip_may_be_told_as_a_hostname_and_is_known_again() -> None:
     assert addresses(status(planned(V4, programmed=False), before, host="llb")) == [f"llb-{V4}"]
 
 
+def test_a_hostname_takes_no_colons() -> None:
+    assert addresses(status(planned(V6), host="llb")) == ["llb-2001-db8-113--10"]
+
+
+def test_what_waits_for_nodes_is_not_worth_a_word() -> None:
+    assert service_notes(planned(V4, programmed=False), status(planned(V4))) == []
+
+
 def test_writing_again_what_stands_there_changes_nothing_and_a_time_is_that_of_the_change() -> None:
     before = status(planned(V4))
     again = service_status(planned(V4), observed(), before, now="2026-05-05T00:00:00Z", host="")
