@@ -135,11 +135,11 @@ def _script(pod: Pod, spec: Object, secured: Object, environment: Mapping[str, s
     hosts.write_text(f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {pod.name}\n")
     resolver.write_text(f"nameserver {pod.dns}\nsearch {pod.space}.svc.cluster.local svc.cluster.local cluster.local\noptions ndots:5\n")
     lines = [f"DIR={directory}", _SCRIPT]
-    lines += [_bind(path, str(path), read_only=True) for path in _programs()]
     if not secured.get("privileged"):
         lines += ['mount --bind "$R/proc/sys" "$R/proc/sys"; mount -o remount,ro,bind "$R/proc/sys"', 'mount -o remount,ro,bind "$R/sys"']
     lines += [_bind(hosts, "/etc/hosts"), _bind(resolver, "/etc/resolv.conf")]
     lines += _mounts(pod, spec, environment)
+    lines += [_bind(path, str(path), read_only=True) for path in _programs()]  # last: a volume over /tmp must not hide a checkout there
     if secured.get("readOnlyRootFilesystem"):
         mounted = {mount["mountPath"] for mount in spec.get("volumeMounts", ())}
         lines += [f'mount -o remount,ro,bind "$R{place}"' for place in ("", "/tmp", "/run") if place not in mounted]
