@@ -163,8 +163,10 @@ class Nft:
 
 
 def _make(machines: Machines, number: int) -> None:
-    api = machines.cluster.api
-    api.post(f"/api/v1/namespaces/{NAMESPACE}/services", service(number))
+    api, found = machines.cluster.api, service(number)
+    spec: Object = found["spec"]  # type: ignore[assignment]
+    spec["allocateLoadBalancerNodePorts"] = False  # there are 2,768 of them
+    api.post(f"/api/v1/namespaces/{NAMESPACE}/services", found)
     api.post(_SLICES, endpoints(number))
 
 
