@@ -34,8 +34,8 @@ def service_status(
     """
     if not planned:
         return {}
-    programmed = any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
-    told = {entry.get("ip") or entry.get("hostname") for entry in ingress_of(before)}
+    programmed = is_programmed(planned)
+    told = {entry.get("ip") or entry.get("hostname") for entry in _ingress_of(before)}
     ports, families = (observed.ports, observed.families) if observed else ((), ())
     first = families[0] if families else "IPv4"
     vips = sorted(planned.vips, key=lambda vip: family_of(vip) != first)
@@ -44,7 +44,12 @@ def service_status(
     return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
 
 
-def ingress_of(status: Mapping[str, Any]) -> list[Json]:
+def is_programmed(planned: StatusPlanned) -> bool:
+    """Whether nodes have read back all of it."""
+    return any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
+
+
+def _ingress_of(status: Mapping[str, Any]) -> list[Json]:
     """The addresses that stand in a Service's status."""
     return (status.get("loadBalancer") or {}).get("ingress") or []
 
@@ -52,7 +57,7 @@ def ingress_of(status: Mapping[str, Any]) -> list[Json]:
 def own(status: Mapping[str, Any]) -> Json:
     """Of what stands in a Service's status, what is Weir's."""
     conditions = [each for each in status.get("conditions") or () if str(each.get("type", "")).startswith(DOMAIN)]
-    ingress = [{name: each[name] for name in ("ip", "hostname", "ipMode", "ports") if each.get(name)} for each in ingress_of(status)]
+    ingress = [{name: each[name] for name in ("ip", "hostname", "ipMode", "ports") if each.get(name)} for each in _ingress_of(status)]
     return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
 
 

@@ -23,6 +23,7 @@ from services.watcher.statuses import (
     FINALIZER,
     Json,
     Note,
+    is_programmed,
     node_status,
     own,
     pool_status,
@@ -63,7 +64,6 @@ class Writer:
         self._busy: set[Target] = set()
         self._retry_s: dict[Target, float] = {}
         self._pending_s: dict[Target, float] = {}  # since when a status waits for nodes
-        self.written = 0  # requests that changed something
 
     @property
     def _world(self) -> World:
@@ -181,7 +181,7 @@ class Writer:
         if not seen:
             owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
-        nodes = [node.node for node in self._world.of(NodeSeen)] if _programmed(planned) else []
+        nodes = [node.node for node in self._world.of(NodeSeen)] if is_programmed(planned) else []
         before = _decoded(seen)
         wanted = record_status(planned, nodes, *self._counts(f"{namespace}/{target.name}"), before, _now())
         if not same(wanted, before):
@@ -235,13 +235,11 @@ class Writer:
         identity = {"name": meta.name, "uid": meta.uid} | ({"namespace": meta.namespace} if meta.namespace else {})
         whole = {"apiVersion": kind.api, "kind": kind.word, **body, "metadata": {**body.get("metadata", {}), **identity}}
         cluster.saw(kind, await cluster.api.apply(kind.path(meta.namespace, meta.name, part), whole))
-        self.written += 1
         log.info("written", cluster=cluster.name, kind=kind.word, namespace=meta.namespace, name=meta.name, part=part or "metadata")
 
     async def _made(self, cluster: Kube, kind: Kind, target: Target, metadata: Json) -> Seen:
         place = {"name": target.name} | ({"namespace": target.namespace} if target.namespace else {})
         body = {"apiVersion": kind.api, "kind": kind.word, "metadata": {**metadata, **place}}
-        self.written += 1
         return cluster.saw(kind, await cluster.api.apply(kind.path(target.namespace, target.name), body))
 
     async def _tell(self, cluster: Kube, seen: Seen, note: Note) -> None:
@@ -266,10 +264,6 @@ class Writer:
 def _decoded(seen: Seen) -> Json:
     status: Any = msgspec.json.decode(seen.status)
     return status if isinstance(status, dict) else {}
-
-
-def _programmed(planned: StatusPlanned) -> bool:
-    return any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
 
 
 def _now() -> str:

@@ -14,6 +14,8 @@ from tests.cluster.binaries import NoGo, binary
 from tests.cluster.cluster import Cluster
 from tests.cluster.machines import Machines, machines
 
+COUNT = itertools.count(1)
+
 
 @pytest.fixture(scope="session")
 def root() -> None:
@@ -43,6 +45,16 @@ def site(root: None, built: None) -> Iterator[Machines]:
     """A cluster with all its machines."""
     with unused("weirsite") as name, machines(name) as found:
         yield found
+
+
+@pytest.fixture
+def space(site: Machines) -> Iterator[str]:
+    """A namespace of the test's own."""
+    name = f"test-{next(COUNT)}"
+    site.cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    site.cluster.wait_for("its account", lambda: site.cluster.api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
+    yield name
+    site.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
 @contextlib.contextmanager

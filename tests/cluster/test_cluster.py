@@ -1,7 +1,5 @@
 """The cluster of the tests itself: what a Deployment, a Job and a Service without a load balancer need of it is as in a real one."""
 
-import itertools
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,18 +8,7 @@ from tests.cluster.api import Object
 from tests.cluster.machines import Machines, condition
 from tests.cluster.rig import LB
 
-COUNT = itertools.count(1)
 UPPER = {"net_bind_service": 10, "net_admin": 12, "bpf": 39}
-
-
-@pytest.fixture
-def space(site: Machines) -> Iterator[str]:
-    """A namespace of the test's own."""
-    name = f"test-{next(COUNT)}"
-    site.cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    site.cluster.wait_for("its account", lambda: site.cluster.api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
-    yield name
-    site.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
 def backend(space: str, replicas: int = 3, **more: Any) -> Object:

@@ -1,6 +1,5 @@
 """Services of type LoadBalancer in a real cluster: what their owners see, and what clients get."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,6 @@ from tests.cluster.machines import Machines
 from tests.cluster.test_cluster import backend, scale
 from weir.demo.network import wait_until
 
-COUNT = itertools.count(1)
 POOL = {
     "apiVersion": "weir.dev/v1alpha1",
     "kind": "VIPPool",
@@ -27,16 +25,6 @@ def weir(site: Machines) -> Iterator[Balanced]:
     site.cluster.api.apply(POOL)
     with Balanced(site.rig, {"kube": site.cluster}) as found:
         yield found
-
-
-@pytest.fixture
-def space(site: Machines) -> Iterator[str]:
-    """A namespace of the test's own."""
-    name = f"lb-{next(COUNT)}"
-    site.cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    site.cluster.wait_for("its account", lambda: site.cluster.api.get(f"/api/v1/namespaces/{name}/serviceaccounts/default"))
-    yield name
-    site.cluster.api.delete(f"/api/v1/namespaces/{name}")
 
 
 def balancer(space: str, name: str = "web", **spec: Any) -> Object:
@@ -68,8 +56,7 @@ def test_a_deployment_answers_on_its_vip_and_its_owner_is_told_how_it_stands(wei
     site.wait_ready(2, space, app="web")
     assert wait_until(lambda: bool(weir.fetch(vip)), 10)
     site.cluster.wait_for("told so", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("True", "Serving"))
-    words = [event["message"] for event in told(weir, space, "NoEndpoints")]
-    assert len(set(words)) == len(words), "at its beginning, perhaps, and when it was scaled to nothing: each once"
+    assert 1 <= sum(event["count"] for event in told(weir, space, "NoEndpoints")) <= 2, "at its beginning, perhaps, and scaled to nothing"
     record = site.cluster.api.get(f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web")
     assert record["status"]["vips"] == [vip]
 
