@@ -89,10 +89,12 @@ class Kube:
         return f"{self.scope}/{kind}/{namespace}/{name}" if namespace else f"{self.scope}/{kind}/{name}"
 
     def saw(self, kind: Kind, raw: bytes) -> Seen:
-        """An object as the API answered a write: it may come before the watch tells the same, or after it told its end."""
+        """An object as the API answered a write: before the watch tells the same, after it told its end, or that of another of its name."""
         seen = _SEEN(raw)
         unit = self.unit(kind.word, seen.metadata.namespace, seen.metadata.name)
-        if unit in self._versions[kind.word] or not seen.metadata.deletionTimestamp:
+        held = self.seen.get(unit)
+        overtaken = held is not None and _is_older(seen, held)
+        if not overtaken and (unit in self._versions[kind.word] or not seen.metadata.deletionTimestamp):
             self._keep(kind, unit, seen)
         return seen
 
@@ -215,8 +217,8 @@ class Kube:
 
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
         """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""
-        held, new = self.seen.get(unit), seen.metadata
-        if held and held.metadata.uid == new.uid and _is_older(new.resourceVersion, held.metadata.resourceVersion):
+        held = self.seen.get(unit)
+        if held and held.metadata.uid == seen.metadata.uid and _is_older(seen, held):
             return
         self.seen[unit] = msgspec.structs.replace(seen, status=msgspec.Raw(bytes(seen.status)))
         self._look(kind, seen)
@@ -253,8 +255,10 @@ class Kube:
             log.info("api_found", cluster=self.name, kind=kind.word)
 
 
-def _is_older(version: str, than: str) -> bool:
-    return version.isdecimal() and than.isdecimal() and int(version) <= int(than)
+def _is_older(seen: Seen, than: Seen) -> bool:
+    """Or the same."""
+    old, new = seen.metadata.resourceVersion, than.metadata.resourceVersion
+    return old.isdecimal() and new.isdecimal() and int(old) <= int(new)
 
 
 def _document(unit: str, kind: Kind, content: dict[str, Any], prefix: str) -> Document:

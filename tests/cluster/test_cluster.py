@@ -57,9 +57,9 @@ def test_pods_of_a_deployment_are_the_endpoints_of_its_service(site: Machines, s
     site.cluster.api.apply(backend(space), service(space))
     pods = site.wait_ready(3, space, app="web")
     assert len({found["spec"]["nodeName"] for found in pods}) > 1
-    addresses = {found["status"]["podIP"] for found in pods}
-    site.cluster.wait_for("endpoints", lambda: {one["addresses"][0] for one in endpoints(site, space)} == addresses)
-    assert all(one["conditions"] == {"ready": True, "serving": True, "terminating": False} for one in endpoints(site, space))
+    answering = {"ready": True, "serving": True, "terminating": False}
+    wanted = {found["status"]["podIP"]: answering for found in pods}
+    site.cluster.wait_for("endpoints", lambda: {one["addresses"][0]: one["conditions"] for one in endpoints(site, space)} == wanted)
 
 
 def test_pods_answer_over_the_routed_and_the_overlay_network(site: Machines, space: str) -> None:
