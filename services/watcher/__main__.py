@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 def main() -> None:
     """Runs until SIGTERM."""
     gc.set_threshold(200_000, 50, 100)  # documents are large and without cycles: looking for some takes a third of a cold start
-    chosen = _options()
+    chosen = given_options()
     clusters = asyncio.run(_clusters(chosen.cluster))
     folder = FolderSource(chosen.path) if chosen.path else None
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
-    settings = Settings(tuple(chosen.klass or CLASSES), chosen.default_class, chosen.mode, chosen.targets, chosen.liveness)
-    watcher = Watcher(settings, [cluster.scope for cluster in clusters] + [""] * bool(folder))
+    watcher = Watcher(settings_of(chosen), [cluster.scope for cluster in clusters] + [""] * bool(folder))
     watcher.late = lambda: frozenset(cluster.scope for cluster in clusters if cluster.lost)
     writes, heard, told, writing = _writer(clusters, chosen.status_hostname)
     where, lease = Where(chosen.instance), lease_of("watcher", chosen)
@@ -40,8 +39,11 @@ def main() -> None:
     serve(runner, *following, *running, *writing, *counted)
 
 
-def _options() -> argparse.Namespace:
+def given_options() -> argparse.Namespace:
     parser = options("watcher")
+    parser.fromfile_prefix_chars = "@"
+    parser.convert_arg_line_to_args = _words  # type: ignore[method-assign]
+    parser.epilog = "@FILE stands for what is in FILE: an option with its value on a line; # begins a line that says something to people"
     parser.add_argument("path", nargs="*", help="a file or folder of manifests")
     parser.add_argument(
         "--cluster",
@@ -57,11 +59,28 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mode", choices=get_args(Mode), default="default", help="lbmode of Services without one (default: %(default)s)")
     parser.add_argument("--targets", choices=get_args(Targets), default="endpoints", help="what serves Services that do not say it")
     parser.add_argument("--liveness", action="store_true", help="probe the backends of Services that do not say it")
+    parser.add_argument("--external-ips", action="store_true", help="ask pools for the externalIPs of Services; else they are ignored")
     parser.add_argument("--status-hostname", default="", metavar="PREFIX", help="tell VIPs in clusters as hostnames PREFIX-ADDRESS")
     chosen = parser.parse_args()
     if not (chosen.path or chosen.cluster):
         parser.error("nothing to follow: expected a path, or --cluster")
     return chosen
+
+
+def _words(arg_line: str) -> list[str]:
+    word = arg_line.strip()
+    return [] if not word or word.startswith("#") else [word]
+
+
+def settings_of(chosen: argparse.Namespace) -> Settings:
+    return Settings(
+        classes=tuple(chosen.klass or CLASSES),
+        default_class=chosen.default_class,
+        mode=chosen.mode,
+        targets=chosen.targets,
+        liveness=chosen.liveness,
+        external_ips=chosen.external_ips,
+    )
 
 
 async def _clusters(words: Sequence[str]) -> "list[Kube]":

@@ -3,8 +3,9 @@
 from typing import Final, NamedTuple, get_args
 
 from services.watcher.annotations import Asked, not_yet
-from services.watcher.fields import Field, never
+from services.watcher.fields import Field, never, show
 from services.watcher.ranges import range_of
+from services.watcher.settings import Settings
 from weir.model import Family, FamilyPolicy, Problem, family_of
 
 _FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
@@ -27,14 +28,15 @@ class Addresses(NamedTuple):
     source_ranges: tuple[str, ...]
 
 
-def read_addresses(spec: Field, asked: Asked, unsupported: list[Problem]) -> Addresses:
-    """What the spec and the annotations ask for; noted in `unsupported` where it is not served yet."""
+def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: list[Problem]) -> Addresses:
+    """What the spec and the annotations ask for; noted in `unsupported` where it is not served."""
+    external = _external(spec["externalIPs"], settings, unsupported)
     policy = spec["ipFamilyPolicy"].word(_POLICIES, "SingleStack")
     families = _families(spec, asked, policy, unsupported)
     return Addresses(
         families=families,
         family_policy=policy,
-        requested=_requested(spec, asked, families if policy == "SingleStack" else (), unsupported),
+        requested=_requested(spec, asked, external, families if policy == "SingleStack" else (), unsupported),
         pools=_names(asked, "pool"),
         more_pools=() if asked["more-ips"].value else _names(asked, "more-pools"),
         share_key=_share_key(asked["share-key"]),
@@ -57,9 +59,12 @@ def _families(spec: Field, asked: Asked, policy: FamilyPolicy, unsupported: list
     return families or ((_IPAM[family],) if family in _IPAM else ())
 
 
-def _requested(spec: Field, asked: Asked, families: tuple[Family, ...], unsupported: list[Problem]) -> tuple[str, ...]:
+def _requested(
+    spec: Field, asked: Asked, external: list[Field], families: tuple[Family, ...], unsupported: list[Problem]
+) -> tuple[str, ...]:
     """Canonical; the same asked for in two ways is asked for once.  families: empty where any will do."""
-    first = [field for field in (spec["loadBalancerIP"], asked["staticIP"], *asked.several("ips")) if field.value not in (None, "")]
+    named = (spec["loadBalancerIP"], asked["staticIP"], *asked.several("ips"), *external)
+    first = [field for field in named if field.value not in (None, "")]
     more = asked.several("more-ips")
     if more and not first:
         accepted = "addresses beside loadBalancerIP, staticIP or ips: without one of these they are all that is given"
@@ -72,6 +77,16 @@ def _requested(spec: Field, asked: Asked, families: tuple[Family, ...], unsuppor
         elif address:
             requested[str(address)] = None
     return tuple(requested)
+
+
+def _external(field: Field, settings: Settings, unsupported: list[Problem]) -> list[Field]:
+    """The addresses of `spec.externalIPs` where they may be asked for."""
+    if settings.external_ips:
+        return field.items()
+    if field.value not in (None, []):
+        accepted = "nothing: whoever may write a Service could take any address (CVE-2020-8554); ask for loadBalancerIP of a pool"
+        unsupported.append(Problem(field=field.path, got=show(field.value), accepted=accepted))
+    return []
 
 
 def _names(asked: Asked, annotation: str) -> tuple[str, ...]:

@@ -35,7 +35,7 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
         manifest = manifest.unnoted()
     asked, unsupported = Asked(manifest["metadata"]["annotations"]), list[Problem]()
     spec = manifest["spec"]
-    addresses = read_addresses(spec, asked, unsupported)
+    addresses = read_addresses(spec, asked, settings, unsupported)
     local, targets = spec["externalTrafficPolicy"].word(("Cluster", "Local"), "Cluster") == "Local", _targets(asked, settings.targets)
     return ServiceObserved(
         root=root,
@@ -55,7 +55,7 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
         probe=read_probe(asked, unsupported, liveness=settings.liveness),
         annotations=asked.texts(),
         labels=labels,
-        unsupported=told(unsupported + _external(spec["externalIPs"]) + asked.later()) if exposed else (),
+        unsupported=told(unsupported + asked.later()) if exposed else (),
     )
 
 
@@ -153,10 +153,3 @@ def _node_labels(asked: Asked, targets: Targets, unsupported: list[Problem]) -> 
         accepted = "labels of nodes where these are the targets (targets: nodes)"
         unsupported.append(Problem(field=asked["nodelabel"].path, got=show(asked["nodelabel"].value), accepted=accepted))
     return labels
-
-
-def _external(field: Field) -> list[Problem]:
-    if field.value in (None, []):
-        return []
-    accepted = "nothing: whoever may write a Service could take any address (CVE-2020-8554); ask for loadBalancerIP of a pool"
-    return [Problem(field=field.path, got=show(field.value), accepted=accepted)]

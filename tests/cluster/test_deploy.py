@@ -250,6 +250,29 @@ def _may(cluster: Cluster, account: str, group: str, resource: str, verb: str) -
     return bool(told["status"]["allowed"])
 
 
+FORGED = {
+    "a selector": {"spec": {"selector": {"app": "mine"}}},
+    "external addresses": {"spec": {"externalIPs": ["198.51.100.9"]}},
+    "a port": {"spec": {"ports": [{"port": 81}]}},
+    "an annotation": {"metadata": {"annotations": {"weir.dev/staticIP": "198.51.100.9"}}},
+    "a label": {"metadata": {"labels": {"app": "mine"}}},
+}
+
+
+@pytest.mark.parametrize("body", FORGED.values(), ids=FORGED)
+def test_the_watchers_account_changes_nothing_of_a_service_but_its_finalizers(body: Object, deployed: Cluster) -> None:
+    deployed.api.apply(_service("forged", "default", {}, {}))
+    path, watcher = "/api/v1/namespaces/default/services/forged", deployed.api_of(deployed.account_token(NAMESPACE, "watcher"))
+    try:
+        with pytest.raises(ApiError) as refused:
+            watcher.patch(path, body)
+        assert (refused.value.code, "its finalizers alone" in str(refused.value)) == (422, True)
+        watcher.patch(path, {"metadata": {"finalizers": ["weir.dev/vip"]}})
+        watcher.patch(path, {"metadata": {"finalizers": []}})
+    finally:
+        deployed.api.delete(path)
+
+
 # ── the watcher with exactly that account ──────────────────────────────────────────────────────────────────────────
 
 
@@ -311,4 +334,4 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
         lines = log("watcher").splitlines()
     assert web["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.51.100.7"
     assert "weir.dev/vip" in web["metadata"]["finalizers"]
-    assert [line for line in lines if '"level": "error"' in line or "403" in line] == []
+    assert [line for line in lines if '"level": "error"' in line or '"reason": "403' in line] == []

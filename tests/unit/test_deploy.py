@@ -70,7 +70,7 @@ def test_flags_in_the_manifests_are_flags_of_the_services() -> None:
         image = container["image"].partition(":")[0]
         if image == "nats":
             continue
-        words = [word for word in container["args"] if not word.startswith("--")]
+        words = [word for word in container["args"] if not word.startswith(("--", "@"))]
         module = MODULES.get(image) or f"services.{image.removeprefix('weir-')}"
         told = subprocess.run([sys.executable, "-m", module, *words, "--help"], capture_output=True, text=True, check=True).stdout
         for flag in re.findall(r"--[a-z-]+", " ".join(container["args"])):
@@ -87,7 +87,11 @@ def test_what_pods_mount_is_made_by_weir_credentials(tmp_path: Path) -> None:
     credentials(tmp_path, ["n1"], ())
     made = {each["metadata"]["name"]: set(each["stringData"]) for each in yaml.safe_load_all((tmp_path / "secrets.yaml").read_text())}
     for name, pod in pods("in-cluster"):
-        names = {volume["name"]: volume["secret"]["secretName"] for volume in pod["volumes"] if "secret" in volume}
+        names = {
+            volume["name"]: volume["secret"]["secretName"]
+            for volume in pod["volumes"]
+            if "secret" in volume and not volume["secret"].get("optional")
+        }
         assert set(names.values()) <= set(made), name
         for container in pod["containers"]:
             for mount in container["volumeMounts"]:

@@ -264,6 +264,11 @@ SETTINGS = {
         service("ports: [{port: 80}], loadBalancerClass: weir.dev/weir"),
         {"exposed": True},
     ),
+    "external addresses, which pools may give": (
+        Settings(external_ips=True),
+        service("ports: [{port: 80}], externalIPs: [203.0.113.9, 203.0.113.8], loadBalancerIP: 203.0.113.7"),
+        {"requested": ("203.0.113.7", "203.0.113.9", "203.0.113.8"), "unsupported": ()},
+    ),
     "mode": (Settings(mode="onearm"), asking(""), {"mode": "onearm"}),
     "mode the Service names": (Settings(mode="onearm"), asking("weir.dev/lbmode: default"), {"mode": "default"}),
     "targets": (Settings(targets="nodes"), asking(""), {"targets": "nodes"}),

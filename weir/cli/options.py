@@ -92,6 +92,9 @@ ModeOfAll = Annotated[
 ]
 TargetsOfAll = Annotated[TargetsWord, typer.Option(help="What serves Services that do not say it: endpoints, or node ports.")]
 Liveness = Annotated[bool, typer.Option("--liveness", help="Probe the backends of Services that do not say it.")]
+ExternalIps = Annotated[
+    bool, typer.Option("--external-ips", help="Ask pools for the externalIPs of Services; else they are ignored (CVE-2020-8554).")
+]
 StatusHostname = Annotated[
     str, typer.Option(metavar="PREFIX", help="Tell VIPs in clusters as hostnames PREFIX-ADDRESS, as kube-loxilb does.", show_default=False)
 ]
