@@ -6,6 +6,8 @@ Only transitions: what stands there already is not written again, and no sequenc
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from weir.events import AppliedThrough, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
 from weir.model import Condition, ServicePort, family_of
 
@@ -22,6 +24,9 @@ class Note(NamedTuple):
     warning: bool
     reason: str
     words: str
+
+
+CONTENDED: Final = Note(True, "Contended", "something else keeps changing this status: does another controller serve its class?")
 
 
 def service_status(
@@ -104,6 +109,11 @@ def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[
 def same(wanted: Json, stands: Mapping[str, Any]) -> bool:
     """Whether writing `wanted` would change nothing; times of conditions follow from the rest."""
     return _timeless(wanted) == _timeless(stands)
+
+
+def digest(status: Mapping[str, Any]) -> int:
+    """Of all that `same` compares; within this process."""
+    return hash(msgspec.json.encode(_timeless(status), order="sorted"))
 
 
 def _timeless(status: Mapping[str, Any]) -> Json:

@@ -15,14 +15,17 @@ import msgspec
 import structlog
 
 from services.watcher.api import UNREACHABLE, ApiError
+from services.watcher.contention import Contention
 from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind, Seen
 from services.watcher.kube import Kube
 from services.watcher.marks import Marks, Target
 from services.watcher.ranges import range_of
 from services.watcher.statuses import (
+    CONTENDED,
     FINALIZER,
     Json,
     Note,
+    digest,
     is_programmed,
     node_status,
     own,
@@ -63,6 +66,7 @@ class Writer:
         self._host = host
         self._busy: set[Target] = set()
         self._retry_s: dict[Target, float] = {}
+        self._contention = Contention()
         self._pending_s: dict[Target, float] = {}  # since when a status waits for nodes
 
     @property
@@ -125,6 +129,7 @@ class Writer:
     async def _service(self, cluster: Kube, target: Target) -> None:
         seen = cluster.seen.get(cluster.unit(*target[1:]))
         if not seen:
+            self._contention.forget(target)
             return
         namespace = cluster.prefix + target.namespace
         observed = self._world.get(key("watcher", "service", namespace, target.name))
@@ -141,11 +146,17 @@ class Writer:
             return
         ours = own(before)
         if (planned or ours["conditions"]) and not same(wanted, ours):  # an address alone is another controller's
-            await self._write(cluster, SERVICE, seen, {"status": wanted}, "status")
-            for note in service_notes(planned, before):
-                await self._tell(cluster, seen, note)
+            await self._say(cluster, target, seen, wanted, service_notes(planned, before))
         if not held and not planned and FINALIZER in seen.metadata.finalizers:
             await self._let_go(cluster, seen)
+
+    async def _say(self, cluster: Kube, target: Target, seen: Seen, status: Json, notes: list[Note]) -> None:
+        if wait_s := self._contention.wait_s(target, digest(status), asyncio.get_running_loop().time()):
+            self.marks.mark(target, wait_s)
+            return
+        await self._write(cluster, SERVICE, seen, {"status": status}, "status")
+        for note in [*notes, CONTENDED] if self._contention.is_told(target) else notes:
+            await self._tell(cluster, seen, note)
 
     def _passes(self, target: Target, planned: StatusPlanned | None) -> bool:
         """Whether all that is to be told is that nodes have not read back yet: they mostly have before it could be read."""

@@ -102,6 +102,23 @@ def test_what_others_wrote_into_the_status_stays(weir: Balanced, site: Machines,
     assert theirs in service_of(site.cluster, space)["status"]["conditions"]
 
 
+def test_another_controller_of_the_same_service_is_not_answered_without_end(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space))
+    vip = weir.wait_vip(space)
+    theirs, lost = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.200"}]}}}, 0
+
+    def contended() -> bool:
+        nonlocal lost
+        if vip in weir.vips(space):
+            lost += 1
+            site.cluster.api.patch(f"/api/v1/namespaces/{space}/services/web/status", theirs)
+        return bool(told(weir, space, "Contended"))
+
+    assert wait_until(contended, 30)
+    assert 3 <= lost <= 6, "at once, and then after 0.5, 1, 2 and 4 s"
+    assert wait_until(lambda: weir.vips(space) == [vip], 30), "the last word is Weir's"
+
+
 def test_a_denied_service_is_told_why_once(weir: Balanced, site: Machines, space: str) -> None:
     site.cluster.api.apply(balancer(space, loadBalancerIP="198.51.100.1"))
     site.cluster.wait_for("told", lambda: told(weir, space, "AddressOutsidePools"))
