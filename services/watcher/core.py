@@ -18,6 +18,7 @@ from services.watcher.settings import DEFAULT, Settings
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
     AnyEvent,
+    EndpointDown,
     EndpointSliceGone,
     EndpointSliceObserved,
     Event,
@@ -52,7 +53,12 @@ def _addresses_of(event: AnyEvent) -> Iterable[str]:
 
 
 def _endpoints_of(event: AnyEvent) -> Iterable[str]:
-    return (endpoint.address for endpoint in event.endpoints) if isinstance(event, EndpointSliceObserved) else ()
+    match event:
+        case EndpointSliceObserved(endpoints=endpoints):
+            return (endpoint.address for endpoint in endpoints)
+        case EndpointDown(address=address):
+            return (address,)
+    return ()
 
 
 def _service_of(event: AnyEvent) -> Iterable[str]:

@@ -7,6 +7,8 @@ Kinds that Weir does not follow are skipped, for ordinary folders hold Deploymen
 from collections.abc import Callable
 from typing import Final, NamedTuple, get_args
 
+from msgspec.structs import replace
+
 from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, show
 from services.watcher.ranges import Ranges, range_of
 from services.watcher.selector import read_selector
@@ -110,6 +112,8 @@ def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faul
 
 def _bounded(fact: Observed | None, faults: Faults) -> Observed | None:
     """The fact, None where it is too big for the log."""
+    if isinstance(fact, ServiceObserved) and not fact.exposed:  # of one that is let go nothing else matters, and it must be let go
+        fact = replace(fact, labels={}, annotations={}) if len(ENCODE(fact)) > MOST_FACT_BYTES else fact
     size_bytes = len(ENCODE(fact)) if fact else 0
     if size_bytes <= MOST_FACT_BYTES:
         return fact

@@ -235,8 +235,8 @@ class Writer:
         """Endpoints that get new flows, and all of a Service, each once."""
         slices = self._world.find("slices of", service, EndpointSliceObserved)
         endpoints = {each.address: each for found in slices for each in found.endpoints}
-        down = {event.address for event in self._world.of(EndpointDown)}
-        return sum(each.ready and address not in down for address, each in endpoints.items()), len(endpoints)
+        taken = [each for each in endpoints.values() if each.ready and not self._world.find("endpoint", each.address, EndpointDown)]
+        return len(taken), len(endpoints)
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -119,6 +119,15 @@ def test_a_name_of_nats_that_comes_later_is_in_its_certificate_beside_the_others
     assert (tmp_path / "ca.crt").read_text() == authority
 
 
+def test_a_new_authority_signs_a_new_certificate(tmp_path: Path) -> None:
+    credentials(tmp_path, (), ())
+    for name in ("ca.crt", "ca.key"):
+        (tmp_path / name).unlink()
+    credentials(tmp_path, (), ())
+    verify = ["openssl", "verify", "-CAfile", str(tmp_path / "ca.crt"), str(tmp_path / "tls.crt")]
+    assert subprocess.run(verify, capture_output=True, check=False).returncode == 0
+
+
 def test_a_node_that_is_no_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CredentialsError, match="expected a name"):
         credentials(tmp_path, ["../n1"], ())

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.watcher.decode import MOST_DOCUMENT_BYTES, documents
 from services.watcher.manifest import Document, Observed, Reading, read
 from services.watcher.settings import Settings
-from weir.events import DECODE, ENCODE
+from weir.events import DECODE, ENCODE, ServiceObserved
 from weir.model import Endpoint, Probe, Root, ServicePort, SlicePort
 
 
@@ -459,7 +459,8 @@ def test_bytes_that_are_no_text_are_refused_by_file() -> None:
 
 BIG = "x" * 600_000
 TOO_BIG = {
-    "labels": f"{{apiVersion: v1, kind: Service, metadata: {{name: web, labels: {{a: {BIG}}}}}}}",
+    "labels": f"{{apiVersion: v1, kind: Service, metadata: {{name: web, labels: {{a: {BIG}}}}}, "
+    "spec: {type: LoadBalancer, ports: [{port: 80}]}}",
     "annotations": asking(f"weir.dev/lbmode: default, weir.dev/ips: '10.0.0.1{' ' * 600_000}'"),
     "labels of a node": f"{{apiVersion: v1, kind: Node, metadata: {{name: web, labels: {{a: {BIG}}}}}}}",
     "ports": service(f"ports: [{', '.join(f'{{port: {i}, name: p{i:062}}}' for i in range(1, 9000))}]"),
@@ -475,6 +476,14 @@ def test_an_object_whose_fact_would_be_too_big_is_rejected_by_name(text: str) ->
     assert (problem.field, problem.accepted) == ("document", "at most 524288 bytes of labels, annotations, ports and addresses")
     assert reading.root
     assert reading.fact is None
+
+
+def test_a_service_that_is_let_go_is_let_go_however_big_it_is() -> None:
+    metadata = f"{{name: web, deletionTimestamp: now, labels: {{a: {BIG}}}}}"
+    reading = only(f"{{apiVersion: v1, kind: Service, metadata: {metadata}, spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}}}")
+    assert reading.problems == ()
+    assert isinstance(reading.fact, ServiceObserved)
+    assert (reading.fact.exposed, reading.fact.labels) == (False, {})
 
 
 def test_a_slice_of_1000_endpoints_is_fine() -> None:

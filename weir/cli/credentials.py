@@ -60,6 +60,7 @@ def _public_key(path: Path) -> str:
 
 def _certificates(folder: Path, hosts: Sequence[str]) -> None:
     if not (folder / "ca.crt").exists():
+        (folder / "tls.crt").unlink(missing_ok=True)  # the CA that signed it is nobody's now
         _openssl(folder, "ca", _CA_DAYS, "weir", "basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
     asked = folder / "hosts"  # beyond HOSTS, in this run and before
     before = asked.read_text().split() if asked.exists() else []
