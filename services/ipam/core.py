@@ -81,6 +81,12 @@ def _prefers(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
+def _unbound(before: AnyEvent | None, event: RecordGone | RecordObserved) -> bool:
+    """Whether a record names an address no longer, which others may have then."""
+    named = before.vips if isinstance(before, RecordObserved) else ()
+    return not set(named) <= set(event.vips if isinstance(event, RecordObserved) else ())
+
+
 class Ipam:
     """The core.  Order of service: the claim that has waited longest, then by name."""
 
@@ -110,7 +116,7 @@ class Ipam:
                 self._pool_changed(world, book, root.name)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
                 self._namespace_changed(world, book, root.name)
-            case RecordGone():
+            case RecordGone() | RecordObserved() as event if _unbound(change.before, event):
                 book.settle_waiting(*FAMILIES)
             case VipWithdrawn(vip=vip):
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))

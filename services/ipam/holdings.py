@@ -113,9 +113,10 @@ class Holdings:
         record = self.world.get(key("watcher", "record", namespace, name))
         return record.vips if isinstance(record, RecordObserved) else ()
 
-    def is_kept(self, vip: str, service: str) -> bool:
-        """Whether the address was written down as another Service's, which may come yet."""
-        return any(record.root.path != service for record in self.world.find("recorded", vip, RecordObserved))
+    def kept_for(self, vip: str, service: str) -> tuple[str, ...]:
+        """Other Services, which may come yet, whose the address was written down as; none where it was as this one's too."""
+        owners = tuple(record.root.path for record in self.world.find("recorded", vip, RecordObserved))
+        return () if service in owners else owners
 
     def counted(self, word: str) -> int:
         """How many addresses are taken under a word of `blocks_of`."""

@@ -61,6 +61,8 @@ def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place
     if not holdings.serves(pool, observed):
         return Refusal("NotSelected", f"{vip} is of pool {pool.root.name}, whose selectors leave this Service out")
     held = holdings.vip(vip)
+    if not held and (owners := holdings.kept_for(vip, observed.root.path)):
+        return Refusal("AddressHeld", f"{vip} was written down as that of {owners[0]}", owners[:HOLDERS_TOLD])
     return (held and _apart(holdings, observed, held)) or Place(vip, pool.root.name)
 
 
@@ -106,7 +108,7 @@ def _again(holdings: Holdings, observed: ServiceObserved, vip: str, pools: Itera
 def _first_free(holdings: Holdings, observed: ServiceObserved, pool: PoolObserved, family: Family) -> str:
     """The first address that nobody has and that was not written down as another's; "" where there is none."""
     kept: list[str] = []
-    while (address := first_free(pool, family, holdings.counted)) and holdings.is_kept(str(address), observed.root.path):
+    while (address := first_free(pool, family, holdings.counted)) and holdings.kept_for(str(address), observed.root.path):
         kept.append(str(address))
         holdings.count([str(address)], 1)
     holdings.count(kept, -1)

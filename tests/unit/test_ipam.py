@@ -218,6 +218,26 @@ def test_a_service_gets_again_what_was_written_down_and_nobody_else_does() -> No
     assert log.vips() == {"192.0.2.2": "shop/a", "192.0.2.1": "shop/b", "192.0.2.3": "shop/c"}
 
 
+def test_who_asks_by_name_for_what_was_written_down_waits_for_its_owner() -> None:
+    log = Log(pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.1"), service("a", "192.0.2.1"))
+    assert (log.denied("a").reason, log.denied("a").holders) == ("AddressHeld", ("shop/b",))
+    log.say(service("b"))
+    assert log.vips() == {"192.0.2.1": "shop/b"}
+
+
+def test_who_waits_for_what_was_written_down_gets_it_once_the_record_names_another() -> None:
+    log = Log(pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.1"), service("a", "192.0.2.1"))
+    log.say(record("b", "192.0.2.2"))
+    assert log.vips() == {"192.0.2.1": "shop/a"}
+
+
+def test_who_shared_what_was_written_down_shares_it_again_by_name() -> None:
+    log = Log(pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.1"), record("c", "192.0.2.1"))
+    log.say(service("c", "192.0.2.1", ports=(ServicePort(port=443),), share_key="k"))
+    log.say(service("b", "192.0.2.1", ports=(ServicePort(port=80),), share_key="k"))
+    assert log.holders() == {"192.0.2.1": ("shop/c", "shop/b")}
+
+
 def test_a_shared_address_that_was_written_down_is_shared_again() -> None:
     key = {"share_key": "k"}
     log = Log(pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.2"), record("c", "192.0.2.2"))
