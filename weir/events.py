@@ -67,6 +67,7 @@ class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"
     family_policy: FamilyPolicy = "SingleStack"
     requested: tuple[str, ...] = ()  # addresses asked for, any number of each family
     pools: tuple[str, ...] = ()  # to draw from, the first that has room; empty: every one that assigns by itself
+    more_requested: tuple[str, ...] = ()  # addresses asked for beside those asked for or drawn
     more_pools: tuple[str, ...] = ()  # one address more from each of these
     share_key: str = ""  # Services of one namespace with the same key may hold one VIP, on different ports
     exclusive: bool = False  # the VIP is shared with nobody, whatever the key

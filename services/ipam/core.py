@@ -71,7 +71,7 @@ def _named(event: AnyEvent) -> Iterable[str]:
 
 
 def _asked(event: AnyEvent) -> Iterable[str]:
-    return event.requested if isinstance(event, ServiceObserved) else ()
+    return (*event.requested, *event.more_requested) if isinstance(event, ServiceObserved) else ()
 
 
 def _prefers(event: AnyEvent) -> Iterable[str]:

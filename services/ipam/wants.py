@@ -38,7 +38,7 @@ def wants_of(observed: ServiceObserved, families: Sequence[Family], more: Sequen
     The order is that in which they are served, and in which what is held is matched to them.
     """
     asked = [address for address in dict.fromkeys(observed.requested) if family_of(address) in families]
-    yield from (Want(family_of(address), address) for address in asked)
+    yield from (Want(family_of(address), address) for address in dict.fromkeys((*asked, *observed.more_requested)))
     yield from (Want(of[0], pools=(pool,), families=of) for pool, of in more)
     for i, family in enumerate(families):
         if family not in map(family_of, asked):

@@ -1,5 +1,6 @@
 """Which addresses a Service asks for, with whom it shares them, and who may connect to them."""
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple, get_args
 
 from services.watcher.annotations import Asked, not_yet
@@ -21,6 +22,7 @@ class Addresses(NamedTuple):
     families: tuple[Family, ...]
     family_policy: FamilyPolicy
     requested: tuple[str, ...]
+    more_requested: tuple[str, ...]
     pools: tuple[str, ...]
     more_pools: tuple[str, ...]
     share_key: str
@@ -30,13 +32,15 @@ class Addresses(NamedTuple):
 
 def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: list[Problem]) -> Addresses:
     """What the spec and the annotations ask for; noted in `unsupported` where it is not served."""
-    external = _external(spec["externalIPs"], settings, unsupported)
     policy = spec["ipFamilyPolicy"].word(_POLICIES, "SingleStack")
     families = _families(spec, asked, policy, unsupported)
+    any_of = families if policy == "SingleStack" else ()
+    more = (*asked.several("more-ips"), *_external(spec["externalIPs"], settings, unsupported))
     return Addresses(
         families=families,
         family_policy=policy,
-        requested=_requested(spec, asked, external, families if policy == "SingleStack" else (), unsupported),
+        requested=_canonical((spec["loadBalancerIP"], asked["staticIP"], *asked.several("ips")), any_of),
+        more_requested=_canonical(more, any_of),
         pools=_names(asked, "pool"),
         more_pools=() if asked["more-ips"].value else _names(asked, "more-pools"),
         share_key=_share_key(asked["share-key"]),
@@ -59,24 +63,16 @@ def _families(spec: Field, asked: Asked, policy: FamilyPolicy, unsupported: list
     return families or ((_IPAM[family],) if family in _IPAM else ())
 
 
-def _requested(
-    spec: Field, asked: Asked, external: list[Field], families: tuple[Family, ...], unsupported: list[Problem]
-) -> tuple[str, ...]:
-    """Canonical; the same asked for in two ways is asked for once.  families: empty where any will do."""
-    named = (spec["loadBalancerIP"], asked["staticIP"], *asked.several("ips"), *external)
-    first = [field for field in named if field.value not in (None, "")]
-    more = asked.several("more-ips")
-    if more and not first:
-        accepted = "addresses beside loadBalancerIP, staticIP or ips: without one of these they are all that is given"
-        unsupported.append(Problem(field=asked["more-ips"].path, got=asked["more-ips"].text(), accepted=accepted))
-    requested: dict[str, None] = {}
-    for field in (*first, *more):
-        address = field.address()
+def _canonical(fields: Iterable[Field], families: tuple[Family, ...]) -> tuple[str, ...]:
+    """Addresses; the same asked for in two ways is asked for once.  families: empty where any will do."""
+    found: dict[str, None] = {}
+    for field in fields:
+        address = field.address() if field.value not in (None, "") else None
         if address and families and family_of(str(address)) not in families:
             field.fail(f"an address of {', '.join(families)}, as ipFamilies says")
         elif address:
-            requested[str(address)] = None
-    return tuple(requested)
+            found[str(address)] = None
+    return tuple(found)
 
 
 def _external(field: Field, settings: Settings, unsupported: list[Problem]) -> list[Field]:

@@ -256,6 +256,21 @@ def test_what_was_written_down_is_free_when_the_record_goes_and_does_not_bind_wh
     assert log.vips()["192.0.2.4"] == "shop/c"
 
 
+def test_further_addresses_are_given_beside_the_one_that_is_drawn() -> None:
+    log = Log(pool("p", "192.0.2.1-192.0.2.9", "2001:db8::1/128"), service("web", more_requested=("192.0.2.7", "2001:db8::1")))
+    assert set(log.vips()) == {"192.0.2.1", "192.0.2.7", "2001:db8::1"}
+    log.say(service("web", more_requested=("192.0.2.8",)))
+    assert set(log.vips()) == {"192.0.2.1", "192.0.2.8"}, "the drawn one stays"
+    log.say(service("web", more_requested=()))
+    assert set(log.vips()) == {"192.0.2.1"}
+
+
+def test_a_further_address_that_is_held_is_named_and_the_drawn_one_given() -> None:
+    log = Log(pool("p", "192.0.2.1-192.0.2.9"), service("a", "192.0.2.7"), service("b", more_requested=("192.0.2.7",)))
+    assert log.vips() == {"192.0.2.7": "shop/a", "192.0.2.1": "shop/b"}
+    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("shop/a",))
+
+
 def test_pools_are_drawn_from_by_priority_then_name() -> None:
     log = Log(pool("a", "192.0.2.1/32"), pool("c", "192.0.2.3/32", priority=5), pool("b", "192.0.2.2/32", priority=5))
     for name in "xyz":

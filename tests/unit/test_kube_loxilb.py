@@ -204,7 +204,7 @@ def test_a_service_of_the_readme_is_taken_as_it_is(number: int) -> None:
     assert (reading.problems, reading.fact.exposed) == ((), True)
     asked = yaml.safe_dump(README[number].content)
     flagged = {problem.field.rpartition("/")[2].strip("]") for problem in reading.fact.unsupported}
-    assert flagged <= {"spec.ports[0].protocol", "multus-nets", "secondaryIPs"}, "only what the page says is flagged"
+    assert flagged <= {"spec.ports[0].protocol", "multus-nets"}, "only what the page says is flagged"
     assert ("SCTP" in asked) is ("spec.ports[0].protocol" in flagged)
 
 
