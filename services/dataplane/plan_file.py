@@ -12,7 +12,7 @@ import msgspec
 
 from services.dataplane.core import INDEXES, PLAN_KINDS, planned
 from weir.decider import Change, Fact, World
-from weir.events import AnyEvent, key_of
+from weir.events import AnyEvent
 from weir.where import write_file
 
 _MORE_LINES = 1000  # changes appended beyond the size of the plan before it is written whole again
@@ -94,7 +94,7 @@ class AppliedPlan:
 
     def replace(self, world: World, position: int) -> None:
         """The whole plan of `world` is applied."""
-        self.facts = {key_of(event): Fact(world.seq(event), event) for event in planned(world)}
+        self.facts = {key: fact for key, fact in world.facts.items() if fact.event.kind in PLAN_KINDS}  # the world's own: memory
         self.position, self._whole, self._unsaved = position, True, []
 
     def hear(self, changes: Iterable[Change], position: int) -> None:
