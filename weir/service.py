@@ -48,6 +48,7 @@ class Runner:
     hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
     heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
     lease: one of several replicas acts, the others fold along.
+    keeps: what of a fact is folded; its entity must stay the same.
     """
 
     def __init__(
@@ -61,11 +62,12 @@ class Runner:
         heard: Heard | None = None,
         connect: Connect = Bus.connect,
         lease: Lease | None = None,
+        keeps: Callable[[Fact], Fact] = lambda fact: fact,
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
-        self._core, self._heard, self._connect, self._lease = core, heard, connect, lease
+        self._core, self._heard, self._connect, self._lease, self._keeps = core, heard, connect, lease, keeps
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
@@ -138,12 +140,10 @@ class Runner:
             fold = Fold(self._core, self.author)
             fence = await bus.last(self.author)  # before the fold: whoever writes after this is noticed by the fence
             async for entries in bus.state(self._kinds):
-                for entry in entries:
-                    fold.load(entry.fact)
+                self._load(fold, entries)
             async with bus.follow(fold.position, self._kinds) as pull:
                 while pull.pending:
-                    for entry in await pull.next():
-                        fold.load(entry.fact)
+                    self._load(fold, await pull.next())
                 if self._lease:
                     fence = await self._stand_by(self._lease, bus, fold, pull)
                 # STATE may remember own facts that the history has dropped; the server compares with the history.
@@ -154,9 +154,13 @@ class Runner:
                         entries = await pull.next()
                         self.meter.hear([entry.fact for entry in entries], pull.pending)
                         async with self._turn:
-                            changes = await self._hear(bus, fold, [entry.fact for entry in entries])
+                            changes = await self._hear(bus, fold, [self._keeps(entry.fact) for entry in entries])
                         if self._heard and changes:
                             await self._heard(fold.world, changes, fold.position)
+
+    def _load(self, fold: Fold, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            fold.load(self._keeps(entry.fact))
 
     async def _stand_by(self, lease: Lease, bus: Bus, fold: Fold, pull: Pull[Entry]) -> int:
         """Folds along until this replica is the one that acts; returns the fence, with all that was appended up to it folded."""
@@ -170,8 +174,7 @@ class Runner:
                 await asyncio.wait((won, arrived), return_when=asyncio.FIRST_COMPLETED)
                 if arrived.done():
                     arrived.result()
-                    for entry in await pull.next():
-                        fold.load(entry.fact)
+                    self._load(fold, await pull.next())
                 arrived.cancel()
         finally:
             won.cancel()
@@ -180,8 +183,7 @@ class Runner:
         won.result()
         fence = await bus.last(self.author)
         while fold.fence < fence:  # what the one before appended last is on its way
-            for entry in await pull.next():
-                fold.load(entry.fact)
+            self._load(fold, await pull.next())
         log.info("lease_won", service=self.author, seq=fold.position)
         return fence
 

@@ -1,6 +1,6 @@
 """dataplane: makes the kernel of this node match the plan."""
 
-from services.dataplane.core import HEARS, INDEXES
+from services.dataplane.core import HEARS, INDEXES, without_root
 from services.dataplane.edge import Agent
 from services.dataplane.interfaces import listed
 from services.dataplane.metrics import samples
@@ -18,7 +18,7 @@ def main() -> None:
     chosen = parser.parse_args()
     where = Where(chosen.instance)
     agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
-    runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard)
+    runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard, keeps=without_root)
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
     edges = (agent.acknowledge, agent.save, agent.sweep, agent.give_up, agent.drain, agent.follow_interfaces, agent.health_ports.serve)

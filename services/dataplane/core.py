@@ -4,6 +4,7 @@ Pure: everything is computed from the world; which ids the entries have here, an
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ from weir.events import (
     VipWithdrawn,
     endpoints_of,
 )
-from weir.model import Algorithm, Backend
+from weir.model import Algorithm, Backend, Root
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
 PLAN_KINDS = frozenset(event.kind for event in PLAN)
@@ -56,6 +57,19 @@ INDEXES: Mapping[str, Index] = {
     "draining": _draining,
     "health port": _health_port,
 }
+
+
+@lru_cache(maxsize=4096)
+def _nobody(namespace: str) -> Root:
+    return Root(kind="", name="", namespace=namespace)
+
+
+def without_root(fact: Fact) -> Fact:
+    """As the agent keeps it: which object a fact goes back to is asked of the log, and would be a tenth of the agent's memory."""
+    match fact.event:
+        case VipPlanned(root=root) | VipWithdrawn(root=root) | FrontendPlanned(root=root) | BackendsPlanned(root=root) as event:
+            return Fact(fact.seq, replace(event, root=_nobody(root.namespace)))
+    return fact
 
 
 def planned(world: World) -> list[AnyEvent]:

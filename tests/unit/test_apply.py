@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.dataplane.apply import Applier
-from services.dataplane.core import INDEXES, Touched, members, set_number
+from services.dataplane.core import INDEXES, Touched, members, set_number, without_root
 from services.dataplane.edge import bounded
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, Backend, Frontend, FrontendKey, Origin
@@ -97,7 +97,7 @@ class Node:
 
     def evolve(self, event: AnyEvent) -> Change:
         self.seq += 1
-        return self.world.evolve(Fact(self.seq, event))
+        return self.world.evolve(without_root(Fact(self.seq, event)))
 
     def again(self) -> int:
         """The whole plan once more; how much was written."""
@@ -221,6 +221,14 @@ def test_plan_is_in_the_maps(node: Node) -> None:
     assert content["hosts"] == {"10.0.0.1", "10.0.0.2", "10.0.0.3"}
     assert content["frontends"] == {FrontendKey("192.0.2.1", 80, "TCP"): (set_number(name_of("web")), 307, 0, 0, 0, 3)}
     assert node.applier.rejections() == ()
+
+
+@pytest.mark.parametrize("event", [*WEB, no_vip("192.0.2.1")], ids=lambda event: type(event).__name__)
+def test_a_fact_without_its_root_is_of_the_same_entity_and_says_the_same_else(event: Any) -> None:
+    kept: Any = without_root(Fact(7, event))
+    assert (kept.seq, key_of(kept.event)) == (7, key_of(event))
+    assert not kept.event.root.name
+    assert msgspec.structs.replace(kept.event, root=event.root) == event
 
 
 def test_what_is_referred_to_is_written_first(node: Node) -> None:
