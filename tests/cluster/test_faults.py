@@ -41,7 +41,7 @@ def weir(built: None) -> Iterator[Balanced]:
         cluster_on(rig, "control2") as two,
     ):
         rig.popen(SERVER[0], sys.executable, "-m", "weir.demo.backend", "--name", SERVER[0])
-        pool = {**POOL, "spec": {"addresses": ["203.0.113.0/24"] if MANY < 250 else ["203.0.113.0/24", "198.18.0.0/20"]}}
+        pool = {**POOL, "spec": {"addresses": ["203.0.113.0/24"] if MANY < 250 else ["203.0.113.0/24", "198.18.0.0/15"]}}
         for found in (one.cluster, two.cluster):
             found.install_crds()
             found.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})
