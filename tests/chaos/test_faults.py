@@ -1,6 +1,6 @@
 """Faults under load: 64 HTTP connections and 200 long TCP flows through the VIPs, and not one request or flow may be lost.
 
-The sleeps here are the faults: how long something is dead or frozen.
+The sleeps here are the faults: how long something is dead or frozen.   WEIR_GONE_S: for how long at most (default 20).
 """
 
 import os
@@ -14,6 +14,7 @@ from tests.running import Running, running_weir
 from weir.demo.load import Load
 from weir.demo.network import wait_until
 
+GONE_S = int(os.environ.get("WEIR_GONE_S", "20"))
 SERVICES = ("watcher", "ipam", "planner", "health", "dataplane")
 
 
@@ -36,11 +37,11 @@ def test_a_killed_process_loses_nothing_and_writes_nothing_again(weir: Running, 
     assert weir.maps() == before
 
 
-def test_an_agent_frozen_for_a_minute_loses_nothing(weir: Running) -> None:
+def test_an_agent_frozen_for_long_loses_nothing(weir: Running) -> None:
     before = weir.maps()
     with weir.under_load():
         os.kill(weir.pids()["dataplane"], signal.SIGSTOP)
-        time.sleep(60)
+        time.sleep(GONE_S)
         os.kill(weir.pids()["dataplane"], signal.SIGCONT)
         took = weir.settled(15)
     print(f"agent thawed: settled after {took:.1f} s")
@@ -75,11 +76,11 @@ def test_an_interface_that_comes_anew_is_attached_again(weir: Running) -> None:
     weir.settled(20)
 
 
-def test_nats_gone_for_a_minute_loses_nothing_and_a_dead_backend_is_out_meanwhile(weir: Running) -> None:
+def test_nats_gone_for_long_loses_nothing_and_a_dead_backend_is_out_meanwhile(weir: Running) -> None:
     before = weir.maps()
     with weir.under_load():
         with weir.without_nats():
-            time.sleep(60)
+            time.sleep(GONE_S)
         took = weir.settled(20)
     print(f"NATS back: settled after {took:.1f} s")
     assert weir.maps() == before
@@ -106,12 +107,12 @@ def test_a_dead_backend_is_out_within_two_intervals(weir: Running, log_away: boo
     weir.settled(20)
 
 
-def test_everything_killed_for_half_a_minute_loses_nothing(weir: Running) -> None:
+def test_everything_killed_for_long_loses_nothing(weir: Running) -> None:
     before = weir.maps()
     with weir.under_load():
         for pid in weir.pids().values():
             os.kill(pid, signal.SIGKILL)
-        time.sleep(30)
+        time.sleep(GONE_S)
         weir.stage.up()
         assert wait_until(lambda: bool(weir.pids()), 10)
         took = weir.settled(20)
