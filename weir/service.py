@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
 import msgspec
@@ -30,6 +31,7 @@ from weir.where import Where as Where
 
 RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
+MOST_LINES = 50
 REPLICATED = ("watcher", "ipam", "planner")  # of which several may run
 
 log = structlog.get_logger()
@@ -243,8 +245,15 @@ class Runner:
             with self.meter.appending(part):
                 first = await bus.append(self.author, part, fold.fence)
             fold.acked(part, first)
-            for seq, item in enumerate(part, first):
-                log.info(type(item.event).__struct_config__.tag, service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
+            self._say(part, first)
+
+    def _say(self, part: Sequence[Decided], first: int) -> None:
+        """A line for each fact, or one for many: the log has them all, and at a start a line costs as much as the decision."""
+        if len(part) > MOST_LINES:
+            log.info("appended", service=self.author, seq=first, facts=Counter(_word(item.event) for item in part))
+            return
+        for seq, item in enumerate(part, first):
+            log.info(_word(item.event), service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
 
     async def _end(self, bus: Bus, why: LogError) -> None:
         """Ends the session of `bus`, unless another has begun."""
@@ -263,6 +272,10 @@ class Runner:
                 log.error("state_not_told", service=self.author, reason=str(error))
             else:
                 self._told = told
+
+
+def _word(event: AnyEvent) -> str:
+    return str(type(event).__struct_config__.tag)
 
 
 def options(name: str) -> argparse.ArgumentParser:

@@ -67,7 +67,6 @@ class Applier:
     def apply_all(self, world: World) -> Outcome:
         """The whole plan; what the kernel holds beyond it goes."""
         begun = self._kernel.writes
-        self.backends.drop_strays()
         announced = [vip for part in Touched.all(world) for vip in self.apply(world, part).announced]
         vips = {address_text(vip) for vip, _ in self._kernel.maps["vips"].items()}
         self._withdraw_vips(vips - {event.vip for event in world.of(VipPlanned)})
@@ -76,9 +75,8 @@ class Applier:
             self._withdraw_frontend(stray)
         for owned in (self._sources, self._affinity):
             owned.drop_strays({frontend.id for frontend in self._frontends.values()})
-        for slot, _ in list(self._kernel.maps["tables"].items()):
-            if not self._tables[TABLE_KEY.unpack(slot)[:2]]:
-                self._kernel.delete("tables", slot)
+        for slot in [slot for slot, _ in self._kernel.maps["tables"].items() if not self._tables[TABLE_KEY.unpack(slot)[:2]]]:
+            self._kernel.delete("tables", slot)
         self.backends.retire([name for name in self.backends.names() if not frontends_of(world, name)])
         return Outcome(self._kernel.writes - begun, tuple(announced))
 
@@ -170,11 +168,12 @@ class Applier:
             flags=_flags(planned, limited=sources is not None),
             plan_seq=newest,
         )
+        new = not self._tables[value.set_id, value.size]
         self._tables[value.set_id, value.size] += 1
         try:
             if not old:
                 self._kernel.zero("frontend_stats", value.id)
-            self._kernel.write_many("tables", list(table_pairs(value.set_id, table)))
+            self._kernel.write_many("tables", list(table_pairs(value.set_id, table)), new=new)
             for entries, wanted in owned.items():
                 entries.put(number, wanted)
             self._kernel.write("frontends", where.pack(), value.pack())

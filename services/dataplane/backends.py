@@ -5,6 +5,7 @@ Nothing of them is kept here but what the maps do not say: at 100,000 backends m
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 
 from services.dataplane.kernel import Ids, Kernel
 from services.dataplane.layout import BACKEND_SHARED, ID, NO_BACKEND, Backend, FrontendKey, Origin
@@ -20,9 +21,10 @@ class Backends:
         self._kernel = kernel
         self.lingering: set[str] = set()
         self.refused: dict[str, str] = {}
-        self._more: Counter[bytes] = Counter()  # hosts of several backends, and how many beyond the first
+        self._more = Counter[bytes]()  # hosts of several backends, and how many beyond the first
         taken = [ID.unpack(where)[0] for where, _ in kernel.maps["backends"].filled()]
         self._ids = Ids("backends", taken, kernel.maps["backends"].max_entries)
+        self._drop_strays()  # now, for a plan that is read after it takes the memory that this needs
 
     def id_of(self, name: str) -> int:
         """Its id, 0 where the kernel has no such backend."""
@@ -93,7 +95,7 @@ class Backends:
             self._forget(name)
         return len(done)
 
-    def drop_strays(self) -> None:
+    def _drop_strays(self) -> None:
         """What an interrupted life left: halves of backends, places and hosts of none.  And counts those that share a host."""
         kernel, hosts = self._kernel, Counter[bytes]()
         halves = [
@@ -129,6 +131,7 @@ class Backends:
             self._ids.give(number)
 
 
+@lru_cache(maxsize=64)  # one is asked for several times in a row
 def _backend(name: str, flags: int = 0) -> Backend:
     address, _, rest = name.rpartition(":")
     port, _, protocol = rest.partition("/")

@@ -9,7 +9,7 @@ from weir.decider import World
 
 
 class Copy:
-    """A map's content in memory, with the interface of a map; `changes` are the keys written or deleted since."""
+    """A map's content in memory, with the interface of a map; `changes` are the keys that hold something else since."""
 
     def __init__(self, original: KernelMap) -> None:
         self.max_entries = original.max_entries
@@ -21,9 +21,10 @@ class Copy:
         return self._content.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Writes one entry."""
-        self._content[key] = value
-        self.changes.append(key)
+        """Writes one entry; the same again is no change."""
+        if self._content.get(key) != value:
+            self._content[key] = value
+            self.changes.append(key)
 
     def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
         """Writes every entry."""

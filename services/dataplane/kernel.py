@@ -56,12 +56,12 @@ class Kernel:
         if self.maps[name].get(key) != value:
             raise PlanError(f"map {name} holds another value than was written")
 
-    def write_many(self, name: str, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """The same with as few calls as possible: a table is up to 15,000 entries."""
+    def write_many(self, name: str, pairs: Sequence[tuple[bytes, bytes]], *, new: bool) -> None:
+        """The same with as few calls as possible: a table is up to 15,000 entries.   new: nothing is expected to stand there."""
         held = self.maps[name]
         for key, _ in pairs if self.stuck else ():
             self.stuck.pop((name, key), None)
-        changed = [(key, value) for key, value in pairs if held.get(key) != value]
+        changed = pairs if new else [(key, value) for key, value in pairs if held.get(key) != value]
         held.put_many(changed)
         self.writes += len(changed)
         if any(held.get(key) != value for key, value in changed):
