@@ -82,7 +82,7 @@ class Rig(Network):
         for place in ("edge", *self.nodes):
             self._sysctl(place, ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"), 1)
         self._edge()
-        networks = ("203.0.113.0/24", "2001:db8:113::/64")
+        networks = ("203.0.113.0/24", "198.18.0.0/15", "2001:db8:113::/64")
         self._up("client", ("eth0",), [("eth0", "10.76.0.2/24", "fd76::2/64")], _EDGE[:2], networks)
         for node in self.nodes:
             self._node(node)
