@@ -66,7 +66,7 @@ def served(name: str, namespace: str = "shop") -> tuple[Object, Object]:
         "ports": [{"port": 8080}],
         "endpoints": [{"addresses": [SERVER[1]]}],
     }
-    service = balancer(namespace, name)
+    service = balancer(namespace, name, allocateLoadBalancerNodePorts=False)  # there are not so many
     del service["spec"]["selector"]
     return service, found
 
