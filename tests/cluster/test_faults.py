@@ -50,8 +50,9 @@ def weir(built: None) -> Iterator[Balanced]:
             for _ in several.map(lambda number: one.cluster.api.apply(*served(f"web-{number}")), range(MANY)):
                 pass
         with Balanced(rig, {"one": one.cluster, "two": two.cluster}) as balanced:
-            balanced.wait_vip("shop", f"web-{MANY - 1}")
-            balanced.settled(60)
+            patience_s = 60 + MANY / 10  # six writes to the API for each
+            one.cluster.wait_for("the last VIP", lambda: balanced.vips("shop", f"web-{MANY - 1}"), patience_s)
+            balanced.settled(patience_s)
             yield balanced
 
 
