@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from services.dataplane.layout import LAYOUT
-from tests.cluster.api import Object
+from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.rig import LB, Rig
 from tests.running import COUNTED
@@ -159,9 +159,23 @@ class Balanced:
         self.log.unlink(missing_ok=True)
 
 
+def path_of(namespace: str, name: str = "web") -> str:
+    """Of a Service in the API."""
+    return f"/api/v1/namespaces/{namespace}/services/{name}"
+
+
 def service_of(cluster: Cluster, namespace: str, name: str = "web") -> Object:
-    found: Object = cluster.api.get(f"/api/v1/namespaces/{namespace}/services/{name}")
+    found: Object = cluster.api.get(path_of(namespace, name))
     return found
+
+
+def is_gone(cluster: Cluster, path: str) -> bool:
+    """Whether the API knows no object there."""
+    try:
+        cluster.api.get(path)
+    except ApiError as error:
+        return error.code == 404
+    return False
 
 
 def conditions_of(found: Object) -> dict[str, tuple[str, str]]:

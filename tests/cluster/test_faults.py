@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.cluster.api import Object
-from tests.cluster.balanced import Balanced, conditions_of, service_of
+from tests.cluster.balanced import Balanced, conditions_of, is_gone, path_of, service_of
 from tests.cluster.cluster import Cluster
 from tests.cluster.conftest import unused
 from tests.cluster.machines import cluster_on
@@ -91,7 +91,7 @@ def still_follows(weir: Balanced) -> float:
     took_s = time.monotonic() - begun_s
     weir.cluster.api.delete(f"/api/v1/namespaces/shop/services/{name}")
     weir.cluster.api.delete(f"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/{name}-1")
-    weir.cluster.wait_for("it gone", lambda: f"shop/{name}" not in versions(weir.cluster))
+    weir.cluster.wait_for("it gone", lambda: is_gone(weir.cluster, path_of("shop", name)))
     weir.settled()
     return took_s
 
@@ -184,14 +184,15 @@ def test_two_clusters_behind_one_load_balancer(weir: Balanced) -> None:
     assert vip not in {address for each in one.api.items("/api/v1/services") for address in _ingress(each)}
     assert weir.fetch(vip).startswith(SERVER[0])
     assert [row["name"] for row in weir.ask("get", "lb") if row["ext ip"] == vip] == ["two:shop_web-0"]
-    assert two.api.get("/apis/weir.dev/v1alpha1/namespaces/shop/lbservices/web-0")["status"]["vips"] == [vip]
+    record = "/apis/weir.dev/v1alpha1/namespaces/shop/lbservices/web-0"
+    two.wait_for("its record", lambda: two.api.get(record)["status"]["vips"] == [vip])
     at = versions(one)
     two.kill_apiserver()
     assert still_follows(weir) < RECOVERED_S, "the other is followed meanwhile"
     assert weir.fetch(vip).startswith(SERVER[0])
     two.start_apiserver()
     two.api.delete("/api/v1/namespaces/shop/services/web-0")
-    two.wait_for("it gone", lambda: "shop/web-0" not in versions(two), 30)
+    two.wait_for("it gone", lambda: is_gone(two, path_of("shop", "web-0")))
     assert {name: version for name, version in versions(one).items() if name in at} == at
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import ApiError, Object
-from tests.cluster.balanced import Balanced, conditions_of, service_of
+from tests.cluster.api import Object
+from tests.cluster.balanced import Balanced, conditions_of, is_gone, path_of, service_of
 from tests.cluster.machines import Machines
 from tests.cluster.test_cluster import backend, scale
 from weir.demo.network import wait_until
@@ -70,23 +70,15 @@ def test_a_service_that_is_no_longer_exposed_leaves_nothing(weir: Balanced, site
     found = service_of(site.cluster, space)
     assert found["status"] == {"loadBalancer": {}}
     assert vip not in {row["vip"] for row in weir.ask("get", "vips")}
-    with pytest.raises(ApiError):
-        site.cluster.api.get(f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web")
+    record = f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web"
+    site.cluster.wait_for("its record gone", lambda: is_gone(site.cluster, record))
 
 
 def test_a_deleted_service_is_gone_once_its_address_is_free(weir: Balanced, site: Machines, space: str) -> None:
     site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.50"))
     assert weir.wait_vip(space) == "203.0.113.50"
     site.cluster.api.delete(f"/api/v1/namespaces/{space}/services/web")
-
-    def is_gone() -> bool:
-        try:
-            service_of(site.cluster, space)
-        except ApiError as error:
-            return error.code == 404
-        return False
-
-    assert wait_until(is_gone, 10)
+    site.cluster.wait_for("it gone", lambda: is_gone(site.cluster, path_of(space)))
     assert "203.0.113.50" not in {row["vip"] for row in weir.ask("get", "vips")}
 
 
