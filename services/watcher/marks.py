@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from itertools import count
 from typing import Final, NamedTuple
 
 from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind
@@ -42,20 +43,21 @@ class Target(NamedTuple):
 
 
 class Marks:
-    """Marked objects, each once.  `world`: as last heard."""
+    """Marked objects, each once; of those that are due, Services first: clients wait for these.  `world`: as last heard."""
 
     def __init__(self, clusters: Sequence[Kube]) -> None:
         self.clusters = {cluster.scope: cluster for cluster in clusters}
         self.home = clusters[0]  # where the nodes of this installation are told
         self.world = World()
-        self._queue: asyncio.Queue[Target] = asyncio.Queue()
+        self._queue: asyncio.PriorityQueue[tuple[bool, int, Target]] = asyncio.PriorityQueue()
+        self._numbers = count()
         self._marked: dict[Target, asyncio.TimerHandle] = {}
         for cluster in clusters:
             cluster.looked = self.looked
 
     async def next(self) -> Target:
         """The next that is due; it may be marked again from now on."""
-        target = await self._queue.get()
+        *_, target = await self._queue.get()
         del self._marked[target]
         return target
 
@@ -67,7 +69,10 @@ class Marks:
             return
         if timer:
             timer.cancel()
-        self._marked[target] = asyncio.get_running_loop().call_later(delay_s, self._queue.put_nowait, target)
+        self._marked[target] = asyncio.get_running_loop().call_later(delay_s, self._due, target)
+
+    def _due(self, target: Target) -> None:
+        self._queue.put_nowait((target.kind != SERVICE.word, next(self._numbers), target))
 
     def looked(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
         """An object that Weir writes to became different in the cluster."""
