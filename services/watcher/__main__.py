@@ -40,6 +40,7 @@ def main() -> None:
 
 
 def given_options() -> argparse.Namespace:
+    """Of the command line, and of files named there; ends the process where they say nothing to follow."""
     parser = options("watcher")
     parser.fromfile_prefix_chars = "@"
     parser.convert_arg_line_to_args = _words  # type: ignore[method-assign]
@@ -73,6 +74,7 @@ def _words(arg_line: str) -> list[str]:
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
+    """Of the options those that say how objects are read."""
     return Settings(
         classes=tuple(chosen.klass or CLASSES),
         default_class=chosen.default_class,
