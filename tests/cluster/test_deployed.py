@@ -31,12 +31,16 @@ def asked(site: Machines, vip: str) -> str:
     return site.rig.run("client", "curl", "--silent", "--max-time", "1", f"http://{host}/", check=False).stdout
 
 
+def answering(site: Machines, vip: str) -> set[str]:
+    """The pods that answer forty requests."""
+    return {answer.split()[0] for _ in range(40) if (answer := asked(site, vip))}
+
+
 def test_every_pod_answers_on_the_vip(weir: Deployed) -> None:
     pods = {pod["metadata"]["name"]: pod["spec"]["nodeName"] for pod in weir.site.pods(app="web")}
     assert {weir.site.rig.nodes[node] for node in pods.values()} == {"routed", "overlay"}
     for vip in vips(weir.site):
-        seen = {answer.split()[0] for _ in range(40) if (answer := asked(weir.site, vip))}
-        assert seen == set(pods)
+        weir.site.cluster.wait_for(f"all of them behind {vip}", lambda vip=vip: answering(weir.site, vip) == set(pods))
 
 
 def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:
