@@ -24,7 +24,7 @@ class Backends:
         self._more = Counter[bytes]()  # hosts of several backends, and how many beyond the first
         taken = [ID.unpack(where)[0] for where, _ in kernel.maps["backends"].filled()]
         self._ids = Ids("backends", taken, kernel.maps["backends"].max_entries)
-        self._drop_strays()  # now, for a plan that is read after it takes the memory that this needs
+        self._drop_strays()
 
     def id_of(self, name: str) -> int:
         """Its id, 0 where the kernel has no such backend."""

@@ -32,7 +32,7 @@ GOLDEN = Path(__file__).parent / "testdata" / "access.txt"
 def deployed(cluster: Cluster) -> Cluster:
     """With all of an overlay but what would run: pods have no machine here."""
     cluster.install_crds()
-    found = subprocess.run(["kubectl", "kustomize", str(ROOT / "deploy/overlays/in-cluster")], check=True, capture_output=True, text=True)
+    found = cluster.kubectl("kustomize", str(ROOT / "deploy/overlays/in-cluster"))
     kept = [document for document in found.stdout.split("\n---\n") if not _runs(document)]
     cluster.api.apply(*kept)
     return cluster
@@ -51,14 +51,14 @@ def test_the_api_server_admits_every_overlay(deployed: Cluster, overlay: str) ->
 def test_all_but_the_nodes_pods_are_admitted_where_security_is_restricted(deployed: Cluster) -> None:
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     deployed.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "weirstrict", "labels": labels}})
-    refused = {name: words for name, pod in _pods() if (words := _refusal(deployed, pod))}
+    refused = {name: words for name, pod in _pods(deployed) if (words := _refusal(deployed, pod))}
     print(refused)
     assert list(refused) == ["node"]
     assert "privileged" not in refused["node"]
 
 
-def _pods() -> Iterator[tuple[str, Object]]:
-    found = subprocess.run(["kubectl", "kustomize", str(ROOT / "deploy/overlays/in-cluster")], check=True, capture_output=True, text=True)
+def _pods(cluster: Cluster) -> Iterator[tuple[str, Object]]:
+    found = cluster.kubectl("kustomize", str(ROOT / "deploy/overlays/in-cluster"))
     for each in yaml.safe_load_all(found.stdout):
         if "template" in each.get("spec", {}):
             spec = each["spec"]["template"]["spec"] | {"serviceAccountName": "default", "restartPolicy": "Never"}

@@ -192,7 +192,7 @@ def test_two_clusters_behind_one_load_balancer(weir: Balanced) -> None:
     assert weir.fetch(vip).startswith(SERVER[0])
     two.start_apiserver()
     two.api.delete("/api/v1/namespaces/shop/services/web-0")
-    two.wait_for("it gone", lambda: is_gone(two, path_of("shop", "web-0")))
+    two.wait_for("it gone", lambda: is_gone(two, path_of("shop", "web-0")), 30)
     assert {name: version for name, version in versions(one).items() if name in at} == at
 
 

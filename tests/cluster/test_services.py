@@ -78,7 +78,7 @@ def test_a_deleted_service_is_gone_once_its_address_is_free(weir: Balanced, site
     site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.50"))
     assert weir.wait_vip(space) == "203.0.113.50"
     site.cluster.api.delete(f"/api/v1/namespaces/{space}/services/web")
-    site.cluster.wait_for("it gone", lambda: is_gone(site.cluster, path_of(space)))
+    site.cluster.wait_for("it gone", lambda: is_gone(site.cluster, path_of(space)), 10)
     assert "203.0.113.50" not in {row["vip"] for row in weir.ask("get", "vips")}
 
 
