@@ -19,8 +19,7 @@ check: setup ## lint, types, unit and golden tests: under a minute
 	@$(PY) -m pytest -q tests/unit tests/planner tests/sim tests/test_layers.py
 
 test: check ## everything: check, packets through the kernel, end to end, chaos, a real cluster
-	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos
-	@$(PY) -m pytest -q tests/cluster # by itself: the packets' tests leave their process in a namespace that no Go module can be fetched from
+	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos tests/cluster
 
 cluster: setup ## a real Kubernetes in network namespaces with Weir deployed in it, until Ctrl-C or `make cluster-down`
 	@$(PY) -m tests.cluster

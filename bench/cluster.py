@@ -60,7 +60,7 @@ def size() -> list[Table]:
 
 @contextmanager
 def site(services: int) -> Iterator[tuple[Balanced, Machines]]:
-    """A cluster with that many Services, all programmed, and one node, which is Weir's."""
+    """A cluster with that many Services, all programmed and told so, and one node, which is Weir's."""
     with Rig("wbench", {}) as rig, cluster_on(rig) as machines:
         cluster = machines.cluster
         cluster.install_crds()
@@ -71,8 +71,9 @@ def site(services: int) -> Iterator[tuple[Balanced, Machines]]:
         machines.start()
         with Balanced(rig, {"kube": cluster}) as weir:
             frontends = _frontends(weir)
-            _wait(lambda: sum(1 for _ in frontends.items()) == services, 600)
+            _wait(lambda: sum(1 for _ in frontends.items()) == services, 600, 0.1)
             weir.settled(600)
+            _wait(lambda: _told(machines) == services, 1200, 2)
             yield weir, machines
 
 
@@ -182,12 +183,23 @@ def _frontends(weir: Balanced) -> Map:
     return Map.open(weir.where.pins / f"v{LAYOUT}" / "frontends")
 
 
-def _wait(done: Callable[[], bool], seconds: float = _PATIENCE_S) -> None:
+def _told(machines: Machines) -> int:
+    """How many Services have a record that says they are programmed: the last that is written of them."""
+    records = machines.cluster.api.items(f"/apis/weir.dev/v1alpha1/namespaces/{NAMESPACE}/lbservices")
+    return sum(("Programmed", "True") in {(each["type"], each["status"]) for each in _conditions(record)} for record in records)
+
+
+def _conditions(record: Object) -> list[Object]:
+    found: list[Object] = record.get("status", {}).get("conditions", [])
+    return found
+
+
+def _wait(done: Callable[[], bool], seconds: float = _PATIENCE_S, step_s: float = 0.0001) -> None:
     begun_s = time.perf_counter()
     while not done():
         if time.perf_counter() - begun_s > seconds:
             raise TimeoutError("it never came")
-        time.sleep(0.0001 if seconds == _PATIENCE_S else 0.1)
+        time.sleep(step_s)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def _missing() -> str | None:
 needs_kernel = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # the process is in its namespace, and on one processor, until it ends
 def labs() -> Iterator[dict[str, Lab]]:
     if reason := _missing():
         pytest.skip(reason)
