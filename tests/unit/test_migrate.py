@@ -98,13 +98,60 @@ status: {{loadBalancer: {{}}}}
     assert made["metadata"] == {"name": "web", "annotations": {**ours, "a/b": "c"}}
     assert "status" not in made
     assert problems_of(made) == []
-    assert found.notes == ["Service web: its loadBalancerClass cannot be changed; start the watcher with --class metallb.io/metallb"]
+    assert found.notes == [
+        "Service default/web: its loadBalancerClass cannot be changed; start the watcher with --class metallb.io/metallb"
+    ]
 
 
 def test_a_service_without_annotations_of_metallb_stays_as_it_is() -> None:
     assert migrate([field("{apiVersion: v1, kind: Service, metadata: {name: web}}")]).manifests == []
     with pytest.raises(MigrateError, match="no object of metallb"):
         migrate([field("{apiVersion: v1, kind: ConfigMap, metadata: {name: web}}")])
+
+
+def test_an_address_pool_of_old_is_a_vip_pool() -> None:
+    old = field(
+        "{apiVersion: metallb.io/v1beta1, kind: AddressPool, metadata: {name: old}, "
+        "spec: {protocol: bgp, addresses: [192.0.2.8-192.0.2.9], autoAssign: false, avoidBuggyIPs: true}}"
+    )
+    found = migrate([old])
+    (made,) = found.manifests
+    assert made["spec"] == {"addresses": ["192.0.2.8-192.0.2.9"], "autoAssign": False, "avoidBuggyIPs": True, "priority": 0}
+    assert found.notes == ["AddressPool old: its protocol is bgp; BGP is not served yet"]
+
+
+EVERYTHING = {
+    "of Services": "serviceSelectors: [{}]",
+    "beside another": "serviceSelectors: [{matchLabels: {x: y}}, {}]",
+    "of empty parts": "serviceSelectors: [{matchLabels: {}, matchExpressions: []}]",
+    "of namespaces": "namespaceSelectors: [{}]",
+    "beside namespaces": "namespaces: [a], namespaceSelectors: [{}]",
+}
+
+
+@pytest.mark.parametrize("select", EVERYTHING.values(), ids=EVERYTHING)
+def test_a_selector_of_everything_is_left_out(select: str) -> None:
+    (made,) = migrate([pool(more=f"serviceAllocation: {{{select}}}")]).manifests
+    assert made["spec"] == {"addresses": ["192.0.2.0/28"], "autoAssign": True, "avoidBuggyIPs": False, "priority": 1}
+
+
+def test_an_empty_part_of_a_selector_is_left_out_and_a_misspelt_one_refused() -> None:
+    (made,) = migrate([pool(more="serviceAllocation: {serviceSelectors: [{matchLabels: {x: y}, matchExpressions: []}]}")]).manifests
+    assert made["spec"]["serviceSelector"] == {"matchLabels": {"x": "y"}}
+    (made,) = migrate([pool(more="serviceAllocation: {serviceSelectors: [{matchLabel: {}}]}")]).manifests
+    assert problems_of(made)
+
+
+def test_services_that_share_by_one_key_across_namespaces_are_named() -> None:
+    def sharing(name: str, namespace: str, prefix: str, key: str = "k") -> Field:
+        metadata = f"{{name: {name}, namespace: {namespace}, annotations: {{{prefix}allow-shared-ip: {key}}}}}"
+        return field(f"{{apiVersion: v1, kind: Service, metadata: {metadata}, spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}}}")
+
+    near = [sharing("a", "x", "metallb.io/"), sharing("b", "x", "metallb.universe.tf/"), sharing("c", "y", "metallb.io/", "other")]
+    assert migrate(near).notes == []
+    (note,) = migrate([*near, sharing("d", "y", "metallb.universe.tf/")]).notes
+    assert note.startswith("Services x/a, x/b, y/d share by the key 'k' across namespaces")
+    assert "`share: ports`" in note
 
 
 # ── the command ────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,15 +3,22 @@
 Flags and defaults are those of cmd/loxilb-agent/options.go; a file given with --config has the same names but for `setExclIPAM`.
 """
 
+import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_network
-from typing import Final
+from itertools import dropwhile, groupby
+from pathlib import PurePath
+from typing import Final, NamedTuple
 
 from services.watcher.fields import Field
-from services.watcher.settings import CLASSES
+from services.watcher.ranges import range_of
+from services.watcher.settings import CLASSES, Settings
 from weir.cli.migrate import Manifest, Migrated, MigrateError, vip_pool
+from weir.cli.migrate_services import moved
 from weir.model import parse_address
 
+NAME: Final = "kube-loxilb"
 DEFAULT_POOL: Final = "defaultPool"
 CLASS: Final = CLASSES[1]
 SERVED: Final = (
@@ -38,36 +45,82 @@ _SWITCHES: Final = {  # flags that take no word of their own
 }
 _MODES: Final = ("default", "onearm", "fullnat")
 _MODES_LATER: Final = ("dsr", "fullproxy", "hostonearm")
+_SHELLS: Final = ("sh", "bash", "ash", "dash", "busybox")
+_ENDS: Final = ";&|<>()\n"  # of a command in a shell
+_NO_CODE: Final = re.compile(r"\\\n|(?m:(?<!\S)#.*$)")  # there: lines that go on, and comments
 _OFF: Final = ("", "0", "false")
 
 
-def migrate(manifests: Iterable[Field]) -> Migrated:
-    """From Deployments and files of --config.  Raises MigrateError where there are none, or a pool cannot be understood."""
-    config: dict[str, str] = {}
-    flags: dict[str, str] = {}
-    found = False
-    for manifest in manifests:
-        if manifest["kind"].value is None and manifest["apiVersion"].value is None:
-            config |= _config(manifest)
-            found = True
-        for args in _args(manifest):
-            flags |= _flags(args)
-            found = True
-    if not found:
-        raise MigrateError("no container of kube-loxilb in it, and no file for its --config")
+class _Found(NamedTuple):
+    """config: what files of --config have, by the flag's name.   others: objects of kube-loxilb's own kinds."""
+
+    config: dict[str, str]
+    flags: dict[str, str]
+    services: list[Field]
+    others: list[Field]
+
+
+def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
+    """From Deployments and files of --config; keep: Services ask for the addresses they have.
+
+    Raises MigrateError where there is neither, or a pool cannot be understood.
+    """
+    config, flags, of_cluster, others = _read(manifests)
     given = {**config, **flags}
-    notes = [*_notes(given), *([f"--config={given['config']}: give that file too"] if "config" in given and not config else [])]
-    return Migrated(_pools(given), _options(given), notes)
+    listed = [pool for other in others for pool in _listed(other)]
+    pools = _pools(given, listed)
+    services = moved(of_cluster, str, _settings(given), pools, keep=keep)
+    absent = [f"--config={given['config']}: give that file too"] if "config" in given and not config else []
+    notes = [*_notes(given, found=bool(pools)), *absent, *map(_told, others), *services.notes]
+    return Migrated([*services.services, *pools] if keep else pools, _options(given), notes)
 
 
 # ── what it was started with ───────────────────────────────────────────────────────────────────────────────────────
 
 
+def _read(manifests: Iterable[Field]) -> _Found:
+    read, started = _Found({}, {}, [], []), False
+    for manifest in manifests:
+        kind, group = manifest["kind"].value, manifest["apiVersion"].value
+        if kind is None and group is None:
+            read.config.update(_config(manifest))
+            started = True
+        elif kind == "Service":
+            read.services.append(manifest)
+        elif str(group).partition("/")[0].endswith(".loxilb.io"):
+            read.others.append(manifest)
+        for words in _args(manifest):
+            read.flags.update(_flags(words))
+            started = True
+    if not started:
+        raise MigrateError("no container of kube-loxilb in it, and no file for its --config")
+    return read
+
+
 def _args(manifest: Field) -> Iterator[list[str]]:
+    """The words behind its name, of each container that starts it."""
     for container in manifest["spec"]["template"]["spec"]["containers"].items() if isinstance(manifest["spec"].value, dict) else ():
-        words = [word.text() for name in ("command", "args") for word in container[name].items()]
-        if any("kube-loxilb" in word for word in (container["image"].text(), container["name"].text(), *words)):
-            yield words
+        fields = [word for name in ("command", "args") for word in container[name].items()]
+        words = [word.value for word in fields if isinstance(word.value, str)]
+        if not any(NAME in word for word in (container["image"].text(), container["name"].text(), *words)):
+            continue
+        if not any(PurePath(word).name in _SHELLS for word in words):
+            yield [word.text() for word in fields]
+        elif (behind := _of_script(next((word for word in words if NAME in word), ""))) is not None:
+            yield behind
+
+
+def _of_script(script: str) -> list[str] | None:
+    """The words behind its name in a shell's script, up to the command's end; None where it is not started there."""
+    words = shlex.shlex(_NO_CODE.sub(" ", script), posix=True, punctuation_chars=_ENDS)
+    words.whitespace, words.whitespace_split, words.commenters = " \t\r", True, ""
+    try:
+        found = list(words)
+    except ValueError as error:
+        raise MigrateError(f"the script that starts {NAME}: {error}") from error
+    commands = [list(command) for ends, command in groupby(found, lambda word: bool(word) and not word.strip(_ENDS)) if not ends]
+    starting = [command for command in commands if NAME in (PurePath(word).name for word in command)]
+    return [word for command in starting for word in dropwhile(lambda word: PurePath(word).name != NAME, command)] if starting else None
 
 
 def _flags(words: Sequence[str]) -> dict[str, str]:
@@ -98,12 +151,32 @@ def _word(value: object) -> str:
 # ── what becomes of it ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _pools(given: Mapping[str, str]) -> list[Manifest]:
+def _listed(other: Field) -> list[str]:
+    """The pools, NAME=RANGE, of a LoxiURL of type cidrpool; one without a name is called as the object."""
+    if other["kind"].value != "LoxiURL" or other["spec"]["type"].text() != "cidrpool":
+        return []
+    parts = [part.strip().rpartition("=") for part in other["spec"]["loxiURL"].text().split(",")]
+    if not all(range_of(text.strip()) for *_, text in parts):
+        return []
+    return [f"{name or other['metadata']['name'].text()}={text.strip()}" for name, _, text in parts]
+
+
+def _told(other: Field) -> str:
+    """What becomes of an object of kube-loxilb's own kinds."""
+    kind, name = other["kind"].text(), other["metadata"]["name"].text()
+    if pools := _listed(other):
+        return f"{kind} {name}: its addresses are VIPPools now ({', '.join(pools)}); kube-loxilb's code gives none of them"
+    if other["spec"]["type"].value == "cidrpool":
+        return f"{kind} {name}: of type cidrpool, and no pool in its loxiURL; write the addresses that it means as a VIPPool"
+    return f"{kind} {name}: {UNSERVED['loxiURL'] if kind == 'LoxiURL' else _BGP if kind.startswith('BGP') else 'not served'}"
+
+
+def _pools(given: Mapping[str, str], more: Sequence[str]) -> list[Manifest]:
     """By name, those of both families together.  Unasked, addresses are given from the default pool alone."""
     external = given.get("externalCIDR")
     listed = [f"{DEFAULT_POOL}={external}"] if external else given.get("cidrPools", "").split(",")
     addresses: dict[str, list[str]] = {}
-    for pool in filter(None, (*listed, *given.get("cidr6Pools", "").split(","))):
+    for pool in filter(None, (*listed, *given.get("cidr6Pools", "").split(","), *more)):
         name, _, text = (part.strip() for part in pool.partition("="))
         addresses.setdefault(name, []).append(_range(text, pool))
     share = "key" if given.get("setUniqueIP") == "true" else "ports"
@@ -125,6 +198,12 @@ def _range(text: str, pool: str) -> str:
     return f"{begin}-{max(network[-2], network[1])}"
 
 
+def _settings(given: Mapping[str, str]) -> Settings:
+    """By which the watcher will know its Services."""
+    chosen = given.get("loxilbLoadBalancerClass", CLASS)
+    return Settings(classes=CLASSES if chosen == CLASS else (chosen,), default_class=False)
+
+
 def _options(given: Mapping[str, str]) -> list[str]:
     """Of the watcher.  Unlike Weir, kube-loxilb leaves Services without a class alone and takes nodes for targets."""
     words = ["--no-default-class"]
@@ -141,7 +220,7 @@ def _options(given: Mapping[str, str]) -> list[str]:
     return words
 
 
-def _notes(given: Mapping[str, str]) -> Iterator[str]:
+def _notes(given: Mapping[str, str], *, found: bool) -> Iterator[str]:
     for name, value in given.items():
         if name in UNSERVED and value not in _OFF and (name, value) != ("numZoneInstances", "1"):
             yield f"--{name}={value}: {UNSERVED[name]}"
@@ -151,5 +230,5 @@ def _notes(given: Mapping[str, str]) -> Iterator[str]:
     if mode not in ("0", "1", "2"):
         later = dict(zip("345", _MODES_LATER, strict=True)).get(mode, "no mode of kube-loxilb")
         yield f"--setLBMode={mode}: {later}; served are {', '.join(_MODES)}"
-    if not any(given.get(name) for name in ("externalCIDR", "cidrPools", "cidr6Pools")):
+    if not found:
         yield "no pool: kube-loxilb's defaults, 123.123.123.1/24 and 3ffe:cafe::1/96, are nobody's networks here"

@@ -3,10 +3,11 @@
 What is made goes through the watcher's own reader before it is printed: `weir up -f` and the API take it as it is.
 """
 
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from services.watcher.decode import documents
 from services.watcher.fields import Faults, Field
@@ -15,6 +16,16 @@ from services.watcher.settings import DEFAULT
 from weir.cli.output import harmless, to_yaml
 
 Manifest = dict[str, Any]
+
+_FRAGMENT: Final = """\
+# Options of the watcher: a piece of your kustomization.
+# configMapGenerator:
+#   - name: weir-settings
+#     behavior: merge
+#     options: {disableNameSuffixHash: true}
+#     literals:
+#       - |-
+#         watcher="""
 
 
 class MigrateError(Exception):
@@ -39,13 +50,13 @@ def migrate(files: Iterable[Path], made_of: Callable[[Iterable[Field]], Migrated
     for note in migrated.notes:
         print(f"weir: {harmless(note)}", file=sys.stderr)
     if migrated.options:
-        print(f"# Options of the watcher: {harmless(' '.join(migrated.options))}")
+        print(_FRAGMENT + "\n#         ".join(map(harmless, _lines(migrated.options))))
     print("---\n".join(map(to_yaml, migrated.manifests)), end="")
 
 
 def problems_of(manifest: Manifest) -> list[str]:
     """What the watcher has against it."""
-    return [f"{reading.source}: {problem}" for reading in read(_document(manifest), DEFAULT) for problem in reading.problems]
+    return [f"{reading.source}: {problem}" for reading in read(document(manifest), DEFAULT) for problem in reading.problems]
 
 
 def vip_pool(name: str, addresses: Sequence[str], **spec: Any) -> Manifest:
@@ -54,13 +65,25 @@ def vip_pool(name: str, addresses: Sequence[str], **spec: Any) -> Manifest:
     return {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": metadata, "spec": {"addresses": [*addresses], **spec}}
 
 
-def _document(manifest: Manifest) -> Document:
+def document(manifest: Manifest) -> Document:
+    """As the watcher's reader takes it."""
     return Document(f"{manifest['kind']}/{manifest['metadata'].get('name')}", manifest)
 
 
+def _lines(options: Sequence[str]) -> list[str]:
+    """One option on a line, its value behind `=`."""
+    lines: list[str] = []
+    for word in options:
+        if word.startswith("--"):
+            lines.append(word)
+        else:
+            lines[-1] += f"={word}"
+    return list(map(shlex.quote, lines))
+
+
 def _manifests(path: Path, faults: Faults) -> Iterator[Field]:
-    for document in documents(path.name, path.read_bytes()):
-        if document.problem:
-            raise MigrateError(f"{path}: {document.problem}")
-        content = Field(document.content, path.name, faults)
+    for found in documents(path.name, path.read_bytes()):
+        if found.problem:
+            raise MigrateError(f"{path}: {found.problem}")
+        content = Field(found.content, path.name, faults)
         yield from content["items"].items() if content["kind"].value == "List" else [content]

@@ -1,6 +1,7 @@
 """`weir migrate ...`: from other load balancers to Weir."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,22 +16,26 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Print what another load balancer was told, as Weir is told it.")
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False)]
+Keep = Annotated[bool, typer.Option("--keep-addresses", help="Services ask for what their status has (kubectl get svc -A -o yaml)")]
 
 
 @app.command(name="kube-loxilb", epilog=example("weir migrate kube-loxilb kube-loxilb.yaml > pools.yaml"))
-def kube_loxilb(files: Files) -> None:
-    """VIPPools and the watcher's options, of kube-loxilb's Deployment and its --config file.  Services stay as they are."""
+def kube_loxilb(files: Files, keep_addresses: Keep = False) -> None:
+    """VIPPools and the watcher's options, of kube-loxilb's Deployment and its --config file.
+
+    Services stay as they are, but for --keep-addresses.
+    """
     from weir.cli.kube_loxilb import migrate
 
-    _run(files, migrate)
+    _run(files, partial(migrate, keep=keep_addresses))
 
 
 @app.command(epilog=example("weir migrate metallb pools.yaml services.yaml > weir.yaml"))
-def metallb(files: Files) -> None:
+def metallb(files: Files, keep_addresses: Keep = False) -> None:
     """VIPPools of MetalLB's pools, and the Services that have its annotations with Weir's."""
     from weir.cli.metallb import migrate
 
-    _run(files, migrate)
+    _run(files, partial(migrate, keep=keep_addresses))
 
 
 def _run(files: list[Path], made_of: "Callable[[Iterable[Field]], Migrated]") -> None:
