@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from test_kube_loxilb import given, read_manifest
 from test_migrate import field, pool
 from typer.testing import CliRunner
 
@@ -109,6 +110,17 @@ def test_services_ask_before_there_are_pools_and_what_cannot_be_kept_is_told() -
     told = ["198.51.100.1 is of no pool here", "no address in 'lb.example' of its status", "2001:db8::3 not kept: "]
     assert len(found.notes) == len(told)
     assert all(f"Service shop/web: {words}" in note for words, note in zip(told, found.notes, strict=True))
+
+
+def test_kept_addresses_are_given_whoever_comes_first() -> None:
+    held_before = {"a": "10.0.0.3", "b": "10.0.0.1", "c": "10.0.0.2"}
+    services = [held(f"{{hostname: llb-{vip}}}", spec=CLASS) for vip in held_before.values()]
+    for name, service in zip(held_before, services, strict=True):
+        assert isinstance(service.value, dict)
+        service.value["metadata"]["name"] = name
+    manifests = of_kube_loxilb([*services, field(KUBE_LOXILB.replace("RANGE", "10.0.0.0/24"))], keep=True).manifests
+    facts = [reading.fact for manifest in manifests for reading in read_manifest(manifest)]
+    assert given(*facts) == ({vip: (f"shop/{name}",) for name, vip in held_before.items()}, {})
 
 
 # ── what starts kube-loxilb, and its own kinds ─────────────────────────────────────────────────────────────────────
