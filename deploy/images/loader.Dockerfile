@@ -1,4 +1,4 @@
-# The one image with a compiler and kernel headers; it runs once and exits.  bcc is the distribution's build, for its own Python.
+# The one image with a compiler and kernel headers.  bcc is the distribution's build, for its own Python.
 FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3-bpfcc linux-headers-amd64 libbpf1 python3-venv \
@@ -12,4 +12,4 @@ COPY services services
 COPY bpf bpf
 ENV PYTHONPATH=/weir PYTHONDONTWRITEBYTECODE=1
 USER 0:0
-ENTRYPOINT ["/venv/bin/python", "-m", "services.dataplane.loader"]
+ENTRYPOINT ["/venv/bin/python", "-m", "services.dataplane.stay"]

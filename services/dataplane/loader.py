@@ -237,7 +237,8 @@ def _link_pin(options: Options, interface: str) -> Path:
     return options.directory / f"link_{interface.replace('.', '%')}"  # a VLAN's name has a dot, a pin cannot
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def parser() -> argparse.ArgumentParser:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="python -m services.dataplane.loader", description=__doc__.partition("\n")[0])
     parser.add_argument("--pins", type=Path, default=Path(PINS), help="directory on a bpf file system (%(default)s)")
     parser.add_argument("--interface", action="extend", type=listed, default=[], help="attach here, NAME or NAME=HOOK; repeat for more")
@@ -247,7 +248,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frontends", type=int, default=65_536, help="frontends (%(default)s)")
     parser.add_argument("--backends", type=int, default=262_144, help="backends (%(default)s)")
     parser.add_argument("--detach", action="store_true", help="remove links, programs and maps instead")
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
     maps = map_specs(given.conntrack, given.frontends, given.backends)
     options = Options(tuple(given.interface), given.pins, given.hook, given.owner, maps)
     try:

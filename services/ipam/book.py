@@ -225,10 +225,11 @@ class Book:
 
     def _match(self, observed: ServiceObserved, held: list[VipAllocated]) -> tuple[list[Want], list[VipAllocated]]:
         """Wants that nothing held fits, and what is held and fits none."""
-        families = families_of(observed, self._primary(observed, held))
+        pools = self._holdings.named(observed, observed.pools)
+        families = families_of(observed, self._primary(observed, held, pools))
         unfit = [vip for vip in held if family_of(vip.vip) not in families or self._gives_way(observed, vip)]
-        more = [(name, self._families_in(name, families)) for name in observed.more_pools]
-        missing, unwanted = match(list(wants_of(observed, families, more)), [vip for vip in held if vip not in unfit])
+        more = [(name, self._families_in(name, families)) for name in self._holdings.named(observed, observed.more_pools)]
+        missing, unwanted = match(list(wants_of(observed, families, pools, more)), [vip for vip in held if vip not in unfit])
         return missing, unfit + unwanted
 
     def _families_in(self, name: str, families: tuple[Family, ...]) -> tuple[Family, ...]:
@@ -237,16 +238,16 @@ class Book:
         offered = [found.family for found in ranges_of(pool.addresses)] if pool else []
         return tuple(dict.fromkeys([family for family in (*offered, *families) if family in families]))
 
-    def _primary(self, observed: ServiceObserved, held: list[VipAllocated]) -> Family:
+    def _primary(self, observed: ServiceObserved, held: list[VipAllocated], named: tuple[str, ...]) -> Family:
         """The family of what it has and waits for, which does not change because a pool came; else of what the pools offer it."""
         if observed.families:
             return observed.families[0]
         # What it will not keep must not decide: it would be chosen anew, and otherwise, with the next event.
-        kept = [vip for vip in held if (not observed.pools or vip.pool in observed.pools) and not self._gives_way(observed, vip)]
+        kept = [vip for vip in held if (not named or vip.pool in named) and not self._gives_way(observed, vip)]
         known = {family_of(vip.vip) for vip in kept}
         if kept and observed.family_policy != "SingleStack":
             known |= self._holdings.claims(observed.root.path).keys()
-        pools = () if kept else drawn_from(self._holdings, observed.pools)
+        pools = () if kept else drawn_from(self._holdings, named)
         offered = {found.family for pool in pools if self._holdings.serves(pool, observed) for found in ranges_of(pool.addresses)}
         return "IPv6" if (known or offered) == {"IPv6"} else "IPv4"
 

@@ -19,7 +19,9 @@ from weir.events import (
     AppliedThrough,
     NamespaceGone,
     NamespaceObserved,
+    NodeGone,
     NodeLeft,
+    NodeObserved,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -36,7 +38,10 @@ from weir.events import (
 )
 from weir.model import MORE_REJECTED
 
-HEARS = (ServiceObserved, PoolObserved, NamespaceObserved, RecordObserved, VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen)
+HEARS = (
+    *(ServiceObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
+    *(VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen),
+)
 
 
 def _holders(event: AnyEvent) -> Iterable[str]:
@@ -60,6 +65,10 @@ def _shared(event: AnyEvent) -> Iterable[str]:
 
 def _recorded(event: AnyEvent) -> Iterable[str]:
     return event.vips if isinstance(event, RecordObserved) else ()
+
+
+def _nodes_own(event: AnyEvent | None) -> Iterable[str]:
+    return event.addresses if isinstance(event, NodeObserved) else ()
 
 
 def _waiting(event: AnyEvent) -> Iterable[str]:
@@ -96,6 +105,7 @@ class Ipam:
         "pool": _pool,  # pool -> VIPs given from it
         "shared": _shared,  # namespace/key -> VIPs
         "recorded": _recorded,  # address -> records that name it
+        "node address": _nodes_own,  # address -> nodes of clusters that have it
         "waiting": _waiting,  # family, and namespace -> claims
         "named": _named,  # Service -> claims that name it as a holder
         "asked": _asked,  # address -> Services that ask for it
@@ -117,6 +127,8 @@ class Ipam:
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
                 self._namespace_changed(world, book, root.name)
             case RecordGone() | RecordObserved() as event if _unbound(change.before, event):
+                book.settle_waiting(*FAMILIES)
+            case NodeObserved() | NodeGone() as event if set(_nodes_own(change.before)) - set(_nodes_own(event)):
                 book.settle_waiting(*FAMILIES)
             case VipWithdrawn(vip=vip):
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))

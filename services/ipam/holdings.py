@@ -14,6 +14,7 @@ from weir.decider import World
 from weir.events import (
     AnyEvent,
     NamespaceObserved,
+    NodeObserved,
     PoolObserved,
     RecordObserved,
     ServiceObserved,
@@ -55,6 +56,11 @@ class Holdings:
         pools = [pool for pool in self.pools.values() if pool.auto_assign]
         return sorted(pools, key=lambda pool: (-pool.priority, pool.root.name))
 
+    def named(self, observed: ServiceObserved, names: Iterable[str]) -> tuple[str, ...]:
+        """Pools as the Service names them: those of its own cluster, or those that all have."""
+        cluster = cluster_of(observed.root.namespace)
+        return tuple(cluster + name if cluster + name in self.pools else name for name in names)
+
     def exposed(self, service: str) -> ServiceObserved | None:
         """The Service, None where it asks for nothing."""
         namespace, _, name = service.partition("/")
@@ -66,9 +72,16 @@ class Holdings:
         if not pool.service_selector and not pool.namespace_selector:
             return True
         namespace = observed.root.namespace
+        if pool.namespace_selector and cluster_of(pool.root.name) != cluster_of(namespace):
+            return False  # it speaks of the namespaces of its own cluster
         said = self.world.get(key("watcher", "namespace", "", namespace))
-        labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), NAMESPACE_LABEL: namespace}
+        name = {NAMESPACE_LABEL: namespace.removeprefix(cluster_of(namespace))}
+        labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), **name}
         return selects(pool.service_selector, observed.labels) and selects(pool.namespace_selector, labels)
+
+    def node_at(self, vip: str) -> str:
+        """The node of a cluster whose own address it is, "" where it is none's: as a VIP it would cut that node off."""
+        return next((node.root.name for node in self.world.find("node address", vip, NodeObserved)), "")
 
     def claims(self, service: str) -> dict[Family, VipDenied]:
         """What the Service was told that it waits for."""
@@ -183,6 +196,11 @@ def words_of(vip: VipAllocated) -> list[str]:
     """The share words under which a VIP stands open: its holders' "namespace/key", and its pool's "/name"."""
     by_key = [f"{vip.services[0].partition('/')[0]}/{vip.share_key}"] if vip.share_key else []
     return [*by_key, f"/{vip.pool}"] if vip.share == "ports" else by_key
+
+
+def cluster_of(word: str) -> str:
+    """What goes before the namespaces and names of a further cluster: "east:" of "east:shop", "" of the first one's."""
+    return "".join(word.rpartition(":")[:2])
 
 
 def _share_key(observed: ServiceObserved) -> str:

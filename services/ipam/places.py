@@ -60,6 +60,8 @@ def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place
         return Refusal("AddressOutsidePools", f"{vip} is in no pool; pools offer {offered or 'none'}")
     if not holdings.serves(pool, observed):
         return Refusal("NotSelected", f"{vip} is of pool {pool.root.name}, whose selectors leave this Service out")
+    if node := holdings.node_at(vip):
+        return Refusal("AddressInUse", f"{vip} is node {node}'s own")
     held = holdings.vip(vip)
     if not held and (owners := holdings.kept_for(vip, observed.root.path)):
         return Refusal("AddressHeld", f"{vip} was written down as that of {owners[0]}", owners[:HOLDERS_TOLD])
@@ -100,19 +102,21 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
 def _again(holdings: Holdings, observed: ServiceObserved, vip: str, pools: Iterable[PoolObserved]) -> Place | None:
     """The place at an address that the Service had before the log was lost, if one of `pools` still offers it."""
     held = holdings.vip(vip)
-    if held and (observed.root.path in held.services or _apart(holdings, observed, held)):
+    if holdings.node_at(vip) or (held and (observed.root.path in held.services or _apart(holdings, observed, held))):
         return None
     return next((Place(vip, pool.root.name) for pool in pools if offers(pool, ip_address(vip))), None)
 
 
 def _first_free(holdings: Holdings, observed: ServiceObserved, pool: PoolObserved, family: Family) -> str:
-    """The first address that nobody has and that was not written down as another's; "" where there is none."""
+    """The first address that nobody has, no node either, and that was not written down as another's; "" where there is none."""
     kept: list[str] = []
-    while (address := first_free(pool, family, holdings.counted)) and holdings.kept_for(str(address), observed.root.path):
-        kept.append(str(address))
-        holdings.count([str(address)], 1)
+    while vip := str(first_free(pool, family, holdings.counted) or ""):
+        if not (holdings.kept_for(vip, observed.root.path) or holdings.node_at(vip)):
+            break
+        kept.append(vip)
+        holdings.count([vip], 1)
     holdings.count(kept, -1)
-    return str(address or "")
+    return vip
 
 
 def _beside(

@@ -32,8 +32,10 @@ def families_of(observed: ServiceObserved, primary: Family) -> tuple[Family, ...
     return named if observed.family_policy == "SingleStack" else tuple(dict.fromkeys((*named, *FAMILIES)))
 
 
-def wants_of(observed: ServiceObserved, families: Sequence[Family], more: Sequence[tuple[str, tuple[Family, ...]]]) -> Iterator[Want]:
-    """Addresses asked for by name, one from each pool of `more`, and one drawn for each family that has none by name.
+def wants_of(
+    observed: ServiceObserved, families: Sequence[Family], pools: tuple[str, ...], more: Sequence[tuple[str, tuple[Family, ...]]]
+) -> Iterator[Want]:
+    """Addresses asked for by name, one from each pool of `more`, and one drawn from `pools` for each family that has none by name.
 
     The order is that in which they are served, and in which what is held is matched to them.
     """
@@ -42,7 +44,7 @@ def wants_of(observed: ServiceObserved, families: Sequence[Family], more: Sequen
     yield from (Want(of[0], pools=(pool,), families=of) for pool, of in more)
     for i, family in enumerate(families):
         if family not in map(family_of, asked):
-            yield Want(family, pools=observed.pools, optional=i > 0 and observed.family_policy == "PreferDualStack")
+            yield Want(family, pools=pools, optional=i > 0 and observed.family_policy == "PreferDualStack")
 
 
 def match(wants: Sequence[Want], held: Sequence[VipAllocated]) -> tuple[list[Want], list[VipAllocated]]:

@@ -112,16 +112,16 @@ def plan_service(world: World, service: str) -> list[AnyEvent]:
     if not vips and not world.find("service", service, VipDenied):
         return []  # ipam has not spoken: there is nothing to tell yet
     events: list[AnyEvent] = []
-    found: list[Backend] = []
+    sets: dict[str, list[Backend]] = {}
     local = is_local(world, observed)
     families: set[Family] = {family_of(vip) for vip in vips} or {"IPv4", "IPv6"}
     for port in observed.ports:
         for family in sorted(families):
             backends = backends_of(world, observed, port, family, probed=bool(vips))
-            found += backends
+            sets[f"{port.port}/{port.protocol} over {family}"] = backends
             if vips:
                 events += _set(observed, port, family, backends, [vip for vip in vips if family_of(vip) == family], local=local)
-    return [*events, status_of(world, observed, vips, events, found)]
+    return [*events, status_of(world, observed, vips, events, sets)]
 
 
 def _set(

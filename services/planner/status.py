@@ -1,6 +1,6 @@
 """What the owner of a Service is told.  `Programmed` comes from what the nodes read back, never from what was planned."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from weir.decider import PENDING, World
 from weir.events import (
@@ -21,14 +21,17 @@ from weir.model import MORE_REJECTED, Backend, Condition, Endpoint
 
 
 def status_of(
-    world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent], backends: Sequence[Backend]
+    world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent], sets: Mapping[str, Sequence[Backend]]
 ) -> StatusPlanned:
-    """The conditions of one Service.  `planned`: the frontends and chunks it should have; `backends`: all in them."""
+    """The conditions of one Service.
+
+    planned: the frontends and chunks it should have.   sets: the backends of each port and family, by how people call these.
+    """
     service = observed.root.path
     conditions = (
         _accepted(world, observed, service),
         _allocated(world, service),
-        _serving(world, observed, backends),
+        _serving(world, observed, sets, vips),
         _programmed(world, observed, vips, planned),
     )
     return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
@@ -77,9 +80,13 @@ def _allocated(world: World, service: str) -> Condition:
     return Condition(type="Allocated", status=True, reason="Allocated")
 
 
-def _serving(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> Condition:
+def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequence[Backend]], vips: Sequence[str]) -> Condition:
+    backends = [backend for found in sets.values() for backend in found]
     if unserved := _unserved(world, observed, backends):
         return Condition(type="Serving", status=False, reason=unserved[0], message=unserved[1])
+    if empty := [name for name, found in sets.items() if vips and not found]:
+        words = f"no ready endpoint serves {', '.join(empty)}; the rest is served"
+        return Condition(type="Serving", status=False, reason="NoEndpoints", message=words)
     states = {backend.state for backend in backends}
     if "down" in states and "active" not in states:
         return Condition(

@@ -89,7 +89,7 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
     """The first one's namespaces stand in the log as they are, a further one's behind its name."""
     if not words:
         return []
-    from services.watcher.api import ConfigError, configured  # kubernetes-asyncio takes 2 s and 60 MB to import
+    from services.watcher.api import ConfigError, configured  # a folder needs no client
     from services.watcher.kube import Kube
 
     clusters: list[Kube] = []

@@ -30,10 +30,15 @@ class Addresses(NamedTuple):
     source_ranges: tuple[str, ...]
 
 
-def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: list[Problem]) -> Addresses:
-    """What the spec and the annotations ask for; noted in `unsupported` where it is not served."""
+def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: list[Problem], *, resolved: bool) -> Addresses:
+    """What the spec and the annotations ask for; noted in `unsupported` where it is not served.
+
+    resolved: an API server has settled `ipFamilies`: what is not in it has no endpoints, PreferDualStack or not.
+    """
     policy = spec["ipFamilyPolicy"].word(_POLICIES, "SingleStack")
     families = _families(spec, asked, policy, unsupported)
+    if resolved and len(families) == 1 and policy == "PreferDualStack":
+        policy = "SingleStack"
     any_of = families if policy == "SingleStack" else ()
     more = (*asked.several("more-ips"), *_external(spec["externalIPs"], settings, unsupported))
     return Addresses(
@@ -60,6 +65,9 @@ def _families(spec: Field, asked: Asked, policy: FamilyPolicy, unsupported: list
     family = asked["ipam"].word((*_IPAM, *_IPAM_LATER), "")
     if family in _IPAM_LATER:
         unsupported.append(not_yet(asked["ipam"], _IPAM))
+    elif family and families and _IPAM[family] not in families:
+        accepted = f"what spec.ipFamilies says ({', '.join(families)}): endpoints are of that family"
+        unsupported.append(Problem(field=asked["ipam"].path, got=show(family), accepted=accepted))
     return families or ((_IPAM[family],) if family in _IPAM else ())
 
 

@@ -29,7 +29,7 @@ _OFF: Final = ("", "no", "false", "disabled")
 
 
 class Asked:
-    """The annotations under our prefix or its alias, by the name after it; kube-loxilb's names stand for ours."""
+    """The annotations under our prefix or its alias that are not empty, by the name after it; kube-loxilb's names stand for ours."""
 
     def __init__(self, annotations: Field) -> None:
         keys = [key for key in annotations.value if isinstance(key, str)] if isinstance(annotations.value, dict) else []
@@ -37,7 +37,7 @@ class Asked:
         ours = sorted((key for key in keys if key.startswith(PREFIX)), key=lambda key: key.removeprefix(PREFIX) not in _OTHER_NAMES)
         fields = {_name(key): annotations[key] for key in (*aliases, *ours)}  # a later one takes the place of an earlier
         texts = {name: (field, field.text()) for name, field in fields.items()}
-        self.fields = {name: field for name, (field, text) in texts.items() if field.value == text}
+        self.fields = {name: field for name, (field, text) in texts.items() if text and field.value == text}
         self._absent = annotations
 
     def __getitem__(self, name: str) -> Field:

@@ -14,10 +14,8 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 import yaml
-from kubernetes_asyncio.client.api_client import ApiClient
-from kubernetes_asyncio.client.configuration import Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config
-from kubernetes_asyncio.config.kube_config import load_kube_config
+
+from services.watcher.client import ApiClient, ConfigException, Configuration, load_incluster_config, load_kube_config
 
 MANAGER: Final = "weir"  # the field manager: what it has applied is Weir's, all else is others'
 CONNECT_S: Final = 5
@@ -64,7 +62,7 @@ async def configured(kubeconfig: Path | None) -> Configuration:
             await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
         else:
             load_incluster_config(configuration)
-    except (ConfigException, yaml.YAMLError, OSError, ValueError) as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:  # or half-written
         raise ConfigError(f"{kubeconfig or 'service account of this pod'}: {error}") from error
     configuration.connection_pool_maxsize = CONNECTIONS
     return configuration
@@ -101,7 +99,10 @@ class Api:
         return await self._ask("DELETE", path, {})
 
     async def watch(self, path: str, version: str) -> AsyncIterator[bytes]:
-        """Lines, each a watch event, from after `version` on, until the server ends it.  Raises ApiError, or one of UNREACHABLE."""
+        """Lines, each a watch event, from after `version` on, until the server ends it; an empty one first, once it is open.
+
+        Raises ApiError, or one of UNREACHABLE.
+        """
         query = {"watch": "1", "allowWatchBookmarks": "true", "resourceVersion": version}
         query["timeoutSeconds"] = str(int(WATCH_S * random.uniform(0.8, 1.0)))  # watches opened together do not end together
         timeout = aiohttp.ClientTimeout(connect=CONNECT_S, sock_connect=CONNECT_S, sock_read=SILENCE_S)
@@ -110,6 +111,7 @@ class Api:
             if response.status != 200:
                 raise _error(response.status, await response.read())
             _mortal(response)
+            yield b""
             rest = b""
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")

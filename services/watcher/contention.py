@@ -23,22 +23,17 @@ class Contention:
         self._written: dict[Hashable, _Written] = {}
 
     def wait_s(self, target: Hashable, what: object, now_s: float) -> float:
-        """How long to wait before `what` is written; 0: now, and it counts as written."""
+        """How long to wait before `what` is written; 0: now."""
         last = self._written.get(target)
-        if last and last.what == what:
-            due_s = last.at_s + last.wait_s
-            if now_s < due_s:
-                return due_s - now_s
-            calm = now_s - due_s > MOST_S
-            self._written[target] = _Written(what, now_s, 0.0 if calm else min(max(2 * last.wait_s, FIRST_S), MOST_S))
-        else:
-            self._written[target] = _Written(what, now_s, 0.0)
-        return 0.0
+        return max(last.at_s + last.wait_s - now_s, 0.0) if last and last.what == what else 0.0
 
-    def is_told(self, target: Hashable) -> bool:
-        """Whether it has gone on for so long that people should know: true of one write."""
-        last = self._written.get(target)
-        return last is not None and last.wait_s == TOLD_S
+    def wrote(self, target: Hashable, what: object, now_s: float) -> bool:
+        """It was written now.  Whether this has gone on for so long that people should know: true of one write."""
+        last, wait_s = self._written.get(target), 0.0
+        if last and last.what == what and now_s - last.at_s - last.wait_s <= MOST_S:
+            wait_s = min(max(2 * last.wait_s, FIRST_S), MOST_S)
+        self._written[target] = _Written(what, now_s, wait_s)
+        return wait_s == TOLD_S
 
     def forget(self, target: Hashable) -> None:
         """It is gone."""

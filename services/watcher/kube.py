@@ -58,6 +58,7 @@ _GONE: Final = 410
 
 Units = dict[str, tuple[Document, ...] | None]
 Looked = Callable[["Kube", str, str, str], None]
+Listed = Callable[["Kube"], None]
 
 
 class Kube:
@@ -65,6 +66,7 @@ class Kube:
 
     seen: objects that Weir writes to, by unit.   absent: kinds that are not installed there.
     looked: called with (this, kind, namespace, name) when a seen object became different.
+    listed: called with this when all objects are known, or those of one kind more.
     Units are named `@CLUSTER/Service/shop/web`.  prefix: goes before namespaces, and names of what has none, in the log.
     """
 
@@ -78,11 +80,13 @@ class Kube:
         self.seen: dict[str, Seen] = {}
         self.absent: set[str] = set()
         self.looked: Looked | None = None
+        self.listed: Listed | None = None
         self._versions: dict[str, dict[str, str]] = {kind.word: {} for kind in KINDS}  # kind -> unit -> its resourceVersion
         self._changed: Units = {}
         self._something = asyncio.Event()
         self._unlisted = {kind.word for kind in KINDS}
         self._lost: dict[str, str] = {}  # kind -> why it cannot be followed now
+        self._found_again = False  # while some could not be followed, the log may have lost what did not change here
 
     def unit(self, kind: str, namespace: str, name: str) -> str:
         """How the object is named as a source."""
@@ -122,8 +126,9 @@ class Kube:
         yield Observation(self._take(), complete=True, scope=self.scope)
         while True:
             await self._some()
-            if units := self._take():
-                yield Observation(units, small=len(units) <= SMALL, scope=self.scope)
+            again, self._found_again = self._found_again, False
+            if (units := self._take()) or again:
+                yield Observation(units, small=len(units) <= SMALL and not again, whole=again, scope=self.scope)
 
     async def _some(self) -> None:
         await self._something.wait()
@@ -133,7 +138,7 @@ class Kube:
         units, self._changed = self._changed, {}
         return units
 
-    async def _log_in(self) -> None:
+    async def log_in(self) -> None:
         """Takes the credentials anew, for those of a kubeconfig may have ended.  An error is told with the next attempt."""
         with contextlib.suppress(ConfigError):
             self.api.use(await configured(self._kubeconfig))
@@ -149,8 +154,9 @@ class Kube:
                 begun_s = asyncio.get_running_loop().time()
                 async for line in self.api.watch(kind.path(), version):
                     self._found(kind)
-                    version = self._event(kind, line) or version
-                    retry_s = RETRY_FIRST_S
+                    if line:
+                        version = self._event(kind, line) or version
+                        retry_s = RETRY_FIRST_S
                 if asyncio.get_running_loop().time() - begun_s > QUICK_S:
                     continue  # the server ended it in good order
             except ApiError as error:
@@ -161,7 +167,7 @@ class Kube:
                     self._forget(kind)
                     version, retry_s = "", ABSENT_S
                 elif error.code == 401:
-                    await self._log_in()
+                    await self.log_in()
                 self._lose(kind, str(error))
             except msgspec.MsgspecError as error:  # what the line said is lost with it
                 version = ""
@@ -183,10 +189,8 @@ class Kube:
                 break
         for unit in self._versions[kind.word].keys() - found:
             self._drop(kind, unit)
-        self.absent.discard(kind.word)
         self._found(kind)
-        self._unlisted.discard(kind.word)
-        self._something.set()
+        self._know(kind)
         return page.metadata.resourceVersion
 
     def _event(self, kind: Kind, line: bytes) -> str:
@@ -237,13 +241,22 @@ class Kube:
         if self.looked:
             self.looked(self, kind.word, seen.metadata.namespace, seen.metadata.name)
 
-    def _forget(self, kind: Kind) -> None:
-        """A kind that is not installed has no objects."""
-        self.absent.add(kind.word)
-        for unit in list(self._versions[kind.word]):
-            self._drop(kind, unit)
+    def _know(self, kind: Kind) -> None:
+        """All there is of a kind is known."""
+        new = kind.word in self._unlisted | self.absent
+        self.absent.discard(kind.word)
         self._unlisted.discard(kind.word)
         self._something.set()
+        if new and self.complete and self.listed:
+            self.listed(self)
+
+    def _forget(self, kind: Kind) -> None:
+        """A kind that is not installed has no objects."""
+        for unit in list(self._versions[kind.word]):
+            self._drop(kind, unit)
+        if kind.word not in self.absent:
+            self._know(kind)
+        self.absent.add(kind.word)
 
     def _lose(self, kind: Kind, why: str) -> None:
         if self._lost.get(kind.word) != why:
@@ -253,6 +266,9 @@ class Kube:
     def _found(self, kind: Kind) -> None:
         if self._lost.pop(kind.word, ""):
             log.info("api_found", cluster=self.name, kind=kind.word)
+            if not self.lost:
+                self._found_again = True
+                self._something.set()
 
 
 def _is_older(seen: Seen, than: Seen) -> bool:

@@ -54,6 +54,7 @@ class Marks:
         self._marked: dict[Target, asyncio.TimerHandle] = {}
         for cluster in clusters:
             cluster.looked = self.looked
+            cluster.listed = self.mark_all
 
     async def next(self) -> Target:
         """The next that is due; it may be marked again from now on."""
@@ -82,7 +83,8 @@ class Marks:
         """Facts came; None: everything may be new."""
         self.world = world
         if changes is None:
-            self._mark_all()
+            for cluster in self.clusters.values():
+                self.mark_all(cluster)
         for change in changes or ():
             for event in (change.before, change.fact.event):
                 if event:
@@ -93,14 +95,17 @@ class Marks:
         for event in events:
             self._mark_for(event, self.world.get(key_of(event)))
 
-    def _mark_all(self) -> None:
-        for cluster in self.clusters.values():
-            for unit in cluster.seen:
-                kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
-                namespace, name = where if len(where) == 2 else ("", where[0])
-                self.mark(Target(cluster.scope, kind, namespace, name))
-        for seen in self.world.of(NodeSeen):
-            self.mark(Target(self.home.scope, LBNODE.word, "", seen.node))
+    def mark_all(self, cluster: Kube) -> None:
+        """All that may have to be written there, records and nodes that it has not yet too."""
+        for unit in cluster.seen:
+            kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
+            namespace, name = where if len(where) == 2 else ("", where[0])
+            target = Target(cluster.scope, kind, namespace, name)
+            self.mark(target)
+            if kind == SERVICE.word:
+                self.mark(target._replace(kind=RECORD.word))
+        for seen in self.world.of(NodeSeen) if cluster is self.home else ():
+            self.mark(Target(cluster.scope, LBNODE.word, "", seen.node))
 
     def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
         match event:

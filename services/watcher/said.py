@@ -22,6 +22,7 @@ class Observation(NamedTuple):
     units: Mapping[str, tuple[Document, ...] | None]
     complete: bool = False
     small: bool = False  # reading it takes no time worth a thread
+    whole: bool = False  # all of the source is to be compared, also what did not change
     scope: str = ""  # which of several sources: "@NAME" for a cluster, whose units all begin with "@NAME/"
 
 
@@ -30,6 +31,7 @@ class Readings(NamedTuple):
 
     units: Mapping[str, tuple[Reading, ...] | None]
     complete: bool = False
+    whole: bool = False
     scope: str = ""
 
 
@@ -55,7 +57,7 @@ class Said:
     def read(self, observation: Observation) -> Readings:
         """What the documents come to.  It may take seconds, and touches nothing here: another thread may do it."""
         units = {unit: documents if documents is None else self._read(documents) for unit, documents in observation.units.items()}
-        return Readings(units, observation.complete, observation.scope)
+        return Readings(units, observation.complete, observation.whole, observation.scope)
 
     def take(self, seen: Readings) -> tuple[str, ...] | None:
         """Records `seen`; gives the units to compare, None for all."""
@@ -67,7 +69,7 @@ class Said:
             self._forget(unit)
             if readings is not None:
                 self._record(unit, readings)
-        return None if seen.complete else tuple(seen.units)
+        return None if seen.complete or seen.whole else tuple(seen.units)
 
     @property
     def complete(self) -> bool:

@@ -35,7 +35,7 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
         manifest = manifest.unnoted()
     asked, unsupported = Asked(manifest["metadata"]["annotations"]), list[Problem]()
     spec = manifest["spec"]
-    addresses = read_addresses(spec, asked, settings, unsupported)
+    addresses = read_addresses(spec, asked, settings, unsupported, resolved=root.resource_version.startswith("@"))
     local, targets = spec["externalTrafficPolicy"].word(("Cluster", "Local"), "Cluster") == "Local", _targets(asked, settings.targets)
     return ServiceObserved(
         root=root,

@@ -35,7 +35,8 @@ def service_status(
     """`status` of a Service, as far as it is Weir's: {} where there is nothing to tell.
 
     before: what stands there.   now: RFC 3339, for conditions that change.   host: where not "", a VIP is told as the hostname HOST-VIP.
-    A VIP is told once nodes have read it back, and stays while the Service holds it; those of its first family come first.
+    A VIP is told once nodes have read it back, and stays while the Service holds it; those of its first family come first.  Where none
+    is told, that is said: addresses that another controller left there are not what answers.
     """
     if not planned:
         return {}
@@ -46,7 +47,7 @@ def service_status(
     vips = sorted(planned.vips, key=lambda vip: family_of(vip) != first)
     ingress = [_ingress(vip, ports, host) for vip in vips if programmed or _told_as(vip, host) in told]
     conditions = [_condition(condition, DOMAIN, before, now) for condition in planned.conditions]
-    return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
+    return {"loadBalancer": {"ingress": ingress}, "conditions": conditions}
 
 
 def is_programmed(planned: StatusPlanned) -> bool:
@@ -118,18 +119,20 @@ def digest(status: Mapping[str, Any]) -> int:
 
 def _timeless(status: Mapping[str, Any]) -> Json:
     conditions = sorted((_known(each) for each in status.get("conditions") or ()), key=lambda each: str(each["type"]))
-    rest = {name: value for name, value in status.items() if name != "conditions" and value not in ([], "", {}, None)}
+    rest = {name: value for name, value in status.items() if name != "conditions" and value not in ([], "", {}, None, {"ingress": []})}
     return {**rest, "conditions": [{**each, "lastTransitionTime": ""} for each in conditions]}
 
 
 def _ingress(vip: str, ports: Sequence[ServicePort], host: str) -> Json:
     served = [{"port": port.port, "protocol": port.protocol} for port in ports]
-    return {"hostname": _told_as(vip, host), "ports": served} if host else {"ip": vip, "ipMode": "VIP", "ports": served}
+    told = {"hostname": _told_as(vip, host)} if host else {"ip": vip, "ipMode": "VIP"}
+    return {**told, "ports": served} if served else told
 
 
 def _told_as(vip: str, host: str) -> str:
-    """A hostname takes no colons."""
-    return f"{host}-{vip.replace(':', '-')}" if host else vip
+    """A hostname takes no colons, and ends in a letter or digit: 2001:db8:: is told as 2001:db8::0."""
+    address = f"{vip}0" if vip.endswith(":") else vip
+    return f"{host}-{address.replace(':', '-')}" if host else vip
 
 
 def _condition(condition: Condition, domain: str, before: Mapping[str, Any], now: str) -> Json:

@@ -5,7 +5,6 @@ is marked is looked at once, whatever became of it meanwhile.
 """
 
 import asyncio
-import hashlib
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from services.watcher.contention import Contention
 from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind, Seen
 from services.watcher.kube import Kube
 from services.watcher.marks import Marks, Target
+from services.watcher.notes import Notes
 from services.watcher.ranges import range_of
 from services.watcher.statuses import (
     CONTENDED,
@@ -68,6 +68,7 @@ class Writer:
         self._retry_s: dict[Target, float] = {}
         self._contention = Contention()
         self._pending_s: dict[Target, float] = {}  # since when a status waits for nodes
+        self._notes = Notes()
 
     @property
     def _world(self) -> World:
@@ -97,10 +98,7 @@ class Writer:
 
     async def _look(self, target: Target) -> None:
         cluster = self.marks.clusters[target.cluster]
-        if target.kind in cluster.absent:
-            return
-        if not cluster.complete:
-            self.marks.mark(target, RETRY_FIRST_S)
+        if target.kind in cluster.absent or not cluster.complete:  # it is marked again when it can be written
             return
         try:
             await {SERVICE.word: self._service, RECORD.word: self._record, POOL.word: self._pool, LBNODE.word: self._node}[target.kind](
@@ -108,11 +106,15 @@ class Writer:
             )
         except ApiError as error:
             if error.code in (404, 409):  # gone, or another one by now: the watch will say which
+                self._retry_s.pop(target, None)
                 log.info("write_overtaken", **target._asdict(), reason=str(error))
             elif error.code in (400, 422):  # it will be refused until something else is to be written
+                self._retry_s.pop(target, None)
                 log.error("write_refused", **target._asdict(), reason=str(error))
             else:
                 self._again(target, str(error))
+                if error.code == 401:
+                    await cluster.log_in()
         except (msgspec.MsgspecError, *UNREACHABLE) as error:
             self._again(target, f"{type(error).__name__} {error}".strip())
         else:
@@ -129,7 +131,7 @@ class Writer:
     async def _service(self, cluster: Kube, target: Target) -> None:
         seen = cluster.seen.get(cluster.unit(*target[1:]))
         if not seen:
-            self._contention.forget(target)
+            self._forget(target)
             return
         namespace = cluster.prefix + target.namespace
         observed = self._world.get(key("watcher", "service", namespace, target.name))
@@ -139,7 +141,7 @@ class Writer:
         if not planned and (not known or known.exposed):
             return  # the log does not know it yet, or nobody has decided
         if held and FINALIZER not in seen.metadata.finalizers and not seen.metadata.deletionTimestamp:
-            await self._write(cluster, SERVICE, seen, {"metadata": {"finalizers": [FINALIZER]}})
+            await self._bind(cluster, target, seen)
         before = _decoded(seen)
         wanted = service_status(planned, known, before, now=_now(), host=self._host)
         if self._passes(target, planned):
@@ -147,21 +149,44 @@ class Writer:
         ours = own(before)
         if (planned or ours["conditions"]) and not same(wanted, ours):  # an address alone is another controller's
             await self._say(cluster, target, seen, wanted, service_notes(planned, before))
+        await self._notes.tell(cluster, target, seen, _now())
         if not held and not planned and FINALIZER in seen.metadata.finalizers:
             await self._let_go(cluster, seen)
 
     async def _say(self, cluster: Kube, target: Target, seen: Seen, status: Json, notes: list[Note]) -> None:
-        if wait_s := self._contention.wait_s(target, digest(status), asyncio.get_running_loop().time()):
+        if wait_s := self._contention.wait_s(target, digest(status), _now_s()):
             self.marks.mark(target, wait_s)
             return
+        self._notes.add(target, *notes)  # before the write: it may be carried out though its answer is lost
         await self._write(cluster, SERVICE, seen, {"status": status}, "status")
-        for note in [*notes, CONTENDED] if self._contention.is_told(target) else notes:
-            await self._tell(cluster, seen, note)
+        if self._contention.wrote(target, digest(status), _now_s()):
+            self._notes.add(target, CONTENDED)
+
+    async def _bind(self, cluster: Kube, target: Target, seen: Seen) -> None:
+        """Puts the finalizer on.  Without it all goes on: only a Service deleted while nobody watches is let go of later."""
+        ours = (target, FINALIZER)
+        if wait_s := self._contention.wait_s(ours, seen.metadata.uid, _now_s()):
+            self.marks.mark(target, wait_s)
+            return
+        try:
+            await self._write(cluster, SERVICE, seen, {"metadata": {"finalizers": [FINALIZER]}})
+        except ApiError as error:
+            if error.code not in (400, 403, 422):
+                raise
+            log.error("finalizer_refused", **target._asdict(), reason=str(error))
+        self._contention.wrote(ours, seen.metadata.uid, _now_s())
+
+    def _forget(self, target: Target) -> None:
+        self._pending_s.pop(target, None)
+        self._retry_s.pop(target, None)
+        self._notes.forget(target)
+        self._contention.forget(target)
+        self._contention.forget((target, FINALIZER))
 
     def _passes(self, target: Target, planned: StatusPlanned | None) -> bool:
         """Whether all that is to be told is that nodes have not read back yet: they mostly have before it could be read."""
         pending = planned is not None and any(each.type == "Programmed" and each.reason == "Pending" for each in planned.conditions)
-        now_s = asyncio.get_running_loop().time()
+        now_s = _now_s()
         since_s = self._pending_s.setdefault(target, now_s) if pending else self._pending_s.pop(target, now_s)
         if not pending or now_s - since_s > PENDING_S:
             return False
@@ -184,7 +209,7 @@ class Writer:
         planned = self._planned(namespace, target.name)
         seen = cluster.seen.get(cluster.unit(*target[1:]))
         observed = self._world.get(key("watcher", "service", namespace, target.name))
-        if not service or not planned or not planned.vips:
+        if not service or not planned or not (planned.vips or self._is_stale(namespace, target.name, seen)):
             unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
             if seen and unexposed and not self._world.count("holder", f"{namespace}/{target.name}"):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
@@ -197,6 +222,10 @@ class Writer:
         wanted = record_status(planned, nodes, *self._counts(f"{namespace}/{target.name}"), before, _now())
         if not same(wanted, before):
             await self._write(cluster, RECORD, seen, {"status": wanted}, "status")
+
+    def _is_stale(self, namespace: str, name: str, seen: Seen | None) -> bool:
+        """Whether a record names what its Service has lost.  While the log has the addresses from there, they are to be given again."""
+        return bool(seen and _decoded(seen).get("vips")) and not self._world.get(key("watcher", "record", namespace, name))
 
     async def _pool(self, cluster: Kube, target: Target) -> None:
         seen = cluster.seen.get(cluster.unit(*target[1:]))
@@ -253,28 +282,14 @@ class Writer:
         body = {"apiVersion": kind.api, "kind": kind.word, "metadata": {**metadata, **place}}
         return cluster.saw(kind, await cluster.api.apply(kind.path(target.namespace, target.name), body))
 
-    async def _tell(self, cluster: Kube, seen: Seen, note: Note) -> None:
-        """A Kubernetes Event about a Service; the same one again within the hour is counted, not repeated."""
-        meta = seen.metadata
-        digest = hashlib.blake2b(f"{meta.uid}{note.reason}{note.words}".encode(), digest_size=8).hexdigest()
-        name, now = f"{meta.name[:230]}.{digest}", _now()
-        about = {"apiVersion": "v1", "kind": SERVICE.word, "name": meta.name, "namespace": meta.namespace, "uid": meta.uid}
-        kind = "Warning" if note.warning else "Normal"
-        words = {"reason": note.reason, "message": note.words, "type": kind, "source": {"component": "weir"}, "lastTimestamp": now}
-        body = {"apiVersion": "v1", "kind": "Event", "involvedObject": about, "firstTimestamp": now, "count": 1, **words}
-        path = f"/api/v1/namespaces/{meta.namespace}/events"
-        try:
-            await cluster.api.create(path, body | {"metadata": {"name": name, "namespace": meta.namespace}})
-        except ApiError as error:
-            if error.code != 409:
-                raise
-            before = msgspec.json.decode(await cluster.api.get(f"{path}/{name}"))
-            await cluster.api.merge(f"{path}/{name}", {"count": before.get("count", 1) + 1, "lastTimestamp": now})
-
 
 def _decoded(seen: Seen) -> Json:
     status: Any = msgspec.json.decode(seen.status)
     return status if isinstance(status, dict) else {}
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _now() -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from tests.cluster import seccomp
 from tests.cluster.api import Object
 from tests.cluster.images import entrypoint
 from tests.cluster.volumes import expand
@@ -171,8 +172,10 @@ def _programs() -> set[Path]:
 
 
 def _confined(secured: Object) -> list[str]:
-    """User and capabilities, as Kubernetes hands them out: a user other than root has none."""
+    """System calls, user and capabilities, as Kubernetes hands them out: a user other than root has none."""
     words = ["setpriv", "--inh-caps=-all"]
+    if secured.get("seccompProfile", {}).get("type") == "RuntimeDefault" and not secured.get("privileged"):
+        words = [sys.executable, str(Path(seccomp.__file__)), *words]
     if not secured.get("privileged"):
         words.append(f"--bounding-set=-all{''.join(f',+{name}' for name in _capabilities(secured.get('capabilities', {})))}")
     user, group = secured.get("runAsUser", 0), secured.get("runAsGroup", 0)

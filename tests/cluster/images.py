@@ -22,7 +22,7 @@ def _python(*words: str) -> Entrypoint:
 
 _KNOWN: dict[str, Entrypoint] = {
     **{name: _python("-m", f"services.{name}") for name in SERVICES},
-    "loader": _python("-m", "services.dataplane.loader"),
+    "loader": _python("-m", "services.dataplane.stay"),
     "weir": _python("-m", "weir.cli"),
     "backend": _python("-m", "tests.cluster.echo"),
     "nats": lambda: [str(Path(sys.executable).with_name("nats-server"))],

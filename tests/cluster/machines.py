@@ -41,7 +41,11 @@ class Machines:
             self._proxies[node] = self._run("kube-proxy", node, *self._proxy(node))
         for node in self.nodes:
             found = (node, "nft", "list", "table", "ip", "kube-proxy")
-            self.cluster.wait_for(f"kube-proxy of {node}", lambda found=found: "kubernetes" in self.rig.run(*found, check=False).stdout)
+            try:
+                self.cluster.wait_for(f"kube-proxy of {node}", lambda found=found: "kubernetes" in self.rig.run(*found, check=False).stdout)
+            except AssertionError as late:
+                late.add_note((self.cluster.folder / f"kube-proxy-{node}.log").read_text()[-3000:])
+                raise
 
     def kill(self, node: str) -> None:
         """The kubelet; its pods run on."""

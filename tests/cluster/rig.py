@@ -99,6 +99,12 @@ class Rig(Network):
         for link in self._links():
             subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
 
+    def renew_overlay(self, node: str) -> None:
+        """A routed node's device of the overlay, and what leads there, as a CNI that starts again makes them anew."""
+        _ip("link del overlay\n", "-n", self.namespace(node))
+        self._tunnel(node, self.node_addresses(node)[0])
+        self._overlay_routes(node)
+
     def _links(self) -> list[str]:
         """Of the tests' own machine to the control planes, at most 15 letters each."""
         return [f"{self.name}-{number}" for number in range(len(self.controls))]
@@ -149,19 +155,26 @@ class Rig(Network):
 
     def _pod_routes(self, node: str) -> None:
         """To the pods of the others; the edge and the control planes know those of routed nodes alone."""
+        lines = [line for other in self._others(node, tunnelled=False) for line in self._to_pods(other, *self.node_addresses(other))]
+        _ip("\n".join([*lines, *self._control_routes()]), "-n", self.namespace(node))
+        self._overlay_routes(node)
+
+    def _overlay_routes(self, node: str) -> None:
         lines = []
-        for other, kind in self.nodes.items():
-            if other == node:
-                continue
+        for other in self._others(node, tunnelled=True):
             number = self.number(other)
-            tunnelled = "overlay" in (kind, self.nodes[node])
-            gateways = (f"10.45.0.{number}", f"fd45::{number}") if tunnelled else self.node_addresses(other)
-            lines += [f"route add {network} via {gateway}" for network, gateway in zip(self.pod_networks(other), gateways, strict=True)]
-            if tunnelled:
-                lines += [f"neigh add {gateway} lladdr {_mac(number)} dev overlay nud permanent" for gateway in gateways]
-                self.run(node, "bridge", "fdb", "append", _mac(number), "dev", "overlay", "dst", self.node_addresses(other)[0])
-        lines += self._control_routes()
+            gateways = (f"10.45.0.{number}", f"fd45::{number}")
+            lines += self._to_pods(other, *gateways)
+            lines += [f"neigh add {gateway} lladdr {_mac(number)} dev overlay nud permanent" for gateway in gateways]
+            self.run(node, "bridge", "fdb", "append", _mac(number), "dev", "overlay", "dst", self.node_addresses(other)[0])
         _ip("\n".join(lines), "-n", self.namespace(node))
+
+    def _others(self, node: str, *, tunnelled: bool) -> list[str]:
+        """Nodes whose pods are reached through the overlay, or not."""
+        return [other for other, kind in self.nodes.items() if other != node and tunnelled == ("overlay" in (kind, self.nodes[node]))]
+
+    def _to_pods(self, node: str, *gateways: str) -> list[str]:
+        return [f"route add {network} via {gateway}" for network, gateway in zip(self.pod_networks(node), gateways, strict=True)]
 
     def _control(self, control: str) -> None:
         at = self.controls.index(control)

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.api import Object
 from tests.cluster.conftest import unused
 from tests.cluster.deployed import SPACE, WEB, Deployed, vips
 from tests.cluster.machines import Machines, machines
+from tests.cluster.rig import LB
 from weir.demo.load import Load
 
 PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
@@ -56,6 +58,24 @@ def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:
         report = load.stop()
     print(f"\n{report.http.good} requests, longest gap {report.http.longest_gap_ms} ms")
     assert report.lost == 0, report.errors
+
+
+def test_an_interface_that_comes_anew_is_loaded_again(weir: Deployed) -> None:
+    site = weir.site
+    vip = next(vip for vip in vips(site) if "." in vip)
+    pods = {pod["metadata"]["name"] for pod in site.pods(app="web")}
+    restarts = {each["name"]: each["restartCount"] for each in _node_pod(site)["status"]["containerStatuses"]}
+    site.rig.renew_overlay(LB)
+    site.cluster.wait_for("the pods of the overlay behind the VIP", lambda: answering(site, vip) == pods)
+    weir.wait()
+    after = {each["name"]: each["restartCount"] for each in _node_pod(site)["status"]["containerStatuses"]}
+    print(f"\nrestarts before {restarts}, after {after}")
+    assert after["health"] == restarts["health"]
+
+
+def _node_pod(site: Machines) -> Object:
+    (pod,) = [pod for pod in site.pods(SPACE) if pod["metadata"]["name"].startswith("node-")]
+    return pod
 
 
 def test_without_any_pod_of_weir_and_without_the_api_the_kernel_forwards_on(weir: Deployed) -> None:
