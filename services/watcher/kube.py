@@ -123,6 +123,7 @@ class Kube:
         """All there is, once every kind has been listed; then changes, as many at once as have come."""
         while self._unlisted:
             await self._some()
+        self._found_again = False
         yield Observation(self._take(), complete=True, scope=self.scope)
         while True:
             await self._some()
@@ -153,7 +154,7 @@ class Kube:
                     version = await self._list(kind)
                 begun_s = asyncio.get_running_loop().time()
                 async for line in self.api.watch(kind.path(), version):
-                    self._found(kind)
+                    self.reached(kind)
                     if line:
                         version = self._event(kind, line) or version
                         retry_s = RETRY_FIRST_S
@@ -164,16 +165,16 @@ class Kube:
                     version = ""
                     log.info("watch_expired", cluster=self.name, kind=kind.word)
                 elif error.code == 404 and kind.api.startswith("weir.dev/"):  # of any other it is a proxy's word, and none to act on
-                    self._forget(kind)
+                    self.not_installed(kind)
                     version, retry_s = "", ABSENT_S
                 elif error.code == 401:
                     await self.log_in()
-                self._lose(kind, str(error))
+                self.unreachable(kind, str(error))
             except msgspec.MsgspecError as error:  # what the line said is lost with it
                 version = ""
-                self._lose(kind, f"not understood: {error}")
+                self.unreachable(kind, f"not understood: {error}")
             except (ConfigError, *UNREACHABLE) as error:
-                self._lose(kind, f"{type(error).__name__} {error}".strip())
+                self.unreachable(kind, f"{type(error).__name__} {error}".strip())
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(retry_s * 2, RETRY_MOST_S) if retry_s < ABSENT_S else RETRY_FIRST_S
 
@@ -189,8 +190,8 @@ class Kube:
                 break
         for unit in self._versions[kind.word].keys() - found:
             self._drop(kind, unit)
-        self._found(kind)
-        self._know(kind)
+        self.reached(kind)
+        self.known(kind)
         return page.metadata.resourceVersion
 
     def _event(self, kind: Kind, line: bytes) -> str:
@@ -241,7 +242,7 @@ class Kube:
         if self.looked:
             self.looked(self, kind.word, seen.metadata.namespace, seen.metadata.name)
 
-    def _know(self, kind: Kind) -> None:
+    def known(self, kind: Kind) -> None:
         """All there is of a kind is known."""
         new = kind.word in self._unlisted | self.absent
         self.absent.discard(kind.word)
@@ -250,20 +251,22 @@ class Kube:
         if new and self.complete and self.listed:
             self.listed(self)
 
-    def _forget(self, kind: Kind) -> None:
+    def not_installed(self, kind: Kind) -> None:
         """A kind that is not installed has no objects."""
         for unit in list(self._versions[kind.word]):
             self._drop(kind, unit)
         if kind.word not in self.absent:
-            self._know(kind)
+            self.known(kind)
         self.absent.add(kind.word)
 
-    def _lose(self, kind: Kind, why: str) -> None:
+    def unreachable(self, kind: Kind, why: str) -> None:
+        """It cannot be followed now."""
         if self._lost.get(kind.word) != why:
             self._lost[kind.word] = why
             log.warning("api_lost", cluster=self.name, kind=kind.word, reason=why)
 
-    def _found(self, kind: Kind) -> None:
+    def reached(self, kind: Kind) -> None:
+        """It is followed."""
         if self._lost.pop(kind.word, ""):
             log.info("api_found", cluster=self.name, kind=kind.word)
             if not self.lost:

@@ -125,6 +125,7 @@ class Cluster:
         made = self.api.apply(*(path.read_text() for path in found))
         for crd in (one for one in made if one["kind"] == "CustomResourceDefinition"):
             self.wait_for(f"{crd['metadata']['name']} established", lambda path=self.api.path(crd): _established(self.api.get(path)))
+            self.wait_for(f"{crd['metadata']['name']} known", lambda crd=crd: [self.api.path(one) for one in _served(crd)])  # later
 
     def wait_for(self, what: str, done: Any, patience_s: float = PATIENCE_S) -> None:
         """Asks `done` until it holds; a refusal of the server and a field that is not there count as not yet.  Raises AssertionError."""
@@ -271,6 +272,13 @@ class Cluster:
 def folder_of(name: str) -> Path:
     """Of a cluster of that name: all that is its own but what Weir keeps."""
     return Path(tempfile.gettempdir()) / f"{name}.cluster"
+
+
+def _served(crd: Object) -> list[Object]:
+    """An object of each version."""
+    spec = crd["spec"]
+    versions = [f"{spec['group']}/{version['name']}" for version in spec["versions"] if version["served"]]
+    return [{"apiVersion": each, "kind": spec["names"]["kind"], "metadata": {"name": "any"}} for each in versions]
 
 
 def _established(crd: Object) -> bool:

@@ -9,7 +9,7 @@ import os
 import struct
 import sys
 
-_BPF_CALL = {"x86_64": 321, "aarch64": 280}
+BPF_CALL = {"x86_64": 321, "aarch64": 280}
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 _LOAD_NUMBER, _JUMP_IF_EQUAL, _RETURN = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
 _ALLOW, _ERRNO = 0x7FFF0000, 0x00050000  # SECCOMP_RET_*
@@ -19,7 +19,7 @@ def refuse_bpf() -> None:
     """For this process and all it becomes.  Raises OSError."""
     steps = (
         (_LOAD_NUMBER, 0, 0, 0),
-        (_JUMP_IF_EQUAL, 0, 1, _BPF_CALL[os.uname().machine]),
+        (_JUMP_IF_EQUAL, 0, 1, BPF_CALL[os.uname().machine]),
         (_RETURN, 0, 0, _ERRNO | errno.EPERM),
         (_RETURN, 0, 0, _ALLOW),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.api import Object
+from tests.cluster.api import ApiError, Object
 from tests.cluster.balanced import Balanced, conditions_of, is_gone, path_of, service_of
 from tests.cluster.machines import Machines
 from tests.cluster.test_cluster import backend, scale
@@ -139,6 +139,54 @@ def test_the_use_of_a_pool_and_a_node_are_told(weir: Balanced, site: Machines, s
     site.cluster.wait_for("refused", lambda: conditions_of(site.cluster.api.get(other))["Accepted"] == ("False", "Invalid"))
     assert "pool public has 203.0.113.10-203.0.113.59" in str(site.cluster.api.get(other)["status"]["conditions"])
     site.cluster.api.delete(other)
+
+
+def test_what_is_refused_of_a_finalizer_and_of_events_hides_no_status_and_is_told_later(weir: Balanced, site: Machines, space: str) -> None:
+    rules = [
+        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["events"]},
+        {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["services"]},
+    ]
+    kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": space}}
+    mine = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space}}}
+    words = {"failurePolicy": "Fail", "matchConstraints": {"resourceRules": rules}, "validations": [{"expression": "false"}]}
+    binding = {"policyName": space, "validationActions": ["Deny"], "matchResources": mine}
+    site.cluster.api.apply({**kind, "spec": words}, {**kind, "kind": "ValidatingAdmissionPolicyBinding", "spec": binding})
+    try:
+        site.cluster.wait_for("it in force", lambda: _is_refused(site, space))
+        site.cluster.api.apply(balancer(space))
+        weir.wait_vip(space)
+        assert not service_of(site.cluster, space)["metadata"].get("finalizers")
+        assert not told(weir, space, "Allocated")
+    finally:
+        for kinds in ("policies", "policybindings"):
+            site.cluster.api.delete(f"/apis/admissionregistration.k8s.io/v1/validatingadmission{kinds}/{space}")
+    site.cluster.wait_for("told", lambda: told(weir, space, "Allocated") and told(weir, space, "Programmed"))
+    site.cluster.wait_for("its finalizer", lambda: service_of(site.cluster, space)["metadata"].get("finalizers"))
+
+
+def _is_refused(site: Machines, space: str) -> bool:
+    """Whether Kubernetes Events of a namespace are."""
+    about = {"kind": "Namespace", "namespace": space}
+    body = {"apiVersion": "v1", "kind": "Event", "metadata": {"generateName": "try-", "namespace": space}, "involvedObject": about}
+    try:
+        site.cluster.api.post(f"/api/v1/namespaces/{space}/events?dryRun=All", body)
+    except ApiError as error:
+        return error.code == 422
+    return False
+
+
+def test_an_address_that_a_service_lost_is_not_in_its_record_and_others_get_it(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.51"))
+    assert weir.wait_vip(space) == "203.0.113.51"
+    record = f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web"
+    site.cluster.wait_for("its record", lambda: site.cluster.api.get(record)["status"]["vips"] == ["203.0.113.51"])
+    site.cluster.api.patch(path_of(space), {"spec": {"loadBalancerIP": "198.51.100.1"}})
+    site.cluster.wait_for("told", lambda: conditions_of(service_of(site.cluster, space))["Allocated"] == ("False", "AddressOutsidePools"))
+    site.cluster.wait_for("its record empty", lambda: not site.cluster.api.get(record)["status"].get("vips"))
+    weir.kill("watcher")
+    weir.settled()
+    site.cluster.api.apply(balancer(space, "other", loadBalancerIP="203.0.113.51"))
+    assert weir.wait_vip(space, "other") == "203.0.113.51"
 
 
 @pytest.mark.parametrize("node", ["n1", "n3"])

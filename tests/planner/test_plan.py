@@ -232,6 +232,21 @@ def test_transition_reaches_the_status_of_a_service_without_a_vip() -> None:
     assert log.restart() == [], "a restart owes nothing"
 
 
+def test_a_port_or_a_family_without_an_endpoint_is_named_though_others_are_served() -> None:
+    log = Log(service("a"), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1")]), allocated("192.0.2.1", "a"))
+    assert serving(log) == ("Serving", "")
+    log.say(allocated("2001:db8::1", "a"))
+    assert serving(log) == ("NoEndpoints", "no ready endpoint serves 80/TCP over IPv6; the rest is served")
+    log.say(endpoint_slice("s2", "a", [Endpoint(address="fd00::1")], "IPv6"))
+    assert serving(log) == ("Serving", "")
+
+
+def serving(log: Log) -> tuple[str, str]:
+    """Reason and message of the only Service's condition."""
+    (status,) = log.fold.world.of(StatusPlanned)
+    return next((each.reason, each.message) for each in status.conditions if each.type == "Serving")
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.permutations([
     service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2")]),

@@ -24,6 +24,7 @@ from weir.events import (
     NamespaceGone,
     NamespaceObserved,
     NodeLeft,
+    NodeObserved,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -506,6 +507,32 @@ def test_pool_that_selects_others_denies_and_serves_once_it_selects() -> None:
 def test_namespace_has_its_name_for_a_label_though_nobody_said_so() -> None:
     log = Log(pool("p", "192.0.2.0/31", namespace_selector=SHOP), service("blog/web"), service("shop/web"))
     assert log.vips() == {"192.0.2.0": "shop/web"}
+
+
+def test_a_pool_is_named_as_its_own_cluster_does_and_selects_the_namespaces_of_that_one() -> None:
+    log = Log(pool("gold", "192.0.2.0/31"), pool("east:gold", "192.0.2.8/31"))
+    for path in ("shop/web", "east:shop/web", "west:shop/web"):
+        log.say(service(path, pools=("gold",)))
+    assert log.vips() == {"192.0.2.0": "shop/web", "192.0.2.8": "east:shop/web", "192.0.2.1": "west:shop/web"}
+    log = Log(pool("east:p", "192.0.2.0/31", namespace_selector=SHOP), service("shop/web"), service("east:shop/web"))
+    assert log.vips() == {"192.0.2.0": "east:shop/web"}
+
+
+def cluster_node(name: str, *addresses: str) -> NodeObserved:
+    return NodeObserved(root=root(name, "Node"), addresses=addresses)
+
+
+def test_an_address_of_a_node_is_nobodys_vip() -> None:
+    log = Log(cluster_node("n1", "192.0.2.0"), pool("p", "192.0.2.0/31"), service("web"), service("api", "192.0.2.0"))
+    assert log.vips() == {"192.0.2.1": "shop/web"}
+    assert (log.denied("api").reason, log.denied("api").message) == ("AddressInUse", "192.0.2.0 is node n1's own")
+    log.say(cluster_node("n1", "192.0.2.9"))
+    assert log.vips() == {"192.0.2.1": "shop/web", "192.0.2.0": "shop/api"}
+
+
+def test_what_was_written_down_is_not_given_again_where_a_node_has_it_by_now() -> None:
+    log = Log(record("shop/web", "192.0.2.0"), cluster_node("n1", "192.0.2.0"), pool("p", "192.0.2.0/31"), service("web"))
+    assert log.vips() == {"192.0.2.1": "shop/web"}
 
 
 # ── orphans ────────────────────────────────────────────────────────────────────────────────────────────────────────

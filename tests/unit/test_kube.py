@@ -1,10 +1,16 @@
 """What is known of a cluster's objects, where answers of writes and the watch come in any order."""
 
+import asyncio
+
 import msgspec
 import pytest
 
-from services.watcher.kinds import SERVICE
+from services.watcher.core import Watcher, differences
+from services.watcher.kinds import KINDS, POOL, SERVICE
 from services.watcher.kube import Kube
+from services.watcher.manifest import Document
+from services.watcher.said import Observation, Said
+from weir.decider import World
 
 UNIT = "@kube/Service/shop/web"
 
@@ -35,3 +41,35 @@ def test_the_one_made_anew_under_a_name_is_the_one_that_is_known() -> None:
     cluster.saw(SERVICE, answer("first", "10"))
     cluster.saw(SERVICE, answer("second", "20"))
     assert cluster.seen[UNIT].metadata.uid == "second"
+
+
+def test_all_is_compared_again_once_every_kind_can_be_followed_again() -> None:
+    """What the log lost meanwhile, or another replica had not told yet, may be something that does not change here."""
+
+    async def main() -> list[tuple[bool, bool]]:
+        cluster, found = Kube("kube", None), []
+        for kind in KINDS:
+            cluster.known(kind)
+        observations = aiter(cluster)
+        found.append(await anext(observations))
+        cluster.unreachable(SERVICE, "refused")
+        cluster.unreachable(POOL, "refused")
+        cluster.reached(SERVICE)
+        waiting = asyncio.ensure_future(anext(observations))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        cluster.reached(POOL)
+        found.append(await asyncio.wait_for(waiting, 5))
+        return [(each.complete, each.whole) for each in found]
+
+    assert asyncio.run(main()) == [(True, False), (False, True)]
+
+
+def test_where_all_is_compared_the_log_is_told_what_did_not_change() -> None:
+    said, log = Said(scopes=("@kube",)), World(Watcher().indexes)
+    spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"}, "spec": spec}
+    said.take(said.read(Observation({UNIT: (Document(UNIT, service),)}, complete=True, scope="@kube")))
+    assert differences(log, said, late=frozenset({"@kube"})) == []
+    units = said.take(said.read(Observation({}, whole=True, scope="@kube")))
+    assert [event.kind for event in differences(log, said, units)] == ["service"]

@@ -2,8 +2,33 @@
 
 import asyncio
 
+from services.watcher.kinds import KINDS, RECORD, SERVICE
 from services.watcher.kube import Kube
 from services.watcher.marks import Marks, Target
+from weir.decider import World
+
+
+def test_a_record_that_is_missing_is_looked_at_with_its_service() -> None:
+    async def main() -> list[Target]:
+        cluster = Kube("kube", None)
+        cluster.saw(SERVICE, b'{"metadata": {"namespace": "shop", "name": "web", "resourceVersion": "1"}}')
+        marks = Marks([cluster])
+        await marks.heard(World(), None, 0)
+        return [await asyncio.wait_for(marks.next(), 5) for _ in range(2)]
+
+    assert [target.kind for target in asyncio.run(main())] == ["Service", "LBService"]
+
+
+def test_all_is_looked_at_once_every_kind_is_known_and_again_when_one_comes_that_was_not_installed() -> None:
+    cluster, listed = Kube("kube", None), list[bool]()
+    cluster.listed = lambda found: listed.append(found.complete)
+    for kind in KINDS:
+        cluster.not_installed(kind) if kind is RECORD else cluster.known(kind)
+    assert listed == [True]
+    cluster.known(RECORD)
+    assert listed == [True, True]
+    cluster.known(RECORD)
+    assert listed == [True, True]
 
 
 def test_of_what_is_due_services_come_first_and_each_once() -> None:

@@ -60,6 +60,25 @@ def test_a_hostname_takes_no_colons() -> None:
     assert addresses(status(planned(V6), host="llb")) == ["llb-2001-db8-113--10"]
 
 
+def test_a_hostname_ends_in_a_digit_though_an_address_may_end_in_colons() -> None:
+    before = status(planned("2001:db8::"), host="llb")
+    assert addresses(before) == ["llb-2001-db8--0"]
+    assert addresses(status(planned("2001:db8::", programmed=False), before, host="llb")) == ["llb-2001-db8--0"]
+
+
+def test_a_service_without_ports_that_are_served_is_written_once() -> None:
+    told = service_status(planned(V4), ServiceObserved(root=ROOT, exposed=True), {}, now=NOW, host="")
+    assert same(told, own(told))
+
+
+def test_an_address_that_another_left_there_is_not_what_answers() -> None:
+    theirs = {"loadBalancer": {"ingress": [{"ip": "192.0.2.200"}]}}
+    denied = status(planned(programmed=False, Allocated="PoolExhausted"), theirs)
+    assert denied["loadBalancer"] == {"ingress": []}
+    assert not same(denied, own(theirs))
+    assert same(denied, own({**denied, "loadBalancer": {}}))
+
+
 def test_what_waits_for_nodes_is_not_worth_a_word() -> None:
     assert service_notes(planned(V4, programmed=False), status(planned(V4))) == []
 

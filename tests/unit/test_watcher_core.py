@@ -11,7 +11,7 @@ from services.watcher.decode import MOST_DOCUMENT_BYTES, documents
 from services.watcher.manifest import Document, Observed, Reading, read
 from services.watcher.settings import Settings
 from weir.events import DECODE, ENCODE, ServiceObserved
-from weir.model import Endpoint, Probe, Root, ServicePort, SlicePort
+from weir.model import Endpoint, Probe, Problem, Root, ServicePort, SlicePort
 
 
 def service(spec: str, annotations: str = "") -> str:
@@ -97,6 +97,20 @@ SERVICES = {
         {"families": ("IPv6",), "family_policy": "PreferDualStack"},
     ),
     "family by annotation": (asking("loxilb.io/ipam: ipv6"), {"families": ("IPv6",)}),
+    "another family by annotation": (
+        service("ports: [{port: 80}], ipFamilies: [IPv4]", "loxilb.io/ipam: ipv6"),
+        {
+            "families": ("IPv4",),
+            "unsupported": (
+                Problem(
+                    field="metadata.annotations[loxilb.io/ipam]",
+                    got="'ipv6'",
+                    accepted="what spec.ipFamilies says (IPv4): endpoints are of that family",
+                ),
+            ),
+        },
+    ),
+    "annotations that are empty": (asking('loxilb.io/liveness: "", loxilb.io/lbmode: "", weir.dev/ips: ""'), {"annotations": {}}),
     "address in the spec": (service("ports: [{port: 80}], loadBalancerIP: 203.0.113.9"), {"requested": ("203.0.113.9",)}),
     "addresses by annotation": (
         asking('weir.dev/ips: "203.0.113.9,2001:DB8:0::1"'),
