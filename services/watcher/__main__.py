@@ -3,22 +3,26 @@
 import argparse
 import asyncio
 import gc
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from services.watcher.core import HEARS, Watcher
 from services.watcher.edge import FolderSource, Source, Told, follow, nobody
 from services.watcher.metrics import samples
-from services.watcher.settings import CLASSES, Settings
+from services.watcher.settings import ALIASES, OURS, Settings
 from weir.exporter import exposed, of_world
 from weir.model import Mode, Targets
 from weir.service import Edge, Heard, Runner, Where, lease_of, options, serve
 
 if TYPE_CHECKING:
     from services.watcher.kube import Kube
+
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # it stands before namespaces and names
 
 
 def main() -> None:
@@ -43,8 +47,8 @@ def given_options() -> argparse.Namespace:
     """Of the command line, and of files named there; ends the process where they say nothing to follow."""
     parser = options("watcher")
     parser.fromfile_prefix_chars = "@"
-    parser.convert_arg_line_to_args = _words  # type: ignore[method-assign]
-    parser.epilog = "@FILE stands for what is in FILE: an option with its value on a line; # begins a line that says something to people"
+    parser.convert_arg_line_to_args = partial(_words, parser)  # type: ignore[method-assign]
+    parser.epilog = "@FILE stands for the options in FILE, written as in a shell, on as many lines as you like; # begins a comment"
     parser.add_argument("path", nargs="*", help="a file or folder of manifests")
     parser.add_argument(
         "--cluster",
@@ -53,7 +57,8 @@ def given_options() -> argparse.Namespace:
         metavar="NAME[=KUBECONFIG]",
         help="a cluster to follow, may be repeated; without a kubeconfig the one that this runs in",
     )
-    parser.add_argument("--class", dest="klass", action="append", metavar="NAME", help=f"a loadBalancerClass of ours (default: {CLASSES})")
+    words = f"a loadBalancerClass that is ours too, beside {OURS}; may be repeated (default: {', '.join(ALIASES)})"
+    parser.add_argument("--class", dest="klass", action="append", metavar="NAME", help=words)
     parser.add_argument(
         "--default-class", action=argparse.BooleanOptionalAction, default=True, help="whether Services without a class are ours"
     )
@@ -65,18 +70,23 @@ def given_options() -> argparse.Namespace:
     chosen = parser.parse_args()
     if not (chosen.path or chosen.cluster):
         parser.error("nothing to follow: expected a path, or --cluster")
+    names = [word.partition("=")[0] for word in chosen.cluster]
+    if wrong := [name for name in names if not _NAME.fullmatch(name) or names.count(name) > 1]:
+        parser.error(f"--cluster {wrong[0]}: expected a name of small letters, digits and dashes, for each cluster another")
     return chosen
 
 
-def _words(arg_line: str) -> list[str]:
-    word = arg_line.strip()
-    return [] if not word or word.startswith("#") else [word]
+def _words(parser: argparse.ArgumentParser, line: str) -> list[str]:
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError as error:
+        parser.error(f"{line!r}: {error}")
 
 
 def settings_of(chosen: argparse.Namespace) -> Settings:
     """Of the options those that say how objects are read."""
     return Settings(
-        classes=tuple(chosen.klass or CLASSES),
+        classes=(OURS, *(chosen.klass or ALIASES)),
         default_class=chosen.default_class,
         mode=chosen.mode,
         targets=chosen.targets,

@@ -4,7 +4,9 @@ from typing import Final, NamedTuple
 
 from weir.model import Mode, Targets
 
-CLASSES: Final = ("weir.dev/weir", "loxilb.io/loxilb")
+OURS: Final = "weir.dev/weir"  # always: what a namespace's label asks for is this one
+ALIASES: Final = ("loxilb.io/loxilb",)
+CLASSES: Final = (OURS, *ALIASES)
 
 
 class Settings(NamedTuple):

@@ -12,7 +12,7 @@ LINES = """\
 # ours alone
 --no-default-class
 
---class=shop.example/lb
+--class shop.example/lb  --class 'shop.example/vip' # beside weir.dev/weir
   --external-ips
 --mode=fullnat
 """
@@ -26,7 +26,9 @@ def settings(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Settings:
 def test_options_of_a_file_count_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "watcher"
     file.write_text(LINES)
-    expected = Settings(classes=("shop.example/lb",), default_class=False, mode="fullnat", external_ips=True)
+    expected = Settings(
+        classes=("weir.dev/weir", "shop.example/lb", "shop.example/vip"), default_class=False, mode="fullnat", external_ips=True
+    )
     assert settings(["--mode=onearm", f"@{file}"], monkeypatch) == expected
 
 
@@ -34,3 +36,26 @@ def test_an_empty_file_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     file = tmp_path / "watcher"
     file.write_text("")
     assert settings([f"@{file}"], monkeypatch) == Settings(classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--cluster=eu/prod"], "--cluster eu/prod: expected a name of small letters"),
+        (["--cluster=b=one", "--cluster=b=two"], "--cluster b: expected a name of small letters"),
+    ],
+)
+def test_a_name_of_a_cluster_stands_before_others_and_is_one_clusters(
+    words: list[str], why: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        settings(words, monkeypatch)
+    assert why in capsys.readouterr().err
+
+
+def test_a_quote_that_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "watcher"
+    file.write_text("--class 'shop.example/lb\n")
+    with pytest.raises(SystemExit):
+        settings([f"@{file}"], monkeypatch)
+    assert "No closing quotation" in capsys.readouterr().err

@@ -13,14 +13,14 @@ from typing import Final, NamedTuple
 
 from services.watcher.fields import Field
 from services.watcher.ranges import range_of
-from services.watcher.settings import CLASSES, Settings
+from services.watcher.settings import ALIASES, OURS, Settings
 from weir.cli.migrate import Manifest, Migrated, MigrateError, vip_pool
 from weir.cli.migrate_services import moved
 from weir.model import parse_address
 
 NAME: Final = "kube-loxilb"
 DEFAULT_POOL: Final = "defaultPool"
-CLASS: Final = CLASSES[1]
+(CLASS,) = ALIASES
 SERVED: Final = (
     *("config", "externalCIDR", "cidrPools", "cidr6Pools", "setUniqueIP", "setLBMode", "monitor", "loxilbLoadBalancerClass"),
     *("zone", "noZoneName", "usePodNetwork", "useExternalEndpoint"),
@@ -201,7 +201,7 @@ def _range(text: str, pool: str) -> str:
 def _settings(given: Mapping[str, str]) -> Settings:
     """By which the watcher will know its Services."""
     chosen = given.get("loxilbLoadBalancerClass", CLASS)
-    return Settings(classes=CLASSES if chosen == CLASS else (chosen,), default_class=False)
+    return Settings(classes=(OURS, chosen), default_class=False)
 
 
 def _options(given: Mapping[str, str]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from services.ipam.holdings import NAMESPACE_LABEL
 from services.watcher.annotations import PREFIX
 from services.watcher.fields import Field
-from services.watcher.settings import CLASSES, Settings
+from services.watcher.settings import ALIASES, OURS, Settings
 from weir.cli.migrate import Manifest, Migrated, MigrateError, vip_pool
 from weir.cli.migrate_services import full_name, moved
 
@@ -38,7 +38,7 @@ def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
     ranks = _ranks(offered)
     pools = [made for pool in offered if (made := _pool(pool, ranks, notes))]
     chosen = _classes(services, notes)
-    found = moved(services, _renamed, Settings(classes=(*CLASSES, *chosen)), pools, keep=keep)
+    found = moved(services, _renamed, Settings(classes=(OURS, *(chosen or ALIASES))), pools, keep=keep)
     return Migrated([*found.services, *pools] if keep else [*pools, *found.services], [], [*notes, *found.notes, *_apart(services)])
 
 
