@@ -1,7 +1,7 @@
 # The one image with a compiler and kernel headers.  bcc is the distribution's build, for its own Python.
 FROM debian:bookworm-slim
 RUN apt-get update \
- && apt-get install -y --no-install-recommends python3-bpfcc linux-headers-amd64 libbpf1 python3-venv \
+ && apt-get install -y --no-install-recommends python3-bpfcc "linux-headers-$(dpkg --print-architecture)" libbpf1 python3-venv \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /weir
 COPY pyproject.toml uv.lock README.md ./

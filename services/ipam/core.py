@@ -147,7 +147,7 @@ class Ipam:
         return book.conclude()
 
     def _pool_changed(self, world: World, book: Book, name: str) -> None:
-        book.restate(world.find("pool", name, VipAllocated))
+        book.restate([*world.find("pool", name, VipAllocated), *(vip for vip in world.of(VipAllocated) if vip.orphaned)])
         book.settle_waiting(*FAMILIES)
         book.settle_preferring()
 

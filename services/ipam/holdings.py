@@ -1,7 +1,7 @@
 """Who holds what: the world, and what one decision under way has changed of it so far."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Final
@@ -184,12 +184,22 @@ class Holdings:
         if not isinstance(held, VipAllocated):
             return
         holders = [observed for service in held.services if (observed := self.exposed(service))]
-        pool = self.pools.get(held.pool)
-        offered = pool is not None and offers(pool, ip_address(vip)) and all(self.serves(pool, holder) for holder in holders)
+        home = self._home(held, holders)
+        pool = home or self.pools.get(held.pool)
         share = held.share if not pool or (len(held.services) > 1 and held.share == "ports") else pool.share
-        now = replace(held, share_key=_share_key(holders[0]) if holders else "", orphaned=not offered, share=share)
+        named = home.root.name if home else held.pool
+        now = replace(held, pool=named, share_key=_share_key(holders[0]) if holders else "", orphaned=not home, share=share)
         if now != held:
             self.put(now)
+
+    def _home(self, held: VipAllocated, holders: Sequence[ServiceObserved]) -> PoolObserved | None:
+        """The pool that offers a VIP to its holders.  Another than it was given from, a renamed one, only where nobody named that."""
+
+        def is_home(pool: PoolObserved) -> bool:
+            apart = pool.root.name != held.pool and any(holder.pools or holder.more_pools for holder in holders)
+            return offers(pool, ip_address(held.vip)) and not apart and all(self.serves(pool, holder) for holder in holders)
+
+        return next(filter(is_home, self.pools.values()), None)  # no two pools offer the same address
 
 
 def words_of(vip: VipAllocated) -> list[str]:

@@ -1,11 +1,13 @@
 """Every command: found, explained, and shown by an example that it accepts."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 import typer
 
 from weir.cli.__main__ import app
+from weir.cli.backup import BackupError, restore
 
 ROOT = typer.main.get_command(app)
 
@@ -38,3 +40,9 @@ def test_example_names_its_command_and_options_that_it_has(path: tuple[str, ...]
     assert tuple(words[: len(path)]) == path
     known = {option for parameter in dict(COMMANDS)[path].params for option in parameter.opts}  # type: ignore[attr-defined]
     assert {word for word in words if word.startswith("-") and word != "-"} <= known
+
+
+def test_a_log_that_is_not_the_instances_own_is_not_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIR_NATS", "nats://nats.weir-system.svc:4222")
+    with pytest.raises(BackupError, match=r"WEIR_NATS names the log at nats://nats.weir-system.svc:4222"):
+        restore("weirnone", tmp_path / "before.weir", force=False)

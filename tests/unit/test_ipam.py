@@ -546,6 +546,17 @@ def test_edited_pool_marks_what_it_does_not_offer_any_more_and_unmarks_it_when_i
     assert {vip.orphaned for vip in log.fold.world.of(VipAllocated)} == {True}
 
 
+def test_vips_of_a_pool_that_is_renamed_are_the_new_ones_but_for_those_of_who_named_the_old() -> None:
+    log = Log(pool("old", "192.0.2.0/30"), service("web"), service("api", pools=("old",)))
+    log.say(pool_gone("old"))
+    log.say(pool("new", "192.0.2.0/30"))
+    assert {vip.services[0]: (vip.pool, vip.orphaned) for vip in log.fold.world.of(VipAllocated)} == {
+        "shop/web": ("new", False),
+        "shop/api": ("old", True),
+    }
+    assert log.restart() == []
+
+
 def test_orphan_is_shared_with_nobody_new() -> None:
     log = Log(pool("p", "192.0.2.0/31"), service("a", share_key="k", ports=PORT_80), pool("p", "192.0.2.1/32"))
     log.say(service("b", share_key="k", ports=PORT_443))

@@ -5,6 +5,7 @@ itself.  Both are needed, for what changed last before the history begins is in 
 """
 
 import asyncio
+import os
 import shutil
 import socket
 import subprocess
@@ -66,6 +67,8 @@ def backup(instance: str, path: Path) -> None:
 def restore(instance: str, path: Path, *, force: bool) -> None:
     """Puts the file's log in place of what is there.  Raises BackupError, UpError, LogError, or OSError; then all is as before."""
     where = Where(instance)
+    if "WEIR_NATS" in os.environ:
+        raise BackupError(f"WEIR_NATS names the log at {where.nats_url()}: only an instance's own can be put back, without WEIR_NATS")
     if pids := running(where):
         raise UpError(f"instance {instance} is up, pid {pids['up']}: stop it first; the kernel forwards on")
     where.run.mkdir(parents=True, exist_ok=True)
