@@ -57,6 +57,12 @@ def range_of(text: str, owner: str = "") -> Range | None:
     return Range(str(network), network[0], network[-1], owner)
 
 
+def buggy(found: Range) -> int:
+    """How many of its addresses end in .0 or .255, which `avoidBuggyIPs` gives to nobody unasked."""
+    first, last = int(found.first), int(found.last)
+    return last // 256 - (first - 1) // 256 + (last + 1) // 256 - first // 256 if found.first.version == 4 else 0
+
+
 def _start(found: Range) -> tuple[int, int]:
     return _place(found.first)
 

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from weir.events import AppliedThrough, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
+from services.watcher.ranges import buggy, range_of
+from weir.events import AppliedThrough, ManifestRejected, NodeSeen, PoolObserved, ServiceObserved, StatusPlanned, VipAllocated
 from weir.model import Condition, ServicePort, family_of
 
 DOMAIN: Final = "weir.dev/"
@@ -83,17 +84,25 @@ def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, to
     return {"vips": list(planned.vips), "node": names[0] if len(names) == 1 else "", "nodes": names, **counts, "conditions": conditions}
 
 
-def pool_status(size: int, given: Sequence[VipAllocated], problems: Sequence[str], before: Mapping[str, Any], now: str) -> Json:
-    """`status` of a VIPPool of `size` addresses.  problems: why what it says now is not taken, what it said before still holds."""
-    accepted = Condition(
-        type="Accepted", status=not problems, reason="Invalid" if problems else "Accepted", message="; ".join(problems)[:MOST_WORDS]
-    )
+def pool_status(
+    pool: PoolObserved | None, rejected: ManifestRejected | None, given: Sequence[VipAllocated], before: Mapping[str, Any], now: str
+) -> Json:
+    """`status` of a VIPPool.  rejected: why what it says now is not taken, `pool` is what it said before; None where it never could be."""
+    why = "; ".join(map(str, rejected.problems))[:MOST_WORDS] if rejected else ""
+    accepted = Condition(type="Accepted", status=not why, reason="Invalid" if why else "Accepted", message=why)
     orphans = sorted(f"{vip.vip} of {', '.join(vip.services)}" for vip in given if vip.orphaned)
     words = f"the pool does not offer {'; '.join(orphans)} any more: they stay until let go"[:MOST_WORDS] if orphans else ""
     orphaned = Condition(type="Orphaned", status=bool(orphans), reason="AddressesHeld" if orphans else "None", message=words)
-    full = 0 < size <= len(given) - len(orphans)
+    offered = [found for text in pool.addresses if (found := range_of(text))] if pool else []
+    size = sum(int(found.last) - int(found.first) + 1 for found in offered)
+    drawn = len(given) - len(orphans)
+    if pool and pool.avoid_buggy_ips:
+        asked_for = sum(buggy(found) for vip in given if not vip.orphaned and (found := range_of(vip.vip)))
+        drawn += sum(map(buggy, offered)) - asked_for
+    full = 0 < size <= drawn
     room = Condition(type="Full", status=full, reason="Used" if full else "Room")
-    conditions = [_condition(each, "", before, now) for each in (accepted, orphaned, room)]
+    judged = max((each.root.generation for each in (pool, rejected) if each and each.root), default=0)
+    conditions = [_condition(each, "", before, now) | {"observedGeneration": judged} for each in (accepted, orphaned, room)]
     return {"used": len(given), "total": str(size), "conditions": conditions}
 
 
@@ -145,7 +154,7 @@ def _condition(condition: Condition, domain: str, before: Mapping[str, Any], now
 
 
 def _known(condition: Mapping[str, Any]) -> Json:
-    return {name: condition.get(name, "") for name in ("type", "status", "reason", "message", "lastTransitionTime")}
+    return {name: condition.get(name, "") for name in ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")}
 
 
 def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -> Note | None:

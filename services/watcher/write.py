@@ -19,7 +19,6 @@ from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind, Seen
 from services.watcher.kube import Kube
 from services.watcher.marks import Marks, Target
 from services.watcher.notes import Notes
-from services.watcher.ranges import range_of
 from services.watcher.statuses import (
     CONTENDED,
     FINALIZER,
@@ -232,13 +231,12 @@ class Writer:
         name = cluster.prefix + target.name
         pool = self._world.get(key("watcher", "pool", "", name))
         rejected = self._world.get(key("watcher", "manifest", "", cluster.unit(*target[1:])))
-        problems = [str(problem) for problem in rejected.problems] if isinstance(rejected, ManifestRejected) else []
-        if not seen or not (pool or problems):
+        offers = pool if isinstance(pool, PoolObserved) else None
+        refused = rejected if isinstance(rejected, ManifestRejected) else None
+        if not seen or not (offers or refused):
             return
-        addresses = pool.addresses if isinstance(pool, PoolObserved) else ()
-        size = sum(int(found.last) - int(found.first) + 1 for text in addresses if (found := range_of(text)))
         before = _decoded(seen)
-        wanted = pool_status(size, self._world.find("pool", name, VipAllocated), problems, before, _now())
+        wanted = pool_status(offers, refused, self._world.find("pool", name, VipAllocated), before, _now())
         if not same(wanted, before):
             await self._write(cluster, POOL, seen, {"status": wanted}, "status")
 

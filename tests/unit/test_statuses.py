@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from services.watcher.statuses import Note, node_status, own, pool_status, record_status, same, service_notes, service_status
-from weir.events import AppliedThrough, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
-from weir.model import Condition, Family, Rejection, Root, ServicePort
+from weir.events import AppliedThrough, ManifestRejected, NodeSeen, PoolObserved, ServiceObserved, StatusPlanned, VipAllocated
+from weir.model import Condition, Family, Problem, Rejection, Root, ServicePort
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
 V4, V6 = "203.0.113.10", "2001:db8:113::10"
@@ -123,18 +123,48 @@ def test_a_record_names_its_node_where_it_is_one() -> None:
     assert record_status(planned(V4), ["n2", "n1"], 2, 3, {}, NOW)["node"] == ""
 
 
-@pytest.mark.parametrize(("given", "size", "full"), [(0, 0, "False"), (1, 2, "False"), (2, 2, "True")])
-def test_a_pool_is_full_when_all_it_has_is_given(given: int, size: int, full: str) -> None:
-    vips = [VipAllocated(vip=f"192.0.2.{number}", pool="p", services=("shop/web",), root=ROOT) for number in range(given)]
-    told = pool_status(size, vips, [], {}, NOW)
-    assert (told["used"], told["total"]) == (given, str(size))
+def offering(*addresses: str, generation: int = 1, **fields: Any) -> PoolObserved:
+    return PoolObserved(root=Root(kind="VIPPool", name="p", generation=generation), addresses=addresses, **fields)
+
+
+def given(*vips: str, orphaned: bool = False) -> list[VipAllocated]:
+    return [VipAllocated(vip=vip, pool="p", services=("shop/web",), orphaned=orphaned, root=ROOT) for vip in vips]
+
+
+@pytest.mark.parametrize(
+    ("pool", "vips", "total", "full"),
+    [
+        (offering(), (), "0", "False"),
+        (offering("192.0.2.1-192.0.2.2"), ("192.0.2.1",), "2", "False"),
+        (offering("192.0.2.1-192.0.2.2"), ("192.0.2.1", "192.0.2.2"), "2", "True"),
+        (offering("192.0.2.0/30", avoid_buggy_ips=True), ("192.0.2.1", "192.0.2.2"), "4", "False"),
+        (offering("192.0.2.0/30", avoid_buggy_ips=True), ("192.0.2.1", "192.0.2.2", "192.0.2.3"), "4", "True"),
+        (offering("192.0.2.0/30", avoid_buggy_ips=True), ("192.0.2.0", "192.0.2.1", "192.0.2.2"), "4", "False"),
+        (offering("192.0.1.254-192.0.2.1", avoid_buggy_ips=True), ("192.0.1.254", "192.0.2.1"), "4", "True"),
+        (offering("2001:db8::/127", avoid_buggy_ips=True), ("2001:db8::",), "2", "False"),
+    ],
+)
+def test_a_pool_is_full_when_all_it_gives_is_given(pool: PoolObserved, vips: tuple[str, ...], total: str, full: str) -> None:
+    told = pool_status(pool, None, given(*vips), {}, NOW)
+    assert (told["used"], told["total"]) == (len(vips), total)
     assert [each["status"] for each in told["conditions"] if each["type"] == "Full"] == [full]
 
 
 def test_a_pool_names_who_holds_what_it_no_longer_offers() -> None:
-    orphan = VipAllocated(vip="192.0.2.9", pool="p", services=("shop/web",), orphaned=True, root=ROOT)
-    (told,) = (each for each in pool_status(4, [orphan], [], {}, NOW)["conditions"] if each["type"] == "Orphaned")
+    found = pool_status(offering("192.0.2.0/30"), None, given("192.0.2.9", orphaned=True), {}, NOW)["conditions"]
+    (told,) = (each for each in found if each["type"] == "Orphaned")
     assert (told["status"], "192.0.2.9 of shop/web" in told["message"]) == ("True", True)
+
+
+def test_a_pool_says_which_edit_was_judged() -> None:
+    stood = pool_status(offering("192.0.2.0/30"), None, [], {}, NOW)
+    assert {each["observedGeneration"] for each in stood["conditions"]} == {1}
+    same_words = pool_status(offering("192.0.2.0/30", generation=2), None, [], stood, NOW)
+    assert not same(same_words, stood)
+    problem = Problem(field="spec.addresses", got="x", accepted="y")
+    edit = ManifestRejected(source="p", problems=(problem,), root=Root(kind="VIPPool", name="p", generation=3))
+    told = {each["type"]: each for each in pool_status(offering("192.0.2.0/30"), edit, [], stood, NOW)["conditions"]}
+    assert (told["Accepted"]["status"], told["Accepted"]["observedGeneration"]) == ("False", 3)
 
 
 def test_a_node_is_programmed_when_it_refused_nothing() -> None:
