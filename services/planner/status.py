@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from services.planner.nodes import is_local
 from weir.decider import PENDING, World
 from weir.events import (
     AnyEvent,
@@ -87,6 +88,9 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
     if empty := [name for name, found in sets.items() if vips and not found]:
         words = f"no ready endpoint serves {', '.join(empty)}; the rest is served"
         return Condition(type="Serving", status=False, reason="NoEndpoints", message=words)
+    if vips and is_local(world, observed) and not {backend.node for backend in backends} & {seen.node for seen in world.of(NodeSeen)}:
+        words = "externalTrafficPolicy is Local, and no ready endpoint is on a node that forwards"
+        return Condition(type="Serving", status=False, reason="NoLocalEndpoints", message=words)
     states = {backend.state for backend in backends}
     if "down" in states and "active" not in states:
         return Condition(

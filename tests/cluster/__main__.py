@@ -25,6 +25,8 @@ PATIENCE_S = 120
 
 def up(name: str = NAME) -> int:
     """Until a signal ends it; 0 then."""
+    if pid := _up(name):
+        sys.exit(f"cluster: it is up already, pid {pid}: make cluster-down ends it")
     began_s = time.monotonic()
     with _step("programs (built once, then kept)"):
         binary("cluster")
@@ -47,12 +49,19 @@ def up(name: str = NAME) -> int:
 
 def down(name: str = NAME) -> int:
     """Ends the one that is up, and removes what a killed one has left."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((folder_of(name) / "pid").read_text())
+    if pid := _up(name):
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not Path(f"/proc/{pid}").exists(), 30)
     Rig(name).destroy()
     shutil.rmtree(folder_of(name), ignore_errors=True)
+    return 0
+
+
+def _up(name: str) -> int:
+    """The process of the one that is up, 0 where none is."""
+    with contextlib.suppress(OSError, ValueError):
+        pid = int((folder_of(name) / "pid").read_text())
+        return pid if b"tests.cluster" in Path(f"/proc/{pid}/cmdline").read_bytes() else 0
     return 0
 
 
@@ -111,10 +120,10 @@ To try it, in another terminal:
   kubectl get nodes,pods,svc,lbservices,vippools -o wide
   client curl http://{vip}/                       # again and again: pods of routed and of overlay nodes take turns
   kubectl scale deployment web --replicas 0; kubectl get events; kubectl scale deployment web --replicas 5
-  kubectl set image deployment web web=weir/backend:2
+  kubectl set image deployment web web=weir/backend:2         # of images that serve there is weir/backend alone, of any tag
   kubectl logs deployment/web
   kubectl -n weir-system get pods -o wide; kubectl -n weir-system logs -l app.kubernetes.io/name=node -c dataplane
-  weir get lb; weir get ep; weir log tail -f; weir log why web
+  weir get lb; weir get ep; weir log tail -f; weir log why default/web
   nsenter --net=/run/netns/{name}-n1 bash           # a node; its pods are {name}-pod-…
 Ctrl-C here, or `make cluster-down`, removes all of it.""",
         flush=True,

@@ -241,6 +241,15 @@ def test_a_port_or_a_family_without_an_endpoint_is_named_though_others_are_serve
     assert serving(log) == ("Serving", "")
 
 
+def test_where_nodes_take_their_own_endpoints_only_one_of_these_must_be_on_a_node_that_forwards() -> None:
+    seen = NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",))
+    elsewhere, here = Endpoint(address="10.0.0.2", node="n2"), Endpoint(address="10.0.0.1", node="n1")
+    log = Log(seen, node("n1"), service("a", local=True), endpoint_slice("s1", "a", [elsewhere]), allocated("192.0.2.1", "a"))
+    assert serving(log)[0] == "NoLocalEndpoints"
+    log.say(endpoint_slice("s1", "a", [elsewhere, here]))
+    assert serving(log) == ("Serving", "")
+
+
 def serving(log: Log) -> tuple[str, str]:
     """Reason and message of the only Service's condition."""
     (status,) = log.fold.world.of(StatusPlanned)

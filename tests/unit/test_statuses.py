@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from services.watcher.statuses import Note, node_status, own, pool_status, record_status, same, service_notes, service_status
 from weir.events import AppliedThrough, ManifestRejected, NodeSeen, PoolObserved, ServiceObserved, StatusPlanned, VipAllocated
@@ -165,6 +166,14 @@ def test_a_pool_says_which_edit_was_judged() -> None:
     edit = ManifestRejected(source="p", problems=(problem,), root=Root(kind="VIPPool", name="p", generation=3))
     told = {each["type"]: each for each in pool_status(offering("192.0.2.0/30"), edit, [], stood, NOW)["conditions"]}
     assert (told["Accepted"]["status"], told["Accepted"]["observedGeneration"]) == ("False", 3)
+
+
+def test_a_node_tells_the_hooks_that_it_has() -> None:
+    asked = NodeSeen(node="n1", hook="auto", layout=2, interfaces=("front", "back"))
+    hooks = [
+        node_status(seen, None, {}, NOW)["hook"] for seen in (asked, replace(asked, hooks=("xdp", "tc")), replace(asked, hooks=("", "tc")))
+    ]
+    assert hooks == ["auto", "tc, xdp", "tc"]
 
 
 def test_a_node_is_programmed_when_it_refused_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Iterable
@@ -43,6 +44,7 @@ def status(instance: str, *, wait: bool, output: str) -> int:
 async def _look(instance: str) -> Row:
     where = Where(instance)
     pids = running(where)
+    away = "WEIR_NATS" in os.environ and not pids  # the log of a cluster: its services run elsewhere
     processes = [_process(where, name, pid) for name, pid in pids.items()]
     found: Row = {
         "instance": instance,
@@ -63,8 +65,14 @@ async def _look(instance: str) -> Row:
     except LogError as error:
         forwarding = "; the kernel forwards on with what it holds" if where.pins.exists() else ""
         return found | {"log": f"EventLogUnreachable: {error}{forwarding}", "problems": full}
-    found |= {"log": f"at sequence {head}", "nodes": _nodes(world), "services": _services(world), "problems": problems}
-    following = bool(pids) and all(process["state"] in ("up", "following") for process in processes)
+    found |= {
+        "up": bool(pids) or away,
+        "log": f"at sequence {head}",
+        "nodes": _nodes(world),
+        "services": _services(world),
+        "problems": problems,
+    }
+    following = away or (bool(pids) and all(process["state"] in ("up", "following") for process in processes))
     programmed = all(c["status"] for service in found["services"] for c in service["conditions"] if c["type"] == "Programmed")
     found["ok"] = bool(following and found["nodes"] and programmed and not found["problems"])
     return found
