@@ -1,5 +1,6 @@
 """Weir as pods: `kubectl apply -k` on a cluster that has nothing of it, and what clients outside the cluster see."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -43,6 +44,13 @@ def test_every_pod_answers_on_the_vip(weir: Deployed) -> None:
     assert {weir.site.rig.nodes[node] for node in pods.values()} == {"routed", "overlay"}
     for vip in vips(weir.site):
         weir.site.cluster.wait_for(f"all of them behind {vip}", lambda vip=vip: answering(weir.site, vip) == set(pods))
+
+
+def test_the_operator_sees_how_it_stands_from_wherever_the_log_can_be_reached(weir: Deployed) -> None:
+    done = weir.weir("status", "-o", "json")
+    (found,) = json.loads(done.stdout)
+    assert (done.returncode, found["ok"], found["processes"]) == (0, True, []), done.stdout
+    assert [each["summary"] for each in found["services"]] == ["serving"]
 
 
 def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:
