@@ -21,6 +21,7 @@ from weir.events import (
     FrontendWithdrawn,
     ManifestAccepted,
     ManifestRejected,
+    ServiceObserved,
     VipAllocated,
     VipFreed,
     VipPlanned,
@@ -43,8 +44,10 @@ def why(instance: str, subject: str, output: str, file: Path | None = None) -> N
                 sequences = [int(subject)]
             else:
                 world, head = await world_at(log, "")
-                sequences = [world.seq(event) for event in _about(world, subject)] + await _turns(log, subject, head)
-                sequences = sequences or await _past(log, subject, head)
+                about = list(_about(world, subject))
+                sequences = [world.seq(event) for event in about] + await _turns(log, subject, head)
+                if not sequences or _is_gone(subject, about):
+                    sequences += await _past(log, subject, head)
             found = await _chain(log, sequences)
             if not found:
                 expected = "a VIP, namespace/service, backend address or sequence"
@@ -72,6 +75,13 @@ def _about(world: World, subject: str) -> Iterable[AnyEvent]:
     backends = [backend for event in about if isinstance(event, BackendsPlanned) for backend in event.backends]
     down = {backend.address for backend in backends if backend.state == "down"}
     return [*about, *(event for event in world.of(EndpointDown) if event.address in down)]
+
+
+def _is_gone(subject: str, about: Iterable[AnyEvent]) -> bool:
+    """Whether it was a Service, of which something is left: what it shared."""
+    roots = [(event, root) for event in about if (root := getattr(event, "root", None))]
+    named = [event for event, root in roots if root.kind == "Service" and root.path == subject]
+    return bool(named) and not any(isinstance(event, ServiceObserved) for event in named)
 
 
 def _names(event: AnyEvent) -> set[str]:
