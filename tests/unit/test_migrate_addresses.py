@@ -74,9 +74,8 @@ STAY = {
     "it asks by the spec": held(spec=f"loadBalancerIP: 192.0.2.3, {CLASS}"),
     "it asks by an annotation": held(annotations="loxilb.io/staticIP: 192.0.2.3", spec=CLASS),
     "it has none": held("", spec=CLASS),
-    "it is of another class": held(spec="loadBalancerClass: a/b"),
-    "it is of no class": held(),
 }
+OTHERS = {"it is of another class": held(spec="loadBalancerClass: a/b"), "it is of no class": held()}
 
 
 @pytest.mark.parametrize("service", STAY.values(), ids=STAY)
@@ -85,6 +84,15 @@ def test_a_service_that_needs_no_asking_stays_as_it_is(service: Field) -> None:
     for keep in (True, False):
         found = of_kube_loxilb([deployment, service], keep=keep)
         assert ([made["kind"] for made in found.manifests], found.notes) == (["VIPPool"], [])
+
+
+@pytest.mark.parametrize("service", OTHERS.values(), ids=OTHERS)
+def test_a_service_that_stays_anothers_is_named(service: Field) -> None:
+    deployment = field(KUBE_LOXILB.replace("RANGE", "192.0.2.0/24"))
+    for keep in (True, False):
+        found = of_kube_loxilb([deployment, service], keep=keep)
+        assert [made["kind"] for made in found.manifests] == ["VIPPool"]
+        assert found.notes == ["1 Services stay another's by their loadBalancerClass, or by having none: shop/web"]
 
 
 def test_without_the_option_addresses_that_would_be_drawn_anew_are_counted() -> None:

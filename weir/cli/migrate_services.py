@@ -14,6 +14,7 @@ from weir.model import parse_address
 
 _OF_THE_SERVER: Final = ("resourceVersion", "uid", "managedFields", "creationTimestamp", "generation", "selfLink")
 _OF_KUBECTL: Final = "kubectl.kubernetes.io/"
+_MOST_NAMED: Final = 5
 
 Rename = Callable[[str], str]
 
@@ -30,9 +31,11 @@ def moved(services: Iterable[Field], rename: Rename, settings: Settings, pools: 
 
     keep: those that are Weir's then ask for the addresses in their status, where they do not ask for any.
     """
-    found, anew = Moved([], []), 0
+    found, anew, others = Moved([], []), 0, list[str]()
     for service in services:
         made = _renamed(service, rename)
+        if service["spec"]["type"].text() == "LoadBalancer" and (observed := _observed(made, settings)) and not observed.exposed:
+            others.append(full_name(service))
         addresses = _to_keep(service, made, settings, found.notes)
         anew += bool(addresses)
         asking = _asking(made, addresses, settings, pools, found.notes) if keep and addresses else made
@@ -40,7 +43,13 @@ def moved(services: Iterable[Field], rename: Rename, settings: Settings, pools: 
             found.services.append(asking)
     if anew and not keep:
         found.notes.append(f"{anew} Services have addresses and ask for none: others may be drawn for them; --keep-addresses lets them ask")
+    if others:
+        found.notes.append(f"{len(others)} Services stay another's by their loadBalancerClass, or by having none: {_few(others)}")
     return found
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join([*names[:_MOST_NAMED], *([f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else [])])
 
 
 def full_name(service: Field) -> str:
