@@ -133,8 +133,8 @@ def _no_endpoints(world: World, observed: ServiceObserved) -> str:
         return "the EndpointSlices of this Service are empty: does its selector match any pod?"
     if not any(endpoint.ready for endpoint in endpoints):
         return "no endpoint of this Service is ready"
-    ports = ", ".join(f"{port.name or 'without a name'}/{port.protocol}" for port in observed.ports)
-    return f"no ready endpoint of this Service is of the VIP's family and has its ports: {ports}"
+    ports = [f"{port.port}/{port.protocol}{f' (targetPort {port.target})' if port.target else ''}" for port in observed.ports]
+    return f"no ready endpoint of this Service is of the VIP's family and has its ports: {_few(ports)}"
 
 
 def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent]) -> Condition:

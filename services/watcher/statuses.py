@@ -3,14 +3,24 @@
 Only transitions: what stands there already is not written again, and no sequence or clock of the log goes into the API.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from services.watcher.ranges import buggy, range_of
-from weir.events import AppliedThrough, ManifestRejected, NodeSeen, PoolObserved, ServiceObserved, StatusPlanned, VipAllocated
-from weir.model import Condition, ServicePort, family_of
+from weir.events import (
+    AppliedThrough,
+    EndpointSliceObserved,
+    ManifestRejected,
+    NodeSeen,
+    PoolObserved,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+)
+from weir.model import Condition, Endpoint, Family, ServicePort, family_of
 
 DOMAIN: Final = "weir.dev/"
 FINALIZER: Final = "weir.dev/vip"
@@ -82,6 +92,17 @@ def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, to
     conditions = [_condition(condition, "", before, now) for condition in planned.conditions]
     counts = {"healthy": healthy, "total": total}
     return {"vips": list(planned.vips), "node": names[0] if len(names) == 1 else "", "nodes": names, **counts, "conditions": conditions}
+
+
+def counts(observed: ServiceObserved, slices: Iterable[EndpointSliceObserved], is_down: Callable[[str], bool]) -> tuple[int, int]:
+    """Endpoints that get new flows, and all that have a port of the Service; of its families that with most, for a pod is in each."""
+    ports = {(port.name, port.protocol) for port in observed.ports}
+    found = defaultdict[Family, dict[str, Endpoint]](dict)
+    for each in slices:
+        if any((port.name, port.protocol) in ports for port in each.ports):
+            found[each.family] |= {endpoint.address: endpoint for endpoint in each.endpoints}
+    endpoints = max(found.values(), key=len, default={})
+    return sum(each.ready and not is_down(each.address) for each in endpoints.values()), len(endpoints)
 
 
 def pool_status(

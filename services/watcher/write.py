@@ -24,6 +24,7 @@ from services.watcher.statuses import (
     FINALIZER,
     Json,
     Note,
+    counts,
     digest,
     is_programmed,
     node_status,
@@ -36,6 +37,7 @@ from services.watcher.statuses import (
 )
 from weir.decider import World
 from weir.events import (
+    AnyEvent,
     AppliedThrough,
     EndpointDown,
     EndpointSliceObserved,
@@ -218,7 +220,7 @@ class Writer:
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
         nodes = [node.node for node in self._world.of(NodeSeen)] if is_programmed(planned) else []
         before = _decoded(seen)
-        wanted = record_status(planned, nodes, *self._counts(f"{namespace}/{target.name}"), before, _now())
+        wanted = record_status(planned, nodes, *self._counts(observed), before, _now())
         if not same(wanted, before):
             await self._write(cluster, RECORD, seen, {"status": wanted}, "status")
 
@@ -258,12 +260,11 @@ class Writer:
         planned = self._world.get(key("planner", "status", namespace, name))
         return planned if isinstance(planned, StatusPlanned) else None
 
-    def _counts(self, service: str) -> tuple[int, int]:
-        """Endpoints that get new flows, and all of a Service, each once."""
-        slices = self._world.find("slices of", service, EndpointSliceObserved)
-        endpoints = {each.address: each for found in slices for each in found.endpoints}
-        taken = [each for each in endpoints.values() if each.ready and not self._world.find("endpoint", each.address, EndpointDown)]
-        return len(taken), len(endpoints)
+    def _counts(self, observed: AnyEvent | None) -> tuple[int, int]:
+        if not isinstance(observed, ServiceObserved):
+            return 0, 0
+        slices = self._world.find("slices of", observed.root.path, EndpointSliceObserved)
+        return counts(observed, slices, lambda address: bool(self._world.find("endpoint", address, EndpointDown)))
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -580,6 +580,12 @@ def test_services_with_one_key_share_a_vip_on_different_ports() -> None:
     }
 
 
+def test_who_asks_for_anothers_address_by_the_same_key_of_another_namespace_is_told_why_not() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("blog/web", "192.0.2.0", share_key="k"), service("api", "192.0.2.0", share_key="k"))
+    words = "192.0.2.0 is held by blog/web; a share key counts within a namespace, a pool with `share: ports` is shared by all"
+    assert log.denied("api").message == words
+
+
 @pytest.mark.parametrize(
     ("path", "fields"),
     [

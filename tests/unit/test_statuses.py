@@ -5,9 +5,18 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.watcher.statuses import Note, node_status, own, pool_status, record_status, same, service_notes, service_status
-from weir.events import AppliedThrough, ManifestRejected, NodeSeen, PoolObserved, ServiceObserved, StatusPlanned, VipAllocated
-from weir.model import Condition, Family, Problem, Rejection, Root, ServicePort
+from services.watcher.statuses import Note, counts, node_status, own, pool_status, record_status, same, service_notes, service_status
+from weir.events import (
+    AppliedThrough,
+    EndpointSliceObserved,
+    ManifestRejected,
+    NodeSeen,
+    PoolObserved,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+)
+from weir.model import Condition, Endpoint, Family, Problem, Rejection, Root, ServicePort, SlicePort
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
 V4, V6 = "203.0.113.10", "2001:db8:113::10"
@@ -122,6 +131,20 @@ def test_a_record_names_its_node_where_it_is_one() -> None:
     told = record_status(planned(V4), ["n1"], 2, 3, {}, NOW)
     assert (told["vips"], told["node"], told["nodes"], told["healthy"], told["total"]) == ([V4], "n1", ["n1"], 2, 3)
     assert record_status(planned(V4), ["n2", "n1"], 2, 3, {}, NOW)["node"] == ""
+
+
+def slice_of(family: Family, *endpoints: Endpoint, port: str = "") -> EndpointSliceObserved:
+    ports = (SlicePort(port=8080, name=port),)
+    return EndpointSliceObserved(root=ROOT, service="web", family=family, ports=ports, endpoints=endpoints)
+
+
+def test_endpoints_are_counted_that_have_a_port_of_the_service_and_those_of_two_families_once() -> None:
+    two = [Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2", ready=False)]
+    six = [Endpoint(address="fd00::1"), Endpoint(address="fd00::2"), Endpoint(address="fd00::3")]
+    found = [slice_of("IPv4", *two), slice_of("IPv6", *six), slice_of("IPv4", *two[:1])]
+    assert counts(observed(), found[:1], lambda _: False) == (1, 2)
+    assert counts(observed(), found, lambda address: address == "fd00::3") == (2, 3)
+    assert counts(observed(), [slice_of("IPv4", *two, port="other")], lambda _: False) == (0, 0)
 
 
 def offering(*addresses: str, generation: int = 1, **fields: Any) -> PoolObserved:
