@@ -11,6 +11,10 @@ from services.watcher.marks import Target
 from services.watcher.statuses import Json, Note
 
 
+class NotTold(Exception):
+    """The API refuses an Event, as it does by an admission policy; it may take it later."""
+
+
 class Notes:
     """Of all Services, each in the order it came up, and once."""
 
@@ -27,11 +31,16 @@ class Notes:
         self._untold.pop(target, None)
 
     async def tell(self, cluster: Kube, target: Target, seen: Seen, now: str) -> None:
-        """Raises ApiError or UNREACHABLE, and the rest is told with the next call.   now: RFC 3339."""
+        """Raises NotTold, ApiError or UNREACHABLE, and the rest is told with the next call.   now: RFC 3339."""
         untold = self._untold.get(target, {})
         while untold:
             note = next(iter(untold))
-            await _tell(cluster, seen, note, now)
+            try:
+                await _tell(cluster, seen, note, now)
+            except ApiError as error:
+                if error.code in (400, 422):
+                    raise NotTold(f"Event {note.reason}: {error}") from error
+                raise
             untold.pop(note, None)
         self.forget(target)
 

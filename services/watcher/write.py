@@ -18,7 +18,7 @@ from services.watcher.contention import Contention
 from services.watcher.kinds import LBNODE, POOL, RECORD, SERVICE, Kind, Seen
 from services.watcher.kube import Kube
 from services.watcher.marks import Marks, Target
-from services.watcher.notes import Notes
+from services.watcher.notes import Notes, NotTold
 from services.watcher.statuses import (
     CONTENDED,
     FINALIZER,
@@ -116,7 +116,7 @@ class Writer:
                 self._again(target, str(error))
                 if error.code == 401:
                     await cluster.log_in()
-        except (msgspec.MsgspecError, *UNREACHABLE) as error:
+        except (msgspec.MsgspecError, NotTold, *UNREACHABLE) as error:
             self._again(target, f"{type(error).__name__} {error}".strip())
         else:
             self._retry_s.pop(target, None)
@@ -175,6 +175,7 @@ class Writer:
             if error.code not in (400, 403, 422):
                 raise
             log.error("finalizer_refused", **target._asdict(), reason=str(error))
+            self.marks.mark(target, RETRY_MOST_S)
         self._contention.wrote(ours, seen.metadata.uid, _now_s())
 
     def _forget(self, target: Target) -> None:
