@@ -155,12 +155,12 @@ def _try_pool(cluster: Cluster, spec: Any) -> Object:
 def test_kubectl_shows_what_a_person_asks_for(deployed: Cluster) -> None:
     pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "shown"}, "spec": {"addresses": ["203.0.113.0/28"]}}
     deployed.api.apply(pool)
-    status = {"used": 3, "total": 16, "conditions": [{"type": "Accepted", "status": "True"}]}
+    status = {"used": 3, "total": 16, "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted"}]}
     deployed.api.patch("/apis/weir.dev/v1alpha1/vippools/shown/status", {"status": status})
     shown = deployed.kubectl("get", "vp", "shown").stdout.splitlines()
     deployed.api.remove(pool)
-    assert shown[0].split() == ["NAME", "ADDRESSES", "USED", "TOTAL", "AUTO", "ACCEPTED", "AGE"]
-    assert shown[1].split()[:6] == ["shown", '["203.0.113.0/28"]', "3", "16", "true", "True"]
+    assert shown[0].split() == ["NAME", "ADDRESSES", "USED", "TOTAL", "AUTO", "ACCEPTED", "REASON", "AGE"]
+    assert shown[1].split()[:7] == ["shown", '["203.0.113.0/28"]', "3", "16", "true", "True", "Accepted"]
 
 
 # ── the class of new Services ──────────────────────────────────────────────────────────────────────────────────────
