@@ -16,7 +16,7 @@ from bench.installation import PORT, cpu_s, endpoints, pool, quantiles, rss_kb, 
 from bench.table import Row, Table
 from services.dataplane.layout import LAYOUT, FrontendKey
 from tests.cluster.api import Object
-from tests.cluster.balanced import Balanced
+from tests.cluster.balanced import Balanced, conditions_of
 from tests.cluster.machines import Machines, cluster_on
 from tests.cluster.rig import LB, Rig
 from weir.pins import Map
@@ -186,12 +186,7 @@ def _frontends(weir: Balanced) -> Map:
 def _told(machines: Machines) -> int:
     """How many Services have a record that says they are programmed: the last that is written of them."""
     records = machines.cluster.api.items(f"/apis/weir.dev/v1alpha1/namespaces/{NAMESPACE}/lbservices")
-    return sum(("Programmed", "True") in {(each["type"], each["status"]) for each in _conditions(record)} for record in records)
-
-
-def _conditions(record: Object) -> list[Object]:
-    found: list[Object] = record.get("status", {}).get("conditions", [])
-    return found
+    return sum(conditions_of(record).get("Programmed", ("", ""))[0] == "True" for record in records)
 
 
 def _wait(done: Callable[[], bool], seconds: float = _PATIENCE_S, step_s: float = 0.0001) -> None:

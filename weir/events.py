@@ -418,6 +418,11 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
     interfaces: tuple[str, ...]
     hooks: tuple[str, ...] = ()  # of each interface in turn: tc, xdp native, xdp generic
 
+    @property
+    def attached(self) -> str:
+        """What came of "auto", for people; what was asked for, where that is not known."""
+        return ", ".join(sorted(set(filter(None, self.hooks)))) or self.hook
+
 
 class NodeLeft(_OfNode, frozen=True, kw_only=True, tag="node_left"):
     """The node was taken away for good: nobody waits for it any more."""

@@ -153,3 +153,13 @@ def parse_address(text: str) -> Address | None:
     if isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped):
         return None
     return address
+
+
+def cluster_of(name: str) -> str:
+    """Of a namespace, or of what has none: "east" of "east:shop"; "" is the first cluster."""
+    return name.rpartition(":")[0]
+
+
+def name_in(cluster: str, name: str) -> str:
+    """As the log has it: "east:shop"."""
+    return f"{cluster}:{name}" if cluster and name else name

@@ -25,7 +25,7 @@ from weir.events import (
     key,
     token,
 )
-from weir.model import Family
+from weir.model import Family, cluster_of, name_in
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it (KEP-2161)
 
@@ -59,7 +59,7 @@ class Holdings:
     def named(self, observed: ServiceObserved, names: Iterable[str]) -> tuple[str, ...]:
         """Pools as the Service names them: those of its own cluster, or those that all have."""
         cluster = cluster_of(observed.root.namespace)
-        return tuple(cluster + name if cluster + name in self.pools else name for name in names)
+        return tuple(own if (own := name_in(cluster, name)) in self.pools else name for name in names)
 
     def exposed(self, service: str) -> ServiceObserved | None:
         """The Service, None where it asks for nothing."""
@@ -75,7 +75,7 @@ class Holdings:
         if pool.namespace_selector and cluster_of(pool.root.name) != cluster_of(namespace):
             return False  # it speaks of the namespaces of its own cluster
         said = self.world.get(key("watcher", "namespace", "", namespace))
-        name = {NAMESPACE_LABEL: namespace.removeprefix(cluster_of(namespace))}
+        name = {NAMESPACE_LABEL: namespace.rpartition(":")[2]}
         labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), **name}
         return selects(pool.service_selector, observed.labels) and selects(pool.namespace_selector, labels)
 
@@ -206,11 +206,6 @@ def words_of(vip: VipAllocated) -> list[str]:
     """The share words under which a VIP stands open: its holders' "namespace/key", and its pool's "/name"."""
     by_key = [f"{vip.services[0].partition('/')[0]}/{vip.share_key}"] if vip.share_key else []
     return [*by_key, f"/{vip.pool}"] if vip.share == "ports" else by_key
-
-
-def cluster_of(word: str) -> str:
-    """What goes before the namespaces and names of a further cluster: "east:" of "east:shop", "" of the first one's."""
-    return "".join(word.rpartition(":")[:2])
 
 
 def _share_key(observed: ServiceObserved) -> str:

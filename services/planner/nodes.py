@@ -5,20 +5,14 @@ Names are as the log has them: "b:node-1" of a cluster b beside the first.
 
 from weir.decider import World
 from weir.events import EndpointSliceObserved, NodeObserved, NodeSeen, ServiceObserved, key
-from weir.model import Backend, Family, ServicePort, family_of
+from weir.model import Backend, Family, ServicePort, cluster_of, family_of, name_in
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
-def cluster_of(name: str) -> str:
-    """Of a namespace or a node; "" is the first cluster."""
-    return name.rpartition(":")[0]
-
-
 def node_name(observed: ServiceObserved, node: str) -> str:
     """The node that an endpoint of the Service names, as the log has it."""
-    cluster = cluster_of(observed.root.namespace)
-    return f"{cluster}:{node}" if cluster and node else node
+    return name_in(cluster_of(observed.root.namespace), node)
 
 
 def is_local(world: World, observed: ServiceObserved) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from services.planner.nodes import cluster_of
 from weir.decider import Change, Index, World
 from weir.events import (
     AnyEvent,
@@ -31,7 +30,7 @@ from weir.events import (
     endpoints_of,
     key,
 )
-from weir.model import MORE_REJECTED, Root, endpoint_name
+from weir.model import MORE_REJECTED, Root, cluster_of, endpoint_name
 
 
 def _service_of(event: AnyEvent) -> Iterable[str]:

@@ -130,12 +130,11 @@ def pool_status(
 def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str) -> Json:
     """`status` of an LBNode."""
     refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
-    hook = ", ".join(sorted(set(filter(None, seen.hooks)))) or seen.hook  # what came of "auto"
-    ready = Condition(type="Ready", status=True, reason="Forwarding", message=f"{hook} on {', '.join(seen.interfaces)}")
+    ready = Condition(type="Ready", status=True, reason="Forwarding", message=f"{seen.attached} on {', '.join(seen.interfaces)}")
     why = "Rejected" if refused else "Programmed" if applied else "Pending"
     programmed = Condition(type="Programmed", status=why == "Programmed", reason=why, message="; ".join(refused)[:MOST_WORDS])
     conditions = [_condition(each, "", before, now) for each in (ready, programmed)]
-    return {"hook": hook, "interfaces": list(seen.interfaces), "conditions": conditions}
+    return {"hook": seen.attached, "interfaces": list(seen.interfaces), "conditions": conditions}
 
 
 def same(wanted: Json, stands: Mapping[str, Any]) -> bool:

@@ -175,7 +175,7 @@ def _confined(secured: Object) -> list[str]:
     """System calls, user and capabilities, as Kubernetes hands them out: a user other than root has none."""
     words = ["setpriv", "--inh-caps=-all"]
     if secured.get("seccompProfile", {}).get("type") == "RuntimeDefault" and not secured.get("privileged"):
-        words = [sys.executable, str(Path(seccomp.__file__)), *words]
+        words = [sys.executable, seccomp.__file__, *words]
     if not secured.get("privileged"):
         words.append(f"--bounding-set=-all{''.join(f',+{name}' for name in _capabilities(secured.get('capabilities', {})))}")
     user, group = secured.get("runAsUser", 0), secured.get("runAsGroup", 0)

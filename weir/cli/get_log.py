@@ -50,7 +50,7 @@ def nodes(world: World) -> list[Row]:
     return [
         {
             "name": seen.node,
-            "hook": ", ".join(sorted(set(filter(None, seen.hooks)))) or seen.hook,
+            "hook": seen.attached,
             "interfaces": list(seen.interfaces),
             "applied": applied[seen.node].seq if seen.node in applied else 0,
             "rejected": len(applied[seen.node].rejected) if seen.node in applied else 0,

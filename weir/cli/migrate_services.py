@@ -34,9 +34,10 @@ def moved(services: Iterable[Field], rename: Rename, settings: Settings, pools: 
     found, anew, others = Moved([], []), 0, list[str]()
     for service in services:
         made = _renamed(service, rename)
-        if service["spec"]["type"].text() == "LoadBalancer" and (observed := _observed(made, settings)) and not observed.exposed:
+        observed = _observed(made, settings)
+        if service["spec"]["type"].text() == "LoadBalancer" and observed and not observed.exposed:
             others.append(full_name(service))
-        addresses = _to_keep(service, made, settings, found.notes)
+        addresses = _to_keep(service, observed, found.notes)
         anew += bool(addresses)
         asking = _asking(made, addresses, settings, pools, found.notes) if keep and addresses else made
         if asking["metadata"].get("annotations", {}) != _annotations(service):
@@ -75,9 +76,8 @@ def _renamed(service: Field, rename: Rename) -> Manifest:
 # ── addresses ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _to_keep(service: Field, made: Manifest, settings: Settings, notes: list[str]) -> list[str]:
+def _to_keep(service: Field, observed: ServiceObserved | None, notes: list[str]) -> list[str]:
     """The addresses that it has, where it is Weir's and asks for none."""
-    observed = _observed(made, settings)
     if not observed or not observed.exposed or observed.requested:
         return []
     entries = service["status"]["loadBalancer"]["ingress"].items()

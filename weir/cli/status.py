@@ -92,7 +92,7 @@ def _nodes(world: World) -> list[Row]:
     return [
         {
             "node": seen.node,
-            "hook": ", ".join(sorted(set(filter(None, seen.hooks)))) or seen.hook,
+            "hook": seen.attached,
             "interfaces": list(seen.interfaces),
             "applied": applied[seen.node].seq if seen.node in applied else 0,
             "rejected": [f"{r.entity}: {r.reason}" for r in applied[seen.node].rejected] if seen.node in applied else [],
