@@ -64,18 +64,26 @@ class Planner:
     indexes: ClassVar[Mapping[str, Index]] = INDEXES
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
-        """The part of the plan that `changes` touch, as a difference from what is planned; each part once, by the last that touches it."""
+        """The part of the plan that `changes` touch, as a difference from what is planned; each part once, by the last that touches it.
+
+        What a node holds changes what is told of a Service and never what is planned for it, so it is the cause of a status only.
+        """
         vips: dict[str, int] = {}
         services: dict[str, int] = {}
+        planned: dict[str, int] = {}
         for change in changes:
             seq, event = change.fact
             if isinstance(event, VipAllocated | VipReleased | VipFreed):
                 vips[event.vip] = seq
-            services |= dict.fromkeys(touched(world, change), seq)
+            found = dict.fromkeys(touched(world, change), seq)
+            services |= found
+            if not isinstance(event, AppliedThrough):
+                planned |= found
         for vip, cause in sorted(vips.items()):
             yield from (Decided(event, cause) for event in _plan_vip(world, vip))
         for service, cause in sorted(services.items()):
-            yield from (Decided(event, cause) for event in _differences(world, service))
+            for event in _differences(world, service):
+                yield Decided(event, cause if isinstance(event, StatusPlanned | StatusWithdrawn) else planned.get(service, cause))
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """The whole plan, as a difference from what is planned."""

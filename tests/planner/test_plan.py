@@ -225,6 +225,16 @@ def test_vip_that_passes_on_while_nobody_plans_is_the_new_holders(first: str, th
     assert [frontend.service for frontend in log.fold.world.of(FrontendPlanned)] == [f"shop/{then}"]
 
 
+def test_the_cause_of_a_plan_is_never_what_a_node_says_it_holds() -> None:
+    log = Log(service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1")]), allocated("192.0.2.1", "a"))
+    log.say(NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)))
+    down = EndpointDown(node="n1", address="10.0.0.1", port=8080, protocol="TCP", reason="", failures=2)
+    heard = [log._append(event) for event in (down, AppliedThrough(node="n1", seq=len(log.facts)))]
+    decided, _ = log.fold.hear(heard)
+    causes = {type(item.event): item.cause for item in decided}
+    assert causes == {BackendsPlanned: heard[0].seq, StatusPlanned: heard[1].seq}
+
+
 def test_transition_reaches_the_status_of_a_service_without_a_vip() -> None:
     log = Log(service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1")]))
     log.say(EndpointDown(node="n1", address="10.0.0.1", port=8080, protocol="TCP", reason="", failures=2))
