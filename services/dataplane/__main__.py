@@ -12,7 +12,7 @@ from weir.service import Runner, Where, options, serve
 def main() -> None:
     """Runs until SIGTERM."""
     parser = options("dataplane")
-    words = "an interface that packets come in by, NAME or NAME=HOOK; repeatable"
+    words = "an interface that packets come in by, NAME, NAME=HOOK or BEGINNING*; repeatable"
     parser.add_argument("--interface", action="extend", type=listed, default=[], help=words)
     parser.add_argument("--hook", choices=("auto", "tc", "xdp", "xdp-generic"), default="tc")
     chosen = parser.parse_args()

@@ -17,7 +17,7 @@ from services.dataplane.apply import Applier
 from services.dataplane.core import Touched, planned
 from services.dataplane.flows import Drains, cut, sweep
 from services.dataplane.health_ports import HealthPorts
-from services.dataplane.interfaces import NicError, nic
+from services.dataplane.interfaces import Nic, NicError, is_pattern, matching, nic
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
 from services.dataplane.plan_file import AppliedPlan
@@ -51,8 +51,10 @@ class Agent:
         self._announcer = Announcer()
         self._path = where.state / "plan.json"
         self._plan = AppliedPlan(self._path)
-        self._node, self._interfaces = node, tuple(name.partition("=")[0] for name in interfaces)
-        self._seen = NodeSeen(node=node, hook=hook, layout=LAYOUT, interfaces=self._interfaces)
+        self._node, names = node, tuple(name.partition("=")[0] for name in interfaces)
+        self._interfaces = tuple(name for name in names if not is_pattern(name))  # where VIPs are announced
+        self._patterns = tuple(filter(is_pattern, names))
+        self._seen = NodeSeen(node=node, hook=hook, layout=LAYOUT, interfaces=(*self._interfaces, *self._patterns))
         self._drains = Drains()
         self._position = 0  # of the log, applied and read back
         self._newest = 0  # what the plan rests on: nothing to acknowledge beyond it
@@ -224,7 +226,7 @@ class Agent:
                 _drain(netlink)
 
     def _refresh_interfaces(self) -> None:
-        before, hooks = dict(self._absent), list[str]()
+        before, hooks, named = dict(self._absent), list[str](), list[Nic]()
         for name in self._interfaces:
             try:
                 found = nic(name)
@@ -234,19 +236,30 @@ class Agent:
                 log.warning("interface_unusable", interface=name, reason=str(error))
                 continue
             self._absent.pop(name, None)
-            key = ID.pack(found.index)
-            held = self._maps["interfaces"].get(key)
-            if held is None:  # the loader put no program there: it came anew under the same name
+            flags = self._refresh(found)
+            if flags is None:  # it came anew under the same name
                 raise LoadAgain(f"{name} came anew with index {found.index}")
-            flags = Interface.unpack(held).flags  # how the loader attached it
             hooks.append(HOOK_WORDS[flags & ~INTERFACE_STACK])
-            value = Interface(found.mac, found.v4, found.v6, flags).pack()
-            if held != value:
-                self._maps["interfaces"].put(key, value)
+            named.append(found)
+        for found in matching(self._patterns, named):
+            self._refresh(found)
+        hooks += [HOOK_WORDS[0]] * len(self._patterns)
         seen = structs.replace(self._seen, hooks=tuple(hooks))
         if self._absent != before or self._seen != seen:
             self._seen = seen
             self._applied.set()
+
+    def _refresh(self, found: Nic) -> int | None:
+        """The flags that tell how the loader attached it; None where it put no program there, or not yet."""
+        key = ID.pack(found.index)
+        held = self._maps["interfaces"].get(key)
+        if held is None:
+            return None
+        flags = Interface.unpack(held).flags
+        value = Interface(found.mac, found.v4, found.v6, flags).pack()
+        if held != value:
+            self._maps["interfaces"].put(key, value)
+        return flags
 
 
 def bounded(rejected: Sequence[Rejection]) -> tuple[Rejection, ...]:

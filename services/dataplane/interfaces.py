@@ -8,8 +8,9 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8915, 0x8927
@@ -20,6 +21,7 @@ _SIOCETHTOOL, _GET_DRIVER = 0x8946, 3  # struct ethtool_drvinfo: its second fiel
 SYSCTLS = Path(os.environ.get("WEIR_SYSCTLS", "/proc/sys/net"))  # a container's own is read-only
 _NEIGHBOURS = {"base_reachable_time_ms": "2000", "delay_first_probe_time": "1", "retrans_time_ms": "250"}
 _ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK: both have Ethernet headers
+_NO_V4, _NO_V6 = "0.0.0.0", "::"  # noqa: S104
 
 
 class NicError(Exception):
@@ -50,8 +52,31 @@ def nic(name: str) -> Nic:
         try:
             v4 = socket.inet_ntoa(_ask(via, _SIOCGIFADDR, name)[20:24])
         except OSError:
-            v4 = "0.0.0.0"  # noqa: S104
+            v4 = _NO_V4
     return Nic(name, index, mac, v4, _global_v6(name))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether it stands for all interfaces that begin so, as `cali*` does: those of pods come and go."""
+    return name.endswith("*")
+
+
+def matching(patterns: Sequence[str], named: Sequence[Nic]) -> list[Nic]:
+    """The interfaces that `patterns` stand for, without `named`.
+
+    Those of pods often have no address: then they write from the first among `named`, as the kernel lets them.
+    """
+    beginnings = tuple(pattern.removesuffix("*") for pattern in patterns)
+    taken = {each.name for each in named}
+    v4 = next((each.v4 for each in named if each.v4 != _NO_V4), _NO_V4)
+    v6 = next((each.v6 for each in named if each.v6 != _NO_V6), _NO_V6)
+    found = []
+    for _, name in sorted(socket.if_nameindex()):
+        if name.startswith(beginnings) and name not in taken:
+            with suppress(NicError, OSError):  # gone meanwhile, or without an Ethernet header
+                each = nic(name)
+                found.append(replace(each, v4=each.v4 if each.v4 != _NO_V4 else v4, v6=each.v6 if each.v6 != _NO_V6 else v6))
+    return found
 
 
 def driver(name: str) -> str:
@@ -102,11 +127,11 @@ def _global_v6(name: str) -> str:
     try:
         lines = Path("/proc/thread-self/net/if_inet6").read_text(encoding="ascii").splitlines()
     except FileNotFoundError:
-        return "::"
+        return _NO_V6
     for address, _, _, scope, _, device in map(str.split, lines):
         if device == name and scope == "00":
             return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
-    return "::"
+    return _NO_V6
 
 
 def _sysctl(nic: Nic, family: str, setting: str) -> Path:

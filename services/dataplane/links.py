@@ -66,11 +66,17 @@ def pin(fd: int, path: Path) -> None:
         raise LoaderError(f"pin {path}: {os.strerror(-code)}")
 
 
+def open_pin(path: Path) -> int:
+    """A descriptor of what is pinned there.  Raises LoaderError."""
+    fd = int(libbpf().bpf_obj_get(os.fsencode(path)))
+    if fd < 0:
+        raise LoaderError(f"{path}: {os.strerror(-fd)}")
+    return fd
+
+
 def _update_link(path: Path, hook: Hook, program: int, nic: Nic) -> bool:
     """Turn the pinned link to `program`, atomically.  False: it is not this hook's on this interface."""
-    link = libbpf().bpf_obj_get(os.fsencode(path))
-    if link < 0:
-        raise LoaderError(f"{path}: {os.strerror(-link)}")
+    link = open_pin(path)
     try:
         info = _LinkInfo()
         size = ctypes.c_uint32(ctypes.sizeof(info))

@@ -5,25 +5,27 @@ contents its forerunner left; it takes over by one atomic update of the pinned l
 """
 
 import argparse
-import ctypes
 import os
+import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from services.dataplane.interfaces import Nic, NicError, driver, listed, nic, prepare
+from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic, prepare
 from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
-from services.dataplane.links import MODES, attach, drop_link, hook_of, pin
+from services.dataplane.links import MODES, attach, drop_link, hook_of, open_pin, pin
 from services.dataplane.migrate import Migration, older
+from services.dataplane.pinned_maps import create_or_open
 from services.dataplane.preflight import PINS
 from services.dataplane.preflight import preflight as preflight
 from services.dataplane.programs import SOURCE, LoaderError, load_programs
-from weir.pins import Map, libbpf, map_info
+from weir.pins import Map
 
 AUTO = "auto"
 CHOICES = (AUTO, *MODES)
+_PATTERN_HOOK = "tc"  # pods have veth, or the like: XDP would have to be in the pods, too
 _BETTER_ON_TC = frozenset({"veth", "bridge", "tun", ""})  # segmented packets whole, and no copies: tc is faster there
 _OVERLAYS = frozenset({"vxlan", "geneve", "ipip", "sit", "ip6tnl", "wireguard", "gre", "gretap"})
 
@@ -32,8 +34,8 @@ _OVERLAYS = frozenset({"vxlan", "geneve", "ipip", "sit", "ip6tnl", "wireguard", 
 class Options:
     """What to load, where.
 
-    interfaces: names, or NAME=HOOK for another hook than `hook`, which is one of CHOICES.   maps: as `layout.map_specs` sized
-    them.   owner: uid that may open the maps, None = root alone.
+    interfaces: names, or NAME=HOOK for another hook than `hook`, which is one of CHOICES; `cali*` for all that begin so.
+    maps: as `layout.map_specs` sized them.   owner: uid that may open the maps, None = root alone.
     """
 
     interfaces: tuple[str, ...]
@@ -55,7 +57,7 @@ def load(options: Options) -> Iterator[str]:
     try:
         wanted = hooks_wanted(options)
         options.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        maps = {spec.name: create_or_open(options, spec) for spec in options.maps}
+        maps = {spec.name: create_or_open(options.directory, spec, options.owner) for spec in options.maps}
         with ExitStack() as stack:
             for fd in maps.values():
                 stack.callback(os.close, fd)
@@ -64,24 +66,53 @@ def load(options: Options) -> Iterator[str]:
         raise LoaderError(str(error)) from error
 
 
+def follow(options: Options) -> Iterator[str]:
+    """Attaches those that came of the interfaces a pattern stands for, by the program that is pinned, and forgets those that went.
+
+    Yields a line for each.  Raises LoaderError.
+    """
+    known = Map.open(options.directory / "interfaces")
+    try:
+        wanted = hooks_wanted(options)
+    except NicError:  # one that is named is away: once it is back, all is loaded again
+        return
+    with ExitStack() as stack:
+        program = open_pin(options.directory / f"prog_{_PATTERN_HOOK}")
+        stack.callback(os.close, program)
+        for each, mode in wanted:
+            if known.get(ID.pack(each.index)) is None and _comes_and_goes(options, each):
+                yield from _attach_if_there(options, known, each, mode, lambda _: program)
+        yield from _detach_others(options, known, wanted)
+
+
 def hooks_wanted(options: Options) -> list[tuple[Nic, str]]:
-    """Each interface and its hook, AUTO where trying tells.  Beside an overlay that is tc: XDP can hand it no frame."""
-    wanted = [(nic(name), mode) for name, mode in _wanted(options)]
-    if any(driver(each.name) in _OVERLAYS for each, _ in wanted):
-        return [(each, "tc" if mode == AUTO else mode) for each, mode in wanted]
-    return wanted
+    """Each interface and its hook, AUTO where trying tells.  Beside an overlay or a pattern that is tc: XDP can hand these no frame."""
+    asked = list(_asked(options))
+    patterns = [name for name, _ in asked if is_pattern(name)]
+    wanted = [(nic(name), mode) for name, mode in asked if not is_pattern(name)]
+    if patterns or any(driver(each.name) in _OVERLAYS for each, _ in wanted):
+        wanted = [(each, "tc" if mode == AUTO else mode) for each, mode in wanted]
+    return [*wanted, *((each, _PATTERN_HOOK) for each in matching(patterns, [each for each, _ in wanted]))]
 
 
-def _wanted(options: Options) -> Iterator[tuple[str, str]]:
+def _asked(options: Options) -> Iterator[tuple[str, str]]:
     for text in options.interfaces:
         name, _, hook = text.partition("=")
         if (hook or options.hook) not in CHOICES:
             raise LoaderError(f"{text}: expected a hook of {', '.join(CHOICES)}")
+        if is_pattern(name) and hook not in ("", AUTO, _PATTERN_HOOK):
+            raise LoaderError(f"{text}: interfaces that come and go are attached to {_PATTERN_HOOK}")
         yield name, hook or options.hook
+
+
+def _comes_and_goes(options: Options, each: Nic) -> bool:
+    """Whether a pattern stands for it, and no name does."""
+    return each.name not in (name for name, _ in _asked(options))
 
 
 def _load(options: Options, wanted: Sequence[tuple[Nic, str]], maps: Mapping[str, int], stack: ExitStack) -> Iterator[str]:
     programs = _Programs(options, maps, stack)
+    known = Map(maps["interfaces"], "interfaces")
     for mode in [mode for _, mode in wanted] or [options.hook]:
         programs.get("tc" if mode == AUTO else mode)
     migration = None
@@ -90,9 +121,12 @@ def _load(options: Options, wanted: Sequence[tuple[Nic, str]], maps: Mapping[str
         yield migration.begin()
         _take_links(old, options.directory)
     for each, mode in wanted:
-        yield from prepare(each)
-        yield _attach(options, programs, each, mode)
-    yield from _detach_others(options, [each.name for each, _ in wanted])
+        if _comes_and_goes(options, each):
+            yield from _attach_if_there(options, known, each, mode, programs.get)
+        else:
+            yield from prepare(each)
+            yield _attach(options, known, each, mode, programs.get)
+    yield from _detach_others(options, known, wanted)
     if migration and old:
         migration.follow()
         yield from _remove(old)
@@ -102,39 +136,48 @@ class _Programs:
     """The main program of each hook, loaded when it is first asked for."""
 
     def __init__(self, options: Options, maps: Mapping[str, int], stack: ExitStack) -> None:
-        self._options, self.maps, self._stack = options, maps, stack
+        self._options, self._maps, self._stack = options, maps, stack
         self._loaded: dict[str, int] = {}
 
     def get(self, mode: str) -> int:
         hook = hook_of(mode)
         if hook.name not in self._loaded:
-            self._loaded[hook.name] = program = self._stack.enter_context(load_programs(hook, self.maps, self._options.source))
+            self._loaded[hook.name] = program = self._stack.enter_context(load_programs(hook, self._maps, self._options.source))
             _pin_over(program, self._options.directory / f"prog_{hook.name}")
         return self._loaded[hook.name]
 
 
-def _attach(options: Options, programs: _Programs, each: Nic, mode: str) -> str:
+def _attach_if_there(options: Options, known: Map, each: Nic, mode: str, program: Callable[[str], int]) -> Iterator[str]:
+    """Of a pod's interface, which may go at any time.  Raises LoaderError where it is still there."""
+    try:
+        yield from prepare(each)
+        yield _attach(options, known, each, mode, program)
+    except (LoaderError, NicError, OSError):
+        if (each.index, each.name) in socket.if_nameindex():
+            raise
+
+
+def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callable[[str], int]) -> str:
     """Interfaces are known to the programs before these see a packet from there."""
-    known = Map(programs.maps["interfaces"], "interfaces")
     held = known.get(ID.pack(each.index))
     flags = Interface.unpack(held).flags if held else 0
     entry = Interface(each.mac, each.v4, each.v6, flags)
     known.put(ID.pack(each.index), entry.pack())
     kind = driver(each.name)
-    mode = _choose(options, programs, each, kind) if mode == AUTO else mode
-    done = attach(_link_pin(options, each.name), mode, programs.get(mode), each, flags & ~INTERFACE_STACK)
+    mode = _choose(options, each, kind, program) if mode == AUTO else mode
+    done = attach(_link_pin(options, each.name), mode, program(mode), each, flags & ~INTERFACE_STACK)
     overlay = INTERFACE_STACK if kind in _OVERLAYS else 0
     known.put(ID.pack(each.index), replace(entry, flags=MODES[mode] | overlay).pack())
     return f"{each.name}: {done}"
 
 
-def _choose(options: Options, programs: _Programs, each: Nic, kind: str) -> str:
+def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int]) -> str:
     """XDP where the driver takes it, which only trying tells."""
     if kind in _BETTER_ON_TC | _OVERLAYS:
         return "tc"
     trial = options.directory / f"try_{each.index}"
     try:
-        attach(trial, "xdp", programs.get("xdp"), each, 0)
+        attach(trial, "xdp", program("xdp"), each, 0)
     except LoaderError:
         return "xdp" if _has_link(options, each) else "tc"
     drop_link(trial)
@@ -160,7 +203,7 @@ def _remove(directory: Path) -> Iterator[str]:
     for held in sorted(directory.iterdir(), key=lambda path: (not path.name.startswith("link_"), path.name)):
         if held.name.startswith("link_"):
             drop_link(held)
-            yield f"{held.name.removeprefix('link_').replace('%', '.')}: detached"
+            yield f"{_interface_of(held)}: detached"
         else:
             held.unlink()
     directory.rmdir()
@@ -172,49 +215,6 @@ def _take_links(old: Path, directory: Path) -> None:
         held.rename(directory / held.name)
 
 
-class _MapOptions(ctypes.Structure):
-    """struct bpf_map_create_opts of libbpf."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("btf", ctypes.c_uint32 * 5),
-        ("map_flags", ctypes.c_uint32),
-        ("map_extra", ctypes.c_uint64),
-        ("numa_node", ctypes.c_uint32),
-        ("map_ifindex", ctypes.c_uint32),
-    )
-
-
-def create_or_open(options: Options, spec: MapSpec) -> int:
-    """A descriptor of the pinned map, which is created if need be."""
-    path = options.directory / spec.name
-    if path.exists():
-        return _reopen(path, spec)
-    wishes = _MapOptions(sz=ctypes.sizeof(_MapOptions), map_flags=spec.flags)
-    create = libbpf().bpf_map_create
-    fd = int(create(spec.kind, spec.name.encode(), spec.key_size, spec.value_size, spec.max_entries, ctypes.byref(wishes)))
-    if fd < 0:
-        raise LoaderError(f"map {spec.name} of {spec.max_entries} entries: {os.strerror(-fd)}")
-    pin(fd, path)
-    path.chmod(0o600)
-    if options.owner is not None:
-        os.chown(path, options.owner, -1)
-    return fd
-
-
-def _reopen(path: Path, spec: MapSpec) -> int:
-    fd = int(libbpf().bpf_obj_get(os.fsencode(path)))
-    if fd < 0:
-        raise LoaderError(f"{path}: {os.strerror(-fd)}")
-    info = map_info(fd, spec.name)
-    found = (info.type, info.key_size, info.value_size, info.max_entries)
-    wanted = (spec.kind, spec.key_size, spec.value_size, spec.max_entries)
-    if found != wanted:
-        os.close(fd)
-        raise LoaderError(f"{path}: type, key, value and entries are {found}, wanted {wanted}: detach first to change a map")
-    return fd
-
-
 def _pin_over(fd: int, path: Path) -> None:
     """Pin where something may be pinned already."""
     fresh = path.with_name("new_" + path.name)
@@ -224,13 +224,19 @@ def _pin_over(fd: int, path: Path) -> None:
     path.chmod(0o600)
 
 
-def _detach_others(options: Options, names: Sequence[str]) -> Iterator[str]:
-    """Interfaces that were attached once and are not asked for any more must not go on answering for VIPs."""
-    wanted = {_link_pin(options, name) for name in names}
+def _detach_others(options: Options, known: Map, wanted: Sequence[tuple[Nic, str]]) -> Iterator[str]:
+    """Interfaces that were attached once and are not asked for any more, or gone, must not go on answering for VIPs."""
+    pins = {_link_pin(options, each.name) for each, _ in wanted}
     for path in sorted(options.directory.glob("link_*")):
-        if path not in wanted:
+        if path not in pins:
             drop_link(path)
-            yield f"{path.name.removeprefix('link_')}: detached"
+            yield f"{_interface_of(path)}: detached"
+    indexes = {ID.pack(each.index) for each, _ in wanted}
+    known.delete_many([key for key, _ in known.items() if key not in indexes])
+
+
+def _interface_of(link: Path) -> str:
+    return link.name.removeprefix("link_").replace("%", ".")
 
 
 def _link_pin(options: Options, interface: str) -> Path:
@@ -241,7 +247,8 @@ def parser() -> argparse.ArgumentParser:
     """Of the command line."""
     parser = argparse.ArgumentParser(prog="python -m services.dataplane.loader", description=__doc__.partition("\n")[0])
     parser.add_argument("--pins", type=Path, default=Path(PINS), help="directory on a bpf file system (%(default)s)")
-    parser.add_argument("--interface", action="extend", type=listed, default=[], help="attach here, NAME or NAME=HOOK; repeat for more")
+    asked = "attach here: NAME, NAME=HOOK, or BEGINNING* for those that come and go; repeat for more"
+    parser.add_argument("--interface", action="extend", type=listed, default=[], help=asked)
     parser.add_argument("--hook", choices=CHOICES, default="tc", help="of interfaces that name none; auto: XDP where the driver has it")
     parser.add_argument("--owner", type=int, help="uid that may open the maps (root alone)")
     parser.add_argument("--conntrack", type=int, default=262_144, help="flows (%(default)s)")
@@ -251,12 +258,16 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def options_of(given: argparse.Namespace) -> Options:
+    """As they stand on the command line."""
+    maps = map_specs(given.conntrack, given.frontends, given.backends)
+    return Options(tuple(given.interface), given.pins, given.hook, given.owner, maps)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
-    maps = map_specs(given.conntrack, given.frontends, given.backends)
-    options = Options(tuple(given.interface), given.pins, given.hook, given.owner, maps)
     try:
-        for line in detach(given.pins) if given.detach else load(options):
+        for line in detach(given.pins) if given.detach else load(options_of(given)):
             print(line)
     except LoaderError as error:
         print(f"weir loader: {error}", file=sys.stderr)

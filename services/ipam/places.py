@@ -9,9 +9,9 @@ from services.ipam.pools import first_addresses, first_free, offers, ranges
 from services.ipam.wants import Want, clash, may_share
 from weir.events import PoolObserved, ServiceObserved, VipAllocated, VipReleased
 from weir.model import Family, family_of
+from weir.words import few
 
 HOLDERS_TOLD: Final = 10
-WORDS_TOLD: Final = 10
 
 
 class Place(NamedTuple):
@@ -56,7 +56,7 @@ def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place
     address = ip_address(vip)
     pool = next((pool for pool in holdings.pools.values() if offers(pool, address)), None)
     if not pool:
-        offered = _few([text for pool in holdings.pools.values() for text in pool.addresses])
+        offered = few([text for pool in holdings.pools.values() for text in pool.addresses])
         return Refusal("AddressOutsidePools", f"{vip} is in no pool; pools offer {offered or 'none'}")
     if not holdings.serves(pool, observed):
         return Refusal("NotSelected", f"{vip} is of pool {pool.root.name}, whose selectors leave this Service out")
@@ -89,11 +89,11 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
         if vip := _first_free(holdings, observed, pool, family):
             return Place(vip, pool.root.name)
     if not pools:
-        named = f" named {_few(want.pools)}" if want.pools else ""
+        named = f" named {few(want.pools)}" if want.pools else ""
         return Refusal("NoPool", f"no pool{named} offers {family} addresses")
     if not serving:
-        return Refusal("NotSelected", f"the selectors of {_few([pool.root.name for pool in pools])} leave this Service out")
-    message = f"every {family} address of {_few(sorted(names))} is held"
+        return Refusal("NotSelected", f"the selectors of {few([pool.root.name for pool in pools])} leave this Service out")
+    message = f"every {family} address of {few(sorted(names))} is held"
     if any(pool.share == "ports" for pool in serving):
         message += ", and none is free on the ports asked for"
     return Refusal("PoolExhausted", message, _holders(holdings, observed, serving, family))
@@ -156,10 +156,3 @@ def _holders(holdings: Holdings, observed: ServiceObserved, pools: Iterable[Pool
 def _in_the_way(holdings: Holdings, observed: ServiceObserved, vip: VipAllocated | VipReleased) -> str:
     clashing = (service for service in vip.services if (other := holdings.exposed(service)) and clash(observed, other))
     return next(clashing, vip.services[0])
-
-
-def _few(words: Iterable[str]) -> str:
-    """The first of `words`: a message is read by people."""
-    listed = list(words)
-    more = [f"{len(listed) - WORDS_TOLD} more"] if len(listed) > WORDS_TOLD else []
-    return ", ".join([*listed[:WORDS_TOLD], *more])

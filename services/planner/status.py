@@ -1,6 +1,6 @@
 """What the owner of a Service is told.  `Programmed` comes from what the nodes read back, never from what was planned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.planner.nodes import is_local
 from weir.decider import PENDING, World
@@ -19,6 +19,7 @@ from weir.events import (
     key_of,
 )
 from weir.model import MORE_REJECTED, Backend, Condition, Endpoint
+from weir.words import few
 
 
 def status_of(
@@ -60,14 +61,13 @@ def _accepted(world: World, observed: ServiceObserved, service: str) -> Conditio
         message = f"what was valid before still serves; {_problems(rejected)}"
         return Condition(type="Accepted", status=False, reason="Invalid", message=message)
     if observed.unsupported:
-        return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(list(map(str, observed.unsupported))))
+        return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(map(str, observed.unsupported)))
     return Condition(type="Accepted", status=True, reason="Accepted")
 
 
-def _few(words: list[str], most: int = 5) -> str:
-    """A condition is read by people, and bounded: the log has every word."""
-    more = [f"and {len(words) - most} more"] if len(words) > most else []
-    return "; ".join([*(word if len(word) <= 300 else f"{word[:299]}…" for word in words[:most]), *more])
+def _few(words: Iterable[str]) -> str:
+    """A condition is read by people, and bounded."""
+    return few((word if len(word) <= 300 else f"{word[:299]}…" for word in words), apart="; ")
 
 
 def _allocated(world: World, service: str) -> Condition:

@@ -17,7 +17,9 @@ from weir.events import (
     EndpointUp,
     ManifestAccepted,
     ManifestRejected,
+    NodeGone,
     NodeLeft,
+    NodeObserved,
     NodeSeen,
     PoolObserved,
     StatusPlanned,
@@ -125,6 +127,8 @@ class Marks:
                 self.mark(Target(self.home.scope, LBNODE.word, "", node))
             case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
                 self.mark(Target(self.home.scope, LBNODE.word, "", node))
+            case NodeObserved(root=root) | NodeGone(root=root):
+                self.mark(Target(self.home.scope, LBNODE.word, "", root.name))
             case EndpointSliceObserved(root=root, service=service):
                 self._mark_record(f"{root.namespace}/{service}")
             case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):

@@ -127,10 +127,11 @@ def pool_status(
     return {"used": len(given), "total": str(size), "conditions": conditions}
 
 
-def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str) -> Json:
-    """`status` of an LBNode."""
+def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str, *, lost: bool) -> Json:
+    """`status` of an LBNode.  lost: its kubelet is not heard of; a machine that is no node of the cluster has none."""
     refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
-    ready = Condition(type="Ready", status=True, reason="Forwarding", message=f"{seen.attached} on {', '.join(seen.interfaces)}")
+    words = "the Node is not Ready: whether it forwards is not known" if lost else f"{seen.attached} on {', '.join(seen.interfaces)}"
+    ready = Condition(type="Ready", status=not lost, reason="NodeNotReady" if lost else "Forwarding", message=words)
     why = "Rejected" if refused else "Programmed" if applied else "Pending"
     programmed = Condition(type="Programmed", status=why == "Programmed", reason=why, message="; ".join(refused)[:MOST_WORDS])
     conditions = [_condition(each, "", before, now) for each in (ready, programmed)]
@@ -191,5 +192,5 @@ def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -
             words = f" {condition.message}" if condition.message else ""
             return Note(False, "Programmed", f"{', '.join(vips)} answers{words}")
         case "Serving" | "Accepted" if stood:
-            return Note(False, condition.reason, condition.message or f"{condition.type} again")
+            return Note(False, condition.reason, condition.message or f"{condition.type} now")
     return None

@@ -42,6 +42,7 @@ from weir.events import (
     EndpointDown,
     EndpointSliceObserved,
     ManifestRejected,
+    NodeObserved,
     NodeSeen,
     PoolObserved,
     ServiceObserved,
@@ -107,19 +108,18 @@ class Writer:
             )
         except ApiError as error:
             if error.code in (404, 409):  # gone, or another one by now: the watch will say which
-                self._retry_s.pop(target, None)
                 log.info("write_overtaken", **target._asdict(), reason=str(error))
             elif error.code in (400, 422):  # it will be refused until something else is to be written
-                self._retry_s.pop(target, None)
                 log.error("write_refused", **target._asdict(), reason=str(error))
             else:
                 self._again(target, str(error))
                 if error.code == 401:
                     await cluster.log_in()
+                return
         except (msgspec.MsgspecError, NotTold, *UNREACHABLE) as error:
             self._again(target, f"{type(error).__name__} {error}".strip())
-        else:
-            self._retry_s.pop(target, None)
+            return
+        self._retry_s.pop(target, None)
 
     def _again(self, target: Target, why: str) -> None:
         wait_s = self._retry_s.get(target, RETRY_FIRST_S)
@@ -253,7 +253,9 @@ class Writer:
             return
         seen = seen or await self._made(cluster, LBNODE, target, {})
         before = _decoded(seen)
-        wanted = node_status(known, applied, before, _now())
+        machine = self._world.get(key("watcher", "node", "", target.name))
+        lost = isinstance(machine, NodeObserved) and not machine.ready
+        wanted = node_status(known, applied, before, _now(), lost=lost)
         if not same(wanted, before):
             await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")
 

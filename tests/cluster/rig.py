@@ -137,6 +137,9 @@ class Rig(Network):
         gateways = ("10.77.0.1", "fd77::1") if self._through_lb and node != LB else _EDGE[2:]
         bridge = f"link add pods address {_mac(self.number(node), 0x44)} type bridge mcast_snooping 0"  # a MAC that no port of it changes
         _ip(bridge, "-n", self.namespace(node))
+        # Pods of the bridge ask there for those that have an interface of the node to themselves, too.
+        self._sysctl(node, ("net.ipv4.conf.pods.proxy_arp", "net.ipv6.conf.pods.proxy_ndp"), 1)
+        self._sysctl(node, ("net.ipv4.neigh.pods.proxy_delay", "net.ipv6.neigh.pods.proxy_delay"), 0)
         front = [("front", "10.76.0.1/24", "fd76::1/64")] if node == LB else []
         links = (link, "pods", *(("front",) if node == LB else ()))
         self._up(node, links, [*front, (link, f"{v4}/24", f"{v6}/64"), ("pods", *pods)], gateways)

@@ -321,6 +321,9 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
                 "a record", lambda: api.get(f"{ours}/namespaces/weirrbac/lbservices/web")["status"]["vips"] == ["198.51.100.7"]
             )
             deployed.wait_for("a node", lambda: api.get(f"{ours}/lbnodes/n1")["status"]["hook"] == "tc")
+            api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+            api.patch("/api/v1/nodes/n1/status", {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, "merge-patch")
+            deployed.wait_for("a node that is not Ready", lambda: "NodeNotReady" in str(api.get(f"{ours}/lbnodes/n1")["status"]))
             deployed.wait_for("the use of the pool", lambda: api.get(f"{ours}/vippools/rbac")["status"]["used"] == 1)
             deployed.wait_for("an Event", lambda: [each for each in api.items(f"{here}/events") if each["involvedObject"]["name"] == "web"])
             api.delete(f"{here}/services/web")
@@ -331,6 +334,7 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
             deployed.wait_for("the finalizer to go", lambda: not api.items(f"{here}/services"))
         finally:
             api.remove(pool)
+            api.delete("/api/v1/nodes/n1")
         lines = log("watcher").splitlines()
     assert web["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.51.100.7"
     assert "weir.dev/vip" in web["metadata"]["finalizers"]

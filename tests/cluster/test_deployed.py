@@ -2,16 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.cluster.api import Object
 from tests.cluster.conftest import unused
 from tests.cluster.deployed import SPACE, WEB, Deployed, vips
 from tests.cluster.machines import Machines, machines
+from tests.cluster.network import is_apart
 from tests.cluster.rig import LB
 from weir.demo.load import Load
 
+BESIDE = Path(__file__).with_name("testdata") / "beside.yaml"
 PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 
 
@@ -68,22 +70,36 @@ def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:
     assert report.lost == 0, report.errors
 
 
+def test_pods_of_the_lb_node_serve_whether_they_share_a_bridge_or_have_an_interface_each(weir: Deployed) -> None:
+    site = weir.site
+    before = _restarts(site)
+    site.cluster.api.apply(BESIDE.read_text())
+    pods = site.wait_ready(2, app="beside")
+    assert {is_apart(int(pod["status"]["podIP"].rpartition(".")[2])) for pod in pods} == {False, True}
+    names = {pod["metadata"]["name"] for pod in pods}
+    site.cluster.wait_for("two VIPs", lambda: len(vips(site, name="beside")) == 2)
+    for vip in vips(site, name="beside"):
+        site.cluster.wait_for(f"both of them behind {vip}", lambda vip=vip: answering(site, vip) == names)
+    assert _restarts(site) == before, "interfaces of pods need no new life of anything"
+
+
 def test_an_interface_that_comes_anew_is_loaded_again(weir: Deployed) -> None:
     site = weir.site
     vip = next(vip for vip in vips(site) if "." in vip)
     pods = {pod["metadata"]["name"] for pod in site.pods(app="web")}
-    restarts = {each["name"]: each["restartCount"] for each in _node_pod(site)["status"]["containerStatuses"]}
+    restarts = _restarts(site)
     site.rig.renew_overlay(LB)
     site.cluster.wait_for("the pods of the overlay behind the VIP", lambda: answering(site, vip) == pods)
     weir.wait()
-    after = {each["name"]: each["restartCount"] for each in _node_pod(site)["status"]["containerStatuses"]}
+    after = _restarts(site)
     print(f"\nrestarts before {restarts}, after {after}")
     assert after["health"] == restarts["health"]
 
 
-def _node_pod(site: Machines) -> Object:
+def _restarts(site: Machines) -> dict[str, int]:
+    """Of each container of the LB node's pod."""
     (pod,) = [pod for pod in site.pods(SPACE) if pod["metadata"]["name"].startswith("node-")]
-    return pod
+    return {each["name"]: each["restartCount"] for each in pod["status"]["containerStatuses"]}
 
 
 def test_without_any_pod_of_weir_and_without_the_api_the_kernel_forwards_on(weir: Deployed) -> None:

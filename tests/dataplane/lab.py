@@ -30,7 +30,8 @@ from services.dataplane.layout import (
     table_pairs,
 )
 from services.dataplane.links import MODES
-from services.dataplane.loader import Options, create_or_open, detach
+from services.dataplane.loader import Options, detach
+from services.dataplane.pinned_maps import create_or_open
 from services.dataplane.programs import HOOKS, load_programs
 from tests.dataplane.frames import Packet, read
 from weir.pins import Map, address_bytes, libbpf
@@ -92,7 +93,7 @@ class Lab:
         self.pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-{name}-{hook}")
         self.options = Options((), self.pins, hook, None, map_specs(conntrack, 1024, 4096, 65536))
         self.options.directory.mkdir(parents=True)
-        descriptors = {spec.name: create_or_open(self.options, spec) for spec in self.options.maps}
+        descriptors = {spec.name: create_or_open(self.options.directory, spec) for spec in self.options.maps}
         self._loaded = load_programs(HOOKS[hook], descriptors)
         self.program = self._loaded.__enter__()
         self.maps = {name: Map(fd, name) for name, fd in descriptors.items()}

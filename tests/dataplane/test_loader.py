@@ -1,6 +1,7 @@
 """The loader: safe to repeat, and plain about what is missing."""
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs
-from services.dataplane.loader import LoaderError, Options, detach, load, main
+from services.dataplane.loader import LoaderError, Options, detach, follow, load, main
 from services.dataplane.preflight import preflight
 from services.dataplane.programs import one_text
 from tests.dataplane.conftest import needs_kernel
@@ -72,6 +73,43 @@ def test_interface_that_was_made_anew_is_attached_anew(options: Options) -> None
     list(load(options))
     sh("ip link delete eth0; ip link add eth0 type veth peer name eth1; ip link set eth0 up")
     assert "eth0: tc program attached" in list(load(options))
+
+
+PODS = ("eth0", "pod*")
+
+
+def test_interfaces_a_pattern_stands_for_are_attached_and_write_from_the_first_named(options: Options) -> None:
+    sh("ip link add pod1 type veth peer name in1; ip link add pod2 type veth peer name in2; ip address add 10.9.0.1/32 dev pod2")
+    lines = list(load(replace(options, interfaces=PODS, hook="auto")))
+    assert [line for line in lines if "attached" in line] == [f"{name}: tc program attached" for name in ("eth0", "pod1", "pod2")]
+    assert sources(options) == {"eth0": "192.0.2.7", "pod1": "192.0.2.7", "pod2": "10.9.0.1"}
+
+
+def test_interfaces_of_a_pattern_come_and_go(options: Options) -> None:
+    pods = replace(options, interfaces=PODS)
+    list(load(pods))
+    sh("ip link add pod1 type veth peer name in1; ip link add other type veth peer name others")
+    assert "pod1: tc program attached" in list(follow(pods))
+    assert list(follow(pods)) == []
+    sh("ip link delete pod1; ip link add pod1 type veth peer name in1; ip link add pod2 type veth peer name in2")
+    assert [line for line in follow(pods) if "attached" in line] == ["pod1: tc program attached", "pod2: tc program attached"]
+    assert sources(options) == {"eth0": "192.0.2.7", "pod1": "192.0.2.7", "pod2": "192.0.2.7"}
+    sh("ip link delete pod1; ip link set pod2 name away")
+    assert sorted(follow(pods)) == ["pod1: detached", "pod2: detached"]
+    assert set(sources(options)) == {"eth0"}
+    sh("ip link add pod1 type veth peer name in1; ip link set eth0 name away0")
+    assert list(follow(pods)) == [], "one that is named is away: all waits for it"
+
+
+def test_pattern_is_attached_to_tc_alone(options: Options) -> None:
+    with pytest.raises(LoaderError, match=r"pod\*=xdp: interfaces that come and go are attached to tc"):
+        list(load(replace(options, interfaces=("eth0", "pod*=xdp"))))
+
+
+def sources(options: Options) -> dict[str, str]:
+    """Interface -> the address that source NAT writes from there."""
+    entries = Map.open(options.directory / "interfaces").items()
+    return {socket.if_indextoname(ID.unpack(key)[0]): Interface.unpack(value).v4 for key, value in entries}
 
 
 def test_detach_leaves_nothing(options: Options) -> None:

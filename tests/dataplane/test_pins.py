@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.dataplane.layout import HASH, LPM_TRIE, LRU_HASH, NO_PREALLOC, PERCPU_ARRAY, MapSpec
-from services.dataplane.loader import Options, create_or_open
+from services.dataplane.loader import Options
+from services.dataplane.pinned_maps import create_or_open
 from tests.dataplane.conftest import needs_kernel
 from weir.pins import LAYOUT, Map, MapError, address_bytes, address_text, backend_key
 
@@ -33,7 +34,7 @@ def directory() -> Iterator[Path]:
 
 def made(pins: Path, kind: int = HASH, entries: int = 5000, flags: int = NO_PREALLOC, key_size: int = WORD) -> Map:
     spec = MapSpec("tried", kind, key_size, WORD, entries, flags)
-    os.close(create_or_open(Options((), pins), spec))
+    os.close(create_or_open(Options((), pins).directory, spec))
     return Map.open(pins / f"v{LAYOUT}" / "tried")
 
 

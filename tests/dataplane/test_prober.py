@@ -10,7 +10,8 @@ import pytest
 import uvloop
 
 from services.dataplane.layout import HASH, NO_PREALLOC, MapSpec
-from services.dataplane.loader import Options, create_or_open
+from services.dataplane.loader import Options
+from services.dataplane.pinned_maps import create_or_open
 from services.health.core import INDEXES
 from services.health.edge import DOWN, Prober
 from tests.dataplane.conftest import needs_kernel
@@ -43,7 +44,7 @@ BACKENDS = BackendsPlanned(
 def backend_up() -> Iterator[Map]:
     pins = Path(f"/sys/fs/bpf/weir-test-{os.getpid()}-health")
     (pins / f"v{LAYOUT}").mkdir(parents=True)
-    os.close(create_or_open(Options((), pins), MapSpec("backend_up", HASH, 20, 1, 100, NO_PREALLOC)))
+    os.close(create_or_open(Options((), pins).directory, MapSpec("backend_up", HASH, 20, 1, 100, NO_PREALLOC)))
     with Map.open(pins / f"v{LAYOUT}" / "backend_up") as found:
         yield found
     (pins / f"v{LAYOUT}" / "backend_up").unlink()

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from services.dataplane.layout import LAYOUT, LRU_HASH, MODES, Flow
-from services.dataplane.loader import create_or_open
 from services.dataplane.migrate import older
+from services.dataplane.pinned_maps import create_or_open
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside
 from tests.dataplane.wire import VIPS, Wire, name, wire
@@ -77,7 +77,7 @@ def as_of_layout_1(w: Wire) -> None:
     spec = next(spec for spec in old.maps if spec.name == "conntrack")
     made = replace(spec, kind=LRU_HASH, value_size=Flow.FORMAT.size + 16)
     old.directory.mkdir(parents=True)
-    os.close(create_or_open(old, made))
+    os.close(create_or_open(old.directory, made))
     os.rename(old.directory / "conntrack", directory / "conntrack")
     old.directory.rmdir()
     old.pins.rmdir()

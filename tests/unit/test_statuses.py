@@ -118,7 +118,7 @@ def test_a_person_is_told_what_became_different_and_nothing_twice() -> None:
     empty = planned(V4, Serving="NoEndpoints")
     assert service_notes(empty, before) == [Note(True, "NoEndpoints", "because of NoEndpoints")]
     assert service_notes(empty, status(empty, before)) == []
-    assert service_notes(planned(V4), status(empty, before)) == [Note(False, "Serving", "Serving again")]
+    assert service_notes(planned(V4), status(empty, before)) == [Note(False, "Serving", "Serving now")]
 
 
 def test_a_denial_is_told_with_its_reason() -> None:
@@ -194,16 +194,26 @@ def test_a_pool_says_which_edit_was_judged() -> None:
 def test_a_node_tells_the_hooks_that_it_has() -> None:
     asked = NodeSeen(node="n1", hook="auto", layout=2, interfaces=("front", "back"))
     hooks = [
-        node_status(seen, None, {}, NOW)["hook"] for seen in (asked, replace(asked, hooks=("xdp", "tc")), replace(asked, hooks=("", "tc")))
+        node_status(seen, None, {}, NOW, lost=False)["hook"]
+        for seen in (asked, replace(asked, hooks=("xdp", "tc")), replace(asked, hooks=("", "tc")))
     ]
     assert hooks == ["auto", "tc, xdp", "tc"]
+
+
+def test_a_node_is_ready_unless_its_kubelet_is_not_heard_of() -> None:
+    seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
+    told = {lost: node_status(seen, None, {}, NOW, lost=lost)["conditions"][0] for lost in (False, True)}
+    assert {lost: (each["type"], each["status"], each["reason"]) for lost, each in told.items()} == {
+        False: ("Ready", "True", "Forwarding"),
+        True: ("Ready", "False", "NodeNotReady"),
+    }
 
 
 def test_a_node_is_programmed_when_it_refused_nothing() -> None:
     seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
     refusal = AppliedThrough(node="n1", seq=4, rejected=(Rejection(entity="planner.frontend._.x", reason="map full"),))
     states = {
-        word: {each["type"]: each["reason"] for each in node_status(seen, applied, {}, NOW)["conditions"]}["Programmed"]
+        word: {each["type"]: each["reason"] for each in node_status(seen, applied, {}, NOW, lost=False)["conditions"]}["Programmed"]
         for word, applied in {"nothing": None, "all": AppliedThrough(node="n1", seq=4), "some": refusal}.items()
     }
     assert states == {"nothing": "Pending", "all": "Programmed", "some": "Rejected"}

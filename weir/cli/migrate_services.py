@@ -11,10 +11,10 @@ from services.watcher.settings import Settings
 from weir.cli.migrate import Manifest, document
 from weir.events import ServiceObserved
 from weir.model import parse_address
+from weir.words import few
 
 _OF_THE_SERVER: Final = ("resourceVersion", "uid", "managedFields", "creationTimestamp", "generation", "selfLink")
 _OF_KUBECTL: Final = "kubectl.kubernetes.io/"
-_MOST_NAMED: Final = 5
 
 Rename = Callable[[str], str]
 
@@ -45,12 +45,8 @@ def moved(services: Iterable[Field], rename: Rename, settings: Settings, pools: 
     if anew and not keep:
         found.notes.append(f"{anew} Services have addresses and ask for none: others may be drawn for them; --keep-addresses lets them ask")
     if others:
-        found.notes.append(f"{len(others)} Services stay another's by their loadBalancerClass, or by having none: {_few(others)}")
+        found.notes.append(f"{len(others)} Services stay another's by their loadBalancerClass, or by having none: {few(others)}")
     return found
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join([*names[:_MOST_NAMED], *([f"and {len(names) - _MOST_NAMED} more"] if len(names) > _MOST_NAMED else [])])
 
 
 def full_name(service: Field) -> str:

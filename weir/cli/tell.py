@@ -1,5 +1,7 @@
 """Each fact in one line for a person."""
 
+from collections.abc import Sequence
+
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -30,7 +32,8 @@ from weir.events import (
     VipTaken,
     VipWithdrawn,
 )
-from weir.model import Condition, Root, endpoint_name
+from weir.model import Backend, Condition, Root, endpoint_name
+from weir.words import few
 
 
 def tell(event: AnyEvent) -> str:
@@ -41,9 +44,9 @@ def tell(event: AnyEvent) -> str:
             return f"{event.root.path} {'exposed' if exposed else 'not exposed'} on {on}{_source(event.root)}"
         case EndpointSliceObserved(service=service, endpoints=endpoints):
             ready = [endpoint.address for endpoint in endpoints if endpoint.ready]
-            return f"{event.root.path} of {service}: {len(ready)} of {len(endpoints)} ready: {_few(ready)}{_source(event.root)}"
+            return f"{event.root.path} of {service}: {len(ready)} of {len(endpoints)} ready: {few(ready) or 'none'}{_source(event.root)}"
         case PoolObserved(addresses=addresses):
-            return f"{event.root.name}: {_few(addresses)}{_source(event.root)}"
+            return f"{event.root.name}: {few(addresses) or 'none'}{_source(event.root)}"
         case ServiceGone() | EndpointSliceGone() | PoolGone():
             return f"{event.root.path}{_source(event.root)}"
         case ManifestRejected(source=source, problems=problems):
@@ -65,7 +68,7 @@ def tell(event: AnyEvent) -> str:
         case FrontendWithdrawn(vip=vip, port=port, protocol=protocol):
             return endpoint_name(vip, port, protocol)
         case BackendsPlanned(backends=backends):
-            return f"{event.set}: {_few([b.address if b.state == 'active' else f'{b.address} {b.state}' for b in backends])}"
+            return f"{event.set}: {few(_stated(backends)) or 'none'}"
         case BackendsWithdrawn():
             return event.set
         case StatusPlanned(service=service, conditions=conditions):
@@ -100,6 +103,5 @@ def _source(root: Root) -> str:
     return f"  ({root.resource_version})" if root.resource_version else ""
 
 
-def _few(words: "list[str] | tuple[str, ...]", most: int = 6) -> str:
-    more = f" … {len(words)} in all" if len(words) > most else ""
-    return ", ".join(words[:most]) + more if words else "none"
+def _stated(backends: Sequence[Backend]) -> list[str]:
+    return [each.address if each.state == "active" else f"{each.address} {each.state}" for each in backends]

@@ -1,0 +1,10 @@
+"""Words for people: what is said of many."""
+
+from collections.abc import Iterable
+
+
+def few(words: Iterable[str], most: int = 5, apart: str = ", ") -> str:
+    """The first of `words`, and how many more there are: the log has every one."""
+    listed = list(words)
+    more = [f"and {len(listed) - most} more"] if len(listed) > most else []
+    return apart.join([*listed[:most], *more])
