@@ -41,7 +41,7 @@ def status_of(
 
 def refused(world: World, service: str) -> list[AnyEvent]:
     """What is told of a Service that could never be read; nothing of one that nobody named."""
-    rejected = world.find("object", f"Service/{service}", ManifestRejected)
+    rejected = [event for event in world.find("service", service, ManifestRejected) if event.root and event.root.kind == "Service"]
     roots = [event.root for event in rejected if event.root]
     if not roots:
         return []
@@ -55,9 +55,7 @@ def _problems(rejected: Sequence[ManifestRejected]) -> str:
 
 
 def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
-    slices = [f"EndpointSlice/{found.root.path}" for found in world.find("service", service, EndpointSliceObserved)]
-    rejected = [event for name in (f"Service/{service}", *slices) for event in world.find("object", name, ManifestRejected)]
-    if rejected:
+    if rejected := world.find("service", service, ManifestRejected):
         message = f"what was valid before still serves; {_problems(rejected)}"
         return Condition(type="Accepted", status=False, reason="Invalid", message=message)
     if observed.unsupported:

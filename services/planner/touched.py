@@ -44,13 +44,8 @@ def _service_of(event: AnyEvent) -> Iterable[str]:
             return (service,)
         case ManifestRejected(root=Root(kind="Service") as root):
             return (root.path,)
-    return ()
-
-
-def _object_of(event: AnyEvent) -> Iterable[str]:
-    match event:
-        case ManifestRejected(root=Root() as root):
-            return (f"{root.kind}/{root.path}",)
+        case ManifestRejected(service=service) if service:
+            return (service,)
     return ()
 
 
@@ -85,7 +80,6 @@ def _by_nodes(event: AnyEvent) -> Iterable[str]:
 
 INDEXES: Mapping[str, Index] = {
     "service": _service_of,
-    "object": _object_of,
     "planned": _planned_for,
     "backend": endpoints_of,
     "down": _down_backend,
@@ -116,20 +110,9 @@ def touched(world: World, change: Change) -> set[str]:
             return {observed.root.path for observed in world.find("by nodes", cluster_of(root.name), ServiceObserved)}
         case NodeSeen() | NodeLeft():
             return set(world.words("planned"))
-        case ManifestRejected() | ManifestAccepted():
-            return {service for each in (event, before) if each for service in _concerned(world, each)}
-        case EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied():
+        case ManifestRejected() | ManifestAccepted() | EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied():
             return {*_service_of(event), *(_service_of(before) if before else ())}
     return set()
-
-
-def _concerned(world: World, event: AnyEvent) -> Iterable[str]:
-    """The Services whose owners should hear of a rejected manifest: of the Service itself, or of one of its slices."""
-    match event:
-        case ManifestRejected(root=Root(kind="EndpointSlice") as root):
-            found = world.get(key("watcher", "endpointslice", root.namespace, root.name))
-            return _service_of(found) if found else ()
-    return _service_of(event)
 
 
 def _waiting(world: World, seq: int) -> set[str]:

@@ -296,7 +296,7 @@ class _Comparison:
         reading = self._said.reading(source)
         problems = (*reading.problems, *self._second(reading), *self._among.get(source, ())) if reading else ()
         if reading and problems:
-            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root)
+            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root, service=reading.service)
             if rejected != held:
                 yield rejected
         elif held:

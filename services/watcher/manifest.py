@@ -47,7 +47,7 @@ class Document(NamedTuple):
 class Reading(NamedTuple):
     """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used.
 
-    `untold`: how many problems there are beyond the first MOST_TOLD.
+    `untold`: how many problems there are beyond the first MOST_TOLD.   `service`: "namespace/name", that an EndpointSlice is of.
     """
 
     source: str
@@ -55,6 +55,7 @@ class Reading(NamedTuple):
     fact: Observed | None = None
     problems: tuple[Problem, ...] = ()
     untold: int = 0
+    service: str = ""
 
 
 class _Kind(NamedTuple):
@@ -103,7 +104,15 @@ def _read_object(document: Document, manifest: Field, settings: Settings) -> tup
         return ()
     root = _root(document, word, kind, manifest["metadata"]) if kind else None
     fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if kind and api == kind.api else None
-    return (_reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults),)  # no root: there are faults, so no fact
+    reading = _reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults)  # no root: there are faults, so no fact
+    return (reading._replace(service=_service_of(manifest, root)),)
+
+
+def _service_of(manifest: Field, root: Root | None) -> str:
+    if not root or root.kind != "EndpointSlice":
+        return ""
+    name = manifest["metadata"]["labels"][SERVICE_LABEL].domain_name()
+    return f"{root.namespace}/{name}" if name else ""
 
 
 def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faults) -> Reading:

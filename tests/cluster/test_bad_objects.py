@@ -92,6 +92,7 @@ ADMITTED = {
     "escapes in an annotation": ([service("a", {"weir.dev/lbmode": "\x1b[2J"})], ("Accepted", "Invalid", "\\x1b[2J")),
     "a pool that nobody has": ([service("a", {"weir.dev/pool": "gold"})], ("Allocated", "NoPool", "gold")),
     "a slice of names": ([service("a"), slice_of("a", "web.example", "FQDN")], ("Serving", "NoEndpoints", "")),
+    "a slice of names, told": ([service("a"), slice_of("a", "web.example", "FQDN")], ("Accepted", "Invalid", "addressType: got 'FQDN'")),
     "an endpoint that is a cloud's metadata": ([service("a"), slice_of("a", "100.100.100.200")], ("Accepted", "Invalid", "metadata")),
     "a slice of SCTP": (
         [service("a"), slice_of("a", ports=[{"name": "s", "port": 80, "protocol": "SCTP"}])],

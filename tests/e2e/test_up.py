@@ -306,6 +306,7 @@ def test_with_the_log_away_commands_say_so_and_maps_are_still_shown(machine: Mac
         ("log", "stat"),
         ("log", "show", "1"),
         ("log", "why", "x"),
+        ("backup", str(machine.folder / "backup")),
     ):
         done = machine.weir(*words)
         assert done.returncode == 2, done
@@ -442,6 +443,8 @@ def test_terminal_is_coloured_unless_told_otherwise(machine: Machine) -> None:
         (("replay", "--at", "-3"), "weir: '-3' is no moment"),
         (("replay", "--at", "²"), "weir: '²' is no moment"),
         (("replay", "--at", "0"), "weir: 0 is before the first fact that the log holds, 1"),
+        (("replay", "--at", "999999"), "weir: 999999 is yet to come: the last fact of the log is "),
+        (("replay", "--at", "2199-01-01T00:00"), "weir: 2199-01-01T00:00 is yet to come: it is 20"),
         (("replay", "--at", "2020-01-01T00:00"), "weir: 2020-01-01T00:00 is before the first fact that the log holds, 1"),
     ],
 )

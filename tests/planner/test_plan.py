@@ -151,7 +151,14 @@ SAID = st.one_of(
     st.builds(lambda host: EndpointDown(node="n1", address=f"10.0.0.{host}", port=8080, protocol="TCP", reason="", failures=2), HOSTS),
     st.builds(lambda host: EndpointUp(node="n1", address=f"10.0.0.{host}", port=8080, protocol="TCP", reason=""), HOSTS),
     st.builds(lambda name: ManifestRejected(source=f"{name}.yaml", problems=(REASON,), root=root(name)), NAMES),
-    st.builds(lambda name: ManifestAccepted(source=f"{name}.yaml"), NAMES),
+    st.builds(
+        lambda name, of: ManifestRejected(
+            source=f"{name}.yaml", problems=(REASON,), root=root(name, "EndpointSlice"), service=f"shop/{of}" if of else ""
+        ),
+        SLICES,
+        st.sampled_from(["a", "b", ""]),
+    ),
+    st.builds(lambda name: ManifestAccepted(source=f"{name}.yaml"), st.one_of(NAMES, SLICES)),
     st.builds(lambda name: NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",)), NODES),
     st.builds(
         lambda name: VipDenied(service=f"shop/{name}", family="IPv6", reason="NoPool", message="", holders=(), since=1, root=root(name)),

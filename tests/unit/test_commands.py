@@ -8,6 +8,7 @@ import typer
 
 from weir.cli.__main__ import app
 from weir.cli.backup import BackupError, restore
+from weir.cli.supervise import SERVICES, awaited
 
 ROOT = typer.main.get_command(app)
 
@@ -26,6 +27,12 @@ EXAMPLES = [
     for line in (command.epilog or "").split("\n")  # type: ignore[attr-defined]
     if line.strip().startswith("weir ")
 ]
+
+
+def test_an_installation_is_not_all_there_before_its_last_child_is() -> None:
+    assert awaited({"up": 7, "nats": 8}) == list(SERVICES)
+    assert awaited({"up": 7, "dataplane": 8}) == ["health"], "a box that joined has no log of its own"
+    assert awaited(dict.fromkeys(("up", "nats", *SERVICES), 7)) == []
 
 
 def test_every_command_has_help_and_an_example() -> None:

@@ -181,6 +181,18 @@ def test_while_a_folder_cannot_be_read_what_its_files_said_stands_even_over_a_re
     ]
 
 
+def test_a_slice_that_cannot_be_read_names_its_service_where_it_got_so_far() -> None:
+    log = Log()
+    named = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: FQDN, metadata: {name: %s, namespace: shop%s}}"
+    label = ", labels: {kubernetes.io/service-name: %s}"
+    log.see({"a.yaml": named % ("one", label % "web"), "b.yaml": named % ("two", ""), "c.yaml": named % ("three", label % "'not/one'")})
+    assert {each.source: each.service for each in log.world.of(ManifestRejected)} == {
+        "a.yaml#1": "shop/web",
+        "b.yaml#1": "",
+        "c.yaml#1": "",
+    }
+
+
 def test_of_two_new_files_that_name_an_object_the_first_by_path_wins() -> None:
     log = Log()
     assert log.see({"c.yaml": service(82), "b.yaml": service(81)}) == ["ServiceObserved shop/web", "ManifestRejected c.yaml#1"]

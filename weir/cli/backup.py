@@ -25,7 +25,7 @@ from nats.aio.msg import Msg
 
 from weir.access import BOOTSTRAP, nats_access
 from weir.bus import STATE, STREAM, Bus, NatsClient
-from weir.cli.history import ask
+from weir.cli.history import ask, url_of
 from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
 from weir.reader import GONE, LogUnreachable, checked, request
 from weir.where import Where
@@ -51,7 +51,7 @@ def backup(instance: str, path: Path) -> None:
     """Writes the file in one step, while Weir runs."""
 
     async def question() -> tuple[int, int]:
-        async with _client(Where(instance).nats_url()) as nc:
+        async with _client(url_of(instance)) as nc:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weir-backup-") as folder:
                 files = {name: Path(folder) / name for name in (STATE, STREAM)}
                 taken = {name: await _take(nc, name, file) for name, file in files.items()}
@@ -193,11 +193,19 @@ async def _reach(where: Where) -> Bus:
                 await asyncio.sleep(0.05)
 
 
+async def _told(_: Exception) -> None:
+    """What nats-py would print reaches us as an exception too."""
+
+
 @asynccontextmanager
 async def _client(url: str) -> AsyncIterator[Client]:
     nc, given = NatsClient(), nats_access(BOOTSTRAP)
+    once = {"connect_timeout": 2, "allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": _told}
     try:
-        await nc.connect(url.split(","), name="backup", connect_timeout=2, allow_reconnect=False, max_reconnect_attempts=1, **given)
+        try:
+            await nc.connect(url.split(","), name="backup", **once, **given)
+        except GONE as error:
+            raise LogUnreachable(f"no NATS at {url.rpartition('@')[2]}: {error or type(error).__name__}") from error
         yield nc
     except GONE as error:
         raise LogUnreachable(f"{error or type(error).__name__}") from error

@@ -42,11 +42,16 @@ def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus
 
 
 async def connect(instance: str, user: str = "operator") -> Bus:
-    """A connection to the instance's log.  Raises LogUnreachable; another instance's log is never taken for it."""
+    """A connection to the instance's log.  Raises LogUnreachable."""
+    return await Bus.connect(url_of(instance), user)
+
+
+def url_of(instance: str) -> str:
+    """Where the instance's log is; another instance's is never taken for it.  Raises LogUnreachable."""
     named = Where(instance).state / "nats.url"
     if "WEIR_NATS" not in os.environ and not named.exists():
         raise LogUnreachable(f"no such instance on this machine ({named} is not there), and WEIR_NATS names no log elsewhere")
-    return await Bus.connect(Where(instance).nats_url(), user)
+    return Where(instance).nats_url()
 
 
 @asynccontextmanager
@@ -109,9 +114,11 @@ async def _end(log: Bus | Recording, moment: str) -> int | None:
     if not moment:
         return None
     end = await sequence_of(log, moment)
-    oldest = (await log.stream())["state"]["first_seq"]
-    if end < oldest:
-        raise Unanswerable(f"{moment} is before the first fact that the log holds, {oldest}")
+    held = (await log.stream())["state"]
+    if end < held["first_seq"]:
+        raise Unanswerable(f"{moment} is before the first fact that the log holds, {held['first_seq']}")
+    if end > held["last_seq"]:
+        raise Unanswerable(f"{moment} is yet to come: the last fact of the log is {held['last_seq']}")
     return end
 
 
@@ -148,6 +155,8 @@ async def sequence_of(log: Bus | Recording, moment: str) -> int:
     except ValueError as error:
         raise Unanswerable(f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03 (UTC)") from error
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
+    if time > datetime.now(UTC):
+        raise Unanswerable(f"{moment} is yet to come: it is {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} (UTC)")
     return await log.since(time.isoformat().replace("+00:00", "Z")) - 1
 
 

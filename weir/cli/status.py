@@ -13,7 +13,7 @@ from weir.bus import STATE
 from weir.cli.history import connect, world_at
 from weir.cli.limits import Alarm, alarms, disk_alarms
 from weir.cli.output import Row, emit, harmless, paint
-from weir.cli.supervise import running
+from weir.cli.supervise import awaited, running
 from weir.cli.tell import condition
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, ServiceObserved, StatusPlanned
@@ -46,6 +46,8 @@ async def _look(instance: str) -> Row:
     pids = running(where)
     away = "WEIR_NATS" in os.environ and not pids  # the log of a cluster: its services run elsewhere
     processes = [_process(where, name, pid) for name, pid in pids.items()]
+    if pids:
+        processes += [{"name": name, "pid": 0, "state": "starting", "reason": ""} for name in awaited(pids)]
     found: Row = {
         "instance": instance,
         "up": bool(pids),

@@ -24,6 +24,7 @@ import structlog
 from services.dataplane.plan_file import PlanFile
 from weir.cli.limits import Limits
 from weir.cli.tend import tend
+from weir.permissions import OF_NODES
 from weir.service import RELOAD
 from weir.where import Where, write_file
 
@@ -216,6 +217,11 @@ def running(where: Where) -> dict[str, int]:
     """Pids by name of an installation that is up; empty when it is not."""
     pids = _noted(where)
     return pids if "up" in pids and _runs(pids["up"], "weir") else {}
+
+
+def awaited(pids: Mapping[str, int]) -> list[str]:
+    """The children that an installation with these is yet to start: one after another, the log first.  A box that joined has none."""
+    return [name for name in (SERVICES if "nats" in pids else OF_NODES) if name not in pids]
 
 
 def leftovers(where: Where) -> dict[str, int]:
