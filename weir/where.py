@@ -59,7 +59,7 @@ def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool =
 
 
 def listen_address(text: str) -> tuple[str, int]:
-    """`127.0.0.1:9600`, `[::1]:9600`.  Raises ValueError."""
+    """`127.0.0.1:9600`, `[::1]:9600`; brackets may be left out: the last colon is that of the port.  Raises ValueError."""
     host, _, port = text.rpartition(":")
     if not (host and port.isdecimal() and 0 < int(port) < 65536):
         raise ValueError(f"got {text!r}, expected ADDRESS:PORT, as in 127.0.0.1:9600")

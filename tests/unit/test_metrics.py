@@ -110,3 +110,4 @@ def test_address_that_is_none_is_refused(text: str) -> None:
 def test_address_of_either_family_is_taken() -> None:
     assert listen_address("127.0.0.1:9600") == ("127.0.0.1", 9600)
     assert listen_address("[::1]:9600") == ("::1", 9600)
+    assert listen_address("fd44::7:9600") == ("fd44::7", 9600), "as $(POD_IP):9600 comes out"
