@@ -8,7 +8,7 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,8 +39,8 @@ class Nic:
     v6: str
 
 
-def nic(name: str) -> Nic:
-    """The interface `name` of this network namespace.  Raises NicError."""
+def nic(name: str, v6: Mapping[str, str] | None = None) -> Nic:
+    """The interface `name` of this network namespace.  v6: the first global address of each, where known.  Raises NicError."""
     try:
         index = socket.if_nametoindex(name)
     except OSError as error:
@@ -53,7 +53,7 @@ def nic(name: str) -> Nic:
             v4 = socket.inet_ntoa(_ask(via, _SIOCGIFADDR, name)[20:24])
         except OSError:
             v4 = _NO_V4
-    return Nic(name, index, mac, v4, _global_v6(name))
+    return Nic(name, index, mac, v4, (_global_v6() if v6 is None else v6).get(name, _NO_V6))
 
 
 def is_pattern(name: str) -> bool:
@@ -70,11 +70,12 @@ def matching(patterns: Sequence[str], named: Sequence[Nic]) -> list[Nic]:
     taken = {each.name for each in named}
     v4 = next((each.v4 for each in named if each.v4 != _NO_V4), _NO_V4)
     v6 = next((each.v6 for each in named if each.v6 != _NO_V6), _NO_V6)
+    every_v6 = _global_v6()
     found = []
     for _, name in sorted(socket.if_nameindex()):
         if name.startswith(beginnings) and name not in taken:
             with suppress(NicError, OSError):  # gone meanwhile, or without an Ethernet header
-                each = nic(name)
+                each = nic(name, every_v6)
                 found.append(replace(each, v4=each.v4 if each.v4 != _NO_V4 else v4, v6=each.v6 if each.v6 != _NO_V6 else v6))
     return found
 
@@ -123,15 +124,17 @@ def _ask(via: socket.socket, request: int, name: str) -> bytes:
     return fcntl.ioctl(via, request, struct.pack("=16s16x", name.encode()))
 
 
-def _global_v6(name: str) -> str:
+def _global_v6() -> dict[str, str]:
+    """The first global address of each interface that has one."""
+    found: dict[str, str] = {}
     try:
         lines = Path("/proc/thread-self/net/if_inet6").read_text(encoding="ascii").splitlines()
     except FileNotFoundError:
-        return _NO_V6
+        return found
     for address, _, _, scope, _, device in map(str.split, lines):
-        if device == name and scope == "00":
-            return socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
-    return _NO_V6
+        if scope == "00" and device not in found:
+            found[device] = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
+    return found
 
 
 def _sysctl(nic: Nic, family: str, setting: str) -> Path:
