@@ -105,6 +105,11 @@ def _asked(options: Options) -> Iterator[tuple[str, str]]:
         yield name, hook or options.hook
 
 
+def _hooks_to_come(options: Options) -> list[str]:
+    """Of interfaces that may not be there yet: `follow` finds the program pinned."""
+    return [_PATTERN_HOOK for name, _ in _asked(options) if is_pattern(name)]
+
+
 def _comes_and_goes(options: Options, each: Nic) -> bool:
     """Whether a pattern stands for it, and no name does."""
     return each.name not in (name for name, _ in _asked(options))
@@ -113,7 +118,7 @@ def _comes_and_goes(options: Options, each: Nic) -> bool:
 def _load(options: Options, wanted: Sequence[tuple[Nic, str]], maps: Mapping[str, int], stack: ExitStack) -> Iterator[str]:
     programs = _Programs(options, maps, stack)
     known = Map(maps["interfaces"], "interfaces")
-    for mode in [mode for _, mode in wanted] or [options.hook]:
+    for mode in [*(mode for _, mode in wanted), *_hooks_to_come(options)] or [options.hook]:
         programs.get("tc" if mode == AUTO else mode)
     migration = None
     if old := older(options.pins):

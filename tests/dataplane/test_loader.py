@@ -102,6 +102,10 @@ def test_interfaces_of_a_pattern_come_and_go(options: Options) -> None:
 
 
 def test_pattern_is_attached_to_tc_alone(options: Options) -> None:
+    beside_xdp = replace(options, interfaces=("eth0=xdp", "pod*"))
+    list(load(beside_xdp))
+    sh("ip link add pod1 type veth peer name in1")
+    assert "pod1: tc program attached" in list(follow(beside_xdp))
     with pytest.raises(LoaderError, match=r"pod\*=xdp: interfaces that come and go are attached to tc"):
         list(load(replace(options, interfaces=("eth0", "pod*=xdp"))))
 
