@@ -70,6 +70,14 @@ class NatsClient(Client):  # type: ignore[misc]  # nats-py has no types
         return {name: value.strip() for name, colon, value in pairs if colon}
 
 
+def not_connected(url: str, name: str, error: Exception) -> LogError:
+    """What `error` is told as where no connection came about."""
+    place = url.rpartition("@")[2]  # no password in logs
+    if AUTHORIZATION_VIOLATION in str(error).lower():
+        return Forbidden(f"NATS at {place} does not know the key of {name}, or wants one")
+    return LogUnreachable(f"no NATS at {place}: {error or type(error).__name__}")
+
+
 class Bus:
     """A connection to the log of one cluster."""
 
@@ -105,10 +113,7 @@ class Bus:
             await bus._nc.subscribe(bus._inbox + ".*", cb=bus._answered)
         except GONE as error:
             await bus.close()
-            place = url.rpartition("@")[2]  # no password in logs
-            if AUTHORIZATION_VIOLATION in str(error).lower():
-                raise Forbidden(f"NATS at {place} does not know the key of {name}, or wants one") from error
-            raise LogUnreachable(f"no NATS at {place}: {error or type(error).__name__}") from error
+            raise not_connected(url, name, error) from error
         return bus
 
     async def close(self) -> None:

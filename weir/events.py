@@ -153,6 +153,7 @@ class NodeObserved(_Object, frozen=True, kw_only=True, tag="node_observed"):
     addresses: tuple[str, ...] = ()
     internal: tuple[str, ...] = ()  # those of `addresses` at which others of the cluster reach it; node ports answer there
     ready: bool = True  # condition Ready; unknown counts as true
+    silent: bool = False  # condition Ready is unknown: its kubelet is not heard of
     labels: dict[str, str] = {}
 
 

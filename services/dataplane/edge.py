@@ -4,6 +4,7 @@ It loads no program and owns no packet: killed or frozen, the kernel forwards on
 """
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,6 +37,7 @@ SWEEP_EVERY_S = 30.0
 KEPT_S = 30.0  # a plan is kept so long against a log that knows less,
 CALM_S = 5.0  # and until the new plan has not grown for so long
 DRAIN_EVERY_S = 1.0
+ATTACHED_WITHIN_S = 5.0  # of an interface that came by a pattern
 _RTM_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR
 
 log = structlog.get_logger()
@@ -61,6 +63,7 @@ class Agent:
         self._writes = 0
         self._untold: list[VipTaken] = []  # to be recorded
         self._absent: dict[str, str] = {}  # interfaces that cannot be used, and why
+        self._bare_since_s: dict[str, float] = {}  # those that came by a pattern, and have no program yet
         self._kept = False  # the log knows less than the plan we forward by
         self._kept_since_s = self._heard_s = 0.0
         self._applied = asyncio.Event()
@@ -221,7 +224,9 @@ class Agent:
             asyncio.get_running_loop().add_reader(netlink.fileno(), readable.set)
             while True:
                 self._refresh_interfaces()
-                await readable.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ATTACHED_WITHIN_S if self._bare_since_s else None):
+                        await readable.wait()
                 readable.clear()
                 _drain(netlink)
 
@@ -241,13 +246,23 @@ class Agent:
                 raise LoadAgain(f"{name} came anew with index {found.index}")
             hooks.append(HOOK_WORDS[flags & ~INTERFACE_STACK])
             named.append(found)
-        for found in matching(self._patterns, named):
-            self._refresh(found)
+        self._look_after_passing(named)
         hooks += [HOOK_WORDS[0]] * len(self._patterns)
         seen = structs.replace(self._seen, hooks=tuple(hooks))
         if self._absent != before or self._seen != seen:
             self._seen = seen
             self._applied.set()
+
+    def _look_after_passing(self, named: Sequence[Nic]) -> None:
+        """Interfaces that a pattern stands for: the loader attaches them as they come; one that it does not is told after a while."""
+        now_s = time.monotonic()
+        found = matching(self._patterns, named)
+        bare = [each.name for each in found if self._refresh(each) is None]
+        self._bare_since_s = {name: self._bare_since_s.get(name, now_s) for name in bare}
+        for name in self._absent.keys() - {*self._interfaces, *bare}:
+            del self._absent[name]
+        late = (name for name, since_s in self._bare_since_s.items() if now_s - since_s >= ATTACHED_WITHIN_S)
+        self._absent |= dict.fromkeys(late, "no program is attached to it: see the loader")
 
     def _refresh(self, found: Nic) -> int | None:
         """The flags that tell how the loader attached it; None where it put no program there, or not yet."""

@@ -46,7 +46,10 @@ def nic(name: str, v6: Mapping[str, str] | None = None) -> Nic:
     except OSError as error:
         raise NicError(f"no interface {name!r}") from error
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:
-        kind, mac = struct.unpack("=16xH6s8x", _ask(via, _SIOCGIFHWADDR, name))
+        try:
+            kind, mac = struct.unpack("=16xH6s8x", _ask(via, _SIOCGIFHWADDR, name))
+        except OSError as error:
+            raise NicError(f"interface {name!r} went") from error
         if kind not in _ETHERNET:
             raise NicError(f"{name} has no Ethernet header (type {kind})")
         try:
@@ -67,14 +70,14 @@ def matching(patterns: Sequence[str], named: Sequence[Nic]) -> list[Nic]:
     Those of pods often have no address: then they write from the first among `named`, as the kernel lets them.
     """
     beginnings = tuple(pattern.removesuffix("*") for pattern in patterns)
-    taken = {each.name for each in named}
+    taken = {each.index for each in named}  # a name may be another name of the same
     v4 = next((each.v4 for each in named if each.v4 != _NO_V4), _NO_V4)
     v6 = next((each.v6 for each in named if each.v6 != _NO_V6), _NO_V6)
     every_v6 = _global_v6()
     found = []
-    for _, name in sorted(socket.if_nameindex()):
-        if name.startswith(beginnings) and name not in taken:
-            with suppress(NicError, OSError):  # gone meanwhile, or without an Ethernet header
+    for index, name in sorted(socket.if_nameindex()):
+        if name.startswith(beginnings) and index not in taken:
+            with suppress(NicError):  # gone meanwhile, or without an Ethernet header
                 each = nic(name, every_v6)
                 found.append(replace(each, v4=each.v4 if each.v4 != _NO_V4 else v4, v6=each.v6 if each.v6 != _NO_V6 else v6))
     return found

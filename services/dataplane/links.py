@@ -74,13 +74,22 @@ def open_pin(path: Path) -> int:
     return fd
 
 
+def is_on(path: Path, nic: Nic) -> bool:
+    """Whether a link is pinned there that is on this interface: one that went leaves its link behind, and its index to another."""
+    if not path.exists():
+        return False
+    link = open_pin(path)
+    try:
+        return _info(link).ifindex == nic.index
+    finally:
+        os.close(link)
+
+
 def _update_link(path: Path, hook: Hook, program: int, nic: Nic) -> bool:
     """Turn the pinned link to `program`, atomically.  False: it is not this hook's on this interface."""
     link = open_pin(path)
     try:
-        info = _LinkInfo()
-        size = ctypes.c_uint32(ctypes.sizeof(info))
-        libbpf().bpf_obj_get_info_by_fd(link, ctypes.byref(info), ctypes.byref(size))
+        info = _info(link)
         if (info.type, info.ifindex) != (hook.link_type, nic.index):
             return False
         if code := libbpf().bpf_link_update(link, program, None):
@@ -88,6 +97,13 @@ def _update_link(path: Path, hook: Hook, program: int, nic: Nic) -> bool:
         return True
     finally:
         os.close(link)
+
+
+def _info(link: int) -> _LinkInfo:
+    info = _LinkInfo()
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    libbpf().bpf_obj_get_info_by_fd(link, ctypes.byref(info), ctypes.byref(size))
+    return info
 
 
 def _create_link(mode: str, program: int, nic: Nic) -> int:

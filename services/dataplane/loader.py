@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic, prepare
 from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
-from services.dataplane.links import MODES, attach, drop_link, hook_of, open_pin, pin
+from services.dataplane.links import MODES, attach, drop_link, hook_of, is_on, open_pin, pin
 from services.dataplane.migrate import Migration, older
 from services.dataplane.pinned_maps import create_or_open
 from services.dataplane.preflight import PINS
@@ -67,32 +68,40 @@ def load(options: Options) -> Iterator[str]:
 
 
 def follow(options: Options) -> Iterator[str]:
-    """Attaches those that came of the interfaces a pattern stands for, by the program that is pinned, and forgets those that went.
+    """Attaches what came of the interfaces a pattern stands for, by the program that is pinned, and forgets what went.
 
-    Yields a line for each.  Raises LoaderError.
+    Yields a line for each.  Raises LoaderError, OSError.
     """
-    known = Map.open(options.directory / "interfaces")
     try:
         wanted = hooks_wanted(options)
     except NicError:  # one that is named is away: once it is back, all is loaded again
         return
     with ExitStack() as stack:
+        known = stack.enter_context(Map.open(options.directory / "interfaces"))
         program = open_pin(options.directory / f"prog_{_PATTERN_HOOK}")
         stack.callback(os.close, program)
-        for each, mode in wanted:
-            if known.get(ID.pack(each.index)) is None and _comes_and_goes(options, each):
-                yield from _attach_if_there(options, known, each, mode, lambda _: program)
-        yield from _detach_others(options, known, wanted)
+        yield from _detach_others(options, known, wanted)  # first: one that has another name now takes no program twice
+        for each in wanted:
+            if each.passing and not is_on(_link_pin(options, each.nic.name), each.nic):
+                yield from _attach_passing(options, known, each, lambda _: program)
 
 
-def hooks_wanted(options: Options) -> list[tuple[Nic, str]]:
+class Wanted(NamedTuple):
+    """An interface to attach to.  mode: of CHOICES.   passing: it came by a pattern, and goes again."""
+
+    nic: Nic
+    mode: str
+    passing: bool = False
+
+
+def hooks_wanted(options: Options) -> list[Wanted]:
     """Each interface and its hook, AUTO where trying tells.  Beside an overlay or a pattern that is tc: XDP can hand these no frame."""
     asked = list(_asked(options))
     patterns = [name for name, _ in asked if is_pattern(name)]
-    wanted = [(nic(name), mode) for name, mode in asked if not is_pattern(name)]
-    if patterns or any(driver(each.name) in _OVERLAYS for each, _ in wanted):
-        wanted = [(each, "tc" if mode == AUTO else mode) for each, mode in wanted]
-    return [*wanted, *((each, _PATTERN_HOOK) for each in matching(patterns, [each for each, _ in wanted]))]
+    named = [Wanted(nic(name), mode) for name, mode in asked if not is_pattern(name)]
+    if patterns or any(driver(each.nic.name) in _OVERLAYS for each in named):
+        named = [Wanted(nic, "tc" if mode == AUTO else mode) for nic, mode, _ in named]
+    return [*named, *(Wanted(each, _PATTERN_HOOK, passing=True) for each in matching(patterns, [each.nic for each in named]))]
 
 
 def _asked(options: Options) -> Iterator[tuple[str, str]]:
@@ -102,39 +111,38 @@ def _asked(options: Options) -> Iterator[tuple[str, str]]:
             raise LoaderError(f"{text}: expected a hook of {', '.join(CHOICES)}")
         if is_pattern(name) and hook not in ("", AUTO, _PATTERN_HOOK):
             raise LoaderError(f"{text}: interfaces that come and go are attached to {_PATTERN_HOOK}")
+        if name == "*":
+            raise LoaderError("*: expected a beginning before it, as in cali*")
         yield name, hook or options.hook
+    if options.interfaces and all(is_pattern(text.partition("=")[0]) for text in options.interfaces):
+        raise LoaderError(f"{','.join(options.interfaces)}: expected one by its whole name too, for VIPs are announced there")
 
 
-def _hooks_to_come(options: Options) -> list[str]:
-    """Of interfaces that may not be there yet: `follow` finds the program pinned."""
-    return [_PATTERN_HOOK for name, _ in _asked(options) if is_pattern(name)]
-
-
-def _comes_and_goes(options: Options, each: Nic) -> bool:
-    """Whether a pattern stands for it, and no name does."""
-    return each.name not in (name for name, _ in _asked(options))
-
-
-def _load(options: Options, wanted: Sequence[tuple[Nic, str]], maps: Mapping[str, int], stack: ExitStack) -> Iterator[str]:
+def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], stack: ExitStack) -> Iterator[str]:
     programs = _Programs(options, maps, stack)
     known = Map(maps["interfaces"], "interfaces")
-    for mode in [*(mode for _, mode in wanted), *_hooks_to_come(options)] or [options.hook]:
+    for mode in [*(each.mode for each in wanted), *_modes_to_come(options)] or [options.hook]:
         programs.get("tc" if mode == AUTO else mode)
     migration = None
     if old := older(options.pins):
         migration = Migration(old, options.maps, maps)
         yield migration.begin()
         _take_links(old, options.directory)
-    for each, mode in wanted:
-        if _comes_and_goes(options, each):
-            yield from _attach_if_there(options, known, each, mode, programs.get)
+    for each in wanted:
+        if each.passing:
+            yield from _attach_passing(options, known, each, programs.get)
         else:
-            yield from prepare(each)
-            yield _attach(options, known, each, mode, programs.get)
+            yield from prepare(each.nic)
+            yield _attach(options, known, each.nic, each.mode, programs.get)
     yield from _detach_others(options, known, wanted)
     if migration and old:
         migration.follow()
         yield from _remove(old)
+
+
+def _modes_to_come(options: Options) -> list[str]:
+    """Of interfaces that may not be there yet: `follow` finds the program pinned."""
+    return [_PATTERN_HOOK for name, _ in _asked(options) if is_pattern(name)]
 
 
 class _Programs:
@@ -152,14 +160,15 @@ class _Programs:
         return self._loaded[hook.name]
 
 
-def _attach_if_there(options: Options, known: Map, each: Nic, mode: str, program: Callable[[str], int]) -> Iterator[str]:
-    """Of a pod's interface, which may go at any time.  Raises LoaderError where it is still there."""
+def _attach_passing(options: Options, known: Map, each: Wanted, program: Callable[[str], int]) -> Iterator[str]:
+    """One of many: what is wrong with it is no matter of the others', and it may go at any time."""
     try:
-        yield from prepare(each)
-        yield _attach(options, known, each, mode, program)
-    except (LoaderError, NicError, OSError):
-        if (each.index, each.name) in socket.if_nameindex():
-            raise
+        yield from prepare(each.nic)
+        yield _attach(options, known, each.nic, each.mode, program)
+    except (LoaderError, NicError, OSError) as error:
+        known.delete_many([ID.pack(each.nic.index)])
+        if (each.nic.index, each.nic.name) in socket.if_nameindex():
+            yield f"{each.nic.name}: not attached: {error}"
 
 
 def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callable[[str], int]) -> str:
@@ -191,7 +200,8 @@ def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int
 
 def _has_link(options: Options, each: Nic) -> bool:
     """Our own program is why another found no place."""
-    held = Map.open(options.directory / "interfaces").get(ID.pack(each.index))
+    with Map.open(options.directory / "interfaces") as known:
+        held = known.get(ID.pack(each.index))
     return bool(held and Interface.unpack(held).flags & MODES["xdp"])
 
 
@@ -229,14 +239,14 @@ def _pin_over(fd: int, path: Path) -> None:
     path.chmod(0o600)
 
 
-def _detach_others(options: Options, known: Map, wanted: Sequence[tuple[Nic, str]]) -> Iterator[str]:
+def _detach_others(options: Options, known: Map, wanted: Sequence[Wanted]) -> Iterator[str]:
     """Interfaces that were attached once and are not asked for any more, or gone, must not go on answering for VIPs."""
-    pins = {_link_pin(options, each.name) for each, _ in wanted}
+    pins = {_link_pin(options, each.nic.name) for each in wanted}
     for path in sorted(options.directory.glob("link_*")):
         if path not in pins:
             drop_link(path)
             yield f"{_interface_of(path)}: detached"
-    indexes = {ID.pack(each.index) for each, _ in wanted}
+    indexes = {ID.pack(each.nic.index) for each in wanted}
     known.delete_many([key for key, _ in known.items() if key not in indexes])
 
 

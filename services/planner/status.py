@@ -152,14 +152,10 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     head = max(world.seq(entry) if _held(world, entry) else PENDING for entry in entries)
     behind = [node for node in nodes if node not in through or through[node].seq < head]
     if behind:
-        return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {_several(behind)}")
+        return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {few(behind)}")
     unserved = [f"{node}: {r.reason}" for node in nodes for r in through[node].rejected if r.entity == key_of(observed)]
     reason = "HealthPortUnserved" if unserved else "Programmed"
-    return Condition(type="Programmed", status=True, reason=reason, message=_few([f"on {_several(nodes)}", *unserved]))
-
-
-def _several(names: Sequence[str], most: int = 5) -> str:
-    return ", ".join([*names[:most], *([f"and {len(names) - most} more"] if len(names) > most else [])])
+    return Condition(type="Programmed", status=True, reason=reason, message=_few([f"on {few(nodes)}", *unserved]))
 
 
 def _held(world: World, entry: FrontendPlanned | VipPlanned) -> bool:

@@ -296,11 +296,17 @@ class _Comparison:
         reading = self._said.reading(source)
         problems = (*reading.problems, *self._second(reading), *self._among.get(source, ())) if reading else ()
         if reading and problems:
-            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root, service=reading.service)
+            service = self._service_of(reading)
+            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root, service=service)
             if rejected != held:
                 yield rejected
         elif held:
             yield ManifestAccepted(source=source)
+
+    def _service_of(self, reading: Reading) -> str:
+        """The Service that an EndpointSlice serves, whatever it says now; else the one that it names."""
+        held = self._world.get(object_key(reading.root)) if reading.root else None
+        return f"{held.root.namespace}/{held.service}" if isinstance(held, EndpointSliceObserved) else reading.service
 
     def _second(self, reading: Reading) -> Iterator[Problem]:
         """The fault of naming an object that another source has."""

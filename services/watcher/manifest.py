@@ -180,11 +180,12 @@ def _node(manifest: Field, root: Root, _: Settings) -> NodeObserved | None:
                 of_type.add(str(address))
             else:
                 item["address"].fail("an address")
-    ready = all(item["status"].text() != "False" for item in status["conditions"].items() if item["type"].text() == "Ready")
+    ready = {item["status"].text() for item in status["conditions"].items() if item["type"].text() == "Ready"}
     if manifest.faults:
         return None
     internal, addresses = tuple(sorted(found["InternalIP"])), tuple(sorted(set().union(*found.values())))
-    return NodeObserved(root=root, addresses=addresses, internal=internal, ready=ready, labels=labels)
+    known = {"ready": "False" not in ready, "silent": "Unknown" in ready}
+    return NodeObserved(root=root, addresses=addresses, internal=internal, **known, labels=labels)
 
 
 def _slice(manifest: Field, root: Root, _: Settings) -> EndpointSliceObserved | None:

@@ -128,7 +128,7 @@ def pool_status(
 
 
 def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str, *, lost: bool) -> Json:
-    """`status` of an LBNode.  lost: its kubelet is not heard of; a machine that is no node of the cluster has none."""
+    """`status` of an LBNode.  lost: its Node is not Ready, or not heard of; a machine that is no node of the cluster has none."""
     refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
     words = "the Node is not Ready: whether it forwards is not known" if lost else f"{seen.attached} on {', '.join(seen.interfaces)}"
     ready = Condition(type="Ready", status=not lost, reason="NodeNotReady" if lost else "Forwarding", message=words)

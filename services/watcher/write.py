@@ -254,7 +254,7 @@ class Writer:
         seen = seen or await self._made(cluster, LBNODE, target, {})
         before = _decoded(seen)
         machine = self._world.get(key("watcher", "node", "", target.name))
-        lost = isinstance(machine, NodeObserved) and not machine.ready
+        lost = isinstance(machine, NodeObserved) and (machine.silent or not machine.ready)
         wanted = node_status(known, applied, before, _now(), lost=lost)
         if not same(wanted, before):
             await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")

@@ -322,7 +322,7 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
             )
             deployed.wait_for("a node", lambda: api.get(f"{ours}/lbnodes/n1")["status"]["hook"] == "tc")
             api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
-            api.patch("/api/v1/nodes/n1/status", {"status": {"conditions": [{"type": "Ready", "status": "False"}]}}, "merge-patch")
+            api.patch("/api/v1/nodes/n1/status", {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, "merge-patch")
             deployed.wait_for("a node that is not Ready", lambda: "NodeNotReady" in str(api.get(f"{ours}/lbnodes/n1")["status"]))
             deployed.wait_for("the use of the pool", lambda: api.get(f"{ours}/vippools/rbac")["status"]["used"] == 1)
             deployed.wait_for("an Event", lambda: [each for each in api.items(f"{here}/events") if each["involvedObject"]["name"] == "web"])

@@ -66,7 +66,7 @@ def test_without_source_nat_replies_go_another_way(w: Wire) -> None:
 
 def test_no_hook_is_tried_that_can_hand_an_overlay_nothing(w: Wire, way: str) -> None:
     with inside(name("lb")):
-        hooks = [hook for _, hook in hooks_wanted(replace(w.options, hook="auto"))]
+        hooks = [each.mode for each in hooks_wanted(replace(w.options, hook="auto"))]
     assert hooks == (["auto", "auto"] if way == "routed" else ["tc", "tc"])
 
 

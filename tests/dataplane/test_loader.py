@@ -8,13 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from services.dataplane.edge import Agent
+from services.dataplane.interfaces import Nic, NicError
 from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs
 from services.dataplane.loader import LoaderError, Options, detach, follow, load, main
 from services.dataplane.preflight import preflight
 from services.dataplane.programs import one_text
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, sh
+from weir.decider import World
+from weir.events import AppliedThrough
 from weir.pins import Map
+from weir.where import Where
 
 pytestmark = needs_kernel
 SMALL = map_specs(1024, 64, 256, 1024)
@@ -99,6 +104,72 @@ def test_interfaces_of_a_pattern_come_and_go(options: Options) -> None:
     assert set(sources(options)) == {"eth0"}
     sh("ip link add pod1 type veth peer name in1; ip link set eth0 name away0")
     assert list(follow(pods)) == [], "one that is named is away: all waits for it"
+
+
+def test_index_and_name_that_are_used_again_are_attached_again(options: Options) -> None:
+    pods = replace(options, interfaces=PODS)
+    sh("ip link add pod1 index 900 type veth peer name in1")
+    list(load(pods))
+    for gone, name in (("pod1", "pod2"), ("pod2", "pod2")):
+        sh(f"ip link delete {gone}; ip link add {name} index 900 type veth peer name in1")
+        assert [line for line in follow(pods) if "attached" in line] == ["pod2: tc program attached"]
+    sh("ip link set pod2 name pods")
+    assert list(follow(pods)) == ["pod2: detached", "pods: tc program attached"]
+    assert sources(options) == {"eth0": "192.0.2.7", "pods": "192.0.2.7"}
+
+
+def test_following_holds_no_descriptors(options: Options) -> None:
+    pods = replace(options, interfaces=PODS)
+    list(load(pods))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        list(follow(pods))
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_one_that_cannot_be_attached_leaves_the_others_alone(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(each: Nic) -> Iterator[str]:
+        if each.name == "pod1":
+            raise NicError("its sysctl is not ours")
+        return iter(())
+
+    sh("ip link add pod1 type veth peer name in1; ip link add pod2 type veth peer name in2")
+    monkeypatch.setattr("services.dataplane.loader.prepare", refuse)
+    lines = list(load(replace(options, interfaces=PODS)))
+    assert "pod1: not attached: its sysctl is not ours" in lines
+    assert set(sources(options)) == {"eth0", "pod2"}
+
+
+def test_name_that_a_pattern_means_too_is_attached_once(options: Options) -> None:
+    sh("ip link property add dev eth0 altname other0")
+    assert "eth0: tc program attached" in list(load(replace(options, interfaces=("eth0", "eth*", "pod*"))))
+    assert sources(options).keys() - {"eth0.5"} == {"eth0", "eth1"}
+    list(load(replace(options, interfaces=("other0", "eth*"))))
+    assert sources(options).keys() - {"eth0.5"} == {"eth0", "eth1"}
+
+
+@pytest.mark.parametrize(("asked", "said"), [(("eth0", "*"), "a beginning before it"), (("eth*",), "one by its whole name too")])
+def test_patterns_that_mean_too_much_are_refused(options: Options, asked: tuple[str, ...], said: str) -> None:
+    with pytest.raises(LoaderError, match=said):
+        list(load(replace(options, interfaces=asked)))
+
+
+def test_agent_tells_of_an_interface_that_nobody_attaches(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    pods, where = replace(options, interfaces=PODS), Where(options.pins.name)
+    assert where.pins == options.pins
+    monkeypatch.setattr("services.dataplane.edge.ATTACHED_WITHIN_S", 0.0)
+    list(load(pods))
+    agent = Agent(where, "n1", "tc", PODS)
+
+    def refused() -> list[str]:
+        agent._refresh_interfaces()
+        return [each.entity for event in agent._news(World()) if isinstance(event, AppliedThrough) for each in event.rejected]
+
+    assert refused() == []
+    sh("ip link add pod1 type veth peer name in1")
+    assert refused() == ["interface pod1"]
+    list(follow(pods))
+    assert refused() == []
 
 
 def test_pattern_is_attached_to_tc_alone(options: Options) -> None:

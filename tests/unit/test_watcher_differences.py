@@ -193,6 +193,16 @@ def test_a_slice_that_cannot_be_read_names_its_service_where_it_got_so_far() -> 
     }
 
 
+def test_a_slice_that_loses_its_label_is_told_on_the_service_it_serves_still() -> None:
+    log = Log()
+    log.see({"a.yaml": endpoints("10.0.0.1")})
+    assert log.see({"a.yaml": endpoints("10.0.0.1").replace("kubernetes.io/service-name: web", "other: web")}) == [
+        "ManifestRejected a.yaml#1"
+    ]
+    assert [each.service for each in log.world.of(ManifestRejected)] == ["shop/web"]
+    assert log.slice().service == "web"
+
+
 def test_of_two_new_files_that_name_an_object_the_first_by_path_wins() -> None:
     log = Log()
     assert log.see({"c.yaml": service(82), "b.yaml": service(81)}) == ["ServiceObserved shop/web", "ManifestRejected c.yaml#1"]

@@ -19,15 +19,17 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
+import nats
 import typer
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.protocol.parser import PERMISSIONS_ERR
 
 from weir.access import BOOTSTRAP, nats_access
-from weir.bus import STATE, STREAM, Bus, NatsClient
+from weir.bus import STATE, STREAM, Bus, NatsClient, not_connected
 from weir.cli.history import ask, url_of
 from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
-from weir.reader import GONE, LogUnreachable, checked, request
+from weir.reader import GONE, Forbidden, LogUnreachable, checked, request
 from weir.where import Where
 
 _CHUNK_BYTES = 1 << 17
@@ -193,21 +195,23 @@ async def _reach(where: Where) -> Bus:
                 await asyncio.sleep(0.05)
 
 
-async def _told(_: Exception) -> None:
-    """What nats-py would print reaches us as an exception too."""
-
-
 @asynccontextmanager
 async def _client(url: str) -> AsyncIterator[Client]:
-    nc, given = NatsClient(), nats_access(BOOTSTRAP)
-    once = {"connect_timeout": 2, "allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": _told}
+    nc, given, refused = NatsClient(), nats_access(BOOTSTRAP), list[str]()
+
+    async def told(error: Exception) -> None:
+        """The rest reaches us as an exception; a refusal looks like no answer."""
+        if PERMISSIONS_ERR in str(error):
+            refused.append(str(error))
+
+    once = {"connect_timeout": 2, "allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": told}
     try:
         try:
             await nc.connect(url.split(","), name="backup", **once, **given)
         except GONE as error:
-            raise LogUnreachable(f"no NATS at {url.rpartition('@')[2]}: {error or type(error).__name__}") from error
+            raise not_connected(url, BOOTSTRAP, error) from error
         yield nc
-    except GONE as error:
-        raise LogUnreachable(f"{error or type(error).__name__}") from error
+    except (LogUnreachable, nats.errors.Error, TimeoutError) as error:
+        raise Forbidden(refused[0]) if refused else LogUnreachable(f"{error or type(error).__name__}") from error
     finally:
         await nc.close()

@@ -94,7 +94,9 @@ def _words_of(event: AnyEvent) -> set[str]:
     match event:
         case EndpointSliceObserved(root=root, service=service):
             return {f"{root.namespace}/{service}", *(endpoint.address for endpoint in event.endpoints)}
-        case ManifestRejected() | ManifestAccepted():
+        case ManifestRejected():
+            return {event.source, event.service} - {""}
+        case ManifestAccepted():
             return {event.source}
         case VipAllocated() | VipReleased() | VipFreed():
             return {event.vip, *event.services}
