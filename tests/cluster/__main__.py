@@ -32,7 +32,7 @@ def up(name: str = NAME) -> int:
         binary("cluster")
     with contextlib.ExitStack() as stack:
         with _step("network, control plane, nodes"):
-            site = stack.enter_context(machines(name))
+            site = stack.enter_context(machines(name, apart=True))
             (site.cluster.folder / "pid").write_text(str(os.getpid()))
         weir = Deployed(site)
         with _step("kubectl apply -k, and its pods Ready"):

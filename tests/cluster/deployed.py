@@ -32,7 +32,16 @@ class Deployed:
 
     def wait(self) -> None:
         """Until every pod is Ready, or through where it is a Job's."""
-        self._cluster.wait_for(f"the pods of {SPACE}", lambda: all(map(_well, self.site.pods(SPACE))), _READY_S)
+        try:
+            self._cluster.wait_for(f"the pods of {SPACE}", lambda: all(map(_well, self.site.pods(SPACE))), _READY_S)
+        except AssertionError as late:
+            for pod in self.site.pods(SPACE):
+                if not _well(pod):
+                    words = self._cluster.kubectl(
+                        "logs", "-n", SPACE, pod["metadata"]["name"], "--all-containers", "--tail=5", check=False
+                    ).stdout
+                    late.add_note(f"{pod['metadata']['name']}: {pod['status']}\n{words}"[:5000])
+            raise
 
     def weir(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `weir` command on the LB node, as the operator."""

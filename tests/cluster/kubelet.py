@@ -105,6 +105,7 @@ def main() -> None:
     parser.add_argument("--address", required=True, action="append", help="of the node, IPv4 first")
     parser.add_argument("--pods", required=True, action="append", help="network of its pods, IPv4 first")
     parser.add_argument("--mtu", type=int, default=1500)
+    parser.add_argument("--apart", action="store_true", help="every second pod has an interface of the node to itself")
     parser.add_argument("--label", action="append", default=[], help="NAME=VALUE")
     parser.add_argument("--claims", action="store_true", help="make volumes for the claims of the cluster")
     args = parser.parse_args()
@@ -119,7 +120,7 @@ def main() -> None:
         folder=folder / "nodes" / args.node,
         bpf=Path("/sys/fs/bpf") / f"{args.cluster}-{args.node}",
         environment=environment,
-        ranges=Ranges(tuple(args.pods), args.mtu),
+        ranges=Ranges(tuple(args.pods), args.mtu, apart=args.apart),
     )
     serve_logs(place, folder / "apiserver.crt", folder / "apiserver.key")
     serve_names(api, place.addresses[0])

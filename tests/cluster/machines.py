@@ -104,15 +104,16 @@ class Machines:
         words = ["--cluster", self.cluster.name, "--kubeconfig", str(self.cluster.kubeconfig), "--node", node, "--mtu", str(rig.mtu(node))]
         words += [word for address in rig.node_addresses(node) for word in ("--address", address)]
         words += [word for network in rig.pod_networks(node) for word in ("--pods", network)]
+        words += ["--apart"] if node == LB and rig.apart else []
         words += ["--claims"] if node == self.nodes[0] else []
         words += ["--label", f"network={rig.nodes[node]}", *(("--label", f"{LB_LABEL}=true") if node == LB else ())]
         return [sys.executable, "-m", "tests.cluster.kubelet", *words]
 
 
 @contextlib.contextmanager
-def machines(name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool = False) -> Iterator[Machines]:
-    """One cluster with all the rig's nodes in it; gone at the end.  name: as Rig wants it."""
-    with Rig(name, nodes, through_lb=through_lb) as rig, cluster_on(rig) as found:
+def machines(name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool = False, apart: bool = False) -> Iterator[Machines]:
+    """One cluster with all the rig's nodes in it; gone at the end.  name, through_lb, apart: as Rig has them."""
+    with Rig(name, nodes, through_lb=through_lb, apart=apart) as rig, cluster_on(rig) as found:
         found.start()
         found.start_proxies()
         yield found

@@ -1,7 +1,7 @@
 """A pod's network on its node: a namespace with one cable to the node, and addresses of the node's range.
 
-Pods of odd numbers share the node's bridge, as with Flannel; each of an even number has an interface of the node to itself and
-reaches the rest by the node's word alone, as with Calico.
+Pods share the node's bridge, as with Flannel.  Where the node has pods apart, each of an even number has an interface of the node
+to itself and reaches the rest by the node's word alone, as with Calico.
 """
 
 import ipaddress
@@ -29,26 +29,24 @@ class Plugged(msgspec.Struct, frozen=True):
 class Ranges:
     """The addresses of a node's pods; one that was given back is given out as late as can be."""
 
-    def __init__(self, networks: tuple[str, ...], mtu: int) -> None:
+    def __init__(self, networks: tuple[str, ...], mtu: int, *, apart: bool = False) -> None:
         self._v4, self._v6 = ipaddress.IPv4Network(networks[0]), ipaddress.IPv6Network(networks[1])
         self._free = deque(range(2, 251))
         self._mtu = mtu
+        self._apart = apart
 
     def plug(self, namespace: str) -> Plugged:
         """Makes a namespace that reaches all the node does.  Raises IndexError when the node is full."""
         number = self._free.popleft()
         addresses = (str(self._v4[number]), str(self._v6[number]))
-        link = link_of(number)
+        apart, link = self._apart and is_even(number), self._link(number)
         subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)  # of a node that was killed
         subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
         _ip(f"netns add {namespace}\nlink add {link} mtu {self._mtu} type veth peer name eth0 mtu {self._mtu} netns {namespace}\n")
         quiet = [f"net.ipv6.conf.{each}.accept_dad=0" for each in ("all", "default", "eth0")]
         subprocess.run(["nsenter", f"--net={NAMESPACES / namespace}", "sysctl", "-q", *quiet], check=True)
         _ip("link set lo up\nlink set eth0 up\n", "-n", namespace)
-        if is_apart(number):
-            self._apart(link, namespace, addresses)
-        else:
-            self._bridged(link, namespace, addresses)
+        (self._to_itself if apart else self._bridged)(link, namespace, addresses)
         return Plugged(namespace, addresses)
 
     def _bridged(self, link: str, namespace: str, addresses: tuple[str, str]) -> None:
@@ -60,7 +58,7 @@ class Ranges:
             namespace,
         )
 
-    def _apart(self, link: str, namespace: str, addresses: tuple[str, str]) -> None:
+    def _to_itself(self, link: str, namespace: str, addresses: tuple[str, str]) -> None:
         sysctls = [f"net.ipv4.conf.{link}.proxy_arp=1", f"net.ipv4.neigh.{link}.proxy_delay=0", f"net.ipv6.conf.{link}.accept_dad=0"]
         subprocess.run(["sysctl", "-q", *sysctls], check=True)
         routes = "".join(f"route add {address} dev {link}\n" for address in addresses)
@@ -74,21 +72,20 @@ class Ranges:
 
     def unplug(self, plugged: Plugged) -> None:
         number = int(ipaddress.ip_address(plugged.addresses[0])) - int(self._v4.network_address)
-        if is_apart(number):
+        if self._apart and is_even(number):
             subprocess.run(["ip", "neigh", "del", "proxy", plugged.addresses[1], "dev", "pods"], capture_output=True, check=False)
-        subprocess.run(["ip", "link", "del", link_of(number)], capture_output=True, check=False)
+        subprocess.run(["ip", "link", "del", self._link(number)], capture_output=True, check=False)
         subprocess.run(["ip", "netns", "del", plugged.namespace], capture_output=True, check=False)
         self._free.append(number)
 
+    def _link(self, number: int) -> str:
+        """The node's end of a pod's cable."""
+        return f"{'cali' if self._apart and is_even(number) else 'pod'}{number}"
 
-def is_apart(number: int) -> bool:
-    """Whether the pod of this number has an interface of the node to itself."""
+
+def is_even(number: int) -> bool:
+    """Whether the pod of this number stands apart where there are such."""
     return number % 2 == 0
-
-
-def link_of(number: int) -> str:
-    """The node's end of a pod's cable."""
-    return f"{'cali' if is_apart(number) else 'pod'}{number}"
 
 
 def _ip(batch: str, *options: str) -> None:

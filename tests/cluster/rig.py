@@ -34,15 +34,23 @@ class Rig(Network):
     """Namespaces NAME-client, NAME-edge, NAME-lb, NAME-control and NAME-<node>; those of pods are NAME-pod-….
 
     nodes: besides the LB node, which is a routed one.   through_lb: replies to the client take the way by the LB node.
+    apart: every second pod of the LB node has an interface of that node to itself, `cali…`.
     """
 
     def __init__(
-        self, name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool = False, controls: Sequence[str] = ("control",)
+        self,
+        name: str,
+        nodes: Mapping[str, Kind] = NODES,
+        *,
+        through_lb: bool = False,
+        apart: bool = False,
+        controls: Sequence[str] = ("control",),
     ) -> None:
         """controls: machines of control planes; more than one where several clusters share the LB node.  name: at most 10 letters."""
         super().__init__(name, backends=0)
         self.nodes: dict[str, Kind] = {LB: "routed", **nodes}
         self.controls = tuple(controls)
+        self.apart = apart
         self._through_lb = through_lb
         self._slots: dict[str, int] = {}
         self._places = ("client", "edge", *controls, *self.nodes)
@@ -138,8 +146,9 @@ class Rig(Network):
         bridge = f"link add pods address {_mac(self.number(node), 0x44)} type bridge mcast_snooping 0"  # a MAC that no port of it changes
         _ip(bridge, "-n", self.namespace(node))
         # Pods of the bridge ask there for those that have an interface of the node to themselves, too.
-        self._sysctl(node, ("net.ipv4.conf.pods.proxy_arp", "net.ipv6.conf.pods.proxy_ndp"), 1)
-        self._sysctl(node, ("net.ipv4.neigh.pods.proxy_delay", "net.ipv6.neigh.pods.proxy_delay"), 0)
+        if self.apart and node == LB:
+            self._sysctl(node, ("net.ipv4.conf.pods.proxy_arp", "net.ipv6.conf.pods.proxy_ndp"), 1)
+            self._sysctl(node, ("net.ipv4.neigh.pods.proxy_delay", "net.ipv6.neigh.pods.proxy_delay"), 0)
         front = [("front", "10.76.0.1/24", "fd76::1/64")] if node == LB else []
         links = (link, "pods", *(("front",) if node == LB else ()))
         self._up(node, links, [*front, (link, f"{v4}/24", f"{v6}/64"), ("pods", *pods)], gateways)

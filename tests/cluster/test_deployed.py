@@ -9,7 +9,7 @@ import pytest
 from tests.cluster.conftest import unused
 from tests.cluster.deployed import SPACE, WEB, Deployed, vips
 from tests.cluster.machines import Machines, machines
-from tests.cluster.network import is_apart
+from tests.cluster.network import is_even
 from tests.cluster.rig import LB
 from weir.demo.load import Load
 
@@ -20,7 +20,7 @@ PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 @pytest.fixture(scope="module")
 def weir(root: None, built: None) -> Iterator[Deployed]:
     """Weir's pods Ready on machines of their own, and the Service of `make cluster` answering."""
-    with unused("weirpods") as name, machines(name) as site:
+    with unused("weirpods") as name, machines(name, apart=True) as site:
         found = Deployed(site)
         found.apply()
         found.wait()
@@ -75,7 +75,7 @@ def test_pods_of_the_lb_node_serve_whether_they_share_a_bridge_or_have_an_interf
     before = _restarts(site)
     site.cluster.api.apply(BESIDE.read_text())
     pods = site.wait_ready(2, app="beside")
-    assert {is_apart(int(pod["status"]["podIP"].rpartition(".")[2])) for pod in pods} == {False, True}
+    assert {is_even(int(pod["status"]["podIP"].rpartition(".")[2])) for pod in pods} == {False, True}
     names = {pod["metadata"]["name"] for pod in pods}
     site.cluster.wait_for("two VIPs", lambda: len(vips(site, name="beside")) == 2)
     for vip in vips(site, name="beside"):

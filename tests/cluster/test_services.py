@@ -127,8 +127,11 @@ def test_the_use_of_a_pool_and_a_node_are_told(weir: Balanced, site: Machines, s
     site.cluster.api.apply(balancer(space))
     vip = weir.wait_vip(space)
     pool = "/apis/weir.dev/v1alpha1/vippools/public"
-    held = len([row for row in weir.ask("get", "vips") if row["pool"] == "public"])
-    site.cluster.wait_for("counted", lambda: site.cluster.api.get(pool)["status"]["used"] == held)
+
+    def held() -> int:
+        return len([row for row in weir.ask("get", "vips") if (row["pool"], row["state"] == "releasing") == ("public", False)])
+
+    site.cluster.wait_for("counted", lambda: site.cluster.api.get(pool)["status"]["used"] == held())
     assert site.cluster.api.get(pool)["status"]["total"] == "50"
     node = site.cluster.api.get("/apis/weir.dev/v1alpha1/lbnodes").get("items", [])
     assert [conditions_of(each)["Programmed"] for each in node] == [("True", "Programmed")]
