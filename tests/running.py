@@ -29,7 +29,7 @@ def running_weir(name: str, options: str = "") -> Iterator["Running"]:
         pytest.skip("namespaces and BPF need root")
     with stage(name, fast=True) as found:
         found.up(options)
-        found.wait_for("everything programmed", 30, "status", holds=lambda told: told[0]["ok"])
+        found.wait_for("everything programmed", 90, "status", holds=lambda told: told[0]["ok"])
         yield Running(found)
 
 
@@ -75,8 +75,8 @@ class Running:
         return time.monotonic() - begun
 
     def is_settled(self) -> bool:
-        ok = self.stage.ask("status")[0]["ok"]
-        return bool(ok and self.drift() == 0)
+        told = self.stage.ask("status")[0]
+        return bool(told["ok"] and self.drift() == 0 and self.stage.ask("status")[0]["log"] == told["log"])
 
     def drift(self) -> int:
         """Exit code of `weir replay --diff`: 0 when the kernel holds just what the log says."""

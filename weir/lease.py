@@ -4,6 +4,7 @@ The lease spares work, it does not guard the log: two that both think they hold 
 """
 
 import asyncio
+import contextlib
 import os
 from typing import Final
 
@@ -34,9 +35,13 @@ class Lease:
 
     async def give_back(self, bus: Bus) -> None:
         """Lets another have it at once.  Raises LogError."""
-        holder, sequence = await bus.value(LEASES, self._service)
-        if holder == self._holder:
-            await bus.put(LEASES, self._service, b"", sequence)
+        for _ in range(3):
+            holder, sequence = await bus.value(LEASES, self._service)
+            if holder != self._holder:
+                return
+            with contextlib.suppress(Refused):  # a renewal was still under way
+                await bus.put(LEASES, self._service, b"", sequence)
+                return
 
     async def _take(self, bus: Bus) -> bool:
         holder, sequence = await bus.value(LEASES, self._service)

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def test_a_clock_that_jumps_an_hour_ahead_and_back_decides_nothing(weir: Running
             clock.write_text(f"{offset_s}")
             label(weir, str(number))
             assert wait_until(lambda number=number: len(facts(weir)) == known + number, 10), facts(weir)[known:]
-            assert wait_until(lambda offset_s=offset_s: abs(off_s(weir) - offset_s) < 1.5, 5), "the clock of the watcher did not jump"
+            assert wait_until(lambda offset_s=offset_s: abs(off_s(weir) - offset_s) < 1.5, 10), "the clock of the watcher did not jump"
         weir.settled(10)
     assert [fact["fact"]["labels"]["turn"] for fact in facts(weir)[known:]] == ["1", "2", "3", "4", "5"]
     assert weir.maps() == before
@@ -81,4 +81,4 @@ def off_s(weir: Running) -> float:
     """By how much the watcher's last word was off."""
     lines = [line for line in (weir.stage.folder / "up.log").read_text().splitlines() if '"service_observed"' in line]
     said = datetime.fromisoformat(json.loads(lines[-1])["timestamp"])
-    return (said - datetime.now(UTC)).total_seconds()
+    return (said - datetime.fromisoformat(facts(weir)[-1]["time"])).total_seconds()  # the log has the true time

@@ -3,6 +3,7 @@
 The sleeps here are the faults: how long something is dead or frozen.   WEIR_GONE_S: for how long at most (default 20).
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -110,8 +111,7 @@ def test_a_dead_backend_is_out_within_two_intervals(weir: Running, log_away: boo
 def test_everything_killed_for_long_loses_nothing(weir: Running) -> None:
     before = weir.maps()
     with weir.under_load():
-        for pid in weir.pids().values():
-            os.kill(pid, signal.SIGKILL)
+        kill_all(weir)
         time.sleep(GONE_S)
         weir.stage.up()
         assert wait_until(lambda: bool(weir.pids()), 10)
@@ -123,8 +123,7 @@ def test_everything_killed_for_long_loses_nothing(weir: Running) -> None:
 @pytest.mark.parametrize("announced", [True, False], ids=["announced", "silent"])
 def test_with_all_dead_a_changed_mac_and_new_questions_for_the_vip_are_answered(weir: Running, announced: bool) -> None:
     targets = [word for vip in weir.vips() for word in ("--target", vip)]
-    for pid in weir.pids().values():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(weir)
     try:
         with Load(weir.network, *targets, "--port", "80", "--http", "64", "--rate", "500", "--flows", "100") as load:
             weir.network.change_mac("b1", announced=announced)
@@ -145,8 +144,7 @@ def test_with_all_dead_a_changed_mac_and_new_questions_for_the_vip_are_answered(
 
 def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> None:
     vips = weir.vips()
-    for pid in weir.pids().values():
-        os.kill(pid, signal.SIGKILL)
+    kill_all(weir)
     assert wait_until(lambda: not weir.pids(), 10)
     weir.network.run("lb", *weir.command("down"))  # a reboot empties bpffs
     config = weir.where.state / "nats"
@@ -166,3 +164,9 @@ def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> 
 
 def log_tail(weir: Running) -> str:
     return weir.network.run("lb", *weir.command("log", "tail", "-n", "60"), check=False).stdout
+
+
+def kill_all(weir: Running) -> None:
+    for pid in weir.pids().values():
+        with contextlib.suppress(ProcessLookupError):  # the first of them is `up`, and its children follow it
+            os.kill(pid, signal.SIGKILL)

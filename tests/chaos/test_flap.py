@@ -86,7 +86,7 @@ def test_all_dead_and_back_with_http_probes(weir: Running) -> None:
             url = f"http://[{vip}]/" if ":" in vip else f"http://{vip}/"
             weir.network.run("client", "curl", "-sS", "--max-time", "2", url)
         weir.settled(20)
-        assert all(row["state"] == "ok" and row["mindelay"] for row in probed(weir))
+        assert wait_until(lambda: all(row["state"] == "ok" and row["mindelay"] for row in probed(weir)), 15)
     finally:
         manifest.write_text(text)
     weir.settled(20)

@@ -177,7 +177,7 @@ class Rig(Network):
             number = self.number(other)
             gateways = (f"10.45.0.{number}", f"fd45::{number}")
             lines += self._to_pods(other, *gateways)
-            lines += [f"neigh add {gateway} lladdr {_mac(number)} dev overlay nud permanent" for gateway in gateways]
+            lines += [f"neigh replace {gateway} lladdr {_mac(number)} dev overlay nud permanent" for gateway in gateways]
             self.run(node, "bridge", "fdb", "append", _mac(number), "dev", "overlay", "dst", self.node_addresses(other)[0])
         _ip("\n".join(lines), "-n", self.namespace(node))
 

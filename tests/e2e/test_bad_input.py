@@ -276,7 +276,7 @@ def test_address_that_cannot_be_given_is_denied_with_the_reason(site: Site) -> N
     site.mend()
     for name in names:
         site.log.until("claim_settled", service=f"shop/{name}")
-    assert "shop/bad" not in site.weir("status")
+    assert wait_until(lambda: "shop/bad" not in site.weir("status"), 10)
     assert site.maps() == site.before
 
 

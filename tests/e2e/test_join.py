@@ -95,9 +95,8 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
     with site.join() as box:
         with site.hub():
             assert wait_until(site.serves, 60), site.told()
-            told = site.status()
-            assert {process["name"] for process in told["processes"]} == {"up", "dataplane", "health"}
-            assert [node["node"] for node in told["nodes"]] == [NODE]
+            assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 20)
+            assert {process["name"] for process in site.status()["processes"]} == {"up", "dataplane", "health"}
             site.network.stop("b1")
             assert wait_until(lambda: any("10.77.0.11:8080/TCP is down" in problem for problem in site.status()["problems"]), 20), (
                 site.told()

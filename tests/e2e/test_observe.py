@@ -53,7 +53,7 @@ def test_service_serves_its_metrics_and_no_other(weir: Running, service: str) ->
     unsaid |= {"weir_cluster_kinds_lost"}  # no cluster is followed here
     assert wanted - unsaid <= families <= wanted
     assert value(metrics, "weir_following") == 1
-    assert value(metrics, "weir_sessions_total") == 1
+    assert value(metrics, "weir_sessions_total") >= 1
     assert value(metrics, "process_resident_memory_bytes") > 1 << 20
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.running import Running, running_weir
 from weir.demo.load import Load
+from weir.demo.network import wait_until
 
 SERVICE = {
     "apiVersion": "v1",
@@ -34,6 +35,7 @@ def test_a_thousand_endpoints_rolled_over_lose_no_request(weir: Running) -> None
     for number in range(ENDPOINTS // SLICE):
         write(folder / f"big-{number}.json", endpoint_slice(number, [(address, True) for address in old[number * SLICE :][:SLICE]]))
     write(folder / "big.json", SERVICE)
+    assert wait_until(lambda: "203.0.113.20" in weir.vips(), 30)
     weir.settled(30)
     before = facts(weir)
     with Load(weir.network, "--target", "203.0.113.20", "--port", "80", "--http", "32", "--rate", "400", "--flows", "0") as load:

@@ -76,7 +76,7 @@ class Machine:
             os.killpg(self.process.pid, number)  # as a terminal sends Ctrl-C
         else:
             self.process.send_signal(number)
-        return self.process.wait(10)
+        return self.process.wait(30)
 
     def well(self) -> None:
         assert wait_until(lambda: self.ask("status")[0]["ok"], 30), self.log.read_text()[-3000:]
@@ -358,10 +358,10 @@ def test_signal_while_the_packet_path_is_loaded_leaves_nothing_running(machine: 
 
     assert wait_until(lambda: bool(loaders()), 10)
     process.terminate()
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert wait_until(lambda: not loaders(), 1)
+    assert wait_until(lambda: not loaders(), 10)
     machine.up()
 
 

@@ -43,9 +43,9 @@ async def forge(url: str) -> None:
     nats = Client()
     await nats.connect(url)
     fact = next(history(1))
-    await nats.request("weir.local.watcher.service.shop.forged", b'{"type":"made_up"}')
-    await nats.request("weir.local.watcher.service.shop.other", ENCODE(fact))
-    await nats.request(f"weir.local.{key_of(fact)}", ENCODE(fact), headers={"Nats-Msg-Id": "weir.local.watcher.7.1"})
+    await nats.request("weir.local.watcher.service.shop.forged", b'{"type":"made_up"}', timeout=10)
+    await nats.request("weir.local.watcher.service.shop.other", ENCODE(fact), timeout=10)
+    await nats.request(f"weir.local.{key_of(fact)}", ENCODE(fact), headers={"Nats-Msg-Id": "weir.local.watcher.7.1"}, timeout=10)
     await nats.close()
 
 

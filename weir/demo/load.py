@@ -25,7 +25,7 @@ from weir.demo.network import HTTP_PORT, UDP_PORT, Network, wait_until
 from weir.demo.report import Report, Tally, Wrong, ms
 
 TIMEOUT_S = 5.0
-UDP_TIMEOUT_S = 1.0  # a datagram is not sent again, so waiting longer finds nothing
+UDP_TIMEOUT_S = 3.0  # a datagram is not sent again; but whoever asks or answers may be starved for a second
 LINE_EVERY_S = 1.0
 DATAGRAM_EVERY_S = 0.1
 
@@ -40,7 +40,8 @@ class Load:
         """Returns once every flow is established, or after 5 s."""
         self._out = tempfile.NamedTemporaryFile("a")
         self._process = self._network.popen("client", sys.executable, "-m", "weir.demo.load", *self._options, stdout=self._out)
-        wait_until(lambda: bool(self._lines()), 5)
+        if not wait_until(lambda: bool(self._lines()), 30):
+            raise subprocess.TimeoutExpired(self._process.args, 30)
         flows = _parser().parse_args(self._options).flows
         wait_until(lambda: self.now().flows.open >= flows, 5)
         return self
