@@ -135,7 +135,12 @@ class Cluster:
                 return bool(done())
             return False
 
-        assert wait_until(holds, patience_s), f"{what}: not within {patience_s:.0f} s"
+        assert wait_until(holds, patience_s), f"{what}: not within {patience_s:.0f} s{self._ended()}"
+
+    def _ended(self) -> str:
+        """Which processes did, with their last words."""
+        ended = [name for name, process in self._processes.items() if process.poll() is not None]
+        return "".join(f"; {name} has ended: {self.log(name).read_text()[-2000:]}" for name in ended)
 
     # ── faults ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -292,5 +297,5 @@ def _free_ports(count: int) -> list[int]:
         port = random.randrange(20000, 30000)
         with socket.socket() as tried, contextlib.suppress(OSError):
             tried.bind(("127.0.0.1", port))
-            found.append(port)
+            found = list(dict.fromkeys((*found, port)))
     return found

@@ -33,8 +33,9 @@ class Deployed:
     def wait(self) -> None:
         """Until every pod is Ready, or through where it is a Job's."""
         try:
-            self._cluster.wait_for(f"the pods of {SPACE}", lambda: all(map(_well, self.site.pods(SPACE))), _READY_S)
+            self._cluster.wait_for(f"the pods of {SPACE}", self._all_well, _READY_S)
         except AssertionError as late:
+            late.add_note(self._cluster.log("kube-scheduler").read_text()[-3000:])
             for pod in self.site.pods(SPACE):
                 if not _well(pod):
                     words = self._cluster.kubectl(
@@ -42,6 +43,10 @@ class Deployed:
                     ).stdout
                     late.add_note(f"{pod['metadata']['name']}: {pod['status']}\n{words}"[:5000])
             raise
+
+    def _all_well(self) -> bool:
+        found = self.site.pods(SPACE)
+        return bool(found) and all(map(_well, found))
 
     def weir(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `weir` command on the LB node, as the operator."""

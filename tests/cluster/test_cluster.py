@@ -89,7 +89,9 @@ def test_deployment_scales_to_nothing_and_back(site: Machines, space: str) -> No
 
 
 def test_a_pod_that_goes_serves_on_through_its_hook(site: Machines, space: str) -> None:
-    site.cluster.api.apply(backend(space, 1, lifecycle={"preStop": {"sleep": {"seconds": 3}}}), service(space))
+    deployment = backend(space, 1, lifecycle={"preStop": {"sleep": {"seconds": 10}}})
+    deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 15
+    site.cluster.api.apply(deployment, service(space))
     (found,) = site.wait_ready(1, space, app="web")
     scale(site, space, 0)
     going = {"ready": False, "serving": True, "terminating": True}
@@ -242,7 +244,8 @@ def test_a_stateful_set_keeps_names_and_data(site: Machines, space: str) -> None
     site.cluster.api.apply(headless, {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": only["metadata"], "spec": spec})
     site.wait_ready(2, space, app="web")
     site.cluster.api.delete(f"/api/v1/namespaces/{space}/pods/web-1")
-    count = "until [ $(curl --silent --max-time 1 http://web-1.web:8080/ | cut -d ' ' -f 1) = web-1 ]; do :; done; cat /data/lives"
+    asked = "$(curl --silent --max-time 1 http://web-1.web:8080/ | cut -d ' ' -f 1)"
+    count = f'until [ "{asked}" = web-1 ]; do :; done; cat /data/lives'
     asking = pod(space, "asks", count, {"volumeMounts": [mount]}, restartPolicy="Never")
     asking["spec"]["volumes"] = [{"name": "data", "persistentVolumeClaim": {"claimName": "data-web-1"}}]
     site.cluster.wait_for("it is gone", lambda: all("deletionTimestamp" not in one["metadata"] for one in site.pods(space)))

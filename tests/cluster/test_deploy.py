@@ -327,9 +327,7 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
             deployed.wait_for("the use of the pool", lambda: api.get(f"{ours}/vippools/rbac")["status"]["used"] == 1)
             deployed.wait_for("an Event", lambda: [each for each in api.items(f"{here}/events") if each["involvedObject"]["name"] == "web"])
             api.delete(f"{here}/services/web")
-            deployed.wait_for(
-                "its end in the plan", lambda: '"frontend_gone"' in log("planner") or '"frontend_withdrawn"' in log("planner")
-            )
+            deployed.wait_for("its end in the plan", lambda: '"vip_withdrawn"' in log("planner"))  # the last of it
             asyncio.run(_acknowledged(server, monkeypatch))
             deployed.wait_for("the finalizer to go", lambda: not api.items(f"{here}/services"))
         finally:

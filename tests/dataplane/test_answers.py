@@ -1,6 +1,7 @@
 """What the sender of a packet is told when it is dropped: golden rows, packet in and answer out."""
 
 import struct
+import time
 
 import pytest
 
@@ -129,11 +130,13 @@ def test_reset_is_not_answered_by_a_reset(lab: Lab, packet: Packet) -> None:
 def test_answers_are_few(lab: Lab, packet: Packet) -> None:
     """Each is one packet for one packet, no longer than it or 176 bytes, and a thousand a second for each CPU."""
     lab.serve(packet.dst, [backend_of(packet)])
+    begun_s = time.monotonic()
     verdicts = [lab.send(packet.but(ttl=1, sport=1024 + number))[:2] for number in range(400)]
+    again = (time.monotonic() - begun_s) * 1000  # one comes back each millisecond
     assert verdicts[0] == ("told_ttl_exceeded", OUT)
     assert verdicts.count(("told_ttl_exceeded", OUT)) >= MOST - 1
-    assert ("ttl_exceeded", DROP) in verdicts
-    assert verdicts.count(("told_ttl_exceeded", OUT)) < 390
+    assert verdicts.count(("told_ttl_exceeded", OUT)) <= MOST + again + 10
+    assert verdicts.count(("ttl_exceeded", DROP)) == 400 - verdicts.count(("told_ttl_exceeded", OUT))
 
 
 def test_nobody_is_told_of_an_icmp_error(lab: Lab, packet: Packet) -> None:

@@ -50,14 +50,14 @@ def fetch(vip: str, words: int = 1, upload: bytes = b"") -> bytes:
 
 
 class Pinger:
-    """Sends a datagram to the VIP each `pause_s` and counts what is answered, from one port."""
+    """Sends a datagram to the VIP each `pause_s` and counts what is answered within `patience_s`, from one port."""
 
-    def __init__(self, vip: str, pause_s: float) -> None:
+    def __init__(self, vip: str, pause_s: float, patience_s: float = 5) -> None:
         with inside(name("c")):
             family = socket.AF_INET6 if ":" in vip else socket.AF_INET
             self.socket = socket.socket(family, socket.SOCK_DGRAM)
             self.socket.connect((vip, 80))
-        self.socket.settimeout(0.5)
+        self.socket.settimeout(patience_s)
         self.pause_s = pause_s
         self.sent = self.answered = 0
         self.last = 0.0
@@ -157,7 +157,7 @@ def test_new_mac_of_a_backend_is_noticed_with_every_process_dead(w: Wire, vip: s
         for setting, value in (("base_reachable_time_ms", 1000), ("delay_first_probe_time", 1), ("retrans_time_ms", 100)):
             sh(f"ip netns exec {name('lb')} sysctl -qw net.{family}.neigh.back.{setting}={value}")
     mac = "02:00:00:00:00:4a" if ":" not in vip else "02:00:00:00:00:6a"
-    with Pinger(vip, 0.02) as pinger:
+    with Pinger(vip, 0.02, 0.5) as pinger:
         pinger.wait_for(30)
         sh(f"ip -n {name('b1')} link set eth0 address {mac}; ip -n {name('b1')} -6 route replace default via fd01::1")
         changed = time.monotonic()
