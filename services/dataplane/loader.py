@@ -178,31 +178,27 @@ def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callabl
     entry = Interface(each.mac, each.v4, each.v6, flags)
     known.put(ID.pack(each.index), entry.pack())
     kind = driver(each.name)
-    mode = _choose(options, each, kind, program) if mode == AUTO else mode
+    mode = _choose(options, each, kind, program, flags) if mode == AUTO else mode
     done = attach(_link_pin(options, each.name), mode, program(mode), each, flags & ~INTERFACE_STACK)
     overlay = INTERFACE_STACK if kind in _OVERLAYS else 0
     known.put(ID.pack(each.index), replace(entry, flags=MODES[mode] | overlay).pack())
     return f"{each.name}: {done}"
 
 
-def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int]) -> str:
-    """XDP where the driver takes it, which only trying tells."""
+def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int], flags: int) -> str:
+    """XDP where the driver takes it, which only trying tells; where our own program is why another finds no place, it does.
+
+    flags: how the interface is attached now.
+    """
     if kind in _BETTER_ON_TC | _OVERLAYS:
         return "tc"
     trial = options.directory / f"try_{each.index}"
     try:
         attach(trial, "xdp", program("xdp"), each, 0)
     except LoaderError:
-        return "xdp" if _has_link(options, each) else "tc"
+        return "xdp" if flags & MODES["xdp"] else "tc"
     drop_link(trial)
     return "xdp"
-
-
-def _has_link(options: Options, each: Nic) -> bool:
-    """Our own program is why another found no place."""
-    with Map.open(options.directory / "interfaces") as known:
-        held = known.get(ID.pack(each.index))
-    return bool(held and Interface.unpack(held).flags & MODES["xdp"])
 
 
 def detach(pins: Path) -> Iterator[str]:

@@ -74,6 +74,13 @@ def test_hook_may_change(options: Options) -> None:
     assert "xdp" not in sh("ip link show eth0")
 
 
+def test_auto_stays_with_xdp_where_our_own_program_is_why_another_finds_no_place(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.dataplane.loader._BETTER_ON_TC", frozenset())
+    asked = replace(options, hook="auto")
+    assert "eth0: xdp program attached" in list(load(asked))
+    assert "eth0: xdp program replaced" in list(load(asked))
+
+
 def test_interface_that_was_made_anew_is_attached_anew(options: Options) -> None:
     list(load(options))
     sh("ip link delete eth0; ip link add eth0 type veth peer name eth1; ip link set eth0 up")

@@ -41,6 +41,7 @@ class Load:
         self._out = tempfile.NamedTemporaryFile("a")
         self._process = self._network.popen("client", sys.executable, "-m", "weir.demo.load", *self._options, stdout=self._out)
         if not wait_until(lambda: bool(self._lines()), 30):
+            self._process.kill()
             raise subprocess.TimeoutExpired(self._process.args, 30)
         flows = _parser().parse_args(self._options).flows
         wait_until(lambda: self.now().flows.open >= flows, 5)
