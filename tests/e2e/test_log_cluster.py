@@ -5,6 +5,7 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,18 +71,33 @@ def test_three_servers_hold_the_log_and_two_go_on(tmp_path: Path, monkeypatch: p
     with three(tmp_path) as servers:
         urls = [f"nats://localhost:{CLIENTS + number}" for number in range(3)]
         server = LogServer(servers.keys, ",".join(urls), tmp_path)
-        create = [sys.executable, "-m", "weir.cli", "log", "create", "--replicas", "3", "--size", "16MiB"]
-
-        def made() -> bool:
-            told = subprocess.run(create, env=server.environment("bootstrap.seed"), capture_output=True, timeout=30, check=False)
-            return told.returncode == 0
-
-        assert wait_until(made, 60)
+        assert _create(server, "--timeout=2m").returncode == 0
         assert wait_until(lambda: _append(server, monkeypatch, fence=0), 60)
         leader = _leader(server, monkeypatch)
         servers.processes[leader].kill()
         left = LogServer(servers.keys, ",".join(url for number, url in enumerate(urls) if number != leader), tmp_path)
         assert wait_until(lambda: _append(left, monkeypatch, fence=1), 60)
+
+
+def test_creating_the_log_waits_for_its_servers(tmp_path: Path) -> None:
+    """The Job of deploy/base begins before NATS does: an attempt that fails costs it kubelet's back-off."""
+    urls = ",".join(f"nats://localhost:{CLIENTS + number}" for number in range(3))
+    credentials(tmp_path / "keys", (), ())
+    server = LogServer(tmp_path / "keys", urls, tmp_path)
+    with ThreadPoolExecutor() as beside:
+        waiting = beside.submit(_create, server, "--timeout=2m")
+        assert _create(server).returncode == 2, "without --timeout it waits for nothing"
+        with three(tmp_path):
+            done = waiting.result()
+    assert done.returncode == 0, done.stderr
+    assert "waiting up to 120 s for the log: no NATS at" in done.stderr
+
+
+def test_creating_the_log_gives_up_in_the_end_and_says_why(tmp_path: Path) -> None:
+    credentials(tmp_path / "keys", (), ())
+    done = _create(LogServer(tmp_path / "keys", f"nats://localhost:{CLIENTS}", tmp_path), "--timeout=1s")
+    assert done.returncode == 2
+    assert f"the log of instance weir cannot be read: no NATS at nats://localhost:{CLIENTS}" in done.stderr
 
 
 def test_a_server_of_another_ca_is_not_taken_for_one_of_them(tmp_path: Path) -> None:
@@ -91,6 +107,11 @@ def test_a_server_of_another_ca_is_not_taken_for_one_of_them(tmp_path: Path) -> 
         assert wait_until(lambda: "certificate signed by unknown authority" in servers.log(3) + servers.log(0) + servers.log(1), 20), (
             servers.log(3)[-1500:] + servers.log(0)[-1500:]
         )
+
+
+def _create(server: LogServer, *words: str) -> subprocess.CompletedProcess[str]:
+    create = [sys.executable, "-m", "weir.cli", "log", "create", "--replicas", "3", "--size", "16MiB", *words]
+    return subprocess.run(create, env=server.environment("bootstrap.seed"), capture_output=True, text=True, timeout=200, check=False)
 
 
 def _append(server: LogServer, monkeypatch: pytest.MonkeyPatch, fence: int) -> bool:

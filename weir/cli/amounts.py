@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 _LEAST_SIZE_BYTES, _LEAST_AGE_S = 1 << 20, 3600
-_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "m": 60, "h": 3600, "d": 86400}
+_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_size(text: str) -> int:
@@ -20,9 +20,14 @@ def parse_age(text: str) -> int:
     return _parse(text, r"(\d+)([mhd])", "an age of at least 1h as in 7d, 12h or 90m", _LEAST_AGE_S)
 
 
+def parse_timeout(text: str) -> int:
+    """Seconds of "30s", "5m".  Raises typer.BadParameter."""
+    return _parse(text, r"(\d+)([sm])", "a time as in 30s or 5m", 0)
+
+
 def _parse(text: str, form: str, expected: str, least: int) -> int:
     found = re.fullmatch(form, text)
-    value = int(found[1]) * _UNITS[found[2]] if found else 0
+    value = int(found[1]) * _UNITS[found[2]] if found else -1
     if value < least:
         raise typer.BadParameter(f"got {text!r}, expected {expected}")
     return value
@@ -36,3 +41,4 @@ Size = Annotated[int | None, _option("--size", parse_size, "SIZE", "How large it
 Age = Annotated[int | None, _option("--age", parse_age, "AGE", "How old its facts may get, as in 7d or 12h.")]
 LogSize = Annotated[int | None, _option("--log-size", parse_size, "SIZE", "How large the log may grow; 1GiB when it is made.")]
 LogAge = Annotated[int | None, _option("--log-age", parse_age, "AGE", "How old its facts may get; 30d when it is made.")]
+Timeout = Annotated[int, _option("--timeout", parse_timeout, "TIME", "How long to wait for NATS, as in 30s or 5m; not at all by default.")]

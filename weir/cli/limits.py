@@ -3,8 +3,10 @@
 A full log refuses writers and leaves traffic alone.  Room comes from an operator alone, by a limit: nothing is ever purged.
 """
 
+import asyncio
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,12 +15,14 @@ import typer
 from weir.access import BOOTSTRAP
 from weir.bus import STATE, STREAM, Bus
 from weir.cli.history import ask, connect
+from weir.reader import Forbidden, LogError
 from weir.streams import ensure_streams
 
 SIZE_BYTES, AGE_S = 1 << 30, 30 * 86400
 ALARM_PERCENT = 80
 LEAST_FREE_BYTES = 16 << 20  # on the disk of the log: below, the server may store nothing
 _NS = 1_000_000_000
+_RETRY_S = 0.5
 
 
 class Limits(NamedTuple):
@@ -72,15 +76,35 @@ def free_bytes(store: Path) -> int:
     return shutil.disk_usage(store).free
 
 
-def create(instance: str, wanted: Limits, replicas: int) -> None:
-    """Makes the log where it is not there yet, with these limits, and shows how it stands."""
+def create(instance: str, wanted: Limits, replicas: int, timeout_s: float) -> None:
+    """Create the log unless it exists, with these limits, and show its state."""
 
     async def question() -> dict[str, Any]:
         async with await connect(instance, BOOTSTRAP) as bus:
             await ensure_streams(bus, replicas=replicas, max_bytes=wanted.size_bytes or SIZE_BYTES, max_age_s=wanted.age_s or AGE_S)
             return await bus.stream()
 
-    _show("is", ask(instance, question()))
+    _show("is", ask(instance, _answered(question, timeout_s)))
+
+
+async def _answered(question: Callable[[], Awaitable[dict[str, Any]]], timeout_s: float) -> dict[str, Any]:
+    """The answer to `question`, asked again while NATS does not answer or has too few servers yet.
+
+    Raises the last LogError once timeout_s are over, and Forbidden at once: waiting does not help an unknown key.
+    """
+    end_s, reported = time.monotonic() + timeout_s, ""
+    while True:
+        try:
+            return await question()
+        except Forbidden:
+            raise
+        except LogError as error:
+            if time.monotonic() >= end_s:
+                raise
+            if str(error) != reported:
+                reported = str(error)
+                typer.echo(f"weir: waiting up to {timeout_s:.0f} s for the log: {error}", err=True)
+        await asyncio.sleep(_RETRY_S)
 
 
 def limit(instance: str, wanted: Limits) -> None:

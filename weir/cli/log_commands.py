@@ -5,23 +5,24 @@ from typing import Annotated
 
 import typer
 
-from weir.cli.amounts import Age, Size
+from weir.cli.amounts import Age, Size, Timeout
 from weir.cli.options import As, Instance, Output, Recorded, example
 
 app = typer.Typer(no_args_is_help=True, help="Ask the log what happened, and why.")
 
 
-@app.command(epilog=example("weir log create --replicas 3 --size 4GiB"))
+@app.command(epilog=example("weir log create --replicas 3 --size 4GiB --timeout 5m"))
 def create(
     instance: Instance = "weir",
     replicas: Annotated[int, typer.Option(metavar="N", min=1, max=5, help="NATS servers that hold each fact; odd.")] = 1,
     age: Age = None,
     size: Size = None,
+    timeout: Timeout = "0s",  # type: ignore[assignment]  # typer parses defaults too
 ) -> None:
     """Make the log on a NATS of your own, where it is not there yet; weir up does it by itself."""
     from weir.cli.limits import Limits, create
 
-    create(instance, Limits(size, age), replicas)
+    create(instance, Limits(size, age), replicas, timeout)
 
 
 @app.command(epilog=example("weir log tail -n 5 -f", "weir log tail -n 100000 --from monday.log -o json"))
