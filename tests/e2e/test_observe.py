@@ -112,7 +112,7 @@ def test_recording_cut_short_is_not_taken_for_a_whole_one(weir: Running, tmp_pat
     run(weir, "log", "dump", str(file))
     file.write_bytes(file.read_bytes()[:-200])
     told = run(weir, "replay", "--from", str(file))
-    assert told.returncode == 1
+    assert told.returncode == 2
     assert "cut short" in told.stderr
 
 

@@ -428,30 +428,31 @@ def test_terminal_is_coloured_unless_told_otherwise(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "code", "said"),
     [
         (
             ("log", "why", "nonsense"),
-            "weir: the log says nothing of 'nonsense'; expected a VIP, namespace/service, backend address or sequence",
+            1,
+            "weir: no events found for 'nonsense'; expected a VIP, namespace/service, backend address or sequence",
         ),
-        (("log", "why", "999999"), "weir: the log says nothing of '999999'"),
-        (("log", "why", "\x1b[2Jx"), "weir: the log says nothing of '\\x1b[2Jx'"),
-        (("log", "show", "999999"), "weir: the log holds no fact 999999, it has 1 to "),
-        (("log", "show", "9" * 30), "weir: the log holds no fact 999"),
-        (("replay", "--at", "yesterday"), "weir: 'yesterday' is no moment, expected a sequence or a time as in 2026-11-24T14:03"),
-        (("replay", "--at", "2026-13-01T00:00"), "weir: '2026-13-01T00:00' is no moment"),
-        (("replay", "--at", "-3"), "weir: '-3' is no moment"),
-        (("replay", "--at", "²"), "weir: '²' is no moment"),
-        (("replay", "--at", "0"), "weir: 0 is before the first fact that the log holds, 1"),
-        (("replay", "--at", "999999"), "weir: 999999 is yet to come: the last fact of the log is "),
-        (("replay", "--at", "2199-01-01T00:00"), "weir: 2199-01-01T00:00 is yet to come: it is 20"),
-        (("replay", "--at", "2020-01-01T00:00"), "weir: 2020-01-01T00:00 is before the first fact that the log holds, 1"),
+        (("log", "why", "999999"), 1, "weir: no events found for '999999'"),
+        (("log", "why", "\x1b[2Jx"), 1, "weir: no events found for '\\x1b[2Jx'"),
+        (("log", "show", "999999"), 1, "weir: no event 999999: the log holds 1 to "),
+        (("log", "show", "9" * 30), 1, "weir: no event 999"),
+        (("replay", "--at", "yesterday"), 2, "weir: invalid time 'yesterday': expected a sequence"),
+        (("replay", "--at", "2026-13-01T00:00"), 2, "weir: invalid time '2026-13-01T00:00'"),
+        (("replay", "--at", "-3"), 2, "weir: invalid time '-3'"),
+        (("replay", "--at", "²"), 2, "weir: invalid time '²'"),
+        (("replay", "--at", "0"), 2, "weir: 0 is before the log begins, at event 1 (20"),
+        (("replay", "--at", "999999"), 2, "weir: 999999 is in the future: the log ends at event "),
+        (("replay", "--at", "2199-01-01T00:00"), 2, "weir: 2199-01-01T00:00 is in the future: it is 20"),
+        (("replay", "--at", "2020-01-01T00:00"), 2, "weir: 2020-01-01T00:00 is before the log begins, at event 1 (20"),
     ],
 )
-def test_question_without_an_answer_is_said_in_one_line(machine: Machine, words: tuple[str, ...], said: str) -> None:
+def test_question_without_an_answer_is_said_in_one_line(machine: Machine, words: tuple[str, ...], code: int, said: str) -> None:
     machine.up()
     done = machine.weir(*words)
-    assert done.returncode == 1, done
+    assert done.returncode == code, done
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""

@@ -74,8 +74,9 @@ def test_world_of_a_moment_is_the_fold_up_to_it(tmp_path: Path, moment: str) -> 
 
 def test_file_that_ends_too_soon_or_is_none_is_told_by_its_place(tmp_path: Path) -> None:
     cut = recording(tmp_path, delivered(1, EVENTS[1]), delivered(2, EVENTS[2]), last=3)
-    with pytest.raises(RecordingError, match="ends after fact 2, expected 3"):
-        list(cut.batches(1))
+    for start in (1, 3):
+        with pytest.raises(RecordingError, match="ends after event 2, expected 3"):
+            list(cut.batches(start))
     (tmp_path / "log").write_bytes(head_line("local", 1, 2) + line(delivered(1, EVENTS[1])) + b'{"sequence": 2}\n')
     with pytest.raises(RecordingError, match="line after fact 1"):
         list(Recording(tmp_path / "log").batches(1))

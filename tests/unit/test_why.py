@@ -21,7 +21,7 @@ def vip(number: int, *holders: int) -> list[AnyEvent]:
 def told(path: Path, subject: str, capsys: pytest.CaptureFixture[str], *events: AnyEvent) -> list[str]:
     """The types of the facts of the chain."""
     recording(path, *(delivered(seq, event) for seq, event in enumerate(events, 1)))
-    why("local", subject, "json", path / "log")
+    why("local", subject, "", "json", path / "log")
     return [found["fact"]["type"] for found in msgspec.json.decode(capsys.readouterr().out)]
 
 

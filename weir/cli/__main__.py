@@ -25,6 +25,7 @@ from weir.cli.options import (
     ModeOfAll,
     ModeWord,
     Moment,
+    MomentArguments,
     Output,
     Port,
     Recorded,
@@ -259,26 +260,28 @@ def sync(instance: Instance = "weir", output: As = Output.table) -> None:
     raise typer.Exit(sync(instance, output))
 
 
-@app.command(epilog=example("weir diff 4206", "weir diff 2026-11-24T14:00 2026-11-24T14:05", "weir diff 1 4206 --from monday.log -o json"))
+@app.command(cls=MomentArguments, epilog=example("weir diff 15m", "weir diff 14:00 14:05", "weir diff 1 4206 --from monday.log.gz -o json"))
 def diff(
-    before: Annotated[str, typer.Argument(metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).")],
-    after: Annotated[str, typer.Argument(metavar="MOMENT", help="Another; now, where none is given.", show_default=False)] = "",
+    before: Annotated[str, typer.Argument(metavar="MOMENT", help="A sequence, a UTC time (14:03, 2026-11-24T14:03) or an age (15m).")],
+    after: Annotated[str, typer.Argument(metavar="MOMENT", help="Another; default: now.", show_default=False)] = "",
     instance: Instance = "weir",
     file: Recorded = None,
     output: As = Output.table,
 ) -> None:
-    """In what two moments of the log differ.  Exit code 0: in nothing, 1: in something, 2: the log cannot be read."""
+    """Show what changed between two points in the log.  Exit code 0: nothing, 1: something, 2: no answer."""
     from weir.cli.diff import diff
 
     raise typer.Exit(diff(instance, before, after, output, file))
 
 
-@app.command(epilog=example("weir replay --at 4206", "weir replay --diff", "weir replay --from monday.log --at 2026-11-24T14:03"))
+@app.command(epilog=example("weir replay --at 4206", "weir replay --diff", "weir replay --from monday.log --at 14:03"))
 def replay(
     instance: Instance = "weir",
     at: Moment = "",
     file: Recorded = None,
-    diff: Annotated[bool, typer.Option("--diff", help="Tell in what the kernel differs from it; exit code 1 if it does.")] = False,
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Compare the kernel with it: exit code 0 if they match, 1 if not, 2 if it cannot be compared.")
+    ] = False,
     output: As = Output.table,
 ) -> None:
     """Show the plan of a moment, as folded from the log."""

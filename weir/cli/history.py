@@ -11,26 +11,38 @@ from typing import Any, TypeVar
 import typer
 
 from weir.bus import STATE, STREAM, Bus
+from weir.cli.moments import MomentError, parse
 from weir.cli.output import Progress
 from weir.cli.recording import Recording, RecordingError
 from weir.decider import Fact, Index, World
-from weir.reader import Delivered, Entry, LogError, LogUnreachable, decode
+from weir.reader import Delivered, Entry, LogError, LogUnreachable, Refused, decode
 from weir.where import Where
 
 T = TypeVar("T")
 
 
 class Unanswerable(Exception):
-    """The log is there and has no answer to this.  React: tell whoever asked."""
+    """The question has no answer: wrong usage, or outside of what is recorded.  React: report it, exit code 2."""
+
+    code = 2
+
+
+class NotFound(Unanswerable):
+    """What was asked for by name does not exist.  React: report it, exit code 1, as kubectl does."""
+
+    code = 1
 
 
 def ask(instance: str, question: "Coroutine[Any, Any, T]") -> T:
-    """Runs one question to the log; says so and ends with 1 where it has no answer, with 2 where it cannot be reached."""
+    """Run one question to the log.  Ends the command with 1 where what was asked for is not found, with 2 where there is no answer."""
     try:
         return asyncio.run(question)
-    except (Unanswerable, RecordingError) as error:
+    except Unanswerable as error:
         typer.echo(f"weir: {error}", err=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(error.code) from error
+    except RecordingError as error:
+        typer.echo(f"weir: {error}", err=True)
+        raise typer.Exit(2) from error
     except LogError as error:
         typer.echo(f"weir: the log of instance {instance} cannot be read: {error}", err=True)
         raise typer.Exit(2) from error
@@ -116,10 +128,19 @@ async def _end(log: Bus | Recording, moment: str) -> int | None:
     end = await sequence_of(log, moment)
     held = (await log.stream())["state"]
     if end < held["first_seq"]:
-        raise Unanswerable(f"{moment} is before the first fact that the log holds, {held['first_seq']}")
+        raise Unanswerable(f"{moment} is before the log begins, at {await _named(log, held['first_seq'])}")
     if end > held["last_seq"]:
-        raise Unanswerable(f"{moment} is yet to come: the last fact of the log is {held['last_seq']}")
+        raise Unanswerable(f"{moment} is in the future: the log ends at {await _named(log, held['last_seq'])}")
     return end
+
+
+async def _named(log: Bus | Recording, sequence: int) -> str:
+    """`event 12 (2026-11-29 21:28:34 UTC)`; without its time where the log is empty."""
+    try:
+        entry = await log.at(sequence)
+    except Refused:
+        return f"event {sequence}"
+    return f"event {sequence} ({when(entry.time_ns):%Y-%m-%d %H:%M:%S} UTC)"
 
 
 async def _latest(bus: Bus, end: int | None) -> dict[str, Delivered]:
@@ -148,18 +169,23 @@ async def _unread(bus: Bus, stream: str, position: int) -> AsyncIterator[list[De
 
 async def sequence_of(log: Bus | Recording, moment: str) -> int:
     """The last sequence at a moment: itself for a number; for a time, the last before the next one begins."""
-    if moment.isdecimal():
-        return int(moment)
+    return await first_since(log, moment) - 1
+
+
+async def first_since(log: Bus | Recording, moment: str) -> int:
+    """The first sequence after a sequence, or at or after a time."""
+    now = datetime.now(UTC)
     try:
-        time = datetime.fromisoformat(moment)
-    except ValueError as error:
-        raise Unanswerable(f"{moment!r} is no moment, expected a sequence or a time as in 2026-11-24T14:03 (UTC)") from error
-    time = time if time.tzinfo else time.replace(tzinfo=UTC)
-    next_one = await log.since(time.isoformat().replace("+00:00", "Z"))
+        found = parse(moment, now)
+    except MomentError as error:
+        raise Unanswerable(str(error)) from error
+    if isinstance(found, int):
+        return found + 1
+    following = await log.since(found.isoformat().replace("+00:00", "Z"))
     # Nobody's clock but ours says so where the log has nothing later.
-    if time > datetime.now(UTC) and next_one > (await log.stream())["state"]["last_seq"]:
-        raise Unanswerable(f"{moment} is yet to come: it is {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} (UTC)")
-    return next_one - 1
+    if found > now and following > (await log.stream())["state"]["last_seq"]:
+        raise Unanswerable(f"{moment} is in the future: it is {now:%Y-%m-%d %H:%M:%S} UTC")
+    return following
 
 
 def when(time_ns: int) -> datetime:

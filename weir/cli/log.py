@@ -1,31 +1,48 @@
 """`weir log tail|show|stat`."""
 
 import sys
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple, get_args
 
 import msgspec
 import typer
 
 from weir.bus import STATE, Bus
-from weir.cli.history import Unanswerable, ask, clock, connect, entries, source, when
+from weir.cli.history import NotFound, Unanswerable, ask, clock, connect, entries, first_since, source, when
 from weir.cli.output import emit, harmless, to_yaml
 from weir.cli.tell import tell
-from weir.events import tag_of, untoken
+from weir.events import AnyEvent, EndpointSliceObserved, tag_of, untoken
 from weir.reader import Entry, Refused
 
+DEFAULT_LINES = 20
 
-def tail(instance: str, number: int, *, follow: bool, output: str, file: Path | None = None) -> None:
-    """The last `number` facts, then what comes, with `follow`.  file: of a recording, instead of the instance's log."""
+
+class Filter(NamedTuple):
+    """Which events are shown.  kinds: tags of events or kinds of entities; service: "namespace/name".  Empty: all."""
+
+    kinds: Sequence[str] = ()
+    service: str = ""
+
+    def __call__(self, entry: Entry) -> bool:
+        event = entry.fact.event
+        of_kind = not self.kinds or event.kind in self.kinds or tag_of(type(event)) in self.kinds
+        return of_kind and (not self.service or self.service in services_of(event))
+
+
+def tail(instance: str, number: int | None, *, wanted: Filter, since: str, follow: bool, output: str, file: Path | None = None) -> None:
+    """Print the last `number` events that are wanted (None: 20, or all since then), then new ones, with `follow`.  file: a recording."""
 
     async def question() -> None:
         async with source(instance, file) as log:
             head = (await log.stream())["state"]["last_seq"]
-            found = [entry async for entry in entries(log, max(1, head - number + 1))]
+            most = number if number is not None else None if since else DEFAULT_LINES
+            begin = await first_since(log, since) if since else 1 if any(wanted) else head - (most or 0) + 1
+            found = deque([entry async for entry in entries(log, max(1, begin), kinds=_kinds(wanted)) if wanted(entry)], most)
             tell_all(found, output)
             if follow and isinstance(log, Bus):
-                await _follow(log, found[-1].fact.seq if found else head, output)
+                await _follow(log, max(head, found[-1].fact.seq if found else 0), wanted, output)
 
     try:
         ask(instance, question())
@@ -33,10 +50,26 @@ def tail(instance: str, number: int, *, follow: bool, output: str, file: Path | 
         raise typer.Exit(0) from None
 
 
-async def _follow(bus: Bus, position: int, output: str) -> None:
+async def _follow(bus: Bus, position: int, wanted: Filter, output: str) -> None:
     async with bus.follow(position) as pull:
         while True:
-            tell_all(await pull.next(), output)
+            tell_all([entry for entry in await pull.next() if wanted(entry)], output)
+
+
+def _kinds(wanted: Filter) -> list[str]:
+    """The entity kinds that hold every wanted event.  Raises Unanswerable for a word that names no event and no kind."""
+    known = {tag_of(event): event.kind for event in get_args(AnyEvent)}
+    if unknown := [word for word in wanted.kinds if word not in known and word not in known.values()]:
+        raise Unanswerable(f"unknown kind {unknown[0]!r}: expected one of {', '.join(sorted({*known, *known.values()}))}")
+    return sorted({known.get(word, word) for word in wanted.kinds})
+
+
+def services_of(event: AnyEvent) -> set[str]:
+    """The Services, "namespace/name", that `event` is about."""
+    root, name = getattr(event, "root", None), getattr(event, "service", "")
+    found = {*getattr(event, "services", ()), getattr(event, "set", "").partition(":")[0]}
+    found.add(f"{root.namespace}/{name}" if isinstance(event, EndpointSliceObserved) and root else name)
+    return found | ({root.path} if root and root.kind == "Service" else set())
 
 
 def show(instance: str, sequence: int, output: str, file: Path | None = None) -> None:
@@ -48,7 +81,7 @@ def show(instance: str, sequence: int, output: str, file: Path | None = None) ->
                 return await log.at(sequence)
             except Refused as error:
                 held = (await log.stream())["state"]
-                raise Unanswerable(f"the log holds no fact {sequence}, it has {held['first_seq']} to {held['last_seq']}") from error
+                raise NotFound(f"no event {sequence}: the log holds {held['first_seq']} to {held['last_seq']}") from error
 
     entry = ask(instance, question())
     if output == "json":

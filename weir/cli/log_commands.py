@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from weir.cli.amounts import Age, Size, Timeout
-from weir.cli.options import As, Instance, Output, Recorded, example
+from weir.cli.options import As, Instance, Moment, Output, Recorded, example
 
 app = typer.Typer(no_args_is_help=True, help="Ask the log what happened, and why.")
 
@@ -25,18 +25,34 @@ def create(
     create(instance, Limits(size, age), replicas, timeout)
 
 
-@app.command(epilog=example("weir log tail -n 5 -f", "weir log tail -n 100000 --from monday.log -o json"))
+@app.command(
+    epilog=example("weir log tail -n 5 -f", "weir log tail --since 1h --service shop/web", "weir log tail --kind vip --from monday.log")
+)
 def tail(
     instance: Instance = "weir",
-    number: Annotated[int, typer.Option("--number", "-n", metavar="N", min=0, help="How many.")] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
+    number: Annotated[
+        int | None, typer.Option("--number", "-n", metavar="N", min=0, help="Number of events (20; with --since: all).", show_default=False)
+    ] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="MOMENT", help="Events since an age (1h), a UTC time or a sequence.", show_default=False)
+    ] = "",
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--kind", "-k", metavar="KIND", help="Events of this type (vip_denied) or kind (vip); repeatable.", show_default=False
+        ),
+    ] = None,
+    service: Annotated[
+        str, typer.Option("--service", "-s", metavar="NAMESPACE/NAME", help="Events about this Service.", show_default=False)
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep following.")] = False,
     file: Recorded = None,
     output: As = Output.table,
 ) -> None:
-    """The last facts."""
-    from weir.cli.log import tail
+    """Show the last events."""
+    from weir.cli.log import Filter, tail
 
-    tail(instance, number, follow=follow, output=output, file=file)
+    tail(instance, number, wanted=Filter(kind or (), service), since=since, follow=follow, output=output, file=file)
 
 
 @app.command(epilog=example("weir log show 4206"))
@@ -60,17 +76,18 @@ def stat(instance: Instance = "weir", output: As = Output.table) -> None:
     stat(instance, output)
 
 
-@app.command(epilog=example("weir log why 10.77.0.12", "weir log why shop/web", "weir log why 4206 --from monday.log"))
+@app.command(epilog=example("weir log why 10.77.0.12", "weir log why shop/web --at 14:03", "weir log why 4206 --from monday.log"))
 def why(
     subject: Annotated[str, typer.Argument(metavar="VIP|SERVICE|BACKEND|SEQUENCE")],
     instance: Instance = "weir",
+    at: Moment = "",
     file: Recorded = None,
     output: As = Output.table,
 ) -> None:
-    """The chain of causes behind what is now."""
+    """Show the chain of causes behind a VIP, a Service, a backend or an event."""
     from weir.cli.why import why
 
-    why(instance, subject, output, file)
+    why(instance, subject, at, output, file)
 
 
 @app.command(epilog=example("weir log verify", "weir log verify --from monday.log -o json"))

@@ -3,9 +3,10 @@
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+import typer.core
 
 from weir.where import listen_address
 
@@ -63,7 +64,8 @@ Instance = Annotated[
 ]
 As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json or yaml.", show_default=False)]
 Moment = Annotated[
-    str, typer.Option("--at", metavar="MOMENT", help="A sequence, or a time as in 2026-11-24T14:03 (UTC).", show_default=False)
+    str,
+    typer.Option("--at", metavar="MOMENT", help="A sequence, a UTC time (14:03, 2026-11-24T14:03) or an age (15m).", show_default=False),
 ]
 Credentials = Annotated[
     Path | None,
@@ -104,8 +106,24 @@ Metrics = Annotated[
 ]
 Recorded = Annotated[
     Path | None,
-    typer.Option("--from", metavar="FILE", exists=True, dir_okay=False, help="Ask what log dump wrote, not the log.", show_default=False),
+    typer.Option(
+        "--from",
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        allow_dash=True,
+        help='Read a dump file instead of the live log; gzipped too; "-": standard input.',
+        show_default=False,
+    ),
 ]
+
+
+class MomentArguments(typer.core.TyperCommand):
+    """A command whose arguments are moments: `-15m` is one, and no option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take ages with a sign as arguments."""
+        return super().parse_args(ctx, [re.sub(r"^-(?=\d+[smhd])", "", word) for word in args])
 
 
 def example(*lines: str) -> str:

@@ -3,11 +3,17 @@
 A recording answers what commands ask of the log, in the log's own words, so that each of them works on either.
 """
 
+import gzip
+import io
 import os
+import shutil
+import sys
+import tempfile
+import zlib
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Self, TypeVar
+from typing import Any, BinaryIO, Self, TypeVar, cast
 
 import msgspec
 
@@ -72,7 +78,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BinaryIO = path.open("rb")
+        self._file = _opened(path)
         try:
             self.head = _HEAD.decode(self._file.readline())
         except msgspec.MsgspecError as error:
@@ -115,7 +121,13 @@ class Recording:
                     return
                 yield found
         if rest or last < min(self.head.last, end or self.head.last):
-            raise RecordingError(f"{self._path} ends after fact {last}, expected {self.head.last}: it was cut short")
+            raise RecordingError(f"{self._path} ends after event {self._last()}, expected {self.head.last}: it was cut short")
+
+    def _last(self) -> int:
+        """The sequence of the last whole line; one before the first where there is none."""
+        self._file.seek(max(self._begin, os.fstat(self._file.fileno()).st_size - 2 * _CHUNK_BYTES))
+        lines = self._file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
+        return self._decode(_UNREAD, lines)[0].sequence if lines else self.head.first - 1
 
     async def at(self, sequence: int) -> Entry:
         """One fact.  Raises Refused (NOT_THERE)."""
@@ -133,7 +145,7 @@ class Recording:
 
     async def stream(self) -> dict[str, Any]:
         """The `state` that the stream had, as far as it is known here."""
-        return {"state": {"first_seq": self.head.first, "last_seq": self.head.last, "bytes": self._path.stat().st_size}}
+        return {"state": {"first_seq": self.head.first, "last_seq": self.head.last, "bytes": os.fstat(self._file.fileno()).st_size}}
 
     def _decode(self, decoder: msgspec.json.Decoder[L], lines: bytes) -> list[L]:
         try:
@@ -154,6 +166,22 @@ class Recording:
             else:
                 high = middle
         return low
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The dump in a file or on standard input ("-"), gzipped or not.  Reading seeks, so a pipe and a gzip file are copied first."""
+    source = cast(io.BufferedReader, sys.stdin.buffer if str(path) == "-" else path.open("rb"))
+    packed = source.peek(2)[:2] == b"\x1f\x8b"
+    if source.seekable() and not packed:
+        return source
+    copy = cast(BinaryIO, tempfile.TemporaryFile())  # noqa: SIM115  the caller closes it
+    try:
+        with source, cast(BinaryIO, gzip.open(source)) if packed else source as content:
+            shutil.copyfileobj(content, copy)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise RecordingError(f"{path}: damaged gzip file: {error}") from error
+    copy.seek(0)
+    return copy
 
 
 def _first_fault(decoder: msgspec.json.Decoder[L], lines: bytes) -> str:

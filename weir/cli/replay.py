@@ -34,7 +34,7 @@ def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None
     if diff:
         kernel = Kernel(instance)
         found = drift({name: kernel.map(name) for name in MAPS}, world, kernel.node)
-        print(f"at sequence {sequence}: {', '.join(f'{name} {count}' for name, count in found.items()) or 'the kernel holds just this'}")
+        print(f"at sequence {sequence}: {', '.join(f'{name} {count}' for name, count in found.items()) or 'kernel and plan match'}")
         return bool(found)
     plan = {key: fact.event for key, fact in sorted(world.facts.items()) if isinstance(fact.event, PLAN)}
     if output in ("json", "yaml"):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from weir.bus import Bus
-from weir.cli.history import Unanswerable, ask, entries, source, world_at
+from weir.cli.history import NotFound, ask, entries, source, world_at
 from weir.cli.log import tell_all, whole
 from weir.cli.output import emit
 from weir.cli.recording import Recording
@@ -35,15 +35,15 @@ LINES_MOST, FIRST = 24, 6  # of a longer chain the first and the latest are show
 LOOK_BACK = 20_000  # facts of history searched for what turned or is gone
 
 
-def why(instance: str, subject: str, output: str, file: Path | None = None) -> None:
-    """Prints the chain behind a VIP, Service, backend address or sequence.  file: of a recording, instead of the log."""
+def why(instance: str, subject: str, at: str, output: str, file: Path | None = None) -> None:
+    """Print the chain behind a VIP, Service, backend address or sequence, now or at a moment.  file: a recording, instead of the log."""
 
     async def question() -> list[Entry]:
         async with source(instance, file) as log:
             if subject.isdecimal():
                 sequences = [int(subject)]
             else:
-                world, head = await world_at(log, "")
+                world, head = await world_at(log, at)
                 about = list(_about(world, subject))
                 sequences = [world.seq(event) for event in about] + await _turns(log, subject, head)
                 if not sequences or _is_gone(subject, about):
@@ -51,7 +51,7 @@ def why(instance: str, subject: str, output: str, file: Path | None = None) -> N
             found = await _chain(log, sequences)
             if not found:
                 expected = "a VIP, namespace/service, backend address or sequence"
-                raise Unanswerable(f"the log says nothing of {subject!r}; expected {expected}")
+                raise NotFound(f"no events found for {subject!r}; expected {expected}")
             return found
 
     found = ask(instance, question())
@@ -124,7 +124,7 @@ async def _turns(log: Bus | Recording, subject: str, head: int) -> list[int]:
     turned: set[int] = set()
     listed: dict[str, list[Endpoint]] = {}  # as each slice last spoke of it
     address = _host(subject)
-    async for entry in entries(log, max(1, head - LOOK_BACK), kinds=("endpoint", "endpointslice", "backends", "applied")):
+    async for entry in entries(log, max(1, head - LOOK_BACK), head, kinds=("endpoint", "endpointslice", "backends", "applied")):
         sequence, event = entry.fact
         turns = isinstance(event, EndpointDown | EndpointUp) and subject in _names(event)
         if isinstance(event, EndpointSliceObserved | EndpointSliceGone):
@@ -140,7 +140,9 @@ async def _turns(log: Bus | Recording, subject: str, head: int) -> list[int]:
 
 async def _past(log: Bus | Recording, subject: str, head: int) -> list[int]:
     """The last facts that name `subject`, each of an entity that is gone."""
-    last = {entry.key: entry.fact.seq async for entry in entries(log, max(1, head - LOOK_BACK)) if subject in _names(entry.fact.event)}
+    last = {
+        entry.key: entry.fact.seq async for entry in entries(log, max(1, head - LOOK_BACK), head) if subject in _names(entry.fact.event)
+    }
     return sorted(last.values())
 
 
