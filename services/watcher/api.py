@@ -62,7 +62,11 @@ async def configured(kubeconfig: Path | None) -> Configuration:
             await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
         else:
             load_incluster_config(configuration)
-    except (ConfigException, yaml.YAMLError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:  # or half-written
+    except yaml.YAMLError as error:  # its message may quote a token
+        mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{kubeconfig}: malformed YAML{where}") from None
+    except (ConfigException, OSError, ValueError, TypeError, LookupError, AttributeError) as error:  # or half-written
         raise ConfigError(f"{kubeconfig or 'service account of this pod'}: {error}") from error
     configuration.connection_pool_maxsize = CONNECTIONS
     return configuration

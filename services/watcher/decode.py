@@ -1,41 +1,56 @@
 """From the bytes of a file to its documents, whatever the bytes are.
 
 A file is cut at its `---` lines before any of it is parsed, so a malformed document leaves its neighbours readable.  What
-could exhaust this process is found before anything is built: size, depth, aliases that multiply.
+could exhaust this process is found before anything is built: size, depth, aliases that multiply.  A document that does not parse
+may be a Secret, so none of its text is quoted: a problem gives the line, the column and a message from a list.
 """
 
 import json
 import re
 from collections.abc import Iterator
 from itertools import chain, pairwise
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import yaml
 
-from services.watcher.fields import escaped, show
 from services.watcher.manifest import Document
+from services.watcher.parser_messages import safe
 from weir.model import Problem
 
 MOST_BYTES: Final = 64 << 20  # of a file
 MOST_DOCUMENT_BYTES: Final = 1 << 20
 MOST_DEPTH: Final = 64  # libyaml composes recursively, in C: a deep document would end the process
 MOST_NODES: Final = 100_000  # of a document, aliases counted as often as they are used; so are its characters
-MOST_REASON: Final = 200  # characters of what a parser says, which may quote the document
 
 MOST_OPENERS: Final = 24  # of lists and mappings in one line, and
 _INDENTED: Final = re.compile(r"(^|[\r\n\x85\u2028\u2029])[ ?:\t-]{20}")  # levels by indentation, at most two a column: short of MOST_DEPTH
+_ONCE: Final = "each key once in its mapping"
 _TEXT: Final = "tag:yaml.org,2002:str"
 _MAPPING: Final = "tag:yaml.org,2002:map"
 _CUT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 _SAYS_NOTHING: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
 
 
-class _Refused(Exception):
-    """A document that is not built: the reason, and the line it shows at, counted from 0."""
+class _Mark(Protocol):
+    """A place in a document, counted from 0: of either parser of PyYAML, or ours."""
 
-    def __init__(self, reason: str, line: int = 0) -> None:
+    @property
+    def line(self) -> int: ...
+    @property
+    def column(self) -> int: ...
+
+
+class _Place(NamedTuple):
+    line: int
+    column: int
+
+
+class _Refused(Exception):
+    """A document that is not built: the reason, which quotes nothing, and where it shows, counted from 0."""
+
+    def __init__(self, reason: str, mark: _Mark | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.line = reason, line
+        self.reason, self.mark = reason, mark
 
 
 class _Weight(NamedTuple):
@@ -56,7 +71,7 @@ class _Loader(yaml.CSafeLoader):
         try:
             content: object = super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError) as error:
-            raise _Refused(f"no value of {node.tag}", node.start_mark.line if node.start_mark else 0) from error
+            raise _Refused("each value of the type that its tag names", node.start_mark) from error
         return content
 
     def mapping(self, node: yaml.Node) -> dict[object, object]:
@@ -127,23 +142,25 @@ def _decoded(source: str, text: str, before: int, *, as_json: bool) -> Document:
     try:
         return Document(source, _json(text) if as_json else _yaml(text))
     except _Refused as refused:
-        return _malformed(source, text, before, refused.line, refused.reason)
+        return _malformed(source, before, refused.mark, refused.reason)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        return _malformed(source, text, before, mark.line if mark else 0, error.problem or "malformed")
+        return _malformed(source, before, error.problem_mark or error.context_mark, safe(error.problem))
     except yaml.reader.ReaderError as error:
-        return _malformed(source, text, before, text.count("\n", 0, error.position), error.reason)
+        return _malformed(source, before, _place(text, error.position), safe(error.reason))
     except json.JSONDecodeError as error:
-        return _malformed(source, text, before, error.lineno - 1, error.msg)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        return _malformed(source, text, before, 0, f"{type(error).__name__}: {error}")
+        return _malformed(source, before, _place(text, error.pos), safe(error.msg))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return _malformed(source, before, None, safe(None))
 
 
-def _malformed(source: str, text: str, before: int, line: int, reason: str) -> Document:
-    lines = text.split("\n")
-    shown = lines[line].strip() if line < len(lines) else ""
-    got = show(shown) if shown else "the end of the document"
-    return fault(source, got, f"well-formed text ({escaped(reason[:MOST_REASON])})", f"line {before + line + 1}")
+def _malformed(source: str, before: int, mark: _Mark | None, reason: str) -> Document:
+    """before: lines of the file before the document; marks count within it, from 0."""
+    where = f"line {before + mark.line + 1}, column {mark.column + 1}" if mark else "document"
+    return fault(source, "malformed text", f"well-formed text ({reason})", where)
+
+
+def _place(text: str, at: int) -> _Place:
+    return _Place(text.count("\n", 0, at), at - text.rfind("\n", 0, at) - 1)
 
 
 def _yaml(text: str) -> object:
@@ -168,8 +185,7 @@ def _check_depth(text: str) -> None:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if depth > MOST_DEPTH or i > 2 * MOST_NODES:
-            mark = event.start_mark
-            raise _Refused(f"at most {MOST_DEPTH} levels and {MOST_NODES} values", mark.line if mark else 0)
+            raise _Refused(f"at most {MOST_DEPTH} levels and {MOST_NODES} values", event.start_mark)
 
 
 def _weigh(node: yaml.Node, weights: dict[int, _Weight]) -> _Weight:
@@ -177,7 +193,7 @@ def _weigh(node: yaml.Node, weights: dict[int, _Weight]) -> _Weight:
     known = weights.get(id(node))
     if known:
         if not known.values:
-            raise _Refused("an alias inside what it stands for", node.start_mark.line)
+            raise _Refused("an alias inside what it stands for", node.start_mark)
         return known
     weights[id(node)] = _Weight(0, 0)
     below = [_weigh(child, weights) for child in _children(node)]
@@ -185,7 +201,7 @@ def _weigh(node: yaml.Node, weights: dict[int, _Weight]) -> _Weight:
     weight = _Weight(1 + sum(child.values for child in below), own + sum(child.characters for child in below))
     if weight.values > MOST_NODES or weight.characters > MOST_DOCUMENT_BYTES:
         most = f"at most {MOST_NODES} values and {MOST_DOCUMENT_BYTES} characters"
-        raise _Refused(f"{most}, aliases counted as often as they are used", node.start_mark.line)
+        raise _Refused(f"{most}, aliases counted as often as they are used", node.start_mark)
     weights[id(node)] = weight
     return weight
 
@@ -201,9 +217,9 @@ def _twice(node: yaml.MappingNode) -> _Refused:
     seen: set[str] = set()
     for name, _ in node.value:
         if isinstance(name, yaml.ScalarNode) and name.value in seen:
-            return _Refused(f"each key once; {show(name.value)} is a second one", name.start_mark.line)
+            return _Refused(_ONCE, name.start_mark)
         seen.add(name.value if isinstance(name, yaml.ScalarNode) else "")
-    return _Refused("each key once", node.start_mark.line)
+    return _Refused(_ONCE, node.start_mark)
 
 
 def _json(text: str) -> object:
@@ -214,11 +230,9 @@ def _json(text: str) -> object:
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        seen: set[str] = set()
-        second = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
-        raise _Refused(f"each key once; {show(second)} is a second one")
+        raise _Refused(_ONCE)
     return content
 
 
-def _no_constant(name: str) -> object:
-    raise _Refused(f"JSON has no {name}")
+def _no_constant(_: str) -> object:
+    raise _Refused("JSON has no NaN or Infinity")

@@ -218,6 +218,20 @@ def show(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+def outline(value: object) -> str:
+    """What kind of value it is, without a character of it: for documents that may be a Secret."""
+    match value:
+        case None | dict() | list():
+            return show(value)
+        case str():
+            return "text" if value else "empty text"
+        case bool():
+            return "true or false"
+        case int() | float():
+            return "a number"
+    return "another value"
+
+
 def escaped(text: str) -> str:
     """`text` with all that a terminal might act upon escaped, and halves of surrogate pairs, which no log can hold."""
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

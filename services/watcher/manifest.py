@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, get_args
 
 from msgspec.structs import replace
 
-from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, show
+from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, outline, show
+from services.watcher.near import misspelt
 from services.watcher.ranges import Ranges, range_of
 from services.watcher.selector import read_selector
 from services.watcher.serving import read_service
@@ -71,7 +72,8 @@ def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
         return (Reading(document.source, problems=(document.problem,)),)
     manifest = Field(document.content, "", {})
     if manifest.value is not None and not isinstance(manifest.value, dict):
-        Field(document.content, "document", manifest.faults).fail("a mapping with apiVersion, kind and metadata")
+        accepted = "a mapping with apiVersion, kind and metadata"
+        Field(None, "document", manifest.faults).fail(accepted, outline(document.content))
         return (_reading(document.source, None, None, manifest.faults),)
     if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
         return _read_list(document, manifest, settings)
@@ -84,10 +86,13 @@ def object_key(root: Root) -> str:
 
 
 def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
+    items = manifest["items"].value
+    if not isinstance(items, list | None):
+        manifest["items"].fail("a list", outline(items))
     readings = [
         reading
-        for i, item in enumerate(manifest["items"].items())
-        for reading in read(Document(f"{document.source}.items[{i}]", {} if item.value is None else item.value), settings)
+        for i, item in enumerate(items if isinstance(items, list) else ())
+        for reading in read(Document(f"{document.source}.items[{i}]", {} if item is None else item), settings)
     ]
     if manifest.faults:
         readings.append(_reading(document.source, None, None, manifest.faults))
@@ -95,10 +100,7 @@ def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple
 
 
 def _read_object(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
-    api, word = manifest["apiVersion"].text(), manifest["kind"].text()
-    for name, text in (("apiVersion", api), ("kind", word)):
-        if not text and manifest[name].value in (None, ""):
-            manifest[name].fail("text, as in every manifest")
+    api, word = _word(manifest["apiVersion"]), _word(manifest["kind"])
     kind = None if manifest.faults else _kind(manifest, api, word)
     if not kind and not manifest.faults:
         return ()
@@ -106,6 +108,14 @@ def _read_object(document: Document, manifest: Field, settings: Settings) -> tup
     fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if kind and api == kind.api else None
     reading = _reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults)  # no root: there are faults, so no fact
     return (reading._replace(service=_service_of(manifest, root)),)
+
+
+def _word(field: Field) -> str:
+    """Text that is never quoted: nobody knows yet whether the document is a Secret.  "" where a fault was noted."""
+    if isinstance(field.value, str) and field.value and field.value.isprintable():
+        return field.value
+    field.fail("text, as in every manifest", outline(field.value))
+    return ""
 
 
 def _service_of(manifest: Field, root: Root | None) -> str:
@@ -140,7 +150,7 @@ def _kind(manifest: Field, api: str, word: str) -> _Kind | None:
             manifest["apiVersion"].fail(kind.api)
         return kind
     if group == "weir.dev":
-        manifest["kind"].fail("VIPPool")
+        manifest["kind"].fail("VIPPool", show(word) if misspelt(word, ["VIPPool"]) else "another kind")
     return None
 
 

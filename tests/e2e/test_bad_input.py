@@ -147,11 +147,11 @@ HUGE = {**service(), "metadata": {"namespace": "shop", "name": "bad", "annotatio
 REFUSED: dict[str, tuple[str, Sequence[str]]] = {
     "malformed YAML": (
         "apiVersion: v1\nkind: [Service\nmetadata: {\n",
-        ["#1: line 3: got 'metadata: {', accepted: well-formed text (did not find expected ',' or ']')"],
+        ["#1: line 3, column 9: got malformed text, accepted: well-formed text (did not find expected ',' or ']')"],
     ),
     "no manifest": (
         "just words\n",
-        ["#1: document: got 'just words', accepted: a mapping with apiVersion, kind and metadata"],
+        ["#1: document: got text, accepted: a mapping with apiVersion, kind and metadata"],
     ),
     "wrong types": (
         text(service(ports="eighty"), service("worse", ports=[{"port": "80", "protocol": 6, "name": ["http"]}])),

@@ -122,7 +122,7 @@ REJECTED = {
         [("spec.ports[0].name", "1", TEXT)],
     ),
     "address no text": (service("ports: [{port: 80}], loadBalancerIP: 3"), [("spec.loadBalancerIP", "3", TEXT)]),
-    "apiVersion no text": ("{apiVersion: 1, kind: Service}", [("apiVersion", "1", TEXT)]),
+    "apiVersion no text": ("{apiVersion: 1, kind: Service}", [("apiVersion", "a number", "text, as in every manifest")]),
     "pool no list": (pool("addresses: 10.0.0.0/24"), [("spec.addresses", "'10.0.0.0/24'", "a list")]),
     "label a number": (
         named("name: web, labels: {tier: 1}"),

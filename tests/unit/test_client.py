@@ -40,6 +40,14 @@ def test_a_pod_without_an_account_is_told_so() -> None:
         asyncio.run(configured(None))
 
 
+def test_a_kubeconfig_that_does_not_parse_is_not_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text("users:\n- user: {token: *hunter2-very-secret}\n")
+    with pytest.raises(ConfigError) as raised:
+        asyncio.run(configured(path))
+    assert str(raised.value) == f"{path}: malformed YAML at line 2, column 17"
+
+
 def test_no_model_is_imported() -> None:
     script = "import sys, services.watcher.kube; print(*[name for name in sys.modules if name.startswith('kubernetes_asyncio.')])"
     imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
