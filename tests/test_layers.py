@@ -11,7 +11,21 @@ ROOT = Path(__file__).parent.parent
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/__main__.py"))
 CORES = [f"services.{path.parent.name}.core" for path in sorted(ROOT.glob("services/*/core.py"))]
 PURE = {
-    *("__future__", "abc", "array", "base64", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib", "heapq", "ipaddress"),
+    *(
+        "__future__",
+        "abc",
+        "array",
+        "base64",
+        "bisect",
+        "collections",
+        "dataclasses",
+        "difflib",
+        "enum",
+        "functools",
+        "hashlib",
+        "heapq",
+        "ipaddress",
+    ),
     *("itertools", "json", "math", "operator", "re", "string", "struct", "types", "typing", "zlib"),
 }
 LEAVES = {"weir.pins"}  # packs addresses with socket.inet_pton; what opens a map there needs a file descriptor to begin with
