@@ -19,6 +19,7 @@ from weir.events import (
     BackendsWithdrawn,
     EndpointDown,
     EndpointSliceObserved,
+    EndpointUp,
     FrontendPlanned,
     FrontendWithdrawn,
     ManifestRejected,
@@ -66,24 +67,24 @@ class Planner:
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
         """The part of the plan that `changes` touch, as a difference from what is planned; each part once, by the last that touches it.
 
-        What a node holds changes what is told of a Service and never what is planned for it, so it is the cause of a status only.
+        What a node holds changes what is reported of a Service and never what is planned for it, so it is the cause of a status only.
         """
         vips: dict[str, int] = {}
         services: dict[str, int] = {}
-        planned: dict[str, int] = {}
+        causes: dict[tuple[str, str], int] = {}  # Service and scope -> the last change of what is planned in that scope
         for change in changes:
             seq, event = change.fact
             if isinstance(event, VipAllocated | VipReleased | VipFreed):
                 vips[event.vip] = seq
-            found = dict.fromkeys(touched(world, change), seq)
-            services |= found
+            found = touched(world, change)
+            services |= dict.fromkeys(found, seq)
             if not isinstance(event, AppliedThrough):
-                planned |= found
+                causes |= {(service, scope): seq for service in found for scope in _scopes(event)}
         for vip, cause in sorted(vips.items()):
             yield from (Decided(event, cause) for event in _plan_vip(world, vip))
         for service, cause in sorted(services.items()):
             for event in _differences(world, service):
-                yield Decided(event, cause if isinstance(event, StatusPlanned | StatusWithdrawn) else planned.get(service, cause))
+                yield Decided(event, max((causes.get((service, scope), 0) for scope in _causes(event)), default=0) or cause)
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
         """The whole plan, as a difference from what is planned."""
@@ -91,6 +92,29 @@ class Planner:
             yield from _plan_vip(world, vip.vip)
         for service in sorted({*_services(world), *world.words("planned")}):
             yield from _differences(world, service)
+
+
+def _scopes(event: AnyEvent) -> tuple[str, ...]:
+    """Which parts of a Service's plan `event` can change: those of a VIP, of a family, or all ("")."""
+    match event:
+        case VipAllocated(vip=vip) | VipReleased(vip=vip) | VipFreed(vip=vip):
+            return vip, f"VIP of {family_of(vip)}"
+        case EndpointSliceObserved(family=family):
+            return (family,)
+        case EndpointDown(address=address) | EndpointUp(address=address):
+            return (family_of(address),)
+    return ("",)
+
+
+def _causes(part: AnyEvent) -> tuple[str, ...]:
+    """The scopes that a part of the plan is in; a status is in none, and follows from the last change of any."""
+    match part:
+        case FrontendPlanned(vip=vip) | FrontendWithdrawn(vip=vip):
+            return "", family_of(vip), vip
+        case BackendsPlanned(set=name) | BackendsWithdrawn(set=name):
+            family = name.rpartition(":")[2]
+            return "", family, f"VIP of {family}"
+    return ()
 
 
 def plan(world: World) -> dict[str, AnyEvent]:

@@ -242,6 +242,26 @@ def test_the_cause_of_a_plan_is_never_what_a_node_says_it_holds() -> None:
     assert causes == {BackendsPlanned: heard[0].seq, StatusPlanned: heard[1].seq}
 
 
+def test_the_cause_of_a_part_is_a_change_of_its_own_family_and_vip() -> None:
+    def slices(last: str) -> list[AnyEvent]:
+        four, six = [Endpoint(address=f"10.0.0.{last}")], [Endpoint(address=f"fd00::{last}")]
+        return [endpoint_slice("s4", "a", four), endpoint_slice("s6", "a", six, "IPv6")]
+
+    def causes(decided: list[Decided]) -> dict[str, int]:
+        parts = (item for item in decided if isinstance(item.event, FrontendPlanned | BackendsPlanned))
+        return {getattr(item.event, "vip", "") or item.event.set.rpartition(":")[2]: item.cause for item in parts}
+
+    log = Log(service("a"), *slices("1"))
+    heard = [log._append(allocated(vip, "a")) for vip in ("192.0.2.1", "192.0.2.2", "2001:db8::1")]
+    first, second, other = (fact.seq for fact in heard)
+    expected = {"192.0.2.1": first, "192.0.2.2": second, "2001:db8::1": other, "IPv4": second, "IPv6": other}
+    assert causes(log.fold.hear(heard)[0]) == expected
+
+    log = Log(service("a"), *slices("1"), allocated("192.0.2.1", "a"), allocated("2001:db8::1", "a"))
+    heard = [log._append(event) for event in slices("2")]
+    assert causes(log.fold.hear(heard)[0]) == {"IPv4": heard[0].seq, "IPv6": heard[1].seq}
+
+
 def test_transition_reaches_the_status_of_a_service_without_a_vip() -> None:
     log = Log(service("a", probe=Probe()), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1")]))
     log.say(EndpointDown(node="n1", address="10.0.0.1", port=8080, protocol="TCP", reason="", failures=2))
