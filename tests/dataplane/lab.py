@@ -43,6 +43,7 @@ ACTIONS = {
 }
 MAC = bytes.fromhex("02000000beef")
 BACKEND_MAC = bytes.fromhex("0200000000b1")
+TICK_MOST_NS = 20_000_000  # the programs read the time to a tick, 10 ms at most
 CLIENT_HOP_MAC = bytes.fromhex("0200000000c2")
 
 

@@ -43,12 +43,12 @@ def test_flow_goes_ten_seconds_after_it_is_over(lab: Lab, packet: Packet, flags:
 def test_reverse_entry_goes_with_its_flow_and_not_before(lab: Lab, packet: Packet, mode: str) -> None:
     lab.serve(packet.dst, backends(packet, 1), mode=MODES.index(mode))
     lab.out(packet, "forwarded")
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    assert sweep(lab.map("conntrack"), now)[1] == 0
-    assert sorted(KINDS[flow.kind] for flow in lab.flows().values()) == ["forward", "reverse"]
-    key, flow = next((key, flow) for key, flow in lab.flows().items() if KINDS[flow.kind] == "forward")
-    lab.change_flow(key, replace(flow, last_seen_ns=now - 2000 * SECOND))
-    assert sweep(lab.map("conntrack"), now)[1] == 2
+    (_, forward), (key, reverse) = sorted(lab.flows().items(), key=lambda pair: KINDS[pair[1].kind])
+    assert [KINDS[flow.kind] for flow in (forward, reverse)] == ["forward", "reverse"]
+    assert sweep(lab.map("conntrack"), forward.last_seen_ns)[1] == 0
+    later = forward.last_seen_ns + 2000 * SECOND
+    lab.change_flow(key, replace(reverse, last_seen_ns=later))
+    assert sweep(lab.map("conntrack"), later)[1] == 2
     assert not lab.flows()
 
 
@@ -57,17 +57,20 @@ def test_what_another_flow_took_meanwhile_stays(lab: Lab, packet: Packet) -> Non
     lab.serve(packet.dst, backends(packet, 1), mode=MODES.index("onearm"))
     for port in (40000, 40001):
         lab.out(packet.but(sport=port), "forwarded")
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    begun = lab.flows()
+    later = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + 2000 * SECOND
+    old = lab.flows()
+    begun = {key: replace(flow, last_seen_ns=later) for key, flow in old.items()}
+    for key, flow in begun.items():
+        lab.change_flow(key, flow)
     first, second = (key for key, flow in begun.items() if KINDS[flow.kind] == "forward")
     lab.map("conntrack").delete(first.pack())
-    lab.change_flow(second, replace(begun[second], last_seen_ns=now - 2000 * SECOND))
+    lab.change_flow(second, old[second])
 
-    def begin_anew() -> None:
+    def begin_again() -> None:
         lab.change_flow(first, begun[first])
         lab.change_flow(second, begun[second])
 
-    assert sweep(Meanwhile(lab.map("conntrack"), begin_anew), now)[1] == 0
+    assert sweep(Meanwhile(lab.map("conntrack"), begin_again), later)[1] == 0
     assert lab.flows() == begun
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.cluster.binaries import NoGo, binary
 from weir.cli.credentials import CredentialsError, credentials
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
@@ -21,10 +22,19 @@ Object = dict[str, Any]
 
 
 @cache
+def kubectl() -> list[str]:
+    """The machine's own, or the one that the tests of clusters build."""
+    if found := shutil.which("kubectl"):
+        return [found]
+    try:
+        return [str(binary("cluster")), "kubectl"]
+    except NoGo as error:
+        pytest.skip(str(error))
+
+
+@cache
 def built(overlay: str) -> list[Object]:
-    if not shutil.which("kubectl"):
-        pytest.skip("no kubectl to build overlays with")
-    command = ["kubectl", "kustomize", str(DEPLOY / "overlays" / overlay)]
+    command = [*kubectl(), "kustomize", str(DEPLOY / "overlays" / overlay)]
     return list(yaml.safe_load_all(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 

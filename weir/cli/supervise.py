@@ -296,5 +296,6 @@ def _confine(capabilities: Sequence[int]) -> None:
 
 def die_with_parent() -> None:
     """In a child, before its program."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the caller may have ignored it
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order

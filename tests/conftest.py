@@ -1,0 +1,45 @@
+"""What every run of the tests has in common: the default signal dispositions, and a last line that says what was skipped.
+
+WEIR_REQUIRE=all makes a skipped test a failed one: for machines that have all that the tests need, as tests/bare makes one.
+"""
+
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Generator
+
+import pytest
+
+REQUIRED = os.environ.get("WEIR_REQUIRE", "")
+SKIPPED: defaultdict[str, list[str]] = defaultdict(list)  # by reason: node ids
+
+
+def pytest_configure() -> None:
+    """Children inherit ignored and blocked signals, and a background job of a script ignores SIGINT."""
+    if REQUIRED not in ("", "all"):
+        raise pytest.UsageError(f"WEIR_REQUIRE: got {REQUIRED!r}, accepted: all, or nothing")
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if REQUIRED:
+            report.outcome, report.longrepr = "failed", f"WEIR_REQUIRE=all: {reason}"
+        else:
+            SKIPPED[reason.removeprefix("Skipped: ")].append(item.nodeid)
+    return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]:
+    yield
+    if reporter := session.config.pluginmanager.get_plugin("terminalreporter"):
+        for reason, ids in SKIPPED.items():
+            suites = sorted({os.path.dirname(name.partition("::")[0]) for name in ids})
+            reporter.write_line(f"not run: {len(ids)} tests of {', '.join(suites)}: {reason}", yellow=True, bold=True)
