@@ -21,6 +21,9 @@ check: setup ## lint, types, unit and golden tests: under a minute
 test: check ## everything: check, packets through the kernel, end to end, chaos, a real cluster
 	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos tests/cluster
 
+bare: ## `make demo` and `make test` in a pristine Debian 12, on this kernel; needs root
+	@WEIR_REQUIRE=all tests/bare
+
 cluster: setup ## a real Kubernetes in network namespaces with Weir deployed in it, until Ctrl-C or `make cluster-down`
 	@$(PY) -m tests.cluster
 
@@ -37,4 +40,4 @@ docs: setup ## docs/events.md and docs/metrics.md, made from the code
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo check test cluster cluster-down bench docs clean
+.PHONY: help setup demo check test bare cluster cluster-down bench docs clean
