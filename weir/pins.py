@@ -54,6 +54,7 @@ class Map:
         self._cpu_size = -(-info.value_size // 8) * 8
         self._value_bytes = self._cpu_size * possible_cpus() if self.per_cpu else info.value_size
         self._value_read = ctypes.create_string_buffer(self._value_bytes)  # one for all reads: `get` is of one thread
+        self._lookup = libbpf().bpf_map_lookup_elem
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
@@ -76,11 +77,14 @@ class Map:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None.  A per-CPU map gives all CPUs' values in one; see `split`."""
-        code = -libbpf().bpf_map_lookup_elem(self.fd, self._key(key), self._value_read)
-        if code == ENOENT:
-            return None
-        self._check("get", code)
-        return self._value_read.raw
+        if len(key) != self.key_size:  # written out: a cold start reads a million entries
+            self._key(key)
+        code = self._lookup(self.fd, key, self._value_read)
+        if not code:
+            return self._value_read.raw
+        if code != -ENOENT:
+            self._check("get", -code)
+        return None
 
     def split(self, value: bytes) -> list[bytes]:
         """A per-CPU map's value, one item for each possible CPU."""
@@ -151,7 +155,7 @@ class Map:
         while chunk := list(islice(pairs, BATCH)):
             for key, value in chunk:
                 self._key(key), self._value(value)
-            keys, values = b"".join(key for key, _ in chunk), b"".join(value for _, value in chunk)
+            keys, values = map(b"".join, zip(*chunk, strict=True))
             done = ctypes.c_uint32(len(chunk))
             code = -libbpf().bpf_map_update_batch(self.fd, keys, values, ctypes.byref(done), None)
             if code in (EINVAL, EOPNOTSUPP, _ENOTSUPP):

@@ -5,12 +5,11 @@ what is referred to before what refers to it, and the other way round for remova
 """
 
 from array import array
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.dataplane.backends import Backends
-from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, members_on, set_number
+from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, members_on, serves
 from services.dataplane.kernel import Ids, Kernel, KernelMap
 from services.dataplane.layout import (
     AFFINITY_OF,
@@ -20,16 +19,14 @@ from services.dataplane.layout import (
     FRONTEND_SOURCES,
     ID,
     MODES,
-    TABLE_KEY,
     Frontend,
     FrontendKey,
     Vip,
-    table_keys,
-    table_pairs,
 )
 from services.dataplane.maglev import PlanError, maglev_table, round_robin_table, table_size
 from services.dataplane.owned import Owned
 from services.dataplane.sources import ranges
+from services.dataplane.tables import Tables
 from weir.decider import World
 from weir.events import FrontendPlanned, VipPlanned, key, key_of
 from weir.model import Backend as Planned
@@ -53,10 +50,12 @@ class Applier:
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
         self._unfinished_vips: set[str] = set()
         self.backends = Backends(self._kernel)
+        self._left: set[tuple[FrontendKey, str]] = set()  # backends that a frontend with a drain limit does not have any more
+        self._ids: dict[str, int] = {}  # of the backends that this application touches
         self._sources = Owned(self._kernel, "source_ranges", id_at=4)
         self._affinity = Owned(self._kernel, "affinity_s", id_at=0)
         self._frontends = {FrontendKey.unpack(key): Frontend.unpack(value) for key, value in maps["frontends"].items()}
-        self._tables = Counter((frontend.set_id, frontend.size) for frontend in self._frontends.values())
+        self.tables = Tables(self._kernel, self._frontends.values())
         self._frontend_ids = Ids("frontends", (f.id for f in self._frontends.values()), maps["frontend_stats"].max_entries)
 
     @property
@@ -75,8 +74,7 @@ class Applier:
             self._withdraw_frontend(stray)
         for owned in (self._sources, self._affinity):
             owned.drop_strays({frontend.id for frontend in self._frontends.values()})
-        for slot in [slot for slot, _ in self._kernel.maps["tables"].items() if not self._tables[TABLE_KEY.unpack(slot)[:2]]]:
-            self._kernel.delete("tables", slot)
+        self.tables.drop_strays()
         self.backends.retire([name for name in self.backends.names() if not frontends_of(world, name)])
         return Outcome(self._kernel.writes - begun, tuple(announced))
 
@@ -84,10 +82,9 @@ class Applier:
         """The touched part of the plan, and once more what was refused before."""
         begun = self._kernel.writes
         self._try_again()
-        for name in sorted(touched.endpoints | set(self.backends.refused)):
-            frontends = [frontend_key(frontend) for frontend in frontends_of(world, name)]
-            if frontends and not self.backends.admit(name, frontends):
-                self._unfinished |= set(frontends)
+        wanted = {name: found for name in sorted(touched.endpoints | set(self.backends.refused)) if (found := frontends_of(world, name))}
+        self._ids = self.backends.admit({name: [frontend_key(each).pack() for each in found] for name, found in wanted.items()})
+        self._unfinished |= {frontend_key(each) for name in wanted.keys() - self._ids.keys() for each in wanted[name]}
         gone = []
         for where in sorted(touched.frontends | self._unfinished, key=FrontendKey.pack):
             if planned := _planned(world, where):
@@ -98,7 +95,10 @@ class Applier:
         self._withdraw_vips({vip for vip in touched.vips if not isinstance(world.get(key("planner", "planvip", "", vip)), VipPlanned)})
         for where in gone:
             self._withdraw_frontend(where)
-        self.backends.retire([name for name in sorted(touched.endpoints) if not frontends_of(world, name)])
+        self.backends.retire(sorted(touched.endpoints - wanted.keys()))
+        for name, endpoint in touched.left:
+            self._left |= {(frontend_key(each), endpoint) for each in world.find("set", name, FrontendPlanned) if each.drain_timeout_s}
+        self.tables.forget(name for name in touched.sets if not world.count("set", name))
         return Outcome(self._kernel.writes - begun, announced)
 
     def _try_again(self) -> None:
@@ -120,22 +120,23 @@ class Applier:
         return {"frontends": frontends, "backends": self.backends.used()}
 
     def leaving(self, world: World) -> dict[tuple[int, int], int]:
-        """Backends that drain or are out of the plan, by frontend and backend id, and the seconds they have for it."""
+        """Backends that drain or left a set, by frontend and backend id, and the seconds their flows have for it."""
         if not world.count("drain limit", ""):
             return {}
-        names: defaultdict[FrontendKey, set[str]] = defaultdict(set)
-        for name in self.backends.lingering:
-            for where in self.backends.frontends_of(name):
-                names[where].add(name)
+        self._left = {(where, name) for where, name in self._left if self._has_left(world, where, name)}
+        found = set(self._left)
+        found |= {(where, name) for name in self.backends.lingering for where in self.backends.frontends_of(name)}  # after a restart
         for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
             draining = (backend for backend in members_on(self._node, planned, members(world, planned)[0]) if backend.state == "draining")
-            names[frontend_key(planned)] |= {endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining}
-        return {
-            (self._frontends[where].id, self.backends.id_of(name)): limited.drain_timeout_s
-            for where, found in names.items()
-            if (limited := _planned(world, where)) and limited.drain_timeout_s and where in self._frontends
-            for name in found
-        }
+            names = (endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining)
+            found |= {(frontend_key(planned), name) for name in names}
+        pairs = ((where, name, _planned(world, where)) for where, name in found if where in self._frontends)
+        ids = ((self._frontends[where].id, self.backends.id_of(name), planned) for where, name, planned in pairs)
+        return {(number, each): limited.drain_timeout_s for number, each, limited in ids if each and limited and limited.drain_timeout_s}
+
+    def _has_left(self, world: World, where: FrontendKey, name: str) -> bool:
+        planned = _planned(world, where)
+        return bool(planned and self.backends.id_of(name) and not serves(world, name, planned.backends))
 
     # ── frontends ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -154,12 +155,13 @@ class Applier:
         backends, newest = members(world, planned)
         backends = members_on(self._node, planned, backends)
         table = self._table(planned, eligible(backends, planned.algorithm), len(backends))
+        set_number = self.tables.number(planned.backends)
         old = self._frontends.get(where)
         number = old.id if old else self._frontend_ids.take()
         sources = ranges(number, planned.vip, planned.sources)
         owned = {self._sources: sources or {}, self._affinity: _keepers(number, planned.affinity_s, table)}
         value = Frontend(
-            set_id=set_number(planned.backends),
+            set_id=set_number,
             size=len(table),
             id=number,
             idle_timeout_s=planned.idle_timeout_s,
@@ -168,12 +170,10 @@ class Applier:
             flags=_flags(planned, limited=sources is not None),
             plan_seq=newest,
         )
-        new = not self._tables[value.set_id, value.size]
-        self._tables[value.set_id, value.size] += 1
         try:
+            self.tables.use(value.set_id, table)
             if not old:
                 self._kernel.zero("frontend_stats", value.id)
-            self._kernel.write_many("tables", list(table_pairs(value.set_id, table)), new=new)
             for entries, wanted in owned.items():
                 entries.put(number, wanted)
             self._kernel.write("frontends", where.pack(), value.pack())
@@ -181,20 +181,20 @@ class Applier:
             if not old:
                 self._disown(number)
                 self._frontend_ids.give(number)
-            self._unuse_table(value)
+            self.tables.leave(value.set_id, value.size)
             raise
         for entries, wanted in owned.items():
             entries.keep(number, wanted)
         self._frontends[where] = value
         if old:
-            self._unuse_table(old)
+            self.tables.leave(old.set_id, old.size)
 
     def _table(self, planned: FrontendPlanned, backends: Sequence[Planned], members: int) -> "array[int]":
         """Sized by all members, so that one that goes down or drains changes slots, not the size."""
         if not backends:
             return array("I")
         names = [endpoint_name(backend.address, backend.port, planned.protocol) for backend in backends]
-        ids = [self.backends.id_of(name) for name in names]
+        ids = [self._ids.get(name) or self.backends.id_of(name) for name in names]
         if not all(ids):
             missing = names[ids.index(0)]
             raise PlanError(f"backend {missing}: {self.backends.refused.get(missing, 'not planned')}")
@@ -210,18 +210,11 @@ class Applier:
             self._kernel.delete("frontends", where.pack())
             self._disown(old.id)
             self._frontend_ids.give(old.id)
-            self._unuse_table(old)
+            self.tables.leave(old.set_id, old.size)
 
     def _disown(self, frontend_id: int) -> None:
         self._sources.keep(frontend_id, {})
         self._affinity.keep(frontend_id, {})
-
-    def _unuse_table(self, old: Frontend) -> None:
-        """Removes a table when no frontend refers to it any more."""
-        self._tables[old.set_id, old.size] -= 1
-        if not self._tables[old.set_id, old.size]:
-            for slot in table_keys(old.set_id, old.size):
-                self._kernel.delete("tables", slot)
 
     # ── VIPs ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -4,11 +4,11 @@ Nothing of them is kept here but what the maps do not say: at 100,000 backends m
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from services.dataplane.kernel import Ids, Kernel
-from services.dataplane.layout import BACKEND_SHARED, ID, NO_BACKEND, Backend, FrontendKey, Origin
+from services.dataplane.layout import BACKEND_SHARED, ID, NO_BACKEND, Backend, FrontendKey, Origin, origin_value
 from services.dataplane.maglev import PlanError
 from weir.model import endpoint_name
 from weir.pins import MapError, address_bytes
@@ -46,36 +46,63 @@ class Backends:
         """Places in use, and how many there are."""
         return len(self._ids), self._kernel.maps["backends"].max_entries
 
-    def admit(self, name: str, frontends: Sequence[FrontendKey]) -> bool:
-        """Gives a backend its id, and tells where its replies belong.  False: it is refused."""
-        try:
-            self._write(_backend(name, BACKEND_SHARED if len(frontends) > 1 else 0), self.id_of(name), frontends)
-        except (MapError, PlanError) as error:
-            self.refused[name] = str(error)
-            return False
-        self.refused.pop(name, None)
-        self.lingering.discard(name)
-        return True
+    def admit(self, wanted: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
+        """Give backends their ids, and write where their replies belong.  Returns the ids; a backend without one is `refused`.
 
-    def _write(self, backend: Backend, known: int, frontends: Sequence[FrontendKey]) -> None:
-        host = address_bytes(backend.address)
-        beside = not known and self._kernel.get("backend_hosts", host) is not None
-        number = known or self._ids.take()
+        wanted: name -> keys of the frontends it serves.  New backends are written together; if that fails, one by one.
+        """
+        known = {name: number for name in wanted if (number := self.id_of(name))}
+        fresh = [name for name in wanted if name not in known]
+        parts = [[name] for name in known]
         try:
-            if not known:
-                self._kernel.zero("backend_stats", number)
-            self._kernel.write("backend_hosts", host, b"\1")
-            self._kernel.write("backends", ID.pack(number), backend.pack())
-            self._kernel.write("origins", backend.key(), Origin(number, tuple(frontends)).pack())
+            ids = self._place(fresh, wanted)
         except (MapError, PlanError):
-            if not known:
-                self._kernel.delete("origins", backend.key())
+            ids, parts = {}, [[name] for name in wanted]
+        for (name,) in parts:
+            try:
+                ids |= self._renew(name, known[name], wanted[name]) if name in known else self._place([name], wanted)
+            except (MapError, PlanError) as error:
+                self.refused[name] = str(error)
+        for name in ids:
+            self.refused.pop(name, None)
+            self.lingering.discard(name)
+        return ids
+
+    def _renew(self, name: str, number: int, frontends: Sequence[bytes]) -> dict[str, int]:
+        """Of a backend that has its place.  Raises MapError, PlanError."""
+        backend = _backend(name, _flags(frontends))
+        self._kernel.write("backend_hosts", address_bytes(backend.address), b"\1")
+        self._kernel.write("backends", ID.pack(number), backend.pack())
+        self._kernel.write("origins", backend.key(), origin_value(number, frontends))
+        return {name: number}
+
+    def _place(self, names: Sequence[str], wanted: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
+        """New ones, all or none.  Raises MapError, PlanError."""
+        kernel, numbers = self._kernel, list[int]()
+        backends = [_backend(name, _flags(wanted[name])) for name in names]
+        keys = [backend.key() for backend in backends]
+        hosts = Counter(key[:16] for key in keys)
+        shared = {host for host in hosts if kernel.get("backend_hosts", host) is not None}
+        try:
+            for _ in names:
+                numbers.append(self._ids.take())
+                kernel.zero("backend_stats", numbers[-1])
+            kernel.write_many("backend_hosts", [(host, b"\1") for host in hosts if host not in shared], new=True)
+            kernel.write_many("backends", [(ID.pack(n), each.pack()) for n, each in zip(numbers, backends, strict=True)], new=True)
+            origins = (origin_value(number, wanted[name]) for number, name in zip(numbers, names, strict=True))
+            kernel.write_many("origins", list(zip(keys, origins, strict=True)), new=True)
+        except (MapError, PlanError):
+            for key in keys:
+                kernel.delete("origins", key)
+            for number in numbers:
                 self.empty(number)
-                if not beside:
-                    self._kernel.delete("backend_hosts", host)
+            for host in hosts.keys() - shared:
+                kernel.delete("backend_hosts", host)
             raise
-        if beside:
-            self._more[host] += 1
+        for host, count in hosts.items():
+            if more := count - (host not in shared):
+                self._more[host] += more
+        return dict(zip(names, numbers, strict=True))
 
     def retire(self, names: Iterable[str]) -> None:
         """Out of the plan: those of TCP keep the way back of their flows until none is left."""
@@ -129,6 +156,10 @@ class Backends:
         """A place that will not clear stays taken."""
         if self._kernel.clear("backends", number, NO_BACKEND):
             self._ids.give(number)
+
+
+def _flags(frontends: Sequence[bytes]) -> int:
+    return BACKEND_SHARED if len(frontends) > 1 else 0
 
 
 @lru_cache(maxsize=64)  # one is asked for several times in a row

@@ -85,6 +85,7 @@ class Touched:
         self.frontends: set[FrontendKey] = set()
         self.sets: set[str] = set()
         self.endpoints: set[str] = set()
+        self.left: set[tuple[str, str]] = set()  # set and endpoint: it was in a chunk of the set, and is not in that chunk now
 
     @classmethod
     def by(cls, world: World, changes: Iterable[Change]) -> "Touched":
@@ -124,6 +125,8 @@ class Touched:
         """Of endpoints those that came or went: the others keep their ids, and the frontends that their replies belong to."""
         came, went = (set(endpoints_of(event)) if event else set() for event in (after, before))
         self.endpoints |= came ^ went
+        if isinstance(before, BackendsPlanned):
+            self.left |= {(before.set, endpoint) for endpoint in went - came}
         for event in (before, after):
             match event:
                 case VipPlanned(vip=vip) | VipWithdrawn(vip=vip):
@@ -183,6 +186,11 @@ def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:
     """The frontends that a backend serves, by key."""
     sets = sorted({chunk.set for chunk in world.find("endpoint", endpoint, BackendsPlanned)})
     return [frontend for name in sets for frontend in world.find("set", name, FrontendPlanned)]
+
+
+def serves(world: World, endpoint: str, name: str) -> bool:
+    """Whether the backend set `name` holds `endpoint`."""
+    return any(chunk.set == name for chunk in world.find("endpoint", endpoint, BackendsPlanned))
 
 
 def set_number(name: str) -> int:

@@ -4,6 +4,7 @@ Any change of a size, an offset or a meaning raises LAYOUT, the directory of the
 Addresses are text here and 16 bytes in the maps, IPv4 v4-mapped; ports are numbers here and in network order there.
 """
 
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from struct import Struct
@@ -124,10 +125,9 @@ TABLE_CHUNK = Struct(f"={CHUNK}I")
 
 def table_pairs(set_id: int, table: Sequence[int]) -> Iterable[tuple[bytes, bytes]]:
     """Keys and values of `tables` for a table of backend ids, chunk by chunk; the last is filled up with id 0."""
-    size = len(table)
-    for chunk, start in enumerate(range(0, size, CHUNK)):
-        ids = tuple(table[start : start + CHUNK])
-        yield TABLE_KEY.pack(set_id, size, chunk), TABLE_CHUNK.pack(*ids, *(0,) * (CHUNK - len(ids)))
+    size, ids = len(table), array("I", table).tobytes()
+    for chunk, start in enumerate(range(0, len(ids), TABLE_CHUNK.size)):
+        yield TABLE_KEY.pack(set_id, size, chunk), ids[start : start + TABLE_CHUNK.size].ljust(TABLE_CHUNK.size, b"\0")
 
 
 def table_keys(set_id: int, size: int) -> Iterable[bytes]:
@@ -177,14 +177,18 @@ class Origin:
     candidates: tuple[FrontendKey, ...]
 
     def pack(self) -> bytes:
-        kept = self.candidates[:CANDIDATES]
-        head = self.backend_id.to_bytes(4, "little") + bytes((len(kept), 0, 0, 0))
-        return (head + b"".join(each.pack() for each in kept)).ljust(88, b"\0")
+        return origin_value(self.backend_id, [each.pack() for each in self.candidates])
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
         keys = (data[at : at + 20] for at in range(8, 8 + 20 * data[4], 20))
         return cls(int.from_bytes(data[:4], "little"), tuple(FrontendKey.unpack(key) for key in keys))
+
+
+def origin_value(backend_id: int, candidates: Sequence[bytes]) -> bytes:
+    """The same of keys that are packed already."""
+    kept = candidates[:CANDIDATES]
+    return (backend_id.to_bytes(4, "little") + bytes((len(kept), 0, 0, 0)) + b"".join(kept)).ljust(88, b"\0")
 
 
 @dataclass(frozen=True, slots=True)

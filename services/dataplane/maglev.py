@@ -31,14 +31,14 @@ def maglev_table(names: Sequence[str], ids: Sequence[int], size: int) -> "array[
     if not names:
         raise PlanError("a table of no backends")
     table = array("I", bytes(4 * size))
-    free = bytearray(b"\1" * size)
+    free = [1] * size
     # Each takes the next free slot of its own permutation in turn; the walk past taken ones runs in C.
     walks = [
-        (filter(free.__getitem__, map(size.__rmod__, count(*_permutation(names[index], size)))), ids[index])
+        (filter(free.__getitem__, map(size.__rmod__, count(*_permutation(names[index], size)))).__next__, ids[index])
         for index in sorted(range(len(names)), key=names.__getitem__)
     ]
     for (walk, backend), _ in zip(cycle(walks), range(size), strict=False):
-        slot = next(walk)
+        slot = walk()
         table[slot] = backend
         free[slot] = 0
     return table

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from services.dataplane import tables
 from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES, Touched, members, set_number, without_root
 from services.dataplane.edge import bounded
@@ -223,6 +224,28 @@ def test_plan_is_in_the_maps(node: Node) -> None:
     assert node.applier.rejections() == ()
 
 
+def test_a_table_that_is_gone_is_not_counted(node: Node) -> None:
+    node.plan(vip("192.0.2.1"), frontend("192.0.2.1", "web"))
+    for size in (1, 5, 12, 1):  # each size a table of its own
+        node.plan(backends("web", *range(1, size + 1)))
+        node.plan(no_backends("web"))
+    node.plan(*NO_WEB)
+    assert len(node.applier.tables) == 0
+
+
+def test_two_sets_of_one_number_share_no_table(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "set_number", lambda name: 7)
+    node.plan(*WEB)
+    node.plan(backends("other", 5), frontend("192.0.2.9", "other"))
+    assert [rejection.entity for rejection in node.applier.rejections()] == [key_of(frontend("192.0.2.9", "other"))]
+    assert "belongs to shop/web" in node.applier.rejections()[0].reason
+    assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.2:8080/TCP", "10.0.0.3:8080/TCP"}
+    node.plan(*NO_WEB)
+    node.plan()
+    assert node.applier.rejections() == ()
+    assert node.in_table() == {"10.0.0.5:8080/TCP"}
+
+
 @pytest.mark.parametrize("event", [*WEB, no_vip("192.0.2.1")], ids=lambda event: type(event).__name__)
 def test_a_fact_without_its_root_is_of_the_same_entity_and_says_the_same_else(event: Any) -> None:
     kept: Any = without_root(Fact(7, event))
@@ -276,6 +299,20 @@ def test_those_who_leave_under_a_deadline_are_found(node: Node) -> None:
     assert node.applier.leaving(node.world) == {(number, ids["10.0.0.2:8080/TCP"]): 7}
     node.plan(backends("web", 1, 2))
     assert node.applier.leaving(node.world) == {(number, ids["10.0.0.3:8080/TCP"]): 7}, "out of the plan, its flows may live"
+
+
+def test_flows_of_every_frontend_of_a_backend_are_under_its_deadline(node: Node) -> None:
+    """The kernel knows four frontends of a backend; the plan knows them all."""
+    served = [frontend(f"192.0.2.{number}", f"web{number}", drain_timeout_s=7) for number in range(1, 8)]
+    for number, each in enumerate(served, 1):
+        node.plan(backends(f"web{number}", 1, 2), each)
+    backend = node.applier.backends.id_of("10.0.0.2:8080/TCP")
+    for number in range(1, 8):
+        node.plan(backends(f"web{number}", 1))
+        assert len(node.applier.leaving(node.world)) == number, "also while others still have it"
+    assert {pair[1] for pair in node.applier.leaving(node.world)} == {backend}
+    node.plan(backends("web3", 1, 2))
+    assert len(node.applier.leaving(node.world)) == 6, "it came back to one of them"
 
 
 def test_backends_that_are_down_leave_the_table_once_they_are_most_of_it(node: Node) -> None:
