@@ -186,7 +186,7 @@ class ManifestRejected(Event, frozen=True, kw_only=True, tag="manifest_rejected"
     source: str  # "shop.yaml", or "shop.yaml#2" for its second document
     problems: tuple[Problem, ...]
     root: Root | None = None  # the object, where the document got as far as naming one
-    service: str = ""  # "namespace/name" of the Service that an EndpointSlice is of, where it got as far as naming that
+    service: str = ""  # "namespace/name": the Service that an EndpointSlice is of; the Service meant where there is no root
 
     def entity(self) -> tuple[str, str]:
         return "", self.source

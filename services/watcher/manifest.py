@@ -1,7 +1,8 @@
-"""From one decoded document to one fact, or to the problems it has.
+"""From one decoded document to one event, or to the problems it has.
 
 Only fields that concern a load balancer are read: what a document says beyond them, secrets included, goes nowhere.
-Kinds that Weir does not follow are skipped, for ordinary folders hold Deployments and ConfigMaps too.
+Kinds that Weir does not read are skipped, for ordinary folders hold Deployments and ConfigMaps too; a kind or a field that nobody
+has is a fault in a folder.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,15 @@ from typing import Final, NamedTuple, get_args
 
 from msgspec.structs import replace
 
-from services.watcher.fields import MOST_TOLD, Faults, Field, is_metadata, never, outline, show
+from services.watcher.fields import MOST_TOLD, Faults, Field, never, outline
 from services.watcher.near import misspelt
 from services.watcher.ranges import Ranges, range_of
+from services.watcher.schema import FIELDS
 from services.watcher.selector import read_selector
 from services.watcher.serving import read_service
 from services.watcher.settings import Settings
+from services.watcher.slices import SERVICE_LABEL, read_slice
+from services.watcher.strict import LEGACY, group_of, note_unknown_fields, note_unknown_kind
 from weir.events import (
     ENCODE,
     EndpointSliceObserved,
@@ -25,15 +29,11 @@ from weir.events import (
     ServiceObserved,
     key,
 )
-from weir.model import Endpoint, Family, Problem, Protocol, Root, Share, SlicePort, family_of, parse_address
+from weir.model import Problem, Root, Share, parse_address
 
 Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved | RecordObserved
-FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
-PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 SHARES: Final[tuple[Share, ...]] = get_args(Share)
-MOST_ENDPOINTS = 1000  # of one slice, as the Kubernetes API has it
 MOST_FACT_BYTES: Final = 512 << 10  # the log takes 1 MiB, and what others state of an object holds parts of it
-SERVICE_LABEL = "kubernetes.io/service-name"
 
 
 class Document(NamedTuple):
@@ -48,7 +48,9 @@ class Document(NamedTuple):
 class Reading(NamedTuple):
     """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used.
 
-    `untold`: how many problems there are beyond the first MOST_TOLD.   `service`: "namespace/name", that an EndpointSlice is of.
+    untold: how many problems there are beyond the first MOST_TOLD.
+    service: "namespace/name", that an EndpointSlice is of, or the Service itself where `root` is missing.
+    aside: no object of Weir's can be meant, so the problems hide nothing.
     """
 
     source: str
@@ -57,6 +59,7 @@ class Reading(NamedTuple):
     problems: tuple[Problem, ...] = ()
     untold: int = 0
     service: str = ""
+    aside: bool = False
 
 
 class _Kind(NamedTuple):
@@ -75,7 +78,7 @@ def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
         accepted = "a mapping with apiVersion, kind and metadata"
         Field(None, "document", manifest.faults).fail(accepted, outline(document.content))
         return (_reading(document.source, None, None, manifest.faults),)
-    if manifest["kind"].value == "List" and manifest["apiVersion"].value == "v1":
+    if (str(manifest["apiVersion"].value), str(manifest["kind"].value)) in _LISTS:
         return _read_list(document, manifest, settings)
     return _read_object(document, manifest, settings)
 
@@ -86,28 +89,53 @@ def object_key(root: Root) -> str:
 
 
 def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
+    """Items of a ServiceList and the like need not say what they are."""
     items = manifest["items"].value
     if not isinstance(items, list | None):
         manifest["items"].fail("a list", outline(items))
+    word = str(manifest["kind"].value).removesuffix("List")
+    kind = {"apiVersion": manifest["apiVersion"].value, "kind": word} if word else {}
     readings = [
         reading
         for i, item in enumerate(items if isinstance(items, list) else ())
-        for reading in read(Document(f"{document.source}.items[{i}]", {} if item is None else item), settings)
+        for reading in read(Document(f"{document.source}.items[{i}]", _item(item, kind), prefix=document.prefix), settings)
     ]
     if manifest.faults:
         readings.append(_reading(document.source, None, None, manifest.faults))
     return tuple(readings)
 
 
+def _item(item: object, kind: dict[str, object]) -> object:
+    return kind | item if isinstance(item, dict) else {} if item is None else item
+
+
 def _read_object(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     api, word = _word(manifest["apiVersion"]), _word(manifest["kind"])
-    kind = None if manifest.faults else _kind(manifest, api, word)
-    if not kind and not manifest.faults:
-        return ()
-    root = _root(document, word, kind, manifest["metadata"]) if kind else None
-    fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if kind and api == kind.api else None
+    if manifest.faults:
+        return (_reading(document.source, None, None, manifest.faults),)
+    kind = _KINDS.get(word)
+    if not kind or group_of(api) != group_of(kind.api):
+        return _read_unknown(document, manifest, api, word)
+    if api != kind.api:
+        manifest["apiVersion"].fail(kind.api)
+    if not document.source.startswith("@"):
+        note_unknown_fields(manifest, FIELDS[word])
+    root = _root(document, word, kind, manifest["metadata"])
+    fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if api == kind.api else None
     reading = _reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults)  # no root: there are faults, so no fact
-    return (reading._replace(service=_service_of(manifest, root)),)
+    return (reading if root and word == "Service" else reading._replace(service=_service_of(document, manifest, word)),)
+
+
+def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> tuple[Reading, ...]:
+    """A kind that is not read: nothing is reported of it unless it is one of ours misspelt, or the one that came before EndpointSlice."""
+    if (api, word) == ("v1", LEGACY):
+        manifest["kind"].fail("EndpointSlice (discovery.k8s.io/v1): backends are read from these alone")
+        return (_reading(document.source, None, None, manifest.faults)._replace(aside=True),)
+    note_unknown_kind(manifest, api, word, _APIS)
+    if not manifest.faults:
+        return ()
+    reading = _reading(document.source, None, None, manifest.faults)
+    return (reading._replace(service=_service_of(document, manifest, misspelt(word, _KINDS))),)
 
 
 def _word(field: Field) -> str:
@@ -118,11 +146,11 @@ def _word(field: Field) -> str:
     return ""
 
 
-def _service_of(manifest: Field, root: Root | None) -> str:
-    if not root or root.kind != "EndpointSlice":
-        return ""
-    name = manifest["metadata"]["labels"][SERVICE_LABEL].domain_name()
-    return f"{root.namespace}/{name}" if name else ""
+def _service_of(document: Document, manifest: Field, word: str) -> str:
+    """The Service that the object is or serves, as far as it can be read."""
+    metadata = manifest["metadata"].unnoted()
+    name = {"Service": metadata["name"], "EndpointSlice": metadata["labels"][SERVICE_LABEL]}.get(word, Field(None, "", {})).domain_name()
+    return f"{document.prefix}{metadata['namespace'].label_name() or 'default'}/{name}" if name else ""
 
 
 def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faults) -> Reading:
@@ -138,19 +166,6 @@ def _bounded(fact: Observed | None, faults: Faults) -> Observed | None:
         return fact
     accepted = f"at most {MOST_FACT_BYTES} bytes of labels, annotations, ports and addresses"
     faults.setdefault(Problem(field="document", got=f"{size_bytes} bytes", accepted=accepted))
-    return None
-
-
-def _kind(manifest: Field, api: str, word: str) -> _Kind | None:
-    """The kind, None when it is not followed; an unknown version or kind of a group that is followed is a fault."""
-    kind = _KINDS.get(word)
-    group = api.rpartition("/")[0]
-    if kind and group == kind.api.rpartition("/")[0]:
-        if api != kind.api:
-            manifest["apiVersion"].fail(kind.api)
-        return kind
-    if group == "weir.dev":
-        manifest["kind"].fail("VIPPool", show(word) if misspelt(word, ["VIPPool"]) else "another kind")
     return None
 
 
@@ -198,81 +213,6 @@ def _node(manifest: Field, root: Root, _: Settings) -> NodeObserved | None:
     return NodeObserved(root=root, addresses=addresses, internal=internal, **known, labels=labels)
 
 
-def _slice(manifest: Field, root: Root, _: Settings) -> EndpointSliceObserved | None:
-    """Keeps what is good: slices are written by tenants, and one bad endpoint must not take the others away."""
-    label = manifest["metadata"]["labels"][SERVICE_LABEL]
-    service = label.domain_name()
-    if label.value is None:
-        label.fail("the name of a Service")
-    family = manifest["addressType"].word(FAMILIES, "IPv4")
-    if manifest["addressType"].value is None:
-        manifest["addressType"].fail(", ".join(FAMILIES))
-    items = manifest["endpoints"].items()
-    if len(items) > MOST_ENDPOINTS:
-        manifest["endpoints"].fail(f"at most {MOST_ENDPOINTS}")
-    ports = manifest["ports"].items()
-    if manifest.faults:
-        return None
-    return EndpointSliceObserved(root=root, service=service, family=family, ports=_slice_ports(ports), endpoints=_endpoints(items, family))
-
-
-def _slice_ports(items: list[Field]) -> tuple[SlicePort, ...]:
-    ports: dict[tuple[str, Protocol], SlicePort] = {}
-    for item in items:
-        if item["protocol"].value == "SCTP":  # its Service is told
-            continue
-        faults = len(item.faults)
-        port = item["port"].number(1, 65535)
-        protocol = item["protocol"].word(PROTOCOLS, "TCP")
-        name = item["name"].text()
-        if len(item.faults) == faults and (name, protocol) in ports:
-            item.fail("each name and protocol once", f"{show(name) if name else 'no name'}/{protocol} again")
-        if len(item.faults) == faults:
-            ports[name, protocol] = SlicePort(port=port, protocol=protocol, name=name)
-    return tuple(ports.values())
-
-
-def _endpoints(items: list[Field], family: Family) -> tuple[Endpoint, ...]:
-    """By address: the order in which they are written says nothing."""
-    endpoints: dict[str, Endpoint] = {}
-    for item in items:
-        endpoint = _endpoint(item, family)
-        if endpoint and endpoint.address in endpoints:
-            item["addresses"].fail("each address once", f"{endpoint.address} again")
-        elif endpoint:
-            endpoints[endpoint.address] = endpoint
-    return tuple(endpoints[address] for address in sorted(endpoints))
-
-
-def _endpoint(item: Field, family: Family) -> Endpoint | None:
-    """The endpoint at its first address: consumers take no other (discovery.k8s.io/v1, Endpoint.addresses)."""
-    faults = len(item.faults)
-    address = _endpoint_address(item, family)
-    conditions = item["conditions"]
-    ready = conditions["ready"].flag(absent=True)
-    serving = conditions["serving"].flag(absent=ready)
-    terminating = conditions["terminating"].flag(absent=False)
-    node = item["nodeName"].text()
-    if not address or len(item.faults) > faults:
-        return None
-    return Endpoint(address=address, ready=ready, serving=serving, terminating=terminating, node=node)
-
-
-def _endpoint_address(item: Field, family: Family) -> str:
-    listed = item["addresses"]
-    addresses = listed.items()
-    if listed.value in (None, []):
-        listed.fail("at least one address")
-    address = str(addresses[0].address() or "") if addresses else ""
-    if address and family_of(address) != family:
-        addresses[0].fail(f"an {family} address, as addressType says")
-    elif is_metadata(address):
-        addresses[0].fail("an endpoint's own address (this is a cloud's metadata service)")
-    else:
-        return address
-    return ""
-
-
 def _pool(manifest: Field, root: Root, _: Settings) -> PoolObserved | None:
     spec = manifest["spec"]
     ranges = Ranges()
@@ -315,9 +255,11 @@ def _range(item: Field, ranges: Ranges) -> str:
 
 _KINDS: Final = {
     "Service": _Kind("service", "v1", True, _service),
-    "EndpointSlice": _Kind("endpointslice", "discovery.k8s.io/v1", True, _slice),
+    "EndpointSlice": _Kind("endpointslice", "discovery.k8s.io/v1", True, lambda manifest, root, _: read_slice(manifest, root)),
     "VIPPool": _Kind("pool", "weir.dev/v1alpha1", False, _pool),
     "LBService": _Kind("record", "weir.dev/v1alpha1", True, _record),
     "Namespace": _Kind("namespace", "v1", False, _namespace),
     "Node": _Kind("node", "v1", False, _node),
 }
+_APIS: Final = {word: kind.api for word, kind in _KINDS.items()}
+_LISTS: Final = {("v1", "List"), *((api, f"{word}List") for word, api in _APIS.items())}

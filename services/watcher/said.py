@@ -108,7 +108,7 @@ class Said:
         if scope_of(unit) in self._awaited:
             return True
         readings = (*self.readings(unit), *self.readings(folder_of(unit)))
-        return any(reading.problems and not reading.root for reading in readings)
+        return any(reading.problems and not reading.root and not reading.aside for reading in readings)
 
     def _read(self, documents: tuple[Document, ...]) -> tuple[Reading, ...]:
         return tuple(reading for document in documents for reading in read(document, self._settings))

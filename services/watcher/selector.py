@@ -14,9 +14,6 @@ def read_selector(field: Field) -> Selector | None:
     if field.value is None:
         return None
     expressions = tuple(map(_requirement, field["matchExpressions"].items()))
-    unknown = sorted(set(map(str, field.value)) - {"matchLabels", "matchExpressions"}) if isinstance(field.value, dict) else []
-    for name in unknown:  # one word misspelt would select everything
-        field[name].fail("matchLabels or matchExpressions")
     return Selector(labels=field["matchLabels"].texts(), expressions=expressions)
 
 
