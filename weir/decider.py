@@ -16,6 +16,17 @@ PENDING = 2**63 - 1  # the sequence of a fact that the log does not have yet
 Index = Callable[[AnyEvent], Iterable[str]]
 
 
+class BySequence:
+    """An index by place in the log, of events of some classes: `World.between` finds them by it, and no word does."""
+
+    def __init__(self, *kinds: type[Event]) -> None:
+        self.kinds = kinds
+
+    def __call__(self, _: AnyEvent) -> Iterable[str]:
+        """No word."""
+        return ()
+
+
 class Fact(NamedTuple):
     """An event and its place in the log."""
 
@@ -40,6 +51,8 @@ class World:
     def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
         self.facts: dict[str, Fact] = {}
         self._functions: dict[str, Index] = {**(indexes or {}), _CLASS: _class_of}
+        self._numbered = tuple(kind for index in (indexes or {}).values() if isinstance(index, BySequence) for kind in index.kinds)
+        self._at: dict[int, str] = {}  # sequence -> key, of events of these classes
         # Most words list one key: it stands alone there, a set of it would take four times the memory.
         self._found: dict[str, dict[str, str | set[str]]] = {name: {} for name in self._functions}
 
@@ -48,11 +61,26 @@ class World:
         key = key_of(fact.event)
         before = self.facts.pop(key, None)
         if before:
+            self._at.pop(before.seq, None)
             self._unindex(key, before.event)
         if not fact.event.gone:
             self.facts[key] = fact
+            self._number(key, fact)
             self._index(key, fact.event)
         return Change(key, before.event if before else None, fact)
+
+    def settle(self, key: str, fact: Fact) -> None:
+        """The log took the guess that `key` stands for, as `fact`."""
+        self.facts[key] = fact
+        self._number(key, fact)
+
+    def between(self, after: int, upto: int) -> list[AnyEvent]:
+        """Events that a `BySequence` indexes, with a sequence above `after` up to `upto`; costs the lesser of the two numbers."""
+        if upto - after > len(self._at):
+            keys = [self._at[seq] for seq in sorted(self._at) if after < seq <= upto]
+        else:
+            keys = [self._at[seq] for seq in range(after + 1, upto + 1) if seq in self._at]
+        return [self.facts[key].event for key in keys]
 
     def get(self, key: str) -> AnyEvent | None:
         """The last event of an entity, None when there is none or it is gone."""
@@ -82,6 +110,10 @@ class World:
     def words(self, index: str) -> list[str]:
         """Every word that `index` lists something under, sorted."""
         return sorted(self._found[index])
+
+    def _number(self, key: str, fact: Fact) -> None:
+        if fact.seq != PENDING and isinstance(fact.event, self._numbered):
+            self._at[fact.seq] = key
 
     def _index(self, key: str, event: AnyEvent) -> None:
         for name, words_of in self._functions.items():
@@ -207,7 +239,7 @@ class Fold:
             key = key_of(item.event)
             held = self.world.facts.get(key)
             if held and held.event is item.event:
-                self.world.facts[key] = Fact(seq, item.event)
+                self.world.settle(key, Fact(seq, item.event))
 
     def _passed(self, fact: Fact) -> None:
         self.position = fact.seq

@@ -13,7 +13,7 @@ from typing import ClassVar
 from services.ipam.book import Book
 from services.ipam.pools import blocks_of
 from services.ipam.wants import FAMILIES, share_word
-from weir.decider import Change, Decided, Index, World, one_by_one
+from weir.decider import BySequence, Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -109,6 +109,7 @@ class Ipam:
         "waiting": _waiting,  # family, and namespace -> claims
         "named": _named,  # Service -> claims that name it as a holder
         "asked": _asked,  # address -> Services that ask for it
+        "acknowledged": BySequence(VipWithdrawn),  # what nodes acknowledge by its sequence
         "prefers": _prefers,  # "" for all, and namespace/key -> Services whose second family is optional
     }
 
@@ -132,7 +133,9 @@ class Ipam:
                 book.settle_waiting(*FAMILIES)
             case VipWithdrawn(vip=vip):
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))
-            case AppliedThrough() | NodeLeft():
+            case AppliedThrough() as event:
+                book.free(_let_go(world, _acknowledged(world, event, change.before)))
+            case NodeLeft():
                 book.free(_let_go(world, world.of(VipReleased)))
         return book.conclude()
 
@@ -159,6 +162,16 @@ class Ipam:
         if selecting:
             book.settle_waiting(name)
             book.settle_preferring()
+
+
+def _acknowledged(world: World, now: AppliedThrough, before: AnyEvent | None) -> Iterable[AnyEvent | None]:
+    """VIPs that the node may have let go of since it last said what it holds."""
+    was = before if isinstance(before, AppliedThrough) else AppliedThrough(node=now.node, seq=0)
+    no_longer = {rejection.entity for rejection in was.rejected} - {rejection.entity for rejection in now.rejected}
+    if MORE_REJECTED in no_longer:
+        return world.of(VipReleased)  # it may be any
+    withdrawn = [*world.between(was.seq, now.seq), *(world.get(entity) for entity in sorted(no_longer))]
+    return [world.get(key("ipam", "vip", "", event.vip)) for event in withdrawn if isinstance(event, VipWithdrawn)]
 
 
 def _let_go(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[VipReleased]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from weir.decider import Change, Index, World
+from weir.decider import BySequence, Change, Index, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -63,13 +63,6 @@ def _down_backend(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
-def _unprogrammed(event: AnyEvent) -> Iterable[str]:
-    match event:
-        case StatusPlanned(conditions=conditions) if any(c.type == "Programmed" and not c.status for c in conditions):
-            return ("",)
-    return ()
-
-
 def _by_nodes(event: AnyEvent) -> Iterable[str]:
     """The cluster whose nodes decide on a Service's backends."""
     match event:
@@ -83,7 +76,7 @@ INDEXES: Mapping[str, Index] = {
     "planned": _planned_for,
     "backend": endpoints_of,
     "down": _down_backend,
-    "unprogrammed": _unprogrammed,
+    "acknowledged": BySequence(FrontendPlanned, VipPlanned),  # what nodes acknowledge by its sequence
     "by nodes": _by_nodes,
 }
 
@@ -101,13 +94,12 @@ def touched(world: World, change: Change) -> set[str]:
             return set(services)
         case ClaimSettled(service=service):
             return {service}
-        case AppliedThrough(seq=seq, rejected=rejected):
-            of_before = before.rejected if isinstance(before, AppliedThrough) else ()
-            if any(rejection.entity == MORE_REJECTED for rejection in (*rejected, *of_before)):
-                return set(world.words("planned"))
-            return _waiting(world, seq) | _rejected(world, {r.entity for r in (*rejected, *of_before)})
-        case NodeObserved(root=root) | NodeGone(root=root):
-            return {observed.root.path for observed in world.find("by nodes", cluster_of(root.name), ServiceObserved)}
+        case AppliedThrough():
+            return _acknowledged(world, event, before if isinstance(before, AppliedThrough) else None)
+        case NodeObserved() | NodeGone():
+            return _by_node(world, event, before if isinstance(before, NodeObserved) else None)
+        case NodeSeen() if isinstance(before, NodeSeen):
+            return set()  # another hook or interface: nothing of the plan follows from these
         case NodeSeen() | NodeLeft():
             return set(world.words("planned"))
         case ManifestRejected() | ManifestAccepted() | EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied():
@@ -115,24 +107,42 @@ def touched(world: World, change: Change) -> set[str]:
     return set()
 
 
-def _waiting(world: World, seq: int) -> set[str]:
-    """The Services not told to be programmed of which a node that holds the plan up to `seq` holds all."""
-    waiting = world.find("unprogrammed", "", StatusPlanned)
-    held = (status for status in waiting if all(_seq(world, key("planner", "planvip", "", vip)) <= seq for vip in status.vips))
-    services = (status.root.path for status in held)
-    return {service for service in services if all(world.seq(each) <= seq for each in world.find("planned", service, FrontendPlanned))}
+def _by_node(world: World, now: NodeObserved | NodeGone, before: NodeObserved | None) -> set[str]:
+    """The Services whose backends the node decides on.  To those with endpoints it matters only whether the node exists."""
+    came_or_went = before is None or isinstance(now, NodeGone)
+    if not came_or_went and _as_backend(before) == _as_backend(now):
+        return set()
+    services = world.find("by nodes", cluster_of(now.root.name), ServiceObserved)
+    return {observed.root.path for observed in services if came_or_went or observed.targets == "nodes"}
 
 
-def _seq(world: World, entity: str) -> int:
-    fact = world.facts.get(entity)
-    return fact.seq if fact else 0
+def _as_backend(node: NodeObserved | NodeGone | None) -> object:
+    return (node.ready, node.internal, node.labels) if isinstance(node, NodeObserved) else None
+
+
+def _acknowledged(world: World, now: AppliedThrough, before: AppliedThrough | None) -> set[str]:
+    """The Services of what the node holds since its last acknowledgement, and of what it refuses, or no longer does."""
+    refused, was_refused = set(now.rejected), set(before.rejected) if before else set()
+    changed = refused ^ was_refused
+    if any(rejection.entity == MORE_REJECTED for rejection in changed):
+        return set(world.words("planned"))  # it may be any
+    first, last = sorted((before.seq if before else 0, now.seq))  # a node that lost its log may go back
+    return _planned_from(world, world.between(first, last)) | _rejected(world, {rejection.entity for rejection in changed})
 
 
 def _rejected(world: World, entities: set[str]) -> set[str]:
-    events = [world.get(entity) for entity in sorted(entities)]
-    vips = [world.get(key("ipam", "vip", "", event.vip)) for event in events if isinstance(event, VipPlanned)]
-    return {
-        *(service for event in events if event for service in _planned_for(event)),
-        *(event.root.path for event in events if isinstance(event, ServiceObserved)),
-        *(service for vip in vips if isinstance(vip, VipAllocated) for service in vip.services),
-    }
+    """The Services that refused entities belong to."""
+    events = [event for entity in sorted(entities) if (event := world.get(entity))]
+    return {*_planned_from(world, events), *(event.root.path for event in events if isinstance(event, ServiceObserved))}
+
+
+def _planned_from(world: World, events: Iterable[AnyEvent]) -> set[str]:
+    """The Services that planned entries belong to."""
+    services: set[str] = set()
+    for event in events:
+        if isinstance(event, VipPlanned):
+            vip = world.get(key("ipam", "vip", "", event.vip))
+            services |= set(vip.services) if isinstance(vip, VipAllocated) else set()
+        else:
+            services |= set(_planned_for(event))
+    return services

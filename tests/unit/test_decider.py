@@ -7,8 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from weir.decider import PENDING, Change, Decided, Fact, Fold, Index, World, one_by_one
-from weir.events import AnyEvent, Event, NodeObserved, PoolObserved, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
+from weir.decider import PENDING, BySequence, Change, Decided, Fact, Fold, Index, World, one_by_one
+from weir.events import (
+    AnyEvent,
+    Event,
+    NodeObserved,
+    PoolObserved,
+    ServiceGone,
+    ServiceObserved,
+    VipAllocated,
+    VipFreed,
+    VipPlanned,
+    VipWithdrawn,
+    key_of,
+)
 from weir.model import Root
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -238,3 +250,18 @@ def test_any_interleaving_with_the_log_gives_the_world_of_the_log(events: list[A
     assert giver.world.facts == again.facts
     assert giver.caught_up() == []
     assert giver.fence == max((fact.seq for fact in log if isinstance(fact.event, VipAllocated | VipFreed)), default=0)
+
+
+def test_an_index_by_sequence_finds_what_the_log_took_in_a_range_guesses_only_once_they_are_taken() -> None:
+    world = World({"order": BySequence(VipPlanned)})
+    first, second = (VipPlanned(vip=f"192.0.2.{n}", root=root("web")) for n in (1, 2))
+    world.evolve(Fact(5, first))
+    world.evolve(Fact(PENDING, second))
+    assert world.between(0, 100) == [first]
+    world.settle(key_of(second), Fact(9, second))
+    assert world.between(0, 100) == world.between(4, 9) == [first, second]
+    assert world.between(5, 9) == [second]
+    world.evolve(Fact(12, first))
+    assert world.between(0, 11) == [second]
+    world.evolve(Fact(13, VipWithdrawn(vip=second.vip, release=1, root=root("web"))))
+    assert world.between(0, 100) == [first]

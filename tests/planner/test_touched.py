@@ -1,0 +1,116 @@
+"""What one event costs: the number of Services that are planned again because of it."""
+
+from collections.abc import Iterable
+
+from services.planner.core import Planner
+from services.planner.touched import touched
+from weir.decider import Change, Fact, Fold
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    EndpointSliceObserved,
+    FrontendPlanned,
+    NodeSeen,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+    VipDenied,
+)
+from weir.model import MORE_REJECTED, Endpoint, Rejection, Root, ServicePort, SlicePort
+
+
+class Log:
+    """A log, and the planner that follows it."""
+
+    def __init__(self) -> None:
+        self.fold = Fold(Planner(), "planner")
+        self.head = 0
+
+    def take(self, *events: AnyEvent) -> set[str]:
+        """Appends `events`, one by one, and what is decided on them; returns the Services that the last of them touches."""
+        services: set[str] = set()
+        for event in events:
+            self.head += 1
+            fact = Fact(self.head, event)
+            decided, changes = self.fold.hear([fact])
+            services = {service for change in changes for service in touched(self.fold.world, change)}
+            first = self.head + 1
+            self.fold.acked(decided, first)
+            for item in decided:
+                self.head += 1
+                self.fold.hear([Fact(self.head, item.event)])
+        return services
+
+    def ack(self, node: str = "n1", *rejected: Rejection) -> set[str]:
+        """The node holds all there is."""
+        return self.take(AppliedThrough(node=node, seq=self.head, rejected=rejected))
+
+    def would_touch(self, before: AnyEvent | None, event: AnyEvent) -> set[str]:
+        """The Services that `event` would touch."""
+        return touched(self.fold.world, Change("", before, Fact(self.head + 1, event)))
+
+    def programmed(self, service: str) -> bool:
+        """Whether the Service is reported as programmed."""
+        (status,) = self.fold.world.find("planned", service, StatusPlanned)
+        return all(condition.status for condition in status.conditions if condition.type == "Programmed")
+
+
+def seen(node: str) -> NodeSeen:
+    return NodeSeen(node=node, hook="tc", layout=2, interfaces=("eth0",))
+
+
+def served(number: int) -> Iterable[AnyEvent]:
+    """A Service with a VIP and an endpoint."""
+    root = Root(kind="Service", namespace="shop", name=f"s{number}")
+    place = Root(kind="EndpointSlice", namespace="shop", name=f"s{number}-x")
+    endpoints = (Endpoint(address=f"10.0.0.{number}"),)
+    yield ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80),))
+    yield EndpointSliceObserved(root=place, service=root.name, family="IPv4", ports=(SlicePort(port=80),), endpoints=endpoints)
+    yield VipAllocated(vip=f"192.0.2.{number}", pool="lan", services=(root.path,), root=root)
+
+
+def denied(number: int) -> Iterable[AnyEvent]:
+    root = Root(kind="Service", namespace="shop", name=f"d{number}")
+    yield ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80),))
+    yield VipDenied(service=root.path, family="IPv4", reason="PoolExhausted", message="full", holders=(), since=1, root=root)
+
+
+def test_an_acknowledgement_touches_what_it_acknowledges_and_no_service_that_waits_for_something_else() -> None:
+    log = Log()
+    log.take(seen("n1"), seen("n2"), *(event for n in range(200) for event in denied(n)))
+    log.take(*(event for n in range(1, 51) for event in served(n)))
+    assert len(log.ack("n1")) == 50
+    assert len(log.ack("n2")) == 50
+    assert all(log.programmed(f"shop/s{n}") for n in range(1, 51))
+    assert log.ack("n1") == log.ack("n2") == set()
+    log.take(*served(51), *served(52))
+    assert log.ack("n1") == {"shop/s51", "shop/s52"}
+    assert not log.programmed("shop/s51")
+    assert log.ack("n2") == {"shop/s51", "shop/s52"}
+    assert log.programmed("shop/s51")
+    assert log.programmed("shop/s52")
+
+
+def test_refusals_that_stand_touch_nothing_again() -> None:
+    log = Log()
+    log.take(seen("n1"), *(event for n in range(1, 11) for event in served(n)))
+    (frontend,) = log.fold.world.find("planned", "shop/s3", FrontendPlanned)
+    refused = Rejection(entity=f"planner.frontend._.{frontend.vip.replace('.', '=2E')}=3A80=2FTCP", reason="the map is full")
+    log.ack("n1")
+    assert log.ack("n1", refused) == {"shop/s3"}
+    assert not log.programmed("shop/s3")
+    assert log.ack("n1", refused) == set()
+    more = Rejection(entity=MORE_REJECTED, reason="7 more are refused")
+    assert len(log.ack("n1", refused, more)) == 10
+    assert log.ack("n1", refused, more) == set()
+    assert len(log.ack("n1", refused)) == 10
+    assert log.ack("n1") == {"shop/s3"}
+    assert log.programmed("shop/s3")
+
+
+def test_a_node_whose_interfaces_change_touches_nothing() -> None:
+    log = Log()
+    log.take(seen("n1"), *served(1), *served(2))
+    changed = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("eth0",), hooks=("tc",))
+    assert log.would_touch(seen("n1"), changed) == set()
+    assert log.would_touch(None, seen("n2")) == {"shop/s1", "shop/s2"}
