@@ -23,6 +23,7 @@ AUTHORS = {
     "planner": "what the kernel should hold",
     "dataplane": "what it holds, by node",
     "health": "who answers, by node",
+    "operator": "what an operator decided",
 }
 TOKENS = "letters, digits and `-` stay, empty is `_`, all else is `=HH` for each byte of UTF-8"
 

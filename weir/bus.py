@@ -43,6 +43,7 @@ from weir.reader import (
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
 LEASES, LEASE_S = "WEIR_LEASES", 5  # a bucket of keys that vanish so long after they were set: who acts of several replicas
+ALIVE = "alive"  # the first token of subjects that no stream keeps
 BATCH = 500  # messages in one atomic batch; the server takes 1,000
 MOST_BYTES = (1 << 20) - 4096  # of a fact's body; the stream takes 1 MiB with headers
 NOT_FOUND = 10037
@@ -76,6 +77,11 @@ def not_connected(url: str, name: str, error: Exception) -> LogError:
     if AUTHORIZATION_VIOLATION in str(error).lower():
         return Forbidden(f"NATS at {place} does not know the key of {name}, or wants one")
     return LogUnreachable(f"no NATS at {place}: {error or type(error).__name__}")
+
+
+def alive_subject(prefix: str, author: str) -> str:
+    """Where `author` lets others know that it is alive: outside of the subjects that the streams keep."""
+    return f"{ALIVE}.{prefix}{author}"
 
 
 class Bus:
@@ -238,6 +244,26 @@ class Bus:
             checked(await self._nc.request(f"$KV.{bucket}.{name}", value, timeout=2, headers=headers))
         except GONE as error:
             raise LogUnreachable(f"{bucket}.{name}: {error or type(error).__name__}") from error
+
+    # ── signs of life, which no stream keeps ───────────────────────────────────────────────────────────────────────
+
+    async def beat(self, author: str) -> None:
+        """Lets those who listen now know that `author` is alive.  Raises LogUnreachable."""
+        try:
+            await self._nc.publish(alive_subject(self.prefix, author), b"")
+        except GONE as error:
+            raise LogUnreachable(f"sign of life not sent: {error or type(error).__name__}") from error
+
+    async def listen(self, heard: Callable[[str], None]) -> None:
+        """Calls `heard` with the author of each sign of life, as long as the connection lasts.  Raises LogUnreachable."""
+
+        async def beat(message: Msg) -> None:
+            heard(message.subject.rpartition(".")[2])
+
+        try:
+            await self._nc.subscribe(alive_subject(self.prefix, "*"), cb=beat)
+        except GONE as error:
+            raise LogUnreachable(f"cannot listen for signs of life: {error or type(error).__name__}") from error
 
     # ── plumbing ───────────────────────────────────────────────────────────────────────────────────────────────────
 

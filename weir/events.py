@@ -164,6 +164,38 @@ class NodeGone(_Object, frozen=True, kw_only=True, tag="node_gone"):
     gone: ClassVar[bool] = True
 
 
+class _OfLbNode(Event, frozen=True, kw_only=True):
+    """An event about an LB node that another than itself states."""
+
+    lbnode: str
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.lbnode
+
+
+class NodeSilent(_OfLbNode, frozen=True, kw_only=True, tag="node_silent"):
+    """Nothing is heard of the LB node.  Its kernel may forward on; nobody waits for it, except to reassign an address."""
+
+    author: ClassVar[str] = "watcher"
+    kind: ClassVar[str] = "silence"
+
+
+class NodeHeard(_OfLbNode, frozen=True, kw_only=True, tag="node_heard"):
+    """The LB node is heard again, or was retired."""
+
+    author: ClassVar[str] = "watcher"
+    kind: ClassVar[str] = "silence"
+    gone: ClassVar[bool] = True
+
+
+class NodeRetired(_OfLbNode, frozen=True, kw_only=True, tag="node_retired"):
+    """The LB node is gone: its Node or its LBNode was deleted.  It counts for nothing until it reports itself after this."""
+
+    author: ClassVar[str] = "watcher"
+    kind: ClassVar[str] = "retired"
+    reason: str = ""
+
+
 class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
     """What Weir wrote down, in the LBService of a Service's name, of its VIPs: given again when the log is lost."""
 
@@ -398,6 +430,16 @@ class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
         return self.root.namespace, self.root.name
 
 
+# ── an operator ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class NodeLeft(_OfLbNode, frozen=True, kw_only=True, tag="node_left"):
+    """An operator removed the LB node (`weir leave`).  It counts for nothing until it reports itself after this."""
+
+    author: ClassVar[str] = "operator"
+    kind: ClassVar[str] = "left"
+
+
 # ── dataplane, one per node ────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -424,13 +466,6 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
     def attached(self) -> str:
         """What came of "auto", for people; what was asked for, where that is not known."""
         return ", ".join(sorted(set(filter(None, self.hooks)))) or self.hook
-
-
-class NodeLeft(_OfNode, frozen=True, kw_only=True, tag="node_left"):
-    """The node was taken away for good: nobody waits for it any more."""
-
-    kind: ClassVar[str] = "lbnode"
-    gone: ClassVar[bool] = True
 
 
 class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
@@ -514,6 +549,9 @@ AnyEvent = (
     | NamespaceGone
     | NodeObserved
     | NodeGone
+    | NodeSilent
+    | NodeHeard
+    | NodeRetired
     | RecordObserved
     | RecordGone
     | ManifestRejected

@@ -122,6 +122,7 @@ class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):
     status: bool
     reason: str
     message: str = ""
+    unknown: bool = False  # `status` Unknown in the Kubernetes API; it counts as not true
 
 
 MORE_REJECTED = "more"  # the entity of a rejection that stands for all beyond those that fit into one fact

@@ -10,16 +10,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from weir.access import API, API_FROM_OUTSIDE, BOOTSTRAP
-from weir.bus import LEASES, STATE, STREAM
+from weir.bus import LEASES, STATE, STREAM, alive_subject
 from weir.events import token
 
 CENTRAL: Final = ("watcher", "ipam", "planner")
 OF_NODES: Final = ("dataplane", "health")
 OPERATOR: Final = "operator"
 CLUSTER: Final = "local"
+_PREFIX: Final = f"weir.{CLUSTER}."
 _BUCKET: Final = f"KV_{LEASES}"
 _ASKED: Final = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT")
-_SERVED: Final = (f"weir.{CLUSTER}.>", f"$KV.{LEASES}.>", *(f"{API}{what}.>" for what in _ASKED))  # of the log's account to the other
+_SERVED: Final = (f"{_PREFIX}>", f"$KV.{LEASES}.>", *(f"{API}{what}.>" for what in _ASKED))  # of the log's account to the other
 
 
 class User(NamedTuple):
@@ -54,7 +55,8 @@ def user(service: str, node: str = "") -> User:
     """The user that a service, on this node where it runs on each, shows itself to be."""
     name = _name(service, node)
     publish = _bootstrap() if service == BOOTSTRAP else _publish(service, name)
-    return User(service, node, tuple(publish), (f"_INBOX.{name}.>",))
+    listens = (alive_subject(_PREFIX, "*"),) if service == "watcher" else ()
+    return User(service, node, tuple(publish), (f"_INBOX.{name}.>", *listens))
 
 
 def accounts(nodes: Iterable[str], keys: Mapping[str, str]) -> dict[str, object]:
@@ -89,8 +91,9 @@ def _bootstrap() -> Iterator[str]:
 
 
 def _publish(service: str, author: str) -> Iterator[str]:
-    if service != OPERATOR:
-        yield f"weir.{CLUSTER}.{author}.>"
+    yield f"{_PREFIX}{author}.>"
+    if service == "dataplane":
+        yield alive_subject(_PREFIX, author)
     if service in CENTRAL:
         yield f"$KV.{LEASES}.{author}"
         yield f"{API_FROM_OUTSIDE}STREAM.MSG.GET.{_BUCKET}"

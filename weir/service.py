@@ -50,6 +50,7 @@ class Runner:
     hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
     heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
     lease: one of several replicas acts, the others fold along.
+    listens: called with the author of each sign of life.
     keeps: what of a fact is folded; its entity must stay the same.
     """
 
@@ -65,11 +66,13 @@ class Runner:
         connect: Connect = Bus.connect,
         lease: Lease | None = None,
         keeps: Callable[[Fact], Fact] = lambda fact: fact,
+        listens: Callable[[str], None] | None = None,
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
         self._core, self._heard, self._connect, self._lease, self._keeps = core, heard, connect, lease, keeps
+        self._listens = listens
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
@@ -90,6 +93,12 @@ class Runner:
     def ready(self) -> bool:
         """Whether it knows what the log says, as the one that acts or standing by."""
         return self._told is not None and self._told.state != "degraded"
+
+    async def beat(self) -> None:
+        """Lets others know that this service is alive and follows the log."""
+        if self._live:
+            with contextlib.suppress(LogError):  # the session sees it, too
+                await self._live[0].beat(self.author)
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
@@ -140,6 +149,8 @@ class Runner:
     async def _session(self) -> None:
         async with await self._connect(self.where.nats_url(), self.author) as bus:
             fold = Fold(self._core, self.author)
+            if self._listens:
+                await bus.listen(self._listens)
             fence = await bus.last(self.author)  # before the fold: whoever writes after this is noticed by the fence
             async for entries in bus.state(self._kinds):
                 self._load(fold, entries)

@@ -21,7 +21,16 @@ def main() -> None:
     runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard, keeps=without_root)
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
-    edges = (agent.acknowledge, agent.save, agent.sweep, agent.give_up, agent.drain, agent.follow_interfaces, agent.health_ports.serve)
+    edges = (
+        agent.live,
+        agent.acknowledge,
+        agent.save,
+        agent.sweep,
+        agent.give_up,
+        agent.drain,
+        agent.follow_interfaces,
+        agent.health_ports.serve,
+    )
     serve(runner, *edges, *counted)
 
 

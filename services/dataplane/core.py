@@ -17,18 +17,18 @@ from weir.events import (
     BackendsPlanned,
     FrontendPlanned,
     MapPressure,
-    NodeSeen,
     VipPlanned,
     VipTaken,
     VipWithdrawn,
     endpoints_of,
 )
+from weir.lbnodes import ABOUT_NODES
 from weir.model import Algorithm, Backend, Root
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
 PLAN_KINDS = frozenset(event.kind for event in PLAN)
 PART = 500  # backend sets applied in one go
-HEARS = (*PLAN, NodeSeen, AppliedThrough, VipTaken, MapPressure)
+HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, VipTaken, MapPressure)
 
 
 def _set_of(event: AnyEvent) -> Iterable[str]:

@@ -24,6 +24,7 @@ from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, I
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
+from weir.lbnodes import RETIRED, counts
 from weir.metrics import Histogram, Sample
 from weir.model import MORE_REJECTED, Rejection
 from weir.pins import Map, backend_key
@@ -31,6 +32,7 @@ from weir.service import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
+BEAT_S = 5.0  # the watcher calls a node silent after presence.SILENT_S
 REJECTED_TOLD = 500
 SAVE_AGAIN_S = 10.0  # after the disk took nothing
 SWEEP_EVERY_S = 30.0
@@ -117,6 +119,9 @@ class Agent:
         else:
             touched = Touched.by(world, changes)
             if not touched:
+                if any(isinstance(change.fact.event, RETIRED) and change.fact.event.lbnode == self._node for change in changes):
+                    self._position = position
+                    self._applied.set()  # we are alive, and say so
                 return
             outcome = self._applier.apply(world, touched)
             self._plan.hear(changes, position)
@@ -162,16 +167,24 @@ class Agent:
         absent = (Rejection(entity=f"interface {name}", reason=reason) for name, reason in sorted(self._absent.items()))
         rejected = bounded([*self._applier.rejections(), *absent, *self.health_ports.rejections()])
         applied = AppliedThrough(node=self._node, seq=self._position, rejected=rejected, writes=self._writes)
-        held = world.get(key_of(applied))
-        events: list[AnyEvent] = [self._seen] if world.get(key_of(self._seen)) != self._seen else []
-        news = not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest
+        held, joins = world.get(key_of(applied)), not counts(world, self._seen)
+        events: list[AnyEvent] = []
+        news = joins or not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest
         if news and not self._kept:  # what is kept is not what this log says
             events.append(applied)
+        if joins or world.get(key_of(self._seen)) != self._seen:  # after what it holds: from here on others wait for it
+            events.append(self._seen)
         for name, (used, most) in self._applier.used().items():
             pressure = MapPressure(node=self._node, map=name, used_percent=used * 10 // most * 10)
             if world.get(key_of(pressure)) != pressure and (pressure.used_percent or world.get(key_of(pressure))):
                 events.append(pressure)
         return [*(taken for taken in self._untold if world.get(key_of(taken)) != taken), *events]
+
+    async def live(self, runner: Runner) -> None:
+        """Lets others know that this node is served, for ever."""
+        while True:
+            await runner.beat()
+            await asyncio.sleep(BEAT_S)
 
     async def save(self, _: Runner) -> None:
         """Keeps the last plan on disk."""

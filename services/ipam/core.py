@@ -1,9 +1,10 @@
 """Which Service holds which VIP.
 
-When the log is lost, a Service gets again what was written down of it in its cluster, and nobody else does.
-An address is given once and kept until its Services let go of it, whatever becomes of the pools: one that its pool does not offer
-any more is marked as orphaned and stays.  It is given on only after every node has let go of it too: released -> withdrawn by the
-planner -> applied by each node -> freed.  Of two Services that clash on one VIP the one that was changed last gives way.
+When the log is lost, a Service gets again what was recorded of it in its cluster, and nobody else does.
+An address is allocated once and kept until its Services release it, whatever becomes of the pools: one that its pool no longer
+offers is marked as orphaned and stays.  It is reassigned only after every LB node that counts has released it too: released ->
+withdrawn by the planner -> applied by each node -> freed.  A silent node is waited for, since it may still forward.  Of two
+Services that clash on one VIP the one that was changed last gives way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,9 +21,11 @@ from weir.events import (
     NamespaceGone,
     NamespaceObserved,
     NodeGone,
+    NodeHeard,
     NodeLeft,
     NodeObserved,
-    NodeSeen,
+    NodeRetired,
+    NodeSilent,
     PoolGone,
     PoolObserved,
     RecordGone,
@@ -36,11 +39,12 @@ from weir.events import (
     VipWithdrawn,
     key,
 )
+from weir.lbnodes import ABOUT_NODES, counted
 from weir.model import MORE_REJECTED
 
 HEARS = (
     *(ServiceObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
-    *(VipAllocated, VipDenied, VipPlanned, AppliedThrough, NodeSeen),
+    *(VipAllocated, VipDenied, VipPlanned, AppliedThrough, *ABOUT_NODES),
 )
 
 
@@ -135,8 +139,10 @@ class Ipam:
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))
             case AppliedThrough() as event:
                 book.free(_let_go(world, _acknowledged(world, event, change.before)))
-            case NodeLeft():
+            case NodeRetired() | NodeLeft():
                 book.free(_let_go(world, world.of(VipReleased)))
+            case NodeSilent() | NodeHeard() if world.of(VipReleased):
+                book.settle_waiting(*FAMILIES)  # they are told for whom an address waits
         return book.conclude()
 
     def reconcile(self, world: World) -> Iterable[AnyEvent]:
@@ -179,8 +185,8 @@ def _let_go(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[Vip
     released = [vip for vip in candidates if isinstance(vip, VipReleased)]
     if not released:
         return
-    through = {ack.node: ack for ack in world.of(AppliedThrough)}
-    nodes = [seen.node for seen in world.of(NodeSeen)]
+    nodes = [seen.node for seen in counted(world)]
+    through = {ack.node: ack for ack in world.of(AppliedThrough) if ack.node in nodes}
     refused = {rejection.entity for ack in through.values() for rejection in ack.rejected}
     for vip in released:
         entity = key("planner", "planvip", "", vip.vip)

@@ -1,6 +1,6 @@
 """An address for each want of a Service, or why there is none."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from ipaddress import ip_address
 from typing import Final, NamedTuple
 
@@ -8,6 +8,7 @@ from services.ipam.holdings import Holdings
 from services.ipam.pools import first_addresses, first_free, offers, ranges
 from services.ipam.wants import Want, clash, may_share
 from weir.events import PoolObserved, ServiceObserved, VipAllocated, VipReleased
+from weir.lbnodes import counted, how_to_end, is_silent
 from weir.model import Family, family_of
 from weir.words import few
 
@@ -96,7 +97,8 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     message = f"every {family} address of {few(sorted(names))} is held"
     if any(pool.share == "ports" for pool in serving):
         message += ", and none is free on the ports asked for"
-    return Refusal("PoolExhausted", message, _holders(holdings, observed, serving, family))
+    releasing = [vip for vip in holdings.world.of(VipReleased) if vip.pool in names and family_of(vip.vip) == family]
+    return Refusal("PoolExhausted", message + _stuck(holdings, releasing), _holders(holdings, observed, serving, family))
 
 
 def _again(holdings: Holdings, observed: ServiceObserved, vip: str, pools: Iterable[PoolObserved]) -> Place | None:
@@ -138,12 +140,22 @@ def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | V
         keyed = [other for other in others if observed.share_key and other.share_key == observed.share_key]
         apart = any(other.root.namespace != observed.root.namespace for other in keyed)
         words = "; a share key counts within a namespace, a pool with `share: ports` is shared by all" if apart else ""
+        words += _stuck(holdings, [held] if isinstance(held, VipReleased) else [])
         return Refusal("AddressHeld", f"{held.vip} is held by {held.services[0]}{words}", held.services[:HOLDERS_TOLD])
     for other in others:
         if port := clash(observed, other):
             message = f"{held.vip} serves {port.port}/{port.protocol} for {other.root.path}"
             return Refusal("PortHeld", message, (other.root.path,))
     return None
+
+
+def _stuck(holdings: Holdings, releasing: Sequence[VipReleased]) -> str:
+    """Which silent node keeps released addresses from being reassigned, "" for none."""
+    silent = [seen.node for seen in counted(holdings.world) if is_silent(holdings.world, seen.node)] if releasing else []
+    if not silent:
+        return ""
+    vips = few([vip.vip for vip in releasing])
+    return f"; {vips} is released, and waits for {few(silent)}, of which nothing is heard; {how_to_end(silent[0])}"
 
 
 def _holders(holdings: Holdings, observed: ServiceObserved, pools: Iterable[PoolObserved], family: Family) -> tuple[str, ...]:

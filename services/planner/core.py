@@ -24,7 +24,6 @@ from weir.events import (
     FrontendWithdrawn,
     ManifestRejected,
     NodeObserved,
-    NodeSeen,
     ServiceObserved,
     StatusPlanned,
     StatusWithdrawn,
@@ -37,6 +36,7 @@ from weir.events import (
     key,
     key_of,
 )
+from weir.lbnodes import ABOUT_NODES
 from weir.model import Backend, Family, ServicePort, family_of
 
 HEARS = (
@@ -51,8 +51,8 @@ HEARS = (
     StatusPlanned,
     EndpointDown,
     AppliedThrough,
-    NodeSeen,
     NodeObserved,
+    *ABOUT_NODES,
 )
 
 MODE_ASKED = "weir.dev/lbmode"

@@ -4,7 +4,8 @@ Names are as the log has them: "b:node-1" of a cluster b beside the first.
 """
 
 from weir.decider import World
-from weir.events import EndpointSliceObserved, NodeObserved, NodeSeen, ServiceObserved, key
+from weir.events import EndpointSliceObserved, NodeObserved, ServiceObserved, key
+from weir.lbnodes import counted
 from weir.model import Backend, Family, ServicePort, cluster_of, family_of, name_in
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -20,7 +21,7 @@ def is_local(world: World, observed: ServiceObserved) -> bool:
     if not observed.local or observed.targets == "nodes":
         return False
     cluster = cluster_of(observed.root.namespace)
-    nodes = (seen.node for seen in world.of(NodeSeen) if cluster_of(seen.node) == cluster)
+    nodes = (seen.node for seen in counted(world) if cluster_of(seen.node) == cluster)
     return any(world.get(key("watcher", "node", "", node)) for node in nodes)
 
 

@@ -10,7 +10,6 @@ from weir.events import (
     EndpointSliceObserved,
     FrontendPlanned,
     ManifestRejected,
-    NodeSeen,
     ServiceObserved,
     StatusPlanned,
     VipAllocated,
@@ -18,6 +17,7 @@ from weir.events import (
     VipPlanned,
     key_of,
 )
+from weir.lbnodes import counted, heard, how_to_end, is_silent
 from weir.model import MORE_REJECTED, Backend, Condition, Endpoint
 from weir.words import few
 
@@ -86,7 +86,7 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
     if empty := [name for name, found in sets.items() if vips and not found]:
         words = f"no ready endpoint serves {', '.join(empty)}; the rest is served"
         return Condition(type="Serving", status=False, reason="NoEndpoints", message=words)
-    if vips and is_local(world, observed) and not {backend.node for backend in backends} & {seen.node for seen in world.of(NodeSeen)}:
+    if vips and is_local(world, observed) and not {backend.node for backend in backends} & {seen.node for seen in counted(world)}:
         words = "externalTrafficPolicy is Local, and no ready endpoint is on a node that forwards"
         return Condition(type="Serving", status=False, reason="NoLocalEndpoints", message=words)
     states = {backend.state for backend in backends}
@@ -136,7 +136,8 @@ def _no_endpoints(world: World, observed: ServiceObserved) -> str:
 
 
 def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent]) -> Condition:
-    nodes = [seen.node for seen in world.of(NodeSeen)]
+    """True once every node that is heard has confirmed what is planned.  Where none is heard, nobody knows."""
+    nodes, listening = [seen.node for seen in counted(world)], heard(world)
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
     entries: list[FrontendPlanned | VipPlanned] = [event for event in planned if isinstance(event, FrontendPlanned)]
@@ -144,18 +145,27 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     through = {event.node: event for event in world.of(AppliedThrough)}
     ours = {key_of(event) for event in (*planned, *entries)}
     ours |= {MORE_REJECTED}  # it may be among those
-    refusals = [f"{node}: {r.reason}" for node in nodes if node in through for r in through[node].rejected if r.entity in ours]
-    if refusals:
+    refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
+    if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
         return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
     if not entries:
         return Condition(type="Programmed", status=False, reason="Pending")
     head = max(world.seq(entry) if _held(world, entry) else PENDING for entry in entries)
-    behind = [node for node in nodes if node not in through or through[node].seq < head]
-    if behind:
-        return Condition(type="Programmed", status=False, reason="Pending", message=f"not read back yet on {few(behind)}")
-    unserved = [f"{node}: {r.reason}" for node in nodes for r in through[node].rejected if r.entity == key_of(observed)]
+    holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
+    if behind := [node for node in listening or nodes if node not in holding]:
+        return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
+    if not listening:
+        words = f"nothing is heard of {few(nodes)}, whose kernel may still forward; {how_to_end(nodes[0])}"
+        return Condition(type="Programmed", status=False, reason="NodeSilent", message=words, unknown=True)
+    unserved = [f"{node}: {r.reason}" for node in listening for r in through[node].rejected if r.entity == key_of(observed)]
     reason = "HealthPortUnserved" if unserved else "Programmed"
-    return Condition(type="Programmed", status=True, reason=reason, message=_few([f"on {few(nodes)}", *unserved]))
+    return Condition(type="Programmed", status=True, reason=reason, message=_few([f"on {few(holding)}", *unserved]))
+
+
+def _waiting_for(world: World, nodes: Sequence[str]) -> str:
+    silent = [node for node in nodes if is_silent(world, node)]
+    words = f"waiting for {few(nodes)} to confirm"
+    return f"{words}; nothing is heard of {few(silent)}, {how_to_end(silent[0])}" if silent else words
 
 
 def _held(world: World, entry: FrontendPlanned | VipPlanned) -> bool:

@@ -16,9 +16,12 @@ from weir.events import (
     ManifestAccepted,
     ManifestRejected,
     NodeGone,
+    NodeHeard,
     NodeLeft,
     NodeObserved,
+    NodeRetired,
     NodeSeen,
+    NodeSilent,
     ServiceGone,
     ServiceObserved,
     StatusPlanned,
@@ -29,7 +32,9 @@ from weir.events import (
     VipReleased,
     endpoints_of,
     key,
+    key_of,
 )
+from weir.lbnodes import RETIRED, heard
 from weir.model import MORE_REJECTED, Root, cluster_of, endpoint_name
 
 
@@ -63,6 +68,13 @@ def _down_backend(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
+def _pending(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case StatusPlanned(conditions=conditions) if any(c.type == "Programmed" and c.reason == "Pending" for c in conditions):
+            return ("",)
+    return ()
+
+
 def _by_nodes(event: AnyEvent) -> Iterable[str]:
     """The cluster whose nodes decide on a Service's backends."""
     match event:
@@ -76,6 +88,7 @@ INDEXES: Mapping[str, Index] = {
     "planned": _planned_for,
     "backend": endpoints_of,
     "down": _down_backend,
+    "pending": _pending,
     "acknowledged": BySequence(FrontendPlanned, VipPlanned),  # what nodes acknowledge by its sequence
     "by nodes": _by_nodes,
 }
@@ -98,10 +111,12 @@ def touched(world: World, change: Change) -> set[str]:
             return _acknowledged(world, event, before if isinstance(before, AppliedThrough) else None)
         case NodeObserved() | NodeGone():
             return _by_node(world, event, before if isinstance(before, NodeObserved) else None)
-        case NodeSeen() if isinstance(before, NodeSeen):
+        case NodeSeen(node=node) if isinstance(before, NodeSeen) and not _was_retired(world, node):
             return set()  # another hook or interface: nothing of the plan follows from these
-        case NodeSeen() | NodeLeft():
+        case NodeSeen() | NodeRetired() | NodeLeft():
             return set(world.words("planned"))
+        case NodeSilent(lbnode=node) | NodeHeard(lbnode=node):
+            return _by_silence(world, node)
         case ManifestRejected() | ManifestAccepted() | EndpointSliceObserved() | EndpointSliceGone() | VipAllocated() | VipDenied():
             return {*_service_of(event), *(_service_of(before) if before else ())}
     return set()
@@ -118,6 +133,21 @@ def _by_node(world: World, now: NodeObserved | NodeGone, before: NodeObserved | 
 
 def _as_backend(node: NodeObserved | NodeGone | None) -> object:
     return (node.ready, node.internal, node.labels) if isinstance(node, NodeObserved) else None
+
+
+def _was_retired(world: World, node: str) -> bool:
+    return any(world.get(key_of(event(lbnode=node))) for event in RETIRED)
+
+
+def _by_silence(world: World, node: str) -> set[str]:
+    """The Services that wait for a node, or that it refuses; all, where it is the only one that is heard, or was."""
+    if not {*heard(world)} - {node}:
+        return set(world.words("planned"))
+    applied = world.get(key_of(AppliedThrough(node=node, seq=0)))
+    rejected = {rejection.entity for rejection in applied.rejected} if isinstance(applied, AppliedThrough) else set[str]()
+    if MORE_REJECTED in rejected:
+        return set(world.words("planned"))
+    return {status.root.path for status in world.find("pending", "", StatusPlanned)} | _rejected(world, rejected)
 
 
 def _acknowledged(world: World, now: AppliedThrough, before: AppliedThrough | None) -> set[str]:

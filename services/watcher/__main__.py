@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from services.watcher.core import HEARS, Watcher
 from services.watcher.edge import FolderSource, Source, Told, follow, nobody
 from services.watcher.metrics import samples
+from services.watcher.presence import Presence
 from services.watcher.settings import ALIASES, OURS, Settings
 from weir.exporter import exposed, of_world
 from weir.model import Mode, Targets
@@ -36,11 +37,12 @@ def main() -> None:
     watcher.late = lambda: frozenset(cluster.scope for cluster in clusters if cluster.lost)
     writes, heard, told, writing = _writer(clusters, chosen.status_hostname)
     where, lease = Where(chosen.instance), lease_of("watcher", chosen)
-    runner = Runner("watcher", watcher, (*HEARS, *writes), where, heard=heard, lease=lease)
+    presence = Presence(told)
+    runner = Runner("watcher", watcher, (*HEARS, *writes), where, heard=heard, lease=lease, listens=presence.beat)
     following = [partial(follow, source, watcher.said, told) for source in sources]
     running: list[Edge] = [cluster.run for cluster in clusters]
     counted = exposed(chosen.metrics, of_world(partial(samples, folder, clusters)))
-    serve(runner, *following, *running, *writing, *counted)
+    serve(runner, presence.run, *following, *running, *writing, *counted)
 
 
 def given_options() -> argparse.Namespace:

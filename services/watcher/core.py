@@ -28,6 +28,7 @@ from weir.events import (
     NamespaceObserved,
     NodeGone,
     NodeObserved,
+    NodeRetired,
     PoolGone,
     PoolObserved,
     RecordGone,
@@ -39,13 +40,15 @@ from weir.events import (
     key,
     key_of,
 )
+from weir.lbnodes import ABOUT_NODES, counted
 from weir.model import Endpoint, Problem, Root
 
 __all__ = ["HEARS", "Observation", "Said", "Watcher", "differences"]
 
 _OBSERVED: Final = (PoolObserved, NamespaceObserved, NodeObserved, RecordObserved, ServiceObserved, EndpointSliceObserved)
-HEARS: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected)
-_ORDER: Final = {event.kind: i for i, event in enumerate(HEARS)}  # records before the Services that they are of, rejections last
+HEARS: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected, *ABOUT_NODES)
+_STATED: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected, NodeRetired)
+_ORDER: Final = {event.kind: i for i, event in enumerate(_STATED)}  # records before the Services that they are of, rejections late
 
 
 def _addresses_of(event: AnyEvent) -> Iterable[str]:
@@ -177,6 +180,8 @@ class _Comparison:
         held, desired = self._held(key), self._desired(key)
         if desired is None and held:
             yield _gone(held)
+            if isinstance(held, NodeObserved) and any(seen.node == held.root.name for seen in counted(self._world)):
+                yield NodeRetired(lbnode=held.root.name, reason="its Node was deleted")
         elif desired and not (held and _same(desired, held)):
             yield desired
 

@@ -18,9 +18,12 @@ from weir.events import (
     ManifestAccepted,
     ManifestRejected,
     NodeGone,
+    NodeHeard,
     NodeLeft,
     NodeObserved,
+    NodeRetired,
     NodeSeen,
+    NodeSilent,
     PoolObserved,
     StatusPlanned,
     StatusWithdrawn,
@@ -29,6 +32,7 @@ from weir.events import (
     VipReleased,
     key_of,
 )
+from weir.lbnodes import counted
 from weir.model import Root
 
 SETTLE_S: Final = 0.02  # what follows from one change comes as several facts
@@ -106,7 +110,7 @@ class Marks:
             self.mark(target)
             if kind == SERVICE.word:
                 self.mark(target._replace(kind=RECORD.word))
-        for seen in self.world.of(NodeSeen) if cluster is self.home else ():
+        for seen in counted(self.world) if cluster is self.home else ():
             self.mark(Target(cluster.scope, LBNODE.word, "", seen.node))
 
     def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
@@ -123,8 +127,13 @@ class Marks:
                 self._mark_named(POOL, root.name)
             case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
                 self._mark_named(POOL, before.root.name)
-            case NodeSeen(node=node) | NodeLeft(node=node):
+            case NodeSeen(node=node):
                 self.mark(Target(self.home.scope, LBNODE.word, "", node))
+            case NodeSilent(lbnode=node) | NodeHeard(lbnode=node) | NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
+                self.mark(Target(self.home.scope, LBNODE.word, "", node))
+                for released in self.world.of(VipReleased):
+                    for service in released.services:
+                        self._mark_service(service)
             case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
                 self.mark(Target(self.home.scope, LBNODE.word, "", node))
             case NodeObserved(root=root) | NodeGone(root=root):

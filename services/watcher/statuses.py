@@ -20,6 +20,7 @@ from weir.events import (
     StatusPlanned,
     VipAllocated,
 )
+from weir.lbnodes import how_to_end
 from weir.model import Condition, Endpoint, Family, ServicePort, family_of
 
 DOMAIN: Final = "weir.dev/"
@@ -127,13 +128,24 @@ def pool_status(
     return {"used": len(given), "total": str(size), "conditions": conditions}
 
 
-def node_status(seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str, *, lost: bool) -> Json:
-    """`status` of an LBNode.  lost: its Node is not Ready, or not heard of; a machine that is no node of the cluster has none."""
+def node_status(
+    seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str, *, lost: bool, silent: bool = False
+) -> Json:
+    """`status` of an LBNode.
+
+    lost: its Node is not Ready, or not heard of; a machine that is no node of the cluster has none.   silent: nothing is heard of it.
+    """
     refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
-    words = "the Node is not Ready: whether it forwards is not known" if lost else f"{seen.attached} on {', '.join(seen.interfaces)}"
-    ready = Condition(type="Ready", status=not lost, reason="NodeNotReady" if lost else "Forwarding", message=words)
     why = "Rejected" if refused else "Programmed" if applied else "Pending"
+    ready = Condition(type="Ready", status=True, reason="Forwarding", message=f"{seen.attached} on {', '.join(seen.interfaces)}")
     programmed = Condition(type="Programmed", status=why == "Programmed", reason=why, message="; ".join(refused)[:MOST_WORDS])
+    if silent:
+        words = f"nothing is heard of the node, whose kernel may still forward; {how_to_end(seen.node)}"
+        ready = Condition(type="Ready", status=False, unknown=True, reason="NodeSilent", message=words)
+        programmed = Condition(type="Programmed", status=False, unknown=True, reason="NodeSilent", message=words)
+    elif lost:
+        words = "the Node is not Ready: whether it forwards is not known"
+        ready = Condition(type="Ready", status=False, reason="NodeNotReady", message=words)
     conditions = [_condition(each, "", before, now) for each in (ready, programmed)]
     return {"hook": seen.attached, "interfaces": list(seen.interfaces), "conditions": conditions}
 
@@ -168,11 +180,15 @@ def _told_as(vip: str, host: str) -> str:
 
 def _condition(condition: Condition, domain: str, before: Mapping[str, Any], now: str) -> Json:
     """meta/v1 Condition; the time is that of the last change of `status`, as the API has it."""
-    word = "True" if condition.status else "False"
+    word = _word(condition)
     stood: Mapping[str, Any] = next((each for each in before.get("conditions") or () if each.get("type") == domain + condition.type), {})
     since = stood.get("lastTransitionTime", now) if stood.get("status") == word else now
     told = {"type": domain + condition.type, "status": word, "reason": condition.reason, "message": condition.message}
     return {**told, "lastTransitionTime": since}
+
+
+def _word(condition: Condition) -> str:
+    return "True" if condition.status else "Unknown" if condition.unknown else "False"
 
 
 def _known(condition: Mapping[str, Any]) -> Json:
@@ -180,10 +196,10 @@ def _known(condition: Mapping[str, Any]) -> Json:
 
 
 def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -> Note | None:
-    if (stood.get("status"), stood.get("reason", "")) == ("True" if condition.status else "False", condition.reason):
+    if (stood.get("status"), stood.get("reason", "")) == (_word(condition), condition.reason):
         return None  # other words for the same are in the condition
     if not condition.status:
-        passing = condition.reason in ("Pending", "NoNode")  # it is so between any plan and its ack: not worth a word
+        passing = condition.reason in ("Pending", "NoNode", "NodeSilent")  # between a plan and its ack, or told by the LBNode
         return Note(True, condition.reason, condition.message[:MOST_WORDS]) if condition.message and not passing else None
     match condition.type:
         case "Allocated":

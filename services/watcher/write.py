@@ -8,6 +8,7 @@ import asyncio
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -43,6 +44,7 @@ from weir.events import (
     EndpointSliceObserved,
     ManifestRejected,
     NodeObserved,
+    NodeRetired,
     NodeSeen,
     PoolObserved,
     ServiceObserved,
@@ -50,6 +52,7 @@ from weir.events import (
     VipAllocated,
     key,
 )
+from weir.lbnodes import counted, heard, is_silent
 from weir.service import Runner
 
 HEARS: Final = (StatusPlanned, VipAllocated, NodeSeen, AppliedThrough, EndpointDown)  # beside what the watcher itself states
@@ -71,6 +74,8 @@ class Writer:
         self._contention = Contention()
         self._pending_s: dict[Target, float] = {}  # since when a status waits for nodes
         self._notes = Notes()
+        self._lbnodes: set[Target] = set()  # that exist: one that is missing later was deleted by somebody
+        self._runner: Runner | None = None
 
     @property
     def _world(self) -> World:
@@ -80,6 +85,7 @@ class Writer:
 
     async def run(self, runner: Runner) -> None:
         """Writes, for ever; only while this process acts."""
+        self._runner = runner
         async with asyncio.TaskGroup() as group:
             for _ in range(WORKERS):
                 group.create_task(self._work(runner))
@@ -137,7 +143,7 @@ class Writer:
         namespace = cluster.prefix + target.namespace
         observed = self._world.get(key("watcher", "service", namespace, target.name))
         planned = self._planned(namespace, target.name)
-        held = self._world.count("holder", f"{namespace}/{target.name}")
+        held = self._holds(f"{namespace}/{target.name}")
         known = observed if isinstance(observed, ServiceObserved) else None
         if not planned and (not known or known.exposed):
             return  # the log does not know it yet, or nobody has decided
@@ -213,13 +219,13 @@ class Writer:
         observed = self._world.get(key("watcher", "service", namespace, target.name))
         if not service or not planned or not (planned.vips or self._is_stale(namespace, target.name, seen)):
             unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
-            if seen and unexposed and not self._world.count("holder", f"{namespace}/{target.name}"):
+            if seen and unexposed and not self._holds(f"{namespace}/{target.name}"):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
             return  # a record is also collected with its Service
         if not seen:
             owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
-        nodes = [node.node for node in self._world.of(NodeSeen)] if is_programmed(planned) else []
+        nodes = heard(self._world) if is_programmed(planned) else []
         before = _decoded(seen)
         wanted = record_status(planned, nodes, *self._counts(observed), before, _now())
         if not same(wanted, before):
@@ -228,6 +234,12 @@ class Writer:
     def _is_stale(self, namespace: str, name: str, seen: Seen | None) -> bool:
         """Whether a record names what its Service has lost.  While the log has the addresses from there, they are to be given again."""
         return bool(seen and _decoded(seen).get("vips")) and not self._world.get(key("watcher", "record", namespace, name))
+
+    def _retired(self, known: NodeSeen, world: World) -> list[AnyEvent]:
+        """Somebody deleted the LBNode.  A node that is alive reports itself again, and gets another."""
+        events: list[AnyEvent] = [NodeRetired(lbnode=known.node, reason="its LBNode was deleted")] if known in counted(world) else []
+        self.marks.told(events)
+        return events
 
     async def _pool(self, cluster: Kube, target: Target) -> None:
         seen = cluster.seen.get(cluster.unit(*target[1:]))
@@ -244,20 +256,33 @@ class Writer:
             await self._write(cluster, POOL, seen, {"status": wanted}, "status")
 
     async def _node(self, cluster: Kube, target: Target) -> None:
-        known = next((each for each in self._world.of(NodeSeen) if each.node == target.name), None)
+        known = next((each for each in counted(self._world) if each.node == target.name), None)
         applied = next((each for each in self._world.of(AppliedThrough) if each.node == target.name), None)
         seen = cluster.seen.get(cluster.unit(*target[1:]))
+        if known and not seen and target in self._lbnodes and self._runner:
+            self._lbnodes.discard(target)
+            await self._runner.propose(partial(self._retired, known))
+            return
         if not known:
+            self._lbnodes.discard(target)
             if seen and cluster is self.marks.home:
                 await cluster.api.delete(LBNODE.path("", target.name))
             return
         seen = seen or await self._made(cluster, LBNODE, target, {})
+        self._lbnodes.add(target)
         before = _decoded(seen)
         machine = self._world.get(key("watcher", "node", "", target.name))
         lost = isinstance(machine, NodeObserved) and (machine.silent or not machine.ready)
-        wanted = node_status(known, applied, before, _now(), lost=lost)
+        wanted = node_status(known, applied, before, _now(), lost=lost, silent=is_silent(self._world, target.name))
         if not same(wanted, before):
             await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")
+
+    def _holds(self, service: str) -> bool:
+        """Whether the Service has an address, or had one that may still be forwarded for.  It does not wait for nodes that are silent."""
+        if self._world.find("holder", service, VipAllocated):
+            return True
+        releasing = self._world.count("holder", service) > 0
+        return releasing and not any(is_silent(self._world, seen.node) for seen in counted(self._world))
 
     def _planned(self, namespace: str, name: str) -> StatusPlanned | None:
         planned = self._world.get(key("planner", "status", namespace, name))

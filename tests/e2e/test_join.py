@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -42,6 +43,9 @@ class Site:
         done = self.weir("lb", "status", "--instance", BOX, "-o", "json", check=False, env=env)
         (told,) = json.loads(done.stdout)
         return told
+
+    def conditions(self, kind: str) -> list[Any]:
+        return [c for service in self.status()["services"] for c in service["conditions"] if c["type"] == kind]
 
     @contextmanager
     def running(self, place: str, log: str, argv: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
@@ -112,14 +116,40 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
 def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: Site) -> None:
     leave = ("leave", URL, "--credentials", str(site.keys), "--node", NODE)
     with site.hub():
-        assert site.weir("lb", *leave).stdout == f"the log knows no node {NODE}\n"
+        assert site.weir("lb", *leave).stdout == f"no node {NODE} in the log\n"
         with site.join():
             assert wait_until(site.serves, 60), site.told()
             site.network.stop("b1")
             assert wait_until(lambda: bool(site.status()["problems"]), 20), site.told()
-        assert site.weir("lb", *leave).stdout == f"node {NODE} has left\n"
+            assert site.weir("lb", *leave).stdout == f"node {NODE} removed\n"
+            assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 20), "it is alive, and says so"
+            assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 20), site.status()
+        for seed in site.keys.glob(f"*-{NODE}.seed"):
+            seed.unlink()
+        assert site.weir("lb", *leave).stdout == f"node {NODE} removed\n"
         told = site.status()
         assert (told["nodes"], told["problems"]) == ([], [])
+
+
+def test_a_node_of_which_nothing_is_heard_is_called_silent_within_a_minute_and_heard_again_at_once(site: Site) -> None:
+    with site.hub(), site.join() as box:
+        assert wait_until(site.serves, 60), site.told()
+        assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 20), site.status()
+        box.send_signal(signal.SIGSTOP)
+        agent = next(process["pid"] for process in site.status()["processes"] if process["name"] == "dataplane")
+        os.kill(agent, signal.SIGSTOP)
+        try:
+            stopped_s = time.monotonic()
+            assert wait_until(lambda: not site.status()["nodes"][0]["heard"], 90), site.told()
+            print(f"silent after {time.monotonic() - stopped_s:.1f} s")
+            assert any("weir leave --node lb-1" in problem for problem in site.status()["problems"])
+            assert {c["reason"] for c in site.conditions("Programmed")} == {"NodeSilent"}
+            assert site.serves(), "its kernel forwards on"
+        finally:
+            os.kill(agent, signal.SIGCONT)
+            box.send_signal(signal.SIGCONT)
+        assert wait_until(lambda: site.status()["nodes"][0]["heard"], 20), site.told()
+        assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 20), site.status()
 
 
 def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> None:

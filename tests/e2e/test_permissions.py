@@ -158,7 +158,7 @@ def test_each_user_publishes_as_the_author_that_it_is_and_as_no_other(server: Lo
     table = asyncio.run(rows())
     for name, may in table:
         print(f"{name:<26} {' '.join('yes' if each else ' - ' for each in may)}")
-    services = {each.name for each in everyone} - {"operator", "bootstrap"}
+    services = {each.name for each in everyone} - {"bootstrap"}
     assert table == [(name, [author == name and name in services for author in authors]) for name in authors]
 
 

@@ -1,10 +1,10 @@
 """What one event costs: the number of Services that are planned again because of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from services.planner.core import Planner
 from services.planner.touched import touched
-from weir.decider import Change, Fact, Fold
+from weir.decider import Change, Decided, Fact, Fold, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -19,11 +19,22 @@ from weir.events import (
 from weir.model import MORE_REJECTED, Endpoint, Rejection, Root, ServicePort, SlicePort
 
 
+class Counting(Planner):
+    """The planner, which notes whom the last changes touch."""
+
+    touches: frozenset[str] = frozenset()
+
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        self.touches = frozenset(service for change in changes for service in touched(world, change))
+        return super().decide(world, changes)
+
+
 class Log:
     """A log, and the planner that follows it."""
 
     def __init__(self) -> None:
-        self.fold = Fold(Planner(), "planner")
+        self.core = Counting()
+        self.fold = Fold(self.core, "planner")
         self.head = 0
 
     def take(self, *events: AnyEvent) -> set[str]:
@@ -32,8 +43,8 @@ class Log:
         for event in events:
             self.head += 1
             fact = Fact(self.head, event)
-            decided, changes = self.fold.hear([fact])
-            services = {service for change in changes for service in touched(self.fold.world, change)}
+            decided, _ = self.fold.hear([fact])
+            services = set(self.core.touches)
             first = self.head + 1
             self.fold.acked(decided, first)
             for item in decided:

@@ -23,9 +23,12 @@ from weir.events import (
     ClaimSettled,
     NamespaceGone,
     NamespaceObserved,
+    NodeHeard,
     NodeLeft,
     NodeObserved,
+    NodeRetired,
     NodeSeen,
+    NodeSilent,
     PoolGone,
     PoolObserved,
     RecordGone,
@@ -347,8 +350,33 @@ def test_a_node_that_left_is_not_waited_for() -> None:
     log = Log(pool("p", "192.0.2.0/32"), node("n1"), node("n2"), service("a"), gone("a"))
     log.withdraw("192.0.2.0")
     assert log.applied("n1") == []
-    (freed,) = log.say(NodeLeft(node="n2"))
+    (freed,) = log.say(NodeLeft(lbnode="n2"))
     assert isinstance(freed, VipFreed)
+
+
+def test_an_address_that_a_silent_node_may_forward_for_waits_and_says_for_whom_until_the_node_is_retired() -> None:
+    log = Log(pool("p", "192.0.2.1/32"), node("n1"), node("n2"), service("a"), gone("a"), service("b"))
+    log.withdraw("192.0.2.1")
+    log.applied("n1")
+    assert "waits for" not in log.denied("b").message
+    log.say(NodeSilent(lbnode="n2"))
+    assert log.denied("b").message == (
+        "every IPv4 address of p is held; 192.0.2.1 is released, and waits for n2, of which nothing is heard;"
+        " if it is gone: kubectl delete lbnode n2, or weir leave --node n2"
+    )
+    assert log.say(service("c", "192.0.2.1"))[-1].message.startswith("192.0.2.1 is held by shop/a; 192.0.2.1 is released")  # type: ignore[union-attr]
+    log.say(NodeHeard(lbnode="n2"))
+    assert log.denied("b").message == "every IPv4 address of p is held"
+    log.say(NodeRetired(lbnode="n2"))
+    assert log.vips() == {"192.0.2.1": "shop/b"}
+
+
+def test_a_node_that_reports_itself_after_it_was_retired_is_waited_for_again() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), node("n1"), node("n2"), service("a"), service("b"), NodeRetired(lbnode="n2"), node("n2"))
+    log.say(gone("a"))
+    log.withdraw("192.0.2.0")
+    assert log.applied("n1") == []
+    assert [type(event) for event in log.applied("n2")] == [VipFreed]
 
 
 def test_withdrawal_of_an_earlier_release_does_not_count() -> None:

@@ -209,6 +209,16 @@ def test_a_node_is_ready_unless_its_kubelet_is_not_heard_of() -> None:
     }
 
 
+def test_of_a_silent_node_nothing_is_known_and_the_command_that_ends_it_is_named() -> None:
+    seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
+    conditions = node_status(seen, AppliedThrough(node="n1", seq=4), {}, NOW, lost=False, silent=True)["conditions"]
+    assert [(each["type"], each["status"], each["reason"]) for each in conditions] == [
+        ("Ready", "Unknown", "NodeSilent"),
+        ("Programmed", "Unknown", "NodeSilent"),
+    ]
+    assert "kubectl delete lbnode n1" in conditions[0]["message"]
+
+
 def test_a_node_is_programmed_when_it_refused_nothing() -> None:
     seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
     refusal = AppliedThrough(node="n1", seq=4, rejected=(Rejection(entity="planner.frontend._.x", reason="map full"),))

@@ -164,22 +164,24 @@ def join(
         fail(str(error))
 
 
-@app.command(epilog=example("weir leave nats://192.0.2.1:4222 --credentials /etc/weir/keys --node lb-1"))
+@app.command(epilog=example("weir leave --node lb-1"))
 def leave(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The NATS of the log that it joined.")],
     node: Annotated[str, typer.Option(metavar="NAME", help="Name of the node.")],
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="The NATS of the log; without it WEIR_NATS, or this machine's.")] = "",
     credentials: Credentials = None,
+    instance: Instance = "weir",
 ) -> None:
-    """Say that a node is gone for good.  While it is only away, nothing that it may still forward is given on."""
+    """Remove an LB node that is gone.  Until then, addresses that it may still forward for are not reassigned."""
+    from weir.cli.history import url_of
     from weir.cli.leave import leave
     from weir.cli.supervise import UpError
     from weir.reader import LogError
 
     try:
-        said = leave(url, credentials, node)
+        known = leave(url or url_of(instance), credentials, node)
     except (LogError, UpError) as error:
         fail(str(error))
-    typer.echo(f"node {node} has left" if said else f"the log knows no node {node}")
+    typer.echo(f"node {node} removed" if known else f"no node {node} in the log")
 
 
 @app.command(epilog=example("weir down"))

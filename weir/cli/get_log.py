@@ -3,7 +3,8 @@
 from services.ipam.metrics import usage
 from weir.cli.output import Row
 from weir.decider import World
-from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, VipAllocated, VipPlanned, VipReleased
+from weir.events import AppliedThrough, EndpointDown, ManifestRejected, VipAllocated, VipPlanned, VipReleased
+from weir.lbnodes import counted, is_silent
 
 
 def pools(world: World) -> list[Row]:
@@ -55,7 +56,8 @@ def nodes(world: World) -> list[Row]:
             "applied": applied[seen.node].seq if seen.node in applied else 0,
             "rejected": len(applied[seen.node].rejected) if seen.node in applied else 0,
             "backends down": down.get(seen.node, 0),
+            "heard": not is_silent(world, seen.node),
             "problems": [f"{r.entity}: {r.reason}" for r in applied[seen.node].rejected] if seen.node in applied else [],
         }
-        for seen in world.of(NodeSeen)
+        for seen in counted(world)
     ]

@@ -1,42 +1,26 @@
-"""`weir leave`: a node is taken away for good.  Said in its own name, with its keys: nobody waits for it, and none is dead for its sake."""
+"""`weir leave`: an operator removes an LB node for good, with the operator's own key."""
 
 import asyncio
 import os
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from weir.bus import BATCH, Bus
+from weir.bus import Bus
 from weir.cli.join import keys
 from weir.decider import Decided
-from weir.events import AnyEvent, EndpointDown, EndpointUp, NodeLeft, NodeSeen
-from weir.permissions import user
-
-_KINDS: Final = {"health": EndpointDown.kind, "dataplane": NodeSeen.kind}  # the prober first: until the node has left it is missed
+from weir.events import NodeLeft, NodeSeen
+from weir.permissions import OPERATOR
 
 
-def leave(url: str, credentials: Path | None, node: str) -> int:
-    """Returns how many facts were said; none of a node that the log does not know.  Raises LogError, UpError."""
-    return sum(asyncio.run(_say(url, credentials, service, node)) for service in _KINDS)
+def leave(url: str, credentials: Path | None, node: str) -> bool:
+    """Returns whether the log knows the node.  Raises LogError, UpError."""
+    os.environ.update(keys(credentials, OPERATOR, "") if credentials else {})
+    return asyncio.run(_leave(url, node))
 
 
-async def _say(url: str, credentials: Path | None, service: str, node: str) -> int:
-    author = user(service, node).name
-    os.environ.update(keys(credentials, service, node) if credentials else {})
-    async with await Bus.connect(url, author) as bus:
-        known = [entry.fact.event async for entries in bus.state((_KINDS[service],)) for entry in entries]
-        events = _goodbye(known, node)
-        for start in range(0, len(events), BATCH):
-            await bus.append(author, [Decided(event, 0) for event in events[start : start + BATCH]], await bus.last(author))
-    return len(events)
-
-
-def _goodbye(known: Sequence[AnyEvent], node: str) -> list[AnyEvent]:
-    events: list[AnyEvent] = []
-    for event in known:
-        match event:
-            case EndpointDown(node=name, address=address, port=port, protocol=protocol) if name == node:
-                events.append(EndpointUp(node=node, address=address, port=port, protocol=protocol, reason="its prober's node left"))
-            case NodeSeen(node=name) if name == node:
-                events.append(NodeLeft(node=node))
-    return events
+async def _leave(url: str, node: str) -> bool:
+    async with await Bus.connect(url, OPERATOR) as bus:
+        known = [entry.fact.event async for entries in bus.state((NodeSeen.kind,)) for entry in entries]
+        if not any(isinstance(event, NodeSeen) and event.node == node for event in known):
+            return False
+        await bus.append(OPERATOR, [Decided(NodeLeft(lbnode=node), 0)], await bus.last(OPERATOR))
+        return True

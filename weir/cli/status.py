@@ -16,7 +16,8 @@ from weir.cli.output import Row, emit, harmless, paint
 from weir.cli.supervise import awaited, running
 from weir.cli.tell import condition
 from weir.decider import World
-from weir.events import AppliedThrough, EndpointDown, ManifestRejected, NodeSeen, ServiceObserved, StatusPlanned
+from weir.events import AppliedThrough, EndpointDown, ManifestRejected, ServiceObserved, StatusPlanned
+from weir.lbnodes import counted, how_to_end, is_silent
 from weir.model import Condition, endpoint_name
 from weir.reader import LogError
 from weir.where import Health, Where
@@ -98,8 +99,9 @@ def _nodes(world: World) -> list[Row]:
             "interfaces": list(seen.interfaces),
             "applied": applied[seen.node].seq if seen.node in applied else 0,
             "rejected": [f"{r.entity}: {r.reason}" for r in applied[seen.node].rejected] if seen.node in applied else [],
+            "heard": not is_silent(world, seen.node),
         }
-        for seen in world.of(NodeSeen)
+        for seen in counted(world)
     ]
 
 
@@ -124,10 +126,16 @@ def _undecided(world: World) -> list[StatusPlanned]:
 
 
 def _problems(world: World) -> list[str]:
+    nodes = {seen.node for seen in counted(world)}
     rejected = [f"{event.source}: {problem}" for event in world.of(ManifestRejected) for problem in event.problems]
-    down = [f"backend {endpoint_name(e.address, e.port, e.protocol)} is down: {e.reason}" for e in world.of(EndpointDown)]
-    refused = [f"{event.node} refused {r.entity}: {r.reason}" for event in world.of(AppliedThrough) for r in event.rejected]
-    return [*rejected, *down, *refused]
+    down = [
+        f"backend {endpoint_name(e.address, e.port, e.protocol)} is down: {e.reason}" for e in world.of(EndpointDown) if e.node in nodes
+    ]
+    refused = [
+        f"{event.node} refused {r.entity}: {r.reason}" for event in world.of(AppliedThrough) if event.node in nodes for r in event.rejected
+    ]
+    silent = [f"nothing is heard of node {s.node}; {how_to_end(s.node)}" for s in counted(world) if is_silent(world, s.node)]
+    return [*rejected, *down, *refused, *silent]
 
 
 def _told(found: Iterable[Alarm]) -> list[str]:
@@ -149,7 +157,7 @@ def _print(found: Row) -> None:
     )
     for node in found["nodes"]:
         print(
-            paint("✓", "green"),
+            paint("✓", "green") if node["heard"] else paint("✗", "red"),
             f"{'node':<10} {node['node']}: {node['hook']} on {', '.join(node['interfaces'])}, plan applied up to {node['applied']}",
         )
     for service in found["services"]:

@@ -7,7 +7,8 @@ from weir.cli.history import ask, connect, world_at
 from weir.cli.kernel import Kernel
 from weir.cli.output import Row, emit, harmless, paint
 from weir.decider import World
-from weir.events import AppliedThrough, NodeSeen
+from weir.events import AppliedThrough
+from weir.lbnodes import counted
 from weir.where import Where
 
 
@@ -27,7 +28,7 @@ async def _look(instance: str) -> tuple[list[Row], World]:
         world, _ = await world_at(bus, "", INDEXES)
         applied = {event.node: event for event in world.of(AppliedThrough)}
         rows = []
-        for seen in world.of(NodeSeen):
+        for seen in counted(world):
             held = applied.get(seen.node) or AppliedThrough(node=seen.node, seq=0)
             async with bus.follow(held.seq, sorted(PLAN_KINDS)) as pull:
                 behind = pull.pending

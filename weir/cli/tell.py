@@ -17,7 +17,7 @@ from weir.events import (
     ManifestAccepted,
     ManifestRejected,
     MapPressure,
-    NodeLeft,
+    NodeRetired,
     NodeSeen,
     PoolGone,
     PoolObserved,
@@ -75,8 +75,8 @@ def tell(event: AnyEvent) -> str:
             return f"{service}: {', '.join(condition(c) for c in conditions)}"
         case NodeSeen():
             return f"{event.node}: {event.hook} on {', '.join(event.interfaces)}"
-        case NodeLeft(node=node):
-            return node
+        case NodeRetired(lbnode=node, reason=reason):
+            return f"{node}: {reason}"
         case AppliedThrough(node=node, seq=seq, writes=writes, rejected=rejected):
             return f"{node} holds the plan up to {seq}, {writes} map writes" + "".join(
                 f"; refused {r.entity}: {r.reason}" for r in rejected

@@ -1,0 +1,95 @@
+"""LB nodes that fall silent, are retired and come back: what the planner waits for."""
+
+import pytest
+
+from tests.planner.test_touched import Log, seen, served
+from weir.events import AppliedThrough, NodeHeard, NodeLeft, NodeRetired, NodeSeen, NodeSilent, StatusPlanned
+from weir.model import Condition
+
+
+def programmed(log: Log, service: str = "shop/s1") -> Condition:
+    (status,) = log.fold.world.find("planned", service, StatusPlanned)
+    return status.conditions[-1]
+
+
+def two_nodes() -> Log:
+    """Both have confirmed s1."""
+    log = Log()
+    log.take(seen("lb-1"), seen("lb-2"), *served(1))
+    log.ack("lb-1")
+    log.ack("lb-2")
+    assert programmed(log).message == "on lb-1, lb-2"
+    return log
+
+
+@pytest.mark.parametrize("out", [NodeRetired(lbnode="lb-1", reason="its Node was deleted"), NodeLeft(lbnode="lb-1")])
+def test_a_node_that_is_retired_is_not_waited_for_until_it_reports_itself_again(out: NodeRetired | NodeLeft) -> None:
+    log = two_nodes()
+    log.take(*served(2))
+    log.ack("lb-2")
+    assert programmed(log, "shop/s2").message == "waiting for lb-1 to confirm"
+    log.take(out)
+    assert programmed(log, "shop/s2") == Condition(type="Programmed", status=True, reason="Programmed", message="on lb-2")
+    assert programmed(log).message == "on lb-2"
+    log.take(*served(3))
+    log.ack("lb-2")
+    assert programmed(log, "shop/s3").status
+    log.take(AppliedThrough(node="lb-1", seq=log.head), seen("lb-1"))
+    assert programmed(log, "shop/s3").message == programmed(log).message == "on lb-1, lb-2"
+    log.take(*served(4))
+    log.ack("lb-2")
+    assert programmed(log, "shop/s4").message == "waiting for lb-1 to confirm"
+
+
+def test_a_node_that_another_replaced_does_not_hold_up_new_services() -> None:
+    log = Log()
+    log.take(seen("lb-1"), *served(1))
+    log.ack("lb-1")
+    log.take(NodeRetired(lbnode="lb-1", reason="its Node was deleted"), seen("lb-2"), *served(2))
+    log.ack("lb-2")
+    assert programmed(log).message == programmed(log, "shop/s2").message == "on lb-2"
+
+
+def test_a_silent_node_is_not_waited_for_where_another_is_heard() -> None:
+    log = two_nodes()
+    log.take(*served(2))
+    log.ack("lb-2")
+    assert not log.programmed("shop/s2")
+    assert log.take(NodeSilent(lbnode="lb-1")) == {"shop/s2"}
+    assert programmed(log, "shop/s2").message == "on lb-2"
+    assert programmed(log).message == "on lb-1, lb-2", "its kernel forwards on, for what it confirmed"
+    log.take(*served(3))
+    log.ack("lb-2")
+    assert log.programmed("shop/s3")
+    log.take(NodeHeard(lbnode="lb-1"))
+    log.ack("lb-1")
+    assert programmed(log, "shop/s3").message == "on lb-1, lb-2"
+
+
+def test_where_every_node_is_silent_nobody_knows_and_the_command_that_ends_it_is_named() -> None:
+    log = Log()
+    log.take(seen("lb-1"), *served(1))
+    log.ack("lb-1")
+    log.take(NodeSilent(lbnode="lb-1"))
+    ends = "if it is gone: kubectl delete lbnode lb-1, or weir leave --node lb-1"
+    assert programmed(log) == Condition(
+        type="Programmed",
+        status=False,
+        unknown=True,
+        reason="NodeSilent",
+        message=f"nothing is heard of lb-1, whose kernel may still forward; {ends}",
+    )
+    log.take(*served(2))
+    assert programmed(log, "shop/s2").message == f"waiting for lb-1 to confirm; nothing is heard of lb-1, {ends}"
+    log.take(NodeHeard(lbnode="lb-1"))
+    assert programmed(log).status
+    log.ack("lb-1")
+    assert log.programmed("shop/s2")
+
+
+def test_hooks_that_change_touch_nothing_and_a_return_touches_all() -> None:
+    log = two_nodes()
+    changed = NodeSeen(node="lb-1", hook="tc", layout=2, interfaces=("eth0",), hooks=("tc",))
+    assert log.take(changed) == set()
+    log.take(NodeLeft(lbnode="lb-1"))
+    assert log.take(changed) == {"shop/s1"}

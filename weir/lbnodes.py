@@ -1,0 +1,37 @@
+"""Which LB nodes count.
+
+An LB node counts from the moment it reports itself until it is retired: its Node or LBNode was deleted, or an operator removed it.
+One that is alive all the same reports itself again, and counts again.  A silent node still counts where an address that it may
+forward for would be reassigned; nothing else waits for it.
+"""
+
+from weir.decider import World
+from weir.events import NodeLeft, NodeRetired, NodeSeen, NodeSilent, key
+
+RETIRED = (NodeRetired, NodeLeft)
+ABOUT_NODES = (NodeSeen, NodeSilent, *RETIRED)  # what a world must hold for the functions below
+
+
+def counted(world: World) -> list[NodeSeen]:
+    """The LB nodes that count, by name."""
+    return [seen for seen in world.of(NodeSeen) if counts(world, seen)]
+
+
+def counts(world: World, seen: NodeSeen) -> bool:
+    """Whether the node reported itself, and that after it was last retired."""
+    return world.seq(seen) > max(world.seq(NodeRetired(lbnode=seen.node)), world.seq(NodeLeft(lbnode=seen.node)))
+
+
+def is_silent(world: World, node: str) -> bool:
+    """Whether nothing is heard of the node."""
+    return world.get(key(NodeSilent.author, NodeSilent.kind, "", node)) is not None
+
+
+def heard(world: World) -> list[str]:
+    """Names of the nodes that count and are not silent."""
+    return [seen.node for seen in counted(world) if not is_silent(world, seen.node)]
+
+
+def how_to_end(node: str) -> str:
+    """What a person does where a node that is waited for does not come back."""
+    return f"if it is gone: kubectl delete lbnode {node}, or weir leave --node {node}"
