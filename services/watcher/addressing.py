@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, get_args
 
 from services.watcher.annotations import Asked, not_yet
-from services.watcher.fields import Field, never, show
+from services.watcher.fields import Field, show
 from services.watcher.ranges import range_of
 from services.watcher.settings import Settings
 from weir.model import Family, FamilyPolicy, Problem, family_of
@@ -35,8 +35,7 @@ def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: l
 
     resolved: an API server has settled `ipFamilies`: what is not in it has no endpoints, PreferDualStack or not.
     """
-    policy = spec["ipFamilyPolicy"].word(_POLICIES, "SingleStack")
-    families = _families(spec, asked, policy, unsupported)
+    families, policy = _families(spec, asked, unsupported)
     if resolved and len(families) == 1 and policy == "PreferDualStack":
         policy = "SingleStack"
     any_of = families if policy == "SingleStack" else ()
@@ -54,13 +53,17 @@ def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: l
     )
 
 
-def _families(spec: Field, asked: Asked, policy: FamilyPolicy, unsupported: list[Problem]) -> tuple[Family, ...]:
-    """Those named, in order; none leaves the choice to the pools."""
-    listed = [item.word(_FAMILIES, "IPv4") for item in spec["ipFamilies"].items()]
-    families = tuple(dict.fromkeys(listed))
-    if len(families) < len(listed):
+def _families(spec: Field, asked: Asked, unsupported: list[Problem]) -> tuple[tuple[Family, ...], FamilyPolicy]:
+    """Those named, in order, none leaves the choice to the pools; and the policy, of which an API server makes the same."""
+    families = tuple(dict.fromkeys(item.word(_FAMILIES, "IPv4") for item in spec["ipFamilies"].items()))
+    absent: FamilyPolicy = "RequireDualStack" if len(families) > 1 else "SingleStack"
+    policy = spec["ipFamilyPolicy"].word(_POLICIES, absent)
+    for item in spec["ipFamilies"].items():
+        if item.value in (None, ""):
+            item.fail(", ".join(_FAMILIES))
+    if len(families) < len(spec["ipFamilies"].items()):
         spec["ipFamilies"].fail("each family once")
-    elif len(families) > 1 and policy == "SingleStack":  # as the API server refuses it
+    elif len(families) > 1 and policy == "SingleStack":
         spec["ipFamilies"].fail("one family; for two ipFamilyPolicy must be PreferDualStack or RequireDualStack", ", ".join(families))
     family = asked["ipam"].word((*_IPAM, *_IPAM_LATER), "")
     if family in _IPAM_LATER:
@@ -68,7 +71,7 @@ def _families(spec: Field, asked: Asked, policy: FamilyPolicy, unsupported: list
     elif family and families and _IPAM[family] not in families:
         accepted = f"what spec.ipFamilies says ({', '.join(families)}): endpoints are of that family"
         unsupported.append(Problem(field=asked["ipam"].path, got=show(family), accepted=accepted))
-    return families or ((_IPAM[family],) if family in _IPAM else ())
+    return families or ((_IPAM[family],) if family in _IPAM else ()), policy
 
 
 def _canonical(fields: Iterable[Field], families: tuple[Family, ...]) -> tuple[str, ...]:
@@ -107,7 +110,7 @@ def _share_key(field: Field) -> str:
 
 
 def _sources(spec: Field, asked: Asked) -> tuple[str, ...]:
-    """Canonical CIDRs, each once, in the order written."""
+    """Canonical CIDRs, each once, in the order written.  /0 is everyone of its family."""
     listed, written = spec["loadBalancerSourceRanges"].items(), asked.several("source-ranges")
     if listed and written:
         asked["source-ranges"].fail("nothing, since spec.loadBalancerSourceRanges is given")
@@ -121,10 +124,4 @@ def _source(field: Field) -> str:
         if field.value is None or text or field.value == "":
             field.fail("a CIDR (203.0.113.0/24)")
         return ""
-    if found.text.endswith("/0"):
-        field.fail("a narrower CIDR; without any, everyone may connect")
-    elif (what := never(found.first, found.first)) and what == never(found.last, found.last):
-        field.fail(f"a CIDR that clients can have (this is {what})")
-    else:
-        return found.text
-    return ""
+    return found.text

@@ -108,11 +108,11 @@ class Field:
         return {key: self[key].text() for key in sorted(keys)}
 
     def number(self, low: int, high: int, absent: int = 0) -> int:
-        """An integer within `low`-`high`; true and false are none."""
+        """An integer within `low`-`high`, also written 80.0; true and false are none."""
         if self.value is None:
             return absent
-        if isinstance(self.value, int) and not isinstance(self.value, bool) and low <= self.value <= high:
-            return self.value
+        if isinstance(self.value, int | float) and not isinstance(self.value, bool) and low <= self.value <= high and self.value % 1 == 0:
+            return int(self.value)
         self.fail(f"{low}-{high}")
         return absent
 
@@ -135,8 +135,8 @@ class Field:
         return absent
 
     def word(self, accepted: Sequence[W], absent: W) -> W:
-        """One of `accepted`."""
-        if self.value is None:
+        """One of `accepted`; an empty word is absent, as an API server takes it."""
+        if self.value in (None, ""):
             return absent
         for word in accepted:
             if self.value == word:
@@ -144,8 +144,10 @@ class Field:
         self.fail(", ".join(accepted))
         return absent
 
-    def label_name(self) -> str:
-        """A DNS label (RFC 1123), at most 63 characters; "" where it is absent."""
+    def label_name(self, *, empty: bool = False) -> str:
+        """A DNS label (RFC 1123), at most 63 characters; "" where it is absent.   empty: "" stands for absent."""
+        if empty and self.value == "":
+            return ""
         return self._name(_LABEL_NAME, "a DNS label: at most 63 of a-z, 0-9 and -, beginning and ending with a letter or digit")
 
     def domain_name(self) -> str:

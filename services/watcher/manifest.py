@@ -173,7 +173,7 @@ def _root(document: Document, word: str, kind: _Kind, metadata: Field) -> Root |
     name = metadata["name"].label_name() if word == "Namespace" else metadata["name"].domain_name()
     if metadata["name"].value is None:
         metadata["name"].fail("a name")
-    namespace = (metadata["namespace"].label_name() or "default") if kind.namespaced else ""
+    namespace = (metadata["namespace"].label_name(empty=True) or "default") if kind.namespaced else ""
     known = not any(problem.field.startswith("metadata") for problem in metadata.faults)
     generation = metadata["generation"].number(0, 2**63 - 1)
     if document.prefix:
@@ -203,7 +203,7 @@ def _node(manifest: Field, root: Root, _: Settings) -> NodeObserved | None:
             address = parse_address(item["address"].text())
             if address:
                 of_type.add(str(address))
-            else:
+            elif item["address"].value not in (None, ""):
                 item["address"].fail("an address")
     ready = {item["status"].text() for item in status["conditions"].items() if item["type"].text() == "Ready"}
     if manifest.faults:

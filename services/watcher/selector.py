@@ -22,7 +22,7 @@ def _requirement(item: Field) -> Requirement:
     values = tuple(value.text() for value in item["values"].items())
     if not item["key"].text() and item["key"].value in (None, ""):
         item["key"].fail("a label's key")
-    if item["operator"].value is None:
+    if item["operator"].value in (None, ""):
         item["operator"].fail(", ".join(_OPERATORS))
     if operator in ("In", "NotIn") and not values:
         item["values"].fail("at least one value")

@@ -64,7 +64,7 @@ def _exposed(manifest: Field, settings: Settings) -> bool:
     kind = spec["type"].word(("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"), "ClusterIP")
     chosen = spec["loadBalancerClass"].text() or Asked(manifest["metadata"]["annotations"].unnoted())["loadBalancerClass"].text()
     headless = spec["clusterIP"].value == "None"
-    leaving = manifest["metadata"]["deletionTimestamp"].value is not None
+    leaving = manifest["metadata"]["deletionTimestamp"].value not in (None, "")
     return kind == "LoadBalancer" and (chosen in settings.classes if chosen else settings.default_class) and not headless and not leaving
 
 
@@ -84,7 +84,7 @@ def _ports(field: Field, unsupported: list[Problem]) -> tuple[ServicePort, ...]:
             continue
         faults = len(item.faults)
         port = _port(item)
-        if item["name"].value is None and len(items) > 1:
+        if not port.name and item["name"].value in (None, "") and len(items) > 1:
             item["name"].fail("a name, since there are several ports")
         if port.port and (first := numbers.setdefault((port.port, port.protocol), item)) is not item:
             item["port"].fail(f"each port and protocol once; {first.path} has it", f"{port.port}/{port.protocol}")
@@ -102,17 +102,18 @@ def _port(item: Field) -> ServicePort:
     return ServicePort(
         port=number,
         protocol=item["protocol"].word(_PROTOCOLS, "TCP"),
-        name=item["name"].label_name(),
+        name=item["name"].label_name(empty=True),
         target=_target(item["targetPort"]),
         node_port=item["nodePort"].number(0, 65535),
     )
 
 
 def _target(field: Field) -> int | str:
+    """0 and "" are the port itself, as an API server takes them."""
     if not isinstance(field.value, str):
-        return field.number(1, 65535)
-    if _PORT_NAME.fullmatch(field.value):
-        return field.value
+        return field.number(0, 65535)
+    if not field.value or _PORT_NAME.fullmatch(field.value):
+        return field.value or 0
     field.fail("1-65535, or a port's name (at most 15 of a-z, 0-9 and -, with a letter)")
     return 0
 

@@ -19,10 +19,10 @@ def read_slice(manifest: Field, root: Root) -> EndpointSliceObserved | None:
     """None where nothing of it can be used."""
     label = manifest["metadata"]["labels"][SERVICE_LABEL]
     service = label.domain_name()
-    if label.value is None:
+    if label.value is None:  # an empty one is refused by domain_name
         label.fail("the name of a Service")
     family = manifest["addressType"].word(_FAMILIES, "IPv4")
-    if manifest["addressType"].value is None:
+    if manifest["addressType"].value in (None, ""):
         manifest["addressType"].fail(", ".join(_FAMILIES))
     items = manifest["endpoints"].items()
     if len(items) > MOST_ENDPOINTS:
