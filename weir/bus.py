@@ -40,6 +40,7 @@ from weir.reader import (
     read,
     request,
 )
+from weir.words import reason_of
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
 LEASES, LEASE_S = "WEIR_LEASES", 5  # a bucket of keys that vanish so long after they were set: who acts of several replicas
@@ -76,7 +77,7 @@ def not_connected(url: str, name: str, error: Exception) -> LogError:
     place = url.rpartition("@")[2]  # no password in logs
     if AUTHORIZATION_VIOLATION in str(error).lower():
         return Forbidden(f"NATS at {place} does not know the key of {name}, or wants one")
-    return LogUnreachable(f"no NATS at {place}: {error or type(error).__name__}")
+    return LogUnreachable(f"no NATS at {place}: {reason_of(error)}")
 
 
 def alive_subject(prefix: str, author: str) -> str:
@@ -153,7 +154,7 @@ class Bus:
         except TimeoutError as error:  # a frozen server would have lost the connection by now
             raise LogStuck("append without an answer for 5 s, while the server lives: is its disk full?") from error
         except GONE as error:
-            raise LogUnreachable(f"append without an answer: {error or type(error).__name__}") from error
+            raise LogUnreachable(f"append without an answer: {reason_of(error)}") from error
         finally:
             del self._waiting[batch]
         last: int = checked(message)["seq"]
@@ -243,7 +244,7 @@ class Bus:
         try:
             checked(await self._nc.request(f"$KV.{bucket}.{name}", value, timeout=2, headers=headers))
         except GONE as error:
-            raise LogUnreachable(f"{bucket}.{name}: {error or type(error).__name__}") from error
+            raise LogUnreachable(f"{bucket}.{name}: {reason_of(error)}") from error
 
     # ── signs of life, which no stream keeps ───────────────────────────────────────────────────────────────────────
 

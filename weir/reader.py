@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 
 from weir.decider import Fact
 from weir.events import DECODE, AnyEvent, key_of
+from weir.words import reason_of
 
 T = TypeVar("T")
 _NS = 1_000_000_000
@@ -124,7 +125,7 @@ class Pull(Generic[T]):
             self.pending = await create_consumer(nc, self._stream, config)
             await self._top_up()
         except nats.errors.Error as error:
-            raise LogUnreachable(f"{self._stream}: {error or type(error).__name__}") from error
+            raise LogUnreachable(f"{self._stream}: {reason_of(error)}") from error
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -203,7 +204,7 @@ async def request(nc: Client, what: str, body: object = None, timeout_s: float =
     try:
         message = await nc.request(nc.api + what, msgspec.json.encode(body) if body else b"", timeout=timeout_s)
     except GONE as error:
-        raise LogUnreachable(f"{what}: {error or type(error).__name__}") from error
+        raise LogUnreachable(f"{what}: {reason_of(error)}") from error
     return checked(message)
 
 

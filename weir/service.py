@@ -13,6 +13,7 @@ import random
 import resource
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
@@ -23,6 +24,7 @@ import uvloop
 from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
+from weir.heartbeat import BEAT_S
 from weir.lease import Lease
 from weir.metrics import Meter
 from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
@@ -79,7 +81,8 @@ class Runner:
         self._turn = asyncio.Lock()
         self._caught_up = asyncio.Event()  # or stands by: there is somebody to propose to, or nothing to wait for
         self._standing_by = False
-        self._told: Health | None = None
+        self._health = Health(service=self.author, pid=os.getpid(), state="starting", kinds=tuple(self._kinds))
+        self._unwritten = False
         self._retry_s = RETRY_FIRST_S
         self._owing = 0  # proposals that wait for the log
         self._why: LogError | None = None  # what ended the session, where a proposal met it
@@ -92,7 +95,7 @@ class Runner:
     @property
     def ready(self) -> bool:
         """Whether it knows what the log says, as the one that acts or standing by."""
-        return self._told is not None and self._told.state != "degraded"
+        return self._health.state not in ("starting", "degraded")
 
     async def beat(self) -> None:
         """Lets others know that this service is alive and follows the log."""
@@ -274,15 +277,27 @@ class Runner:
             self._live = None
         await bus.close()
 
+    async def beat(self) -> None:
+        """Write the sign of life every second, for ever.  See weir.heartbeat."""
+        while True:
+            self._write_health()
+            await asyncio.sleep(BEAT_S)
+
     def _tell(self, state: str, reason: str = "") -> None:
-        told = Health(service=self.author, pid=os.getpid(), state=state, reason=reason)
-        if told != self._told:
-            try:
-                write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(told))
-            except OSError as error:  # a full /run must not end a service; it is told with the next word
-                log.error("state_not_told", service=self.author, reason=str(error))
-            else:
-                self._told = told
+        if (state, reason) != (self._health.state, self._health.reason):
+            self._health = msgspec.structs.replace(self._health, state=state, reason=reason)
+            self._write_health()
+
+    def _write_health(self) -> None:
+        health = msgspec.structs.replace(self._health, beat_s=time.monotonic(), position=self.meter.position)
+        try:
+            write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(health))
+        except OSError as error:  # a full /run must not end a service; the next beat writes again
+            if not self._unwritten:
+                log.error("health_not_written", service=self.author, reason=str(error))
+            self._unwritten = True
+        else:
+            self._unwritten = False
 
 
 def _word(event: AnyEvent) -> str:
@@ -324,6 +339,7 @@ def serve(runner: Runner, *edges: Edge) -> None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(runner.beat())
                 group.create_task(runner.run())
                 for edge in edges:
                     group.create_task(edge(runner))  # type: ignore[arg-type]

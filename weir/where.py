@@ -34,12 +34,15 @@ class Where(msgspec.Struct, frozen=True):
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A service's own word on how it is, in `run`/NAME.json; rewritten on transitions only."""
+    """A service's report on itself, in `run`/NAME.json; rewritten every second while its event loop turns."""
 
     service: str
     pid: int
-    state: str  # standby | following | degraded
+    state: str  # starting | standby | following | degraded; of weir up itself: up
     reason: str = ""
+    beat_s: float = 0.0  # when it was written, by the monotonic clock
+    position: int = 0  # sequence of the last event it has consumed
+    kinds: tuple[str, ...] = ()  # that it consumes
 
 
 def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool = False) -> None:

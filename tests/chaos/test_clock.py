@@ -73,7 +73,7 @@ def label(weir: Running, turn: str) -> None:
 
 
 def facts(weir: Running) -> list[Any]:
-    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "1000", "-o", "json")).stdout.splitlines()
+    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "1000", "-o", "jsonl")).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
 

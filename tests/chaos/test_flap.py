@@ -50,7 +50,7 @@ def standing_in(weir: Running) -> Iterator[Callable[[], None]]:
 
 def facts(weir: Running) -> list[dict[str, Any]]:
     """The log, whole."""
-    out = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "json")).stdout
+    out = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "jsonl")).stdout
     return [json.loads(line) for line in out.splitlines()]
 
 

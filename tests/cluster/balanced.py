@@ -84,12 +84,11 @@ class Balanced:
         return self.rig.run(LB, *self._weir(*words), cwd=ROOT, check=False)
 
     def status(self) -> dict[str, Any]:
-        found = self.ask("status")
-        return found[0] if found else {}
+        return self.ask("status") or {}
 
     def facts(self, after: int = 0) -> list[dict[str, Any]]:
         """Facts beyond a sequence, oldest first."""
-        lines = self.weir("log", "tail", "-n", "100000", "-o", "json").stdout.splitlines()
+        lines = self.weir("log", "tail", "-n", "100000", "-o", "jsonl").stdout.splitlines()
         return [fact for fact in map(json.loads, lines) if fact["sequence"] > after]
 
     def head(self) -> int:

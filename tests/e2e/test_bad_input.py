@@ -401,7 +401,7 @@ def test_nothing_from_outside_reaches_a_terminal_raw(site: Site) -> None:
         for words in ("get lb", "log stat", "log tail -n 50", f"log why {vip}"):
             site.weir(*words.split())
         assert yaml.safe_load(site.weir("status", "-o", "yaml"))
-        for line in site.weir("log", "tail", "-n", "50", "-o", "json").splitlines():
+        for line in site.weir("log", "tail", "-n", "50", "-o", "jsonl").splitlines():
             assert json.loads(line)
         told = site.problems()
         assert any("\\x1b[2J" in line for line in told)

@@ -4,13 +4,14 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from weir.cli.install import CAPABILITIES, unit
+from weir.cli.install import CAPABILITIES, UNITS, unit
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 
@@ -58,17 +59,46 @@ def test_a_unit_of_neither_or_both_is_refused() -> None:
         assert subprocess.run(argv, text=True, capture_output=True).returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-f", "/nowhere", "-i", "lo"), "weir: /nowhere: no such file or directory"),
+        (("-f", "/etc", "-i", "eth99"), "eth99"),
+        (("-f", "/etc", "-i", "lo", "--", "--bogus"), "No such option: --bogus"),
+        (("-f", "/etc", "-i", "lo", "--", "--log-size", "2"), "Invalid value for '--log-size'"),
+    ],
+)
+def test_a_unit_that_could_not_start_is_not_written(words: tuple[str, ...], said: str) -> None:
+    argv = [sys.executable, "-m", "weir.cli", "install", "--instance", NAME, *words]
+    done = subprocess.run(argv, text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (UNITS / f"weir-{NAME}.service").exists()
+
+
 def test_words_with_signs_that_systemd_reads_are_kept_as_they_are() -> None:
     text = unit(NAME, ["weir", "up", '--manifests=/srv/50% of $all/a "b"', "-i", "eth0"])
     assert '"--manifests=/srv/50%% of $$all/a \\"b\\""' in text
+
+
+def wait_for_line(manager: socket.socket, line: str) -> None:
+    """As systemd gets it; a timeout of the socket ends the test."""
+    while line not in manager.recv(4096).decode().splitlines():
+        pass
 
 
 def test_weir_runs_with_the_rights_of_the_unit(found: Stage) -> None:
     command = exec_start(printed("-f", str(found.folder / "shop"), "-i", "front", "-i", "back"))
     allowed = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES)])
     confined = ["setpriv", "--bounding-set", allowed, "--inh-caps", "-all", "--no-new-privs", *command]
-    with (found.folder / "up.log").open("w") as log:
-        process = found.network.popen("lb", *confined, stdout=log, stderr=log)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, (found.folder / "up.log").open("w") as log:
+        manager.bind(str(found.folder / "notify"))
+        manager.settimeout(60)
+        env = os.environ | {"NOTIFY_SOCKET": str(found.folder / "notify")}
+        process = found.network.popen("lb", *confined, stdout=log, stderr=log, env=env)
+        wait_for_line(manager, "READY=1")
+        wait_for_line(manager, "STATUS=5 services following the log")
+        wait_for_line(manager, "WATCHDOG=1")
     assert wait_until(lambda: bool(found.pids()) and found.ask("status")[0]["ok"], 60), found.complaints()
     fetch = ["curl", "-sS", "--max-time", "2", "http://203.0.113.10/"]
     found.network.run("client", *fetch)

@@ -41,8 +41,7 @@ class Site:
     def status(self) -> Any:
         env = LogServer(self.keys, URL, self.folder).environment(f"{OPERATOR}.seed")
         done = self.weir("lb", "status", "--instance", BOX, "-o", "json", check=False, env=env)
-        (told,) = json.loads(done.stdout)
-        return told
+        return json.loads(done.stdout)
 
     def conditions(self, kind: str) -> list[Any]:
         return [c for service in self.status()["services"] for c in service["conditions"] if c["type"] == kind]

@@ -89,7 +89,7 @@ def test_log_verifies_and_a_dump_of_it_has_its_digest(weir: Running, tmp_path: P
     file = tmp_path / "log"
     live = weir.stage.ask("log verify")[0]
     assert run(weir, "log", "dump", str(file)).returncode == 0
-    dumped = json.loads(run(weir, "log", "verify", "--from", str(file), "-o", "json").stdout)[0]
+    dumped = json.loads(run(weir, "log", "verify", "--from", str(file), "-o", "json").stdout)
     assert live["faults"] == dumped["faults"] == []
     again = weir.stage.ask("log verify")[0]
     assert dumped["last"] > live["last"] or dumped["digest"] == live["digest"]

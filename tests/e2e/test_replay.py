@@ -82,7 +82,7 @@ def type_at(found: list[dict[str, Any]], sequence: int) -> str:
 
 
 def entries(weir: Running) -> list[dict[str, Any]]:
-    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "json")).stdout.splitlines()
+    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "jsonl")).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
 

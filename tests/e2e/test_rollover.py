@@ -95,7 +95,7 @@ def write(path: Path, document: dict[str, object]) -> None:
 
 
 def facts(weir: Running) -> list[dict[str, object]]:
-    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "json")).stdout.splitlines()
+    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "100000", "-o", "jsonl")).stdout.splitlines()
     return [json.loads(line) for line in lines]
 
 

@@ -99,7 +99,7 @@ def test_table_shows_the_columns_asked_for_and_programs_get_all(capsys: pytest.C
 
 def test_no_row_is_said_to_a_person_and_is_an_empty_list_to_a_program(capsys: pytest.CaptureFixture[str]) -> None:
     emit([], "table")
-    assert capsys.readouterr() == ("", "nothing here\n")
+    assert capsys.readouterr() == ("", "No resources found.\n")
     assert printed(capsys, [], "json") == "[]\n"
     assert printed(capsys, [], "yaml") == "[]\n"
 

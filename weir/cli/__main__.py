@@ -2,8 +2,9 @@
 
 import contextlib
 import os
+from collections.abc import Coroutine
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -32,6 +33,7 @@ from weir.cli.options import (
     StatusHostname,
     TargetsOfAll,
     TargetsWord,
+    WithWait,
     example,
     fail,
 )
@@ -58,6 +60,14 @@ app.command(
 )(box_commands.install)
 app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
 app.command(epilog=example("weir credentials keys --node lb-1 --node lb-2"))(box_commands.credentials)
+
+
+class Wait(StrEnum):
+    """What `status` can wait for."""
+
+    all = "all"
+    programmed = "programmed"
+    serving = "serving"
 
 
 class Noun(StrEnum):
@@ -214,11 +224,11 @@ def check(
 ) -> None:
     """Say what this machine lacks.  Exit code 0: nothing, 1: something."""
     from weir.cli.check import problems
-    from weir.cli.output import emit
+    from weir.cli.output import MACHINE, emit
     from weir.where import Where
 
     found = problems(Where(instance), interface or (), nats_port)
-    if output in (Output.json, Output.yaml):
+    if output in MACHINE:
         emit([{"problem": problem} for problem in found], output)
     else:
         for problem in found:
@@ -228,16 +238,17 @@ def check(
     raise typer.Exit(bool(found))
 
 
-@app.command(epilog=example("weir status --wait"))
+@app.command(cls=WithWait, epilog=example("weir status", "weir status --wait=programmed --timeout 30"))
 def status(
     instance: Instance = "weir",
-    wait: Annotated[bool, typer.Option("--wait", help="Until all is programmed, at most 60 s.")] = False,
+    wait: Annotated[Wait | None, typer.Option("--wait", help="Wait for this; without a value: all.", show_default=False)] = None,
+    timeout: Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")] = 60,
     output: As = Output.table,
 ) -> None:
-    """Services, the log, nodes, conditions.  Exit code 0: all well, 1: something is not, 2: Weir is not up."""
+    """Show services, the log, nodes and conditions.  Exit code 0: all well, or what --wait asks for; 1: not; 2: Weir is not up."""
     from weir.cli.status import status
 
-    raise typer.Exit(status(instance, wait=wait, output=output))
+    raise typer.Exit(status(instance, wait=wait or "", timeout_s=timeout, output=output))
 
 
 @app.command(epilog=example("weir get lb", "weir get lb -o wide", "weir get vips -o json", "weir get ep -w"))
@@ -304,14 +315,21 @@ def demo(
     raise typer.Exit(stop() if ended else run(keep=keep, fast=fast))
 
 
-async def _until_terminated(work) -> None:  # type: ignore[no-untyped-def]
+async def _until_terminated(work: "Coroutine[Any, Any, None]") -> None:
     import asyncio
-    import contextlib
     import signal
 
     task = asyncio.ensure_future(work)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    signals = (signal.SIGTERM, signal.SIGINT)
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        for number in signals:  # once: a second one must not disturb the orderly end, which has its own limit
+            loop.add_signal_handler(number, lambda: None)
+        task.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, end)
     with contextlib.suppress(asyncio.CancelledError):
         await task
 

@@ -31,6 +31,7 @@ from weir.cli.history import ask, url_of
 from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
 from weir.reader import GONE, Forbidden, LogUnreachable, checked, request
 from weir.where import Where
+from weir.words import reason_of
 
 _CHUNK_BYTES = 1 << 17
 _PATIENCE_S = 30.0
@@ -212,6 +213,6 @@ async def _client(url: str) -> AsyncIterator[Client]:
             raise not_connected(url, BOOTSTRAP, error) from error
         yield nc
     except (LogUnreachable, nats.errors.Error, TimeoutError) as error:
-        raise Forbidden(refused[0]) if refused else LogUnreachable(f"{error or type(error).__name__}") from error
+        raise Forbidden(refused[0]) if refused else LogUnreachable(reason_of(error)) from error
     finally:
         await nc.close()

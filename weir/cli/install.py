@@ -27,10 +27,13 @@ After=network-online.target
 StartLimitIntervalSec=0
 
 [Service]
-Type=exec
+Type=notify
+NotifyAccess=main
 ExecStart={command}
 Restart=on-failure
 RestartSec=2
+# weir up restarts children that hang; one that hangs itself is restarted by systemd.  Traffic flows on either way.
+WatchdogSec=30
 # weir up ends its children in order; what is left after that is killed.  Traffic flows on either way.
 KillMode=mixed
 TimeoutStopSec=30
@@ -50,7 +53,7 @@ WantedBy=multi-user.target
 
 def install(instance: str, command: Sequence[str], *, only_print: bool) -> None:
     """command: of `weir`, with its options."""
-    text = unit(instance, [sys.executable, "-m", "weir.cli", *command, "--instance", instance])
+    text = unit(instance, [sys.executable, "-m", "weir.cli", *command])
     if only_print:
         typer.echo(text, nl=False)
         return

@@ -1,5 +1,6 @@
 """`weir up --join`: forwards by a log that others write.  Of the services only those that run on each node, with the node's own keys."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +21,9 @@ async def join(
     envs = {service: {"WEIR_NATS": url, **(keys(credentials, service, node) if credentials else {})} for service in OF_NODES}
     async with instance(where, interfaces, node, hook) as supervisor:
         write_file(where.state / "nats.url", f"{url}\n".encode(), secret=True)  # for commands
-        await forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs))
+            group.create_task(supervisor.watch(OF_NODES))
 
 
 def keys(credentials: Path, service: str, node: str) -> Env:

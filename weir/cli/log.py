@@ -11,7 +11,7 @@ import typer
 
 from weir.bus import STATE, Bus
 from weir.cli.history import NotFound, Unanswerable, ask, clock, connect, entries, first_since, source, when
-from weir.cli.output import emit, harmless, to_yaml
+from weir.cli.output import MACHINE, emit, emit_lines, emit_one, harmless, to_yaml
 from weir.cli.tell import tell
 from weir.events import AnyEvent, EndpointSliceObserved, tag_of, untoken
 from weir.reader import Entry, Refused
@@ -40,7 +40,10 @@ def tail(instance: str, number: int | None, *, wanted: Filter, since: str, follo
             most = number if number is not None else None if since else DEFAULT_LINES
             begin = await first_since(log, since) if since else 1 if any(wanted) else head - (most or 0) + 1
             found = deque([entry async for entry in entries(log, max(1, begin), kinds=_kinds(wanted)) if wanted(entry)], most)
-            tell_all(found, output)
+            if follow or output not in MACHINE:
+                tell_all(found, output)
+            else:
+                emit([whole(entry) for entry in found], output)
             if follow and isinstance(log, Bus):
                 await _follow(log, max(head, found[-1].fact.seq if found else 0), wanted, output)
 
@@ -84,10 +87,7 @@ def show(instance: str, sequence: int, output: str, file: Path | None = None) ->
                 raise NotFound(f"no event {sequence}: the log holds {held['first_seq']} to {held['last_seq']}") from error
 
     entry = ask(instance, question())
-    if output == "json":
-        emit([whole(entry)], output)
-    else:
-        print(to_yaml(whole(entry)), end="")
+    emit_one(whole(entry), output if output in MACHINE else "yaml")
 
 
 def stat(instance: str, output: str) -> None:
@@ -116,8 +116,8 @@ def stat(instance: str, output: str) -> None:
 def tell_all(found: Iterable[Entry], output: str) -> None:
     """One line for each fact; a document for each in JSON and YAML."""
     for entry in found:
-        if output == "json":
-            print(msgspec.json.encode(whole(entry)).decode(), flush=True)
+        if output in ("json", "jsonl"):
+            emit_lines([whole(entry)])
         elif output == "yaml":
             print("---\n" + to_yaml(whole(entry)), end="", flush=True)
         else:

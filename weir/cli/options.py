@@ -17,6 +17,7 @@ class Output(StrEnum):
     table = "table"
     wide = "wide"
     json = "json"
+    jsonl = "jsonl"
     yaml = "yaml"
 
 
@@ -62,7 +63,7 @@ def _listen_address(text: str) -> str:
 Instance = Annotated[
     str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
 ]
-As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json or yaml.", show_default=False)]
+As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json, jsonl or yaml.", show_default=False)]
 Moment = Annotated[
     str,
     typer.Option("--at", metavar="MOMENT", help="A sequence, a UTC time (14:03, 2026-11-24T14:03) or an age (15m).", show_default=False),
@@ -124,6 +125,20 @@ class MomentArguments(typer.core.TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Take ages with a sign as arguments."""
         return super().parse_args(ctx, [re.sub(r"^-(?=\d+[smhd])", "", word) for word in args])
+
+
+WAITS = ("all", "programmed", "serving")
+
+
+class WithWait(typer.core.TyperCommand):
+    """A command whose --wait may stand without a value: then it waits for all."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give a bare --wait its value."""
+        following = [*args[1:], ""]
+        return super().parse_args(
+            ctx, ["--wait=all" if word == "--wait" and then not in WAITS else word for word, then in zip(args, following, strict=True)]
+        )
 
 
 def example(*lines: str) -> str:

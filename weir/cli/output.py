@@ -13,17 +13,37 @@ Row = dict[str, Any]  # column -> value, in the order of the columns
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")  # control characters, direction marks, line ends
 
 
+MACHINE = ("json", "jsonl", "yaml")  # forms for a program
+
+
 def emit(rows: Sequence[Row], output: str, *, columns: Sequence[str] = ()) -> None:
-    """columns: what the table shows of each row; all, when empty.  JSON and YAML hold everything."""
-    if output == "json":
-        text = msgspec.json.format(msgspec.json.encode(list(rows)), indent=2).decode()
-        print("\n".join(map(harmless_json, text.split("\n"))))
+    """Print a list.  columns: what the table shows of each row; all, when empty.  JSON and YAML hold everything."""
+    if output == "jsonl":
+        emit_lines(rows)
+    elif output == "json":
+        print(_indented(list(rows)))
     elif output == "yaml":
         print(to_yaml(list(rows)), end="")
     elif rows:
         table(columns or list(rows[0]), ([row[column] for column in columns or row] for row in rows))
     else:
-        print("nothing here", file=sys.stderr)
+        print("No resources found.", file=sys.stderr)
+
+
+def emit_one(answer: Row, output: str) -> None:
+    """Print a single answer: a JSON object, or a YAML document."""
+    if output == "jsonl":
+        emit_lines([answer])
+    elif output == "json":
+        print(_indented(answer))
+    else:
+        print(to_yaml(answer), end="")
+
+
+def emit_lines(rows: Iterable[Row]) -> None:
+    """Print a JSON object a line."""
+    for row in rows:
+        print(harmless_json(msgspec.json.encode(row).decode()), flush=True)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True) -> None:
@@ -32,6 +52,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines[not header :]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _indented(value: Any) -> str:
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return "\n".join(map(harmless_json, text.split("\n")))
 
 
 def to_yaml(value: Any) -> str:

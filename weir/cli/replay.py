@@ -11,7 +11,7 @@ from services.dataplane.drift import drift
 from services.dataplane.kernel import MAPS
 from weir.cli.history import ask, source, world_at
 from weir.cli.kernel import Kernel
-from weir.cli.output import emit
+from weir.cli.output import MACHINE, emit, emit_one
 from weir.decider import World
 from weir.events import ENCODE, BackendsPlanned, FrontendPlanned, StatusPlanned, VipAllocated, VipDenied, VipPlanned
 from weir.model import endpoint_name
@@ -34,10 +34,13 @@ def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None
     if diff:
         kernel = Kernel(instance)
         found = drift({name: kernel.map(name) for name in MAPS}, world, kernel.node)
+        if output in MACHINE:
+            emit_one({"sequence": sequence, "differ": found}, output)
+            return bool(found)
         print(f"at sequence {sequence}: {', '.join(f'{name} {count}' for name, count in found.items()) or 'kernel and plan match'}")
         return bool(found)
     plan = {key: fact.event for key, fact in sorted(world.facts.items()) if isinstance(fact.event, PLAN)}
-    if output in ("json", "yaml"):
+    if output in MACHINE:
         emit([{"entity": key, **msgspec.to_builtins(event)} for key, event in plan.items()], output)
     else:
         emit([_row(world, event) for event in plan.values() if isinstance(event, FrontendPlanned)], output)

@@ -1,7 +1,6 @@
 """`weir status`: is it up, does the log answer, is what was asked for in the kernel."""
 
 import asyncio
-import contextlib
 import os
 import sys
 import time
@@ -12,82 +11,77 @@ import msgspec
 from weir.bus import STATE
 from weir.cli.history import connect, world_at
 from weir.cli.limits import Alarm, alarms, disk_alarms
-from weir.cli.output import Row, emit, harmless, paint
-from weir.cli.supervise import awaited, running
+from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
+from weir.cli.processes import GOOD, add_lag, line, processes, unanswered
 from weir.cli.tell import condition
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected, ServiceObserved, StatusPlanned
 from weir.lbnodes import counted, how_to_end, is_silent
 from weir.model import Condition, endpoint_name
 from weir.reader import LogError
-from weir.where import Health, Where
+from weir.where import Where
 
-WAIT_S = 60
+WAITS = {
+    "all": "all is well",
+    "programmed": "every Service is in the kernel of every node",
+    "serving": "every Service is programmed and has an endpoint that serves it",
+}  # what can be waited for
 
 
-def status(instance: str, *, wait: bool, output: str) -> int:
-    """Prints the state; returns 0: all well, 1: something is not, 2: not up."""
-    end = time.monotonic() + (WAIT_S if wait else 0)
+def status(instance: str, *, wait: str, timeout_s: int, output: str) -> int:
+    """Print the state; with `wait` once `wait` holds, or after `timeout_s`.  Returns 0: it is as asked, 1: it is not, 2: not up."""
+    end = time.monotonic() + (timeout_s if wait else 0)
     if wait and sys.stderr.isatty():
-        print(paint(f"waiting until all is well, at most {WAIT_S} s", "dim"), file=sys.stderr)
+        print(paint(f"waiting until {WAITS[wait]}, at most {timeout_s} s", "dim"), file=sys.stderr)
     while True:
-        found = asyncio.run(_look(instance))
-        if found["ok"] or time.monotonic() >= end:
+        found = asyncio.run(look(instance))
+        good = bool(found["ok"] if wait in ("", "all") else found["up"] and found["following"] and _all(found, wait))
+        if good or time.monotonic() >= end:
             break
         time.sleep(0.2)  # polling for a person; nothing is synchronised by it
-    if output in ("json", "yaml"):
-        emit([found], output)
+    if output in MACHINE:
+        emit_one(found, output)
     else:
         _print(found)
-    return 0 if found["ok"] else 1 if found["up"] else 2
+    return 0 if good else 1 if found["up"] else 2
 
 
-async def _look(instance: str) -> Row:
+def _all(found: Row, wait: str) -> bool:
+    """Whether the condition that is waited for holds for every Service."""
+    needed = ("Programmed",) if wait == "programmed" else ("Programmed", "Serving")
+    states = [{c["type"]: c["status"] for c in service["conditions"]} for service in found["services"]]
+    return bool(found["nodes"]) and all(state.get(kind, False) for state in states for kind in needed)
+
+
+async def look(instance: str) -> Row:
+    """What `weir status` shows, as a program reads it."""
     where = Where(instance)
-    pids = running(where)
-    away = "WEIR_NATS" in os.environ and not pids  # the log of a cluster: its services run elsewhere
-    processes = [_process(where, name, pid) for name, pid in pids.items()]
-    if pids:
-        processes += [{"name": name, "pid": 0, "state": "starting", "reason": ""} for name in awaited(pids)]
-    found: Row = {
-        "instance": instance,
-        "up": bool(pids),
-        "ok": False,
-        "processes": processes,
-        "log": "",
-        "nodes": [],
-        "services": [],
-        "problems": [],
-    }
-    full = _told(disk_alarms(where.state / "nats"))
+    rows = processes(where)
+    away = "WEIR_NATS" in os.environ and not rows  # the log of a cluster: its services run elsewhere
+    found: Row = {"instance": instance, "up": bool(rows), "ok": False, "following": False, "processes": rows}
+    found |= {"log": "", "nodes": [], "services": [], "problems": []}
+    full = _alarms(disk_alarms(where.state / "nats"))
     try:
         async with await connect(instance) as bus:
             world, head = await world_at(bus, "")
             state = await bus.stream(STATE)
-            problems = [*_problems(world), *_told(alarms(await bus.stream(), state)), *full]
+            await add_lag(bus, rows)
+            problems = [*_problems(world), *_alarms(alarms(await bus.stream(), state)), *full]
     except LogError as error:
-        forwarding = "; the kernel forwards on with what it holds" if where.pins.exists() else ""
+        unanswered(rows)
+        forwarding = "; the kernel keeps forwarding with what it holds" if where.pins.exists() else ""
         return found | {"log": f"EventLogUnreachable: {error}{forwarding}", "problems": full}
     found |= {
-        "up": bool(pids) or away,
+        "up": bool(rows) or away,
         "log": f"at sequence {head}",
         "nodes": _nodes(world),
         "services": _services(world),
         "problems": problems,
     }
-    following = away or (bool(pids) and all(process["state"] in ("up", "following") for process in processes))
-    programmed = all(c["status"] for service in found["services"] for c in service["conditions"] if c["type"] == "Programmed")
-    found["ok"] = bool(following and found["nodes"] and programmed and not found["problems"])
+    found["following"] = away or (bool(rows) and all(row["state"] in GOOD for row in rows))
+    conditions = all(c["status"] for service in found["services"] for c in service["conditions"])
+    found["ok"] = bool(found["following"] and found["nodes"] and conditions and not found["problems"])
     return found
-
-
-def _process(where: Where, name: str, pid: int) -> Row:
-    for file in sorted(where.run.glob(f"{name}*.json")):
-        with contextlib.suppress(OSError, msgspec.MsgspecError):  # a file that is none of ours says nothing
-            told = msgspec.json.decode(file.read_bytes(), type=Health)
-            if told.pid == pid:
-                return {"name": name, "pid": pid, "state": told.state, "reason": told.reason}
-    return {"name": name, "pid": pid, "state": "up" if name in ("up", "nats") else "starting", "reason": ""}
 
 
 def _nodes(world: World) -> list[Row]:
@@ -138,7 +132,7 @@ def _problems(world: World) -> list[str]:
     return [*rejected, *down, *refused, *silent]
 
 
-def _told(found: Iterable[Alarm]) -> list[str]:
+def _alarms(found: Iterable[Alarm]) -> list[str]:
     return [f"{alarm.reason}: {alarm.message}" for alarm in found]
 
 
@@ -146,11 +140,8 @@ def _print(found: Row) -> None:
     if not found["up"]:
         print(paint(f"✗ instance {found['instance']} is not up", "red"), "(weir up -f MANIFESTS -i INTERFACE)")
     for process in found["processes"]:
-        good = process["state"] in ("up", "following")
-        print(
-            paint("✓" if good else "✗", "green" if good else "red"),
-            f"{process['name']:<10} {process['state']} {harmless(process['reason'])}".rstrip(),
-        )
+        good = process["state"] in GOOD
+        print(paint("✓" if good else "✗", "green" if good else "red"), harmless(line(process)))
     print(
         paint("✓" if found["log"].startswith("at ") else "✗", "green" if found["log"].startswith("at ") else "red"),
         f"{'log':<10} {found['log']}",
@@ -158,7 +149,7 @@ def _print(found: Row) -> None:
     for node in found["nodes"]:
         print(
             paint("✓", "green") if node["heard"] else paint("✗", "red"),
-            f"{'node':<10} {node['node']}: {node['hook']} on {', '.join(node['interfaces'])}, plan applied up to {node['applied']}",
+            f"{'node':<10} {node['node']}: {node['hook']} on {', '.join(node['interfaces'])}, plan up to event {node['applied']} applied",
         )
     for service in found["services"]:
         good = all(c["status"] for c in service["conditions"])

@@ -5,7 +5,7 @@ from services.dataplane.drift import compare
 from services.dataplane.kernel import MAPS
 from weir.cli.history import ask, connect, world_at
 from weir.cli.kernel import Kernel
-from weir.cli.output import Row, emit, harmless, paint
+from weir.cli.output import MACHINE, Row, emit, emit_one, harmless, paint
 from weir.decider import World
 from weir.events import AppliedThrough
 from weir.lbnodes import counted
@@ -16,8 +16,8 @@ def sync(instance: str, output: str) -> int:
     """Prints the state of each node and, where the packet path is on this machine, of its maps; 1 where anything lags."""
     nodes, world = ask(instance, _look(instance))
     maps = _maps(instance, world) if Where(instance).pins.exists() else []
-    if output in ("json", "yaml"):
-        emit([{"nodes": nodes, "maps": maps}], output)
+    if output in MACHINE:
+        emit_one({"nodes": nodes, "maps": maps}, output)
     else:
         _print(nodes, maps)
     return 0 if nodes and all(node["behind"] == 0 and not node["rejected"] for node in nodes) and not any(m["differ"] for m in maps) else 1

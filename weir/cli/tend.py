@@ -6,7 +6,7 @@ room again, until it is started anew.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -23,10 +23,21 @@ _RETRY_FIRST_S, _RETRY_MOST_S = 0.05, 5.0
 log = structlog.get_logger()
 
 
-async def tend(where: Where, limits: Limits, start_again: Callable[[], None]) -> None:
+class Server(Protocol):
+    """The log's server, as its supervisor has it."""
+
+    def nats_answered(self) -> None:
+        """It gave a sign of life."""
+
+    def end_nats(self) -> None:
+        """It is started again."""
+
+
+async def tend(where: Where, limits: Limits, server: Server) -> None:
     """One life of the log's server, until cancelled."""
     await _streams(where, limits)
-    await _watch(where, start_again)
+    server.nats_answered()
+    await _watch(where, server)
 
 
 async def _streams(where: Where, limits: Limits) -> None:
@@ -44,7 +55,7 @@ async def _streams(where: Where, limits: Limits) -> None:
         retry_s = min(retry_s * 2, _RETRY_MOST_S)
 
 
-async def _watch(where: Where, start_again: Callable[[], None]) -> None:
+async def _watch(where: Where, server: Server) -> None:
     """Tells each alarm once, when it comes up.  Whoever is refused at two looks although there is room is believed."""
     told: set[str] = set()
     refused: set[str] = set()
@@ -54,7 +65,8 @@ async def _watch(where: Where, start_again: Callable[[], None]) -> None:
         try:
             bus = await Bus.connect(where.nats_url(), "up")
         except LogError:
-            continue  # it is away or frozen: that is the services' to tell, and its end is seen by itself
+            continue  # one that does not answer for long is ended by the supervisor
+        server.nats_answered()
         found, before = list(disk_alarms(store)), refused
         async with bus:
             try:
@@ -69,7 +81,7 @@ async def _watch(where: Where, start_again: Callable[[], None]) -> None:
         told = {alarm.reason for alarm in found}
         if before & refused and free_bytes(store) >= LEAST_FREE_BYTES:
             log.warning("nats_stores_nothing", told_by=sorted(refused))
-            return start_again()
+            return server.end_nats()
 
 
 def _refused(where: Where) -> set[str]:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from weir.bus import STATE, STREAM, Bus
 from weir.cli.history import ask, source
-from weir.cli.output import Progress, emit
+from weir.cli.output import MACHINE, Progress, emit, emit_one
 from weir.cli.recording import Recording
 from weir.reader import Delivered, NotUnderstood, read
 
@@ -93,9 +93,9 @@ def verify(instance: str, file: Path | None, output: str) -> int:
 
     audit = ask(instance, question())
     found = [fault._asdict() for fault in audit.faults]
-    if output in ("json", "yaml"):
+    if output in MACHINE:
         told = {"facts": audit.facts, "last": audit.last, "entities": len(audit.latest), "digest": audit.digest, "faults": found}
-        emit([told], output)
+        emit_one(told, output)
         return bool(found)
     if found:
         emit(found, output)

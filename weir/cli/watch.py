@@ -4,9 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import msgspec
-
-from weir.cli.output import Row, emit, harmless_json, table
+from weir.cli.output import MACHINE, Row, emit, emit_lines, emit_one, table
 
 EVERY_S = 1.0
 _CLEAR = "\033[H\033[2J\033[3J"
@@ -24,7 +22,7 @@ class Screen:
         now = {tuple(row[name] for name in self._identity): row for row in map(self._visible, rows)}
         if now == self._shown:
             return
-        if sys.stdout.isatty() and self._output not in ("json", "yaml"):
+        if sys.stdout.isatty() and self._output not in MACHINE:
             print(_CLEAR, end="")
             emit(list(now.values()), self._output)
         else:
@@ -33,16 +31,15 @@ class Screen:
         self._shown = now
 
     def _visible(self, row: Row) -> Row:
-        return row if self._output in ("json", "yaml") or not self._columns else {name: row[name] for name in self._columns}
+        return row if self._output in MACHINE or not self._columns else {name: row[name] for name in self._columns}
 
     def _append(self, changed: list[Row], *, first: bool) -> None:
         if self._output == "yaml":
             for row in changed:
                 print("---")
-                emit([row], "yaml")
-        elif self._output == "json":
-            for row in changed:
-                print(harmless_json(msgspec.json.encode(row).decode()))
+                emit_one(row, "yaml")
+        elif self._output in ("json", "jsonl"):
+            emit_lines(changed)
         elif changed:
             columns = list(changed[0])
             table(columns, ([row[column] for column in columns] for row in changed), header=first)

@@ -6,7 +6,7 @@ from pathlib import Path
 from weir.bus import Bus
 from weir.cli.history import NotFound, ask, entries, source, world_at
 from weir.cli.log import tell_all, whole
-from weir.cli.output import emit
+from weir.cli.output import MACHINE, emit
 from weir.cli.recording import Recording
 from weir.decider import World
 from weir.events import (
@@ -55,7 +55,7 @@ def why(instance: str, subject: str, at: str, output: str, file: Path | None = N
             return found
 
     found = ask(instance, question())
-    if output in ("json", "yaml"):
+    if output in MACHINE:
         emit([whole(entry) for entry in found], output)
     elif len(found) <= LINES_MOST:
         tell_all(found, output)

@@ -71,10 +71,11 @@ class Stage:
         return done.stdout
 
     def ask(self, command: str) -> Any:
-        """The JSON that a `weir` command prints, unseen.  Raises DemoError."""
+        """The rows that a `weir` command prints as JSON, unseen; a single answer is a list of one.  Raises DemoError."""
         done = self._shell("lb", f"weir {command} -o json")
         try:
-            return json.loads(done.stdout)
+            answer = json.loads(done.stdout)
+            return [answer] if isinstance(answer, dict) else answer
         except ValueError as error:
             raise DemoError(f"`weir {command} -o json` ended with code {done.returncode}: {done.stderr.strip() or done.stdout}") from error
 

@@ -151,7 +151,7 @@ def _killed(stage: Stage, vips: list[str]) -> None:
             _count(stage, load)
         stage.check("nothing of Weir runs; the kernel forwards on", holds=not stage.pids())
         stage.up()
-        stage.run("lb", "weir status --wait | grep -v ' up$\\| following$'")
+        stage.run("lb", "weir status --wait | grep -v ' up\\b\\| following'")
         _count(stage, load)
         report = load.stop()
     stage.check(f"nothing is lost: {_counted(report)}", holds=report.lost == 0)

@@ -1,0 +1,61 @@
+"""How Weir's processes on this machine are: what each last reported, when, and how far it is behind the log."""
+
+import time
+
+from weir.bus import Bus
+from weir.cli.output import Row
+from weir.cli.supervise import awaited, running
+from weir.heartbeat import SILENT_S, age_s, heard, scheduled
+from weir.where import Health, Where
+
+GOOD = ("up", "following")  # states of a process that is well
+
+
+def processes(where: Where) -> list[Row]:
+    """A row for each child of `weir up` and for itself; empty where it is not up.  heard_s: None where it gave no sign of life yet."""
+    pids = running(where)
+    rows = [_row(where, name, pid) for name, pid in pids.items()]
+    return [*rows, *(_told(name, 0, "starting") for name in (awaited(pids) if pids else ()))]
+
+
+def _row(where: Where, name: str, pid: int) -> Row:
+    health = heard(where, name, pid)
+    if not health:
+        return _told(name, pid, "up" if name in ("up", "nats") else "starting", scheduled(pid).state)
+    age = age_s(health, time.monotonic())
+    if age > SILENT_S:
+        reason = "; ".join(filter(None, (f"not heard for {age:.0f} s", scheduled(pid).state, health.reason)))
+        return _told(name, pid, "silent", reason, health, age)
+    return _told(name, pid, health.state, health.reason, health, age)
+
+
+def _told(name: str, pid: int, state: str, reason: str = "", health: Health | None = None, age: float | None = None) -> Row:
+    row: Row = {"name": name, "pid": pid, "state": state, "reason": reason, "heard_s": None if age is None else round(age, 1)}
+    return row | {"position": health.position, "kinds": list(health.kinds)} if health and health.kinds else row
+
+
+async def add_lag(bus: Bus, rows: list[Row]) -> None:
+    """Add to each service how many events it has yet to consume; one that leaves them for long is `stuck`."""
+    for row in rows:
+        if not row.get("position"):
+            continue
+        async with bus.follow(row["position"], row["kinds"]) as pull:
+            row["behind"] = pull.pending
+            waits_s = time.time() - (await pull.next())[0].time_ns / 1e9 if pull.pending else 0.0
+        if waits_s > SILENT_S and row["state"] == "following":
+            row |= {"state": "stuck", "reason": f"has not consumed an event for {waits_s:.0f} s"}
+
+
+def unanswered(rows: list[Row]) -> None:
+    """Note that NATS runs and does not answer."""
+    for row in rows:
+        if row["name"] == "nats" and row["pid"]:
+            row |= {"state": "silent", "reason": "; ".join(filter(None, ("no answer", scheduled(row["pid"]).state)))}
+
+
+def line(row: Row) -> str:
+    """One row in words."""
+    words = [row["state"] if row["state"] != "silent" else "not responding"]
+    words += [f"heard {row['heard_s']:.0f} s ago"] if row["heard_s"] is not None and row["state"] != "silent" else []
+    words += [f"{row['behind']} event{'' if row['behind'] == 1 else 's'} behind"] if "behind" in row else []
+    return f"{row['name']:<10} {', '.join(words)}{': ' if row['reason'] else ''}{row['reason']}"
