@@ -18,9 +18,9 @@ OLDEST_KERNEL = (6, 6)  # tcx
 _PIN_PATH = re.compile(r"/[A-Za-z0-9_/-]+")  # bpffs refuses dots
 
 
-def preflight(pins: Path = Path(PINS)) -> list[str]:
-    """What stands in the way of loading, one line each.  Mends what it can: the mount of bpffs, the links to kernel headers."""
-    checks = (_check_kernel, _check_capabilities, _check_libbpf, _check_bcc, _check_headers, lambda: _check_pins(pins))
+def preflight(pins: Path = Path(PINS), *, mount: bool = True) -> list[str]:
+    """What stands in the way of loading, one line each.  Fixes what it can: the links to kernel headers, with `mount` that of bpffs."""
+    checks = (_check_kernel, _check_capabilities, _check_libbpf, _check_bcc, _check_headers, lambda: _check_pins(pins, mount=mount))
     return [problem for check in checks if (problem := check())]
 
 
@@ -74,12 +74,15 @@ def _link_headers(modules: Path, build: Path, source: Path) -> str | None:
     return None
 
 
-def _check_pins(pins: Path) -> str | None:
+def _check_pins(pins: Path, *, mount: bool) -> str | None:
     if not _PIN_PATH.fullmatch(str(pins)):
         return f"pin directory {str(pins)!r}: expected an absolute path of letters, digits, _ and -"
     if not _on_bpffs(pins):
         if not pins.is_relative_to(BPFFS):
             return f"pin directory {pins}: not on a bpf file system"
+        if not mount:
+            words = "in a shell of ip netns exec there is none, and pins would vanish with it: use nsenter --net=/run/netns/NAME"
+            return f"no bpf file system is mounted on {BPFFS}: mount -t bpf bpf {BPFFS} ({words})"
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.mount(b"bpf", BPFFS.encode(), b"bpf", 0, None):
             return f"no bpf file system on {BPFFS}, and mounting it failed: {os.strerror(ctypes.get_errno())}"

