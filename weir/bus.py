@@ -19,8 +19,8 @@ from nats.aio.msg import Msg
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
 from weir.access import API, api_of, nats_access
-from weir.decider import Decided, Fact, entity_of
-from weir.events import ENCODE
+from weir.decider import Decided, Fact
+from weir.events import ENCODE, key_of
 from weir.reader import (
     GONE,
     Delivered,
@@ -142,13 +142,13 @@ class Bus:
         reply = f"{self._inbox}.{batch}"
         answer = self._waiting[batch] = asyncio.get_running_loop().create_future()
         try:
-            for index, item in enumerate(decided, 1):
-                body, entity = ENCODE(item.event), entity_of(item)
+            for index, (event, cause) in enumerate(decided, 1):
+                body = ENCODE(event)
                 if len(body) > MOST_BYTES:
-                    raise FactTooLargeError(f"{entity}: {len(body)} bytes, expected at most {MOST_BYTES}")
-                headers = self._headers(author, fence, batch, index, len(decided), item.cause)
+                    raise FactTooLargeError(f"{key_of(event)}: {len(body)} bytes, expected at most {MOST_BYTES}")
+                headers = self._headers(author, fence, batch, index, len(decided), cause)
                 edge = index in (1, len(decided))
-                await self._nc.publish(self.prefix + entity, body, reply=reply if edge else "", headers=headers)
+                await self._nc.publish(self.prefix + key_of(event), body, reply=reply if edge else "", headers=headers)
             async with asyncio.timeout(5):
                 message = await answer
         except TimeoutError as error:  # a frozen server would have lost the connection by now
@@ -248,23 +248,23 @@ class Bus:
 
     # ── signs of life, which no stream keeps ───────────────────────────────────────────────────────────────────────
 
-    async def beat(self, author: str) -> None:
+    async def beat(self, author: str, report: bytes) -> None:
         """Lets those who listen now know that `author` is alive.  Raises LogUnreachable."""
         try:
-            await self._nc.publish(alive_subject(self.prefix, author), b"")
+            await self._nc.publish(alive_subject(self.prefix, author), report)
         except GONE as error:
-            raise LogUnreachable(f"sign of life not sent: {error or type(error).__name__}") from error
+            raise LogUnreachable(f"sign of life not sent: {reason_of(error)}") from error
 
-    async def listen(self, heard: Callable[[str], None]) -> None:
-        """Calls `heard` with the author of each sign of life, as long as the connection lasts.  Raises LogUnreachable."""
+    async def listen(self, heard: Callable[[str, bytes], None]) -> None:
+        """Calls `heard` with the author and the report of each sign of life, as long as the connection lasts.  Raises LogUnreachable."""
 
         async def beat(message: Msg) -> None:
-            heard(message.subject.rpartition(".")[2])
+            heard(message.subject.rpartition(".")[2], message.data)
 
         try:
             await self._nc.subscribe(alive_subject(self.prefix, "*"), cb=beat)
         except GONE as error:
-            raise LogUnreachable(f"cannot listen for signs of life: {error or type(error).__name__}") from error
+            raise LogUnreachable(f"cannot listen for signs of life: {reason_of(error)}") from error
 
     # ── plumbing ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -55,7 +55,7 @@ def user(service: str, node: str = "") -> User:
     """The user that a service, on this node where it runs on each, shows itself to be."""
     name = _name(service, node)
     publish = _bootstrap() if service == BOOTSTRAP else _publish(service, name)
-    listens = (alive_subject(_PREFIX, "*"),) if service == "watcher" else ()
+    listens = (alive_subject(_PREFIX, "*"),) if service in ("watcher", OPERATOR) else ()
     return User(service, node, tuple(publish), (f"_INBOX.{name}.>", *listens))
 
 
@@ -92,7 +92,7 @@ def _bootstrap() -> Iterator[str]:
 
 def _publish(service: str, author: str) -> Iterator[str]:
     yield f"{_PREFIX}{author}.>"
-    if service == "dataplane":
+    if service != OPERATOR:
         yield alive_subject(_PREFIX, author)
     if service in CENTRAL:
         yield f"$KV.{LEASES}.{author}"

@@ -24,7 +24,7 @@ import uvloop
 from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, Event, author_of, token
-from weir.heartbeat import BEAT_S
+from weir.heartbeat import BEAT_S, BEATS_OF_MESSAGE
 from weir.lease import Lease
 from weir.metrics import Meter
 from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
@@ -52,7 +52,7 @@ class Runner:
     hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
     heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
     lease: one of several replicas acts, the others fold along.
-    listens: called with the author of each sign of life.
+    listens: called with the author and the report of each sign of life.
     keeps: what of a fact is folded; its entity must stay the same.
     """
 
@@ -68,7 +68,7 @@ class Runner:
         connect: Connect = Bus.connect,
         lease: Lease | None = None,
         keeps: Callable[[Fact], Fact] = lambda fact: fact,
-        listens: Callable[[str], None] | None = None,
+        listens: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
@@ -96,12 +96,6 @@ class Runner:
     def ready(self) -> bool:
         """Whether it knows what the log says, as the one that acts or standing by."""
         return self._health.state not in ("starting", "degraded")
-
-    async def beat(self) -> None:
-        """Lets others know that this service is alive and follows the log."""
-        if self._live:
-            with contextlib.suppress(LogError):  # the session sees it, too
-                await self._live[0].beat(self.author)
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
@@ -278,10 +272,17 @@ class Runner:
         await bus.close()
 
     async def beat(self) -> None:
-        """Write the sign of life every second, for ever.  See weir.heartbeat."""
+        """Give the signs of life, for ever: a file every second, a message to who listens at the log's server every two."""
         while True:
-            self._write_health()
-            await asyncio.sleep(BEAT_S)
+            for _ in range(BEATS_OF_MESSAGE):
+                self._write_health()
+                await asyncio.sleep(BEAT_S)
+            if self._live:
+                with contextlib.suppress(LogError):  # the session sees it, too
+                    await self._live[0].beat(self.author, msgspec.json.encode(self._report()))
+
+    def _report(self) -> Health:
+        return msgspec.structs.replace(self._health, beat_s=time.monotonic(), position=self.meter.position)
 
     def _tell(self, state: str, reason: str = "") -> None:
         if (state, reason) != (self._health.state, self._health.reason):
@@ -289,9 +290,8 @@ class Runner:
             self._write_health()
 
     def _write_health(self) -> None:
-        health = msgspec.structs.replace(self._health, beat_s=time.monotonic(), position=self.meter.position)
         try:
-            write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(health))
+            write_file(self.where.run / f"{self.author}.json", msgspec.json.encode(self._report()))
         except OSError as error:  # a full /run must not end a service; the next beat writes again
             if not self._unwritten:
                 log.error("health_not_written", service=self.author, reason=str(error))

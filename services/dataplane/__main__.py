@@ -22,7 +22,6 @@ def main() -> None:
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
     edges = (
-        agent.live,
         agent.acknowledge,
         agent.save,
         agent.sweep,

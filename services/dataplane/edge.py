@@ -32,7 +32,6 @@ from weir.service import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0
-BEAT_S = 5.0  # the watcher calls a node silent after presence.SILENT_S
 REJECTED_TOLD = 500
 SAVE_AGAIN_S = 10.0  # after the disk took nothing
 SWEEP_EVERY_S = 30.0
@@ -179,12 +178,6 @@ class Agent:
             if world.get(key_of(pressure)) != pressure and (pressure.used_percent or world.get(key_of(pressure))):
                 events.append(pressure)
         return [*(taken for taken in self._untold if world.get(key_of(taken)) != taken), *events]
-
-    async def live(self, runner: Runner) -> None:
-        """Lets others know that this node is served, for ever."""
-        while True:
-            await runner.beat()
-            await asyncio.sleep(BEAT_S)
 
     async def save(self, _: Runner) -> None:
         """Keeps the last plan on disk."""

@@ -15,7 +15,7 @@ from weir.events import AnyEvent, NodeHeard, NodeSilent, untoken
 from weir.lbnodes import counted
 from weir.service import Runner
 
-SILENT_S: Final = 40.0  # a node sends a sign of life each 5 s (dataplane/edge.py); with CHECK_S it is called silent within a minute
+SILENT_S: Final = 40.0  # a node sends a sign of life each 2 s (weir.heartbeat); with CHECK_S it is called silent within a minute
 CHECK_S: Final = 5.0
 AUTHOR: Final = "dataplane-"
 
@@ -40,7 +40,7 @@ class Presence:
         self._turned = asyncio.Event()
         self._silent: set[str] = set()
 
-    def beat(self, author: str) -> None:
+    def beat(self, author: str, _: bytes = b"") -> None:
         """A service is alive."""
         if author.startswith(AUTHOR):
             node = untoken(author.removeprefix(AUTHOR))

@@ -38,9 +38,10 @@ class Site:
     def weir(self, place: str, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.network.run(place, sys.executable, "-m", "weir.cli", *words, cwd=ROOT, timeout=60, **options)
 
-    def status(self) -> Any:
+    def status(self, instance: str = BOX) -> Any:
+        """instance: one that is not on this machine shows what services elsewhere report of themselves."""
         env = LogServer(self.keys, URL, self.folder).environment(f"{OPERATOR}.seed")
-        done = self.weir("lb", "status", "--instance", BOX, "-o", "json", check=False, env=env)
+        done = self.weir("lb", "status", "--instance", instance, "-o", "json", check=False, env=env)
         return json.loads(done.stdout)
 
     def conditions(self, kind: str) -> list[Any]:
@@ -110,6 +111,24 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
     assert site.serves(), "and without the box's own services: the kernel forwards on"
     site.weir("lb", "down", "--instance", BOX)
     assert not site.serves()
+
+
+def test_services_elsewhere_are_shown_by_their_signs_of_life_and_a_frozen_one_is_silent(site: Site) -> None:
+    with site.hub(), site.join():
+        assert wait_until(lambda: site.status("elsewhere")["ok"], 60), site.told()
+        rows = {row["name"]: row for row in site.status("elsewhere")["processes"]}
+        assert list(rows) == [*CENTRAL, f"dataplane-{NODE}", f"health-{NODE}"]
+        assert {row["behind"] for row in rows.values()} == {0}
+        for name, row in rows.items():
+            os.kill(row["pid"], signal.SIGSTOP)
+            try:
+                begun_s = time.monotonic()
+                found = site.status("elsewhere")
+                print(f"{name} frozen: reported after {time.monotonic() - begun_s:.1f} s")
+                assert not found["ok"]
+                assert [each["name"] for each in found["processes"] if each["state"] == "silent"] == [name]
+            finally:
+                os.kill(row["pid"], signal.SIGCONT)
 
 
 def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: Site) -> None:

@@ -14,7 +14,9 @@ from tests.unit.test_commands import EXAMPLES
 from weir.where import Where
 
 WHERE = Where("weirrights")
-LINES = sorted({line.partition(" | ")[0] for _, line in EXAMPLES if not line.startswith("weir demo") and "--print" not in line} | {"weir demo"})
+LINES = sorted(
+    {line.partition(" | ")[0] for _, line in EXAMPLES if not line.startswith("weir demo") and "--print" not in line} | {"weir demo"}
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +51,9 @@ def test_a_file_that_may_not_be_read_is_named(words: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (2, f"weir: {WHERE.state / 'nats.url'}: Permission denied\n")
 
 
-@pytest.mark.parametrize("words", [("--help",), ("check", "-i", "lo"), ("migrate", "kube-loxilb", "tests/unit/testdata/kube-loxilb-readme.yaml")])
+@pytest.mark.parametrize(
+    "words", [("--help",), ("check", "-i", "lo"), ("migrate", "kube-loxilb", "tests/unit/testdata/kube-loxilb-readme.yaml")]
+)
 def test_output_that_cannot_be_written_is_one_line(words: tuple[str, ...]) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run([sys.executable, "-m", "weir.cli", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False)

@@ -1,13 +1,21 @@
 """How Weir's processes on this machine are: what each last reported, when, and how far it is behind the log."""
 
+import asyncio
+import contextlib
 import time
+
+import msgspec
 
 from weir.bus import Bus
 from weir.cli.output import Row
 from weir.cli.supervise import awaited, running
+from weir.decider import World
 from weir.heartbeat import SILENT_S, age_s, heard, scheduled
+from weir.lbnodes import counted
+from weir.permissions import CENTRAL, OF_NODES, user
 from weir.where import Health, Where
 
+LISTEN_S = SILENT_S  # a sign of life comes each 2 s
 GOOD = ("up", "following")  # states of a process that is well
 
 
@@ -32,6 +40,32 @@ def _row(where: Where, name: str, pid: int) -> Row:
 def _told(name: str, pid: int, state: str, reason: str = "", health: Health | None = None, age: float | None = None) -> Row:
     row: Row = {"name": name, "pid": pid, "state": state, "reason": reason, "heard_s": None if age is None else round(age, 1)}
     return row | {"position": health.position, "kinds": list(health.kinds)} if health and health.kinds else row
+
+
+async def remote(bus: Bus, world: World) -> list[Row]:
+    """A row for each service of a log elsewhere: what its sign of life reports.  One that none comes from is silent."""
+    nodes = [seen.node for seen in counted(world)]
+    expected = [*CENTRAL, *(user(service, node).name for service in OF_NODES for node in nodes)]
+    reports: dict[str, Health] = {}
+    complete = asyncio.Event()
+
+    def take(author: str, report: bytes) -> None:
+        with contextlib.suppress(msgspec.MsgspecError):  # of another version: nothing that could be shown
+            reports[author] = msgspec.json.decode(report, type=Health)
+        if reports.keys() >= set(expected):
+            complete.set()
+
+    await bus.listen(take)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LISTEN_S):
+            await complete.wait()
+    return [_heard_now(name, reports.get(name)) for name in expected]
+
+
+def _heard_now(name: str, health: Health | None) -> Row:
+    if not health:
+        return _told(name, 0, "silent", f"not heard for {LISTEN_S:.0f} s")
+    return _told(name, health.pid, health.state, health.reason, health, 0.0)
 
 
 async def add_lag(bus: Bus, rows: list[Row]) -> None:

@@ -12,7 +12,7 @@ from weir.bus import STATE
 from weir.cli.history import connect, world_at
 from weir.cli.limits import Alarm, alarms, disk_alarms
 from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
-from weir.cli.processes import GOOD, add_lag, line, processes, unanswered
+from weir.cli.processes import GOOD, add_lag, line, processes, remote, unanswered
 from weir.cli.tell import condition
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected, ServiceObserved, StatusPlanned
@@ -65,6 +65,7 @@ async def look(instance: str) -> Row:
         async with await connect(instance) as bus:
             world, head = await world_at(bus, "")
             state = await bus.stream(STATE)
+            rows += await remote(bus, world) if away else []
             await add_lag(bus, rows)
             problems = [*_problems(world), *_alarms(alarms(await bus.stream(), state)), *full]
     except LogError as error:
@@ -72,13 +73,13 @@ async def look(instance: str) -> Row:
         forwarding = "; the kernel keeps forwarding with what it holds" if where.pins.exists() else ""
         return found | {"log": f"EventLogUnreachable: {error}{forwarding}", "problems": full}
     found |= {
-        "up": bool(rows) or away,
+        "up": bool(rows),
         "log": f"at sequence {head}",
         "nodes": _nodes(world),
         "services": _services(world),
         "problems": problems,
     }
-    found["following"] = away or (bool(rows) and all(row["state"] in GOOD for row in rows))
+    found["following"] = bool(rows) and all(row["state"] in GOOD for row in rows)
     conditions = all(c["status"] for service in found["services"] for c in service["conditions"])
     found["ok"] = bool(found["following"] and found["nodes"] and conditions and not found["problems"])
     return found
