@@ -3,9 +3,11 @@
 import importlib.util
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from services.dataplane.preflight import preflight
 from tests.dataplane.lab import Lab, namespace
 
 
@@ -16,6 +18,13 @@ def _missing() -> str | None:
 
 
 needs_kernel = pytest.mark.skipif(_missing() is not None, reason=str(_missing()))
+
+
+@pytest.fixture(scope="package", autouse=True)
+def bpffs() -> None:
+    """Tests pin maps; the loader, which mounts the file system for pins, may not have run on this machine before."""
+    if not _missing():
+        assert preflight(Path("/sys/fs/bpf/weir-test")) == []
 
 
 @pytest.fixture(scope="package")  # the process is in its namespace, and on one processor, until it ends
