@@ -12,6 +12,7 @@ import pytest
 
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import LAYOUT
+from tests.own import own
 from weir.cli.supervise import running as pids_of
 from weir.demo.load import Load
 from weir.demo.network import wait_until
@@ -24,10 +25,10 @@ COUNTED = ("frontends", "tables", "backends", "backend_hosts", "origins", "vips"
 
 @contextmanager
 def running_weir(name: str, options: str = "") -> Iterator["Running"]:
-    """Weir with the example's manifests, everything programmed; gone at the end.  options: of `weir up`."""
+    """Weir with the example's manifests, everything programmed; gone at the end.  name: becomes this run's own.  options: of `weir up`."""
     if os.geteuid():
         pytest.skip("namespaces and BPF need root")
-    with stage(name, fast=True) as found:
+    with stage(own(name), fast=True) as found:
         found.up(options)
         found.wait_for("everything programmed", 90, "status", holds=lambda told: told[0]["ok"])
         yield Running(found)

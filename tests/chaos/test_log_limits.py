@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.own import own
 from tests.running import Running, running_weir
 from weir.demo.network import wait_until
 
@@ -24,7 +25,7 @@ def weir() -> Iterator[Running]:
 
 @pytest.fixture
 def on_small_disk() -> Iterator[Running]:
-    with small_disk(Path("/var/lib") / DISK / "nats"), running_weir(DISK) as found:
+    with small_disk(Path("/var/lib") / own(DISK) / "nats"), running_weir(DISK) as found:
         yield found
 
 

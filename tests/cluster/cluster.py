@@ -12,10 +12,8 @@ import csv
 import io
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,6 +25,7 @@ import yaml
 
 from tests.cluster.api import TIMEOUT_S, Api, ApiError, Object
 from tests.cluster.binaries import binary, module
+from tests.own import free_ports
 from weir.cli.supervise import die_with_parent
 from weir.demo.network import wait_until
 
@@ -184,7 +183,7 @@ class Cluster:
     def _prepare(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(mode=0o700)
-        self._ports = _free_ports(3)
+        self._ports = free_ports(3)
         self._tokens = {user: os.urandom(16).hex() for user in self._users}
         table = io.StringIO()
         csv.writer(table).writerows([token, user, user, ",".join(self._users[user])] for user, token in self._tokens.items())
@@ -288,14 +287,3 @@ def _served(crd: Object) -> list[Object]:
 
 def _established(crd: Object) -> bool:
     return any(one["type"] == "Established" and one["status"] == "True" for one in crd.get("status", {}).get("conditions") or ())
-
-
-def _free_ports(count: int) -> list[int]:
-    """Below the range that outgoing connections are given: they stay free while nobody listens, over a restart too."""
-    found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(20000, 30000)
-        with socket.socket() as tried, contextlib.suppress(OSError):
-            tried.bind(("127.0.0.1", port))
-            found = list(dict.fromkeys((*found, port)))
-    return found

@@ -13,10 +13,11 @@ import pytest
 from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.log_server import log_server
+from tests.own import free_port, own
 from weir.permissions import CENTRAL
 from weir.where import Where
 
-NAME, PORT, SPACE = "weirbad", 4293, "bad"
+NAME, SPACE = own("weirbadobjects"), "bad"
 POOL, PEER = "203.0.113.0/30", "203.0.113.1"
 
 
@@ -43,7 +44,7 @@ def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     cluster.install_crds()
     cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}, pool(NAME, POOL))
     cluster.api.apply(service("peer", loadBalancerIP=PEER), slice_of("peer"))
-    with log_server(folder, ["n1"], PORT) as log, ExitStack() as stack:
+    with log_server(folder, ["n1"], free_port()) as log, ExitStack() as stack:
         for name in CENTRAL:
             words = [f"--cluster=kube={cluster.kubeconfig}"] if name == "watcher" else []
             stack.enter_context(process(folder, name, words, log.environment(f"{name}.seed")))

@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.api import ApiError
 from tests.cluster.cluster import Cluster
+from tests.own import own
 
 
 def test_users_and_accounts_may_what_they_may(cluster: Cluster) -> None:
@@ -38,7 +39,7 @@ def test_gateway_api_and_weirs_own_kinds_are_served(cluster: Cluster) -> None:
 
 
 def test_two_clusters_of_different_names_know_nothing_of_each_other(cluster: Cluster) -> None:
-    with Cluster("weirother") as other:
+    with Cluster(own("weirother")) as other:
         other.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs"}})
         with pytest.raises(ApiError, match="not found"):
             cluster.api.get("/api/v1/namespaces/default/configmaps/theirs")

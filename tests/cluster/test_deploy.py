@@ -15,6 +15,7 @@ import yaml
 from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.log_server import LogServer, log_server
+from tests.own import free_port, own
 from weir.bus import Bus
 from weir.decider import Decided
 from weir.demo.network import wait_until
@@ -282,7 +283,7 @@ def services(folder: Path, server: LogServer, kubeconfig: Path) -> Iterator[Call
     running = []
     try:
         for name, *options in (["watcher", f"--cluster=c={kubeconfig}"], ["ipam"], ["planner"]):
-            command = [sys.executable, "-m", f"services.{name}", "--instance", "weirdeployrbac", *options]
+            command = [sys.executable, "-m", f"services.{name}", "--instance", own("weirdeployrbac"), *options]
             with (folder / f"{name}.log").open("w") as log:
                 running.append(subprocess.Popen(command, env=server.environment(f"{name}.seed"), stderr=log, cwd=ROOT))
         yield lambda name: (folder / f"{name}.log").read_text()
@@ -291,7 +292,7 @@ def services(folder: Path, server: LogServer, kubeconfig: Path) -> Iterator[Call
             process.terminate()
         for process in running:
             process.wait(10)
-        shutil.rmtree(Where("weirdeployrbac").run, ignore_errors=True)
+        shutil.rmtree(Where(own("weirdeployrbac")).run, ignore_errors=True)
 
 
 async def _acknowledged(server: LogServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +311,7 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
     api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "weirrbac"}})
     pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "rbac"}, "spec": {"addresses": ["198.51.100.7"]}}
     service = _service("web", "weirrbac", {}, {"loadBalancerClass": "weir.dev/weir", "allocateLoadBalancerNodePorts": False})
-    with log_server(tmp_path, ["n1"], 14872) as server, services(tmp_path, server, kubeconfig) as log:
+    with log_server(tmp_path, ["n1"], free_port()) as server, services(tmp_path, server, kubeconfig) as log:
         try:
             api.apply(pool, service)
             deployed.wait_for("a plan", lambda: '"frontend_planned"' in log("planner"))

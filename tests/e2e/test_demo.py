@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.own import own
 from weir.demo.load import Load
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import left
 
-NAME = "weirrig"
+NAME, TOLD = own("weirnet"), own("weirstory")
 
 
 def namespaces(name: str) -> list[str]:
@@ -118,7 +119,7 @@ def test_signal_cleans_up(number: int) -> None:
     assert not [pid for pid in held if os.path.exists(f"/proc/{pid}")]
 
 
-STORY = "import sys; from weir.demo import stage, story; {0}; sys.exit(story.run(fast=True, name='weirstory'))"
+STORY = f"import sys; from weir.demo import stage, story; {{0}}; sys.exit(story.run(fast=True, name={TOLD!r}))"
 
 
 def play(preparation: str = "pass") -> subprocess.Popen[str]:
@@ -131,7 +132,7 @@ def test_demo_holds_what_it_claims_and_leaves_nothing() -> None:
     assert "✗" not in out
     for fact in ("203.0.113.", "2001:db8:113::", "b1 10.76.0.2", "b1 fd76::2", "endpoint_down", "(down)", "All of it held."):
         assert fact in out
-    assert left("weirstory") == []
+    assert left(TOLD) == []
 
 
 def test_interrupted_demo_leaves_nothing() -> None:
@@ -143,8 +144,8 @@ def test_interrupted_demo_leaves_nothing() -> None:
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == 130
-    assert left("weirstory") == []
-    assert not namespaces("weirstory")
+    assert left(TOLD) == []
+    assert not namespaces(TOLD)
 
 
 def test_demo_that_does_not_hold_says_so() -> None:
@@ -152,4 +153,4 @@ def test_demo_that_does_not_hold_says_so() -> None:
     assert process.returncode == 1
     assert "no such luck" in out
     assert "did not hold: `weir up" in out
-    assert left("weirstory") == []
+    assert left(TOLD) == []

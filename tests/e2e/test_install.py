@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.own import own
 from weir.cli.install import CAPABILITIES, UNITS, unit
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 
-NAME = "weirunit"
+NAME = own("weirunit")
 
 
 @pytest.fixture

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 
 from tests.log_server import LogServer, log_server
+from tests.own import own
 from weir.cli.credentials import credentials
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import EXAMPLE, clear
 from weir.permissions import CENTRAL, OPERATOR
 from weir.where import Where
 
-BOX, HUB, NODE = "weirjoin", "weirjoinhub", "lb-1"
+BOX, HUB, NODE = own("weirjoin"), own("weirjoinhub"), "lb-1"
 ROOT = Path(__file__).parents[2]
 URL = "nats://10.77.0.13:4222"
 FETCH = ("curl", "-sS", "--max-time", "2", "http://203.0.113.10/")

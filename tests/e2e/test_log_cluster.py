@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.log_server import LogServer
+from tests.own import free_ports
 from weir.bus import STATE, STREAM, Bus
 from weir.cli.credentials import credentials
 from weir.decider import Decided
@@ -21,7 +22,8 @@ from weir.model import Root
 from weir.reader import LogError, Refused
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "base" / "nats"
-CLIENTS, PEERS, PROBES = 14880, 14890, 14900  # the first of each
+PORTS = free_ports(12)
+CLIENTS, PEERS, PROBES = PORTS[:4], PORTS[4:8], PORTS[8:]
 
 
 class Three:
@@ -48,9 +50,9 @@ class Three:
 
     def _local(self, text: str, own: Path, number: int) -> str:
         for old, first in (("0.0.0.0:4222", CLIENTS), ("0.0.0.0:6222", PEERS), ("0.0.0.0:8222", PROBES)):
-            text = text.replace(old, f"127.0.0.1:{first + number}")
+            text = text.replace(old, f"127.0.0.1:{first[number]}")
         for peer in range(3):
-            text = text.replace(f"nats-{peer}.nats-peers.weir-system.svc:6222", f"localhost:{PEERS + peer}")
+            text = text.replace(f"nats-{peer}.nats-peers.weir-system.svc:6222", f"localhost:{PEERS[peer]}")
         return text.replace("/etc/nats/keys", str(own / "keys")).replace('"/data"', f'"{own}/data"').replace("$POD_NAME", f"nats-{number}")
 
 
@@ -69,7 +71,7 @@ def three(folder: Path) -> Iterator[Three]:
 
 def test_three_servers_hold_the_log_and_two_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with three(tmp_path) as servers:
-        urls = [f"nats://localhost:{CLIENTS + number}" for number in range(3)]
+        urls = [f"nats://localhost:{CLIENTS[number]}" for number in range(3)]
         server = LogServer(servers.keys, ",".join(urls), tmp_path)
         assert _create(server, "--timeout=2m").returncode == 0
         assert wait_until(lambda: _append(server, monkeypatch, fence=0), 60)
@@ -81,7 +83,7 @@ def test_three_servers_hold_the_log_and_two_go_on(tmp_path: Path, monkeypatch: p
 
 def test_creating_the_log_waits_for_its_servers(tmp_path: Path) -> None:
     """The Job of deploy/base begins before NATS does: an attempt that fails costs it kubelet's back-off."""
-    urls = ",".join(f"nats://localhost:{CLIENTS + number}" for number in range(3))
+    urls = ",".join(f"nats://localhost:{CLIENTS[number]}" for number in range(3))
     credentials(tmp_path / "keys", (), ())
     server = LogServer(tmp_path / "keys", urls, tmp_path)
     with ThreadPoolExecutor() as beside:
@@ -95,9 +97,9 @@ def test_creating_the_log_waits_for_its_servers(tmp_path: Path) -> None:
 
 def test_creating_the_log_gives_up_in_the_end_and_says_why(tmp_path: Path) -> None:
     credentials(tmp_path / "keys", (), ())
-    done = _create(LogServer(tmp_path / "keys", f"nats://localhost:{CLIENTS}", tmp_path), "--timeout=1s")
+    done = _create(LogServer(tmp_path / "keys", f"nats://localhost:{CLIENTS[0]}", tmp_path), "--timeout=1s")
     assert done.returncode == 2
-    assert f"the log of instance weir cannot be read: no NATS at nats://localhost:{CLIENTS}" in done.stderr
+    assert f"the log of instance weir cannot be read: no NATS at nats://localhost:{CLIENTS[0]}" in done.stderr
 
 
 def test_a_server_of_another_ca_is_not_taken_for_one_of_them(tmp_path: Path) -> None:

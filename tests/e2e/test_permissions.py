@@ -17,6 +17,7 @@ from nats.aio.client import Client
 
 from docs.permissions import node_capabilities
 from tests.log_server import LogServer, log_server
+from tests.own import free_port, own
 from weir.access import api_of, nats_access
 from weir.bus import LEASES, STATE, STREAM, Bus
 from weir.cli.credentials import credentials
@@ -27,7 +28,7 @@ from weir.reader import Forbidden, LogUnreachable
 from weir.where import Where
 
 NODE = "n1.example"
-NAME = "weirdeployperm"
+NAME = own("weirdeployperm")
 
 
 # ── every service as its own user ──────────────────────────────────────────────────────────────────────────────────
@@ -110,7 +111,7 @@ class Deed(NamedTuple):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LogServer]:
-    with log_server(tmp_path_factory.mktemp("log"), [NODE, "n2"], 14871) as found:
+    with log_server(tmp_path_factory.mktemp("log"), [NODE, "n2"], free_port()) as found:
         yield found
 
 
@@ -283,12 +284,13 @@ def test_a_server_of_another_certificate_is_not_ours(server: LogServer, monkeypa
 
 
 def test_a_service_tells_what_nats_refuses_it_and_is_alive_but_not_ready(server: LogServer) -> None:
-    command = [sys.executable, "-m", "services.ipam", "--instance", NAME, "--metrics", "127.0.0.1:14873"]
+    port = free_port()
+    command = [sys.executable, "-m", "services.ipam", "--instance", NAME, "--metrics", f"127.0.0.1:{port}"]
     try:
         with subprocess.Popen(command, env=server.environment("planner.seed"), stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr
             line = next(line for line in process.stderr if "log_lost" in line)
-            answers = {path: _asked_of_port(14873, path) for path in ("/healthz", "/readyz", "/other")}
+            answers = {path: _asked_of_port(port, path) for path in ("/healthz", "/readyz", "/other")}
             process.terminate()
     finally:
         shutil.rmtree(Where(NAME).run, ignore_errors=True)

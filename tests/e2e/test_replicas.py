@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.log_server import LogServer, log_server
+from tests.own import free_port, own
 from weir.bus import LEASE_S
 from weir.demo.network import wait_until
 from weir.lease import RENEW_S
 
-PORT = 14431
 POOL = '{"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "p"}, "spec": {"addresses": ["203.0.113.0/28"]}}'
 
 
@@ -36,7 +36,7 @@ class Replicas:
             self.start(name, twice, "--replicated", *words[twice])
 
     def start(self, name: str, service: str, *words: str) -> None:
-        argv = [sys.executable, "-m", f"services.{service}", "--instance", f"weirrep-{name}", *words]
+        argv = [sys.executable, "-m", f"services.{service}", "--instance", f"{own('weirrep')}-{name}", *words]
         with self.log(name).open("wb") as log:
             self.running[name] = subprocess.Popen(argv, env=self.server.environment(f"{service}.seed"), stdout=log, stderr=log)
 
@@ -71,7 +71,7 @@ class Replicas:
 
 @contextmanager
 def running(folder: Path, twice: str) -> Iterator[Replicas]:
-    with log_server(folder, (), PORT) as server:
+    with log_server(folder, (), free_port()) as server:
         found = Replicas(server, folder, twice)
         try:
             yield found

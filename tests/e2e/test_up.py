@@ -21,6 +21,7 @@ import yaml
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import LAYOUT
 from services.dataplane.plan_file import PlanFile
+from tests.own import own
 from weir.cli.supervise import running
 from weir.decider import Fact
 from weir.demo.network import Network, wait_until
@@ -28,7 +29,7 @@ from weir.demo.stage import EXAMPLE, clear
 from weir.pins import Map, libbpf
 from weir.service import Where
 
-NAME, FILE, READ_ONLY, ABSENT = "weirup", "weirupfile", "weirupro", "weirupnone"
+NAME, FILE, READ_ONLY, ABSENT = own("weirup"), own("weirupfile"), own("weirupro"), own("weirupnone")
 ROOT = Path(__file__).parents[2]
 HASH = 1  # BPF_MAP_TYPE_HASH
 NO_BPF = ("setpriv", "--bounding-set", "-bpf")

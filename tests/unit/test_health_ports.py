@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 
 from services.dataplane.core import INDEXES
 from services.dataplane.health_ports import MOST_OPEN, HealthPorts
+from tests.own import free_port
 from tests.unit.test_sources import backends, frontend
 from weir.decider import Fact, World
 from weir.events import AnyEvent, FrontendWithdrawn, key_of
@@ -46,11 +47,6 @@ async def running() -> AsyncIterator[Node]:
 def gone() -> FrontendWithdrawn:
     whole = frontend()
     return FrontendWithdrawn(vip=whole.vip, port=whole.port, protocol=whole.protocol, root=whole.root)
-
-
-def free_port() -> int:
-    with socket.create_server(("", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
