@@ -15,6 +15,7 @@ from services.dataplane.pinned_maps import create_or_open
 from services.health.core import INDEXES
 from services.health.edge import DOWN, Prober
 from tests.dataplane.conftest import needs_kernel
+from tests.own import free_port
 from tests.servers import OK, saying
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
@@ -25,7 +26,7 @@ from weir.service import Runner
 pytestmark = needs_kernel
 ROOT = Root(kind="Service", name="web", namespace="shop")
 ADDRESSES = ("127.0.0.2", "127.0.0.3", "::1")
-PORT = 18_437
+PORT = free_port()
 HTTP = Probe(kind="http", interval_s=1, retries=2, expect="ready")
 FRONTEND = FrontendPlanned(
     vip="192.0.2.1", port=80, protocol="TCP", service="shop/web", backends="shop/web", chunks=1, probe=HTTP, root=ROOT
