@@ -78,6 +78,19 @@ class Endpoint(Value, frozen=True, kw_only=True, omit_defaults=True):
     node: str = ""
 
 
+def better(one: Endpoint, other: Endpoint) -> Endpoint:
+    """Of two entries for one address the one that counts, whole: readiness and node go together.
+
+    A pod that terminates and the one that got its address stand beside each other for a while, in one slice or in two.
+    """
+    return min(one, other, key=_worse)
+
+
+def _worse(entry: Endpoint) -> tuple[bool, bool, bool, bool, bool, str]:
+    drains = entry.serving and entry.terminating
+    return not entry.ready, not entry.ready and not drains, not entry.serving, entry.terminating, not entry.node, entry.node
+
+
 class Probe(Value, frozen=True, kw_only=True, omit_defaults=True):
     """How a backend is checked: every `interval_s`, down after `retries` failures in a row, up after as many successes."""
 

@@ -1,6 +1,5 @@
 """Which backends serve a port of a Service, in which state, and in which chunk of the plan each of them is."""
 
-from collections.abc import Iterable
 from zlib import crc32
 
 import msgspec
@@ -8,7 +7,7 @@ import msgspec
 from services.planner.nodes import is_local, node_backends, node_name
 from weir.decider import World
 from weir.events import EndpointDown, EndpointSliceObserved, ServiceObserved
-from weir.model import Backend, BackendState, Endpoint, Family, ServicePort, SlicePort, endpoint_name
+from weir.model import Backend, BackendState, Endpoint, Family, ServicePort, SlicePort, better, endpoint_name
 
 CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
 CHUNK_MOST = 100  # a set up to this size is one chunk
@@ -30,19 +29,34 @@ def _endpoints(world: World, observed: ServiceObserved, port: ServicePort, famil
     """Ready endpoints serve, and terminating ones beside them drain; when none is ready, those that terminate but still serve do
     (KEP-1669).  Where a node takes its own only, it decides that for itself, and is told whose they are.
     """
-    states: dict[tuple[str, int], BackendState] = {}
-    nodes: dict[str, str] = {}
     local = is_local(world, observed)
+    states = {
+        where: (_state(endpoint), node_name(observed, endpoint.node) if local else "")
+        for where, endpoint in _entries(world, observed, port, family).items()
+        if endpoint.ready or (endpoint.serving and endpoint.terminating)
+    }
+    draining_serves = not local and all(state == "draining" for state, _ in states.values())
+    return [
+        Backend(address=address, port=number, state="active" if draining_serves else state, node=node)
+        for (address, number), (state, node) in states.items()
+    ]
+
+
+def _entries(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> dict[tuple[str, int], Endpoint]:
+    """By address and number; where several slices name one, the best of them."""
+    entries: dict[tuple[str, int], Endpoint] = {}
     for found in world.find("service", observed.root.path, EndpointSliceObserved):
-        if found.family == family:
-            for slice_port in found.ports:
-                if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
-                    _merge(states, found.endpoints, _number(slice_port, port))
-            if local:
-                nodes |= {endpoint.address: node_name(observed, endpoint.node) for endpoint in found.endpoints}
-    if "active" not in states.values() and not local:
-        states = dict.fromkeys(states, "active")
-    return [Backend(address=address, port=number, state=state, node=nodes.get(address, "")) for (address, number), state in states.items()]
+        for slice_port in found.ports if found.family == family else ():
+            if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
+                number = _number(slice_port, port)
+                for endpoint in found.endpoints:
+                    where = (endpoint.address, number)
+                    entries[where] = better(entries.get(where, endpoint), endpoint)
+    return entries
+
+
+def _state(endpoint: Endpoint) -> BackendState:
+    return "active" if endpoint.ready else "draining"
 
 
 def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
@@ -60,16 +74,6 @@ def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Fa
 def is_asked(observed: ServiceObserved, port: ServicePort) -> bool:
     """Whether the Service's probe, where it has one, asks the backends of this port themselves."""
     return port.protocol == "TCP" or (observed.probe is not None and observed.probe.kind == "ping")
-
-
-def _merge(states: dict[tuple[str, int], BackendState], endpoints: Iterable[Endpoint], number: int) -> None:
-    """An endpoint that several slices name is what the best of them says."""
-    for endpoint in endpoints:
-        where = (endpoint.address, number)
-        if endpoint.ready:
-            states[where] = "active"
-        elif endpoint.serving and endpoint.terminating:
-            states.setdefault(where, "draining")
 
 
 def _number(slice_port: SlicePort, port: ServicePort) -> int:

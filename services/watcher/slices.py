@@ -7,7 +7,7 @@ from typing import Final, get_args
 
 from services.watcher.fields import Field, is_metadata, show
 from weir.events import EndpointSliceObserved
-from weir.model import Endpoint, Family, Protocol, Root, SlicePort, family_of
+from weir.model import Endpoint, Family, Protocol, Root, SlicePort, better, family_of
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 MOST_ENDPOINTS: Final = 1000  # of one slice, as the Kubernetes API has it
@@ -50,14 +50,11 @@ def _ports(items: list[Field]) -> tuple[SlicePort, ...]:
 
 
 def _endpoints(items: list[Field], family: Family) -> tuple[Endpoint, ...]:
-    """By address: the order in which they are written says nothing."""
+    """By address, of each the best entry: the order in which they are written has no meaning."""
     endpoints: dict[str, Endpoint] = {}
     for item in items:
-        endpoint = _endpoint(item, family)
-        if endpoint and endpoint.address in endpoints:
-            item["addresses"].fail("each address once", f"{endpoint.address} again")
-        elif endpoint:
-            endpoints[endpoint.address] = endpoint
+        if endpoint := _endpoint(item, family):
+            endpoints[endpoint.address] = better(endpoints.get(endpoint.address, endpoint), endpoint)
     return tuple(endpoints[address] for address in sorted(endpoints))
 
 
