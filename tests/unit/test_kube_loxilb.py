@@ -123,7 +123,7 @@ GIVEN = [(row, value) for row in FLAGS for value in row.tried]
 @pytest.mark.parametrize(("row", "value"), GIVEN, ids=[f"{row.name}={value}" for row, value in GIVEN])
 def test_a_flag_is_in_the_state_that_the_page_says(row: Row, value: str) -> None:
     migrated = migrate([config("zone: llb"), deployment(POOL, f"--{row.name}={value}")])
-    assert [note.partition("=")[0] for note in migrated.notes] == ([f"--{row.name}"] if row.state == "flagged" else [])
+    assert [note.partition("=")[0] for note in migrated.left_out] == ([f"--{row.name}"] if row.state == "flagged" else [])
     assert [problem for manifest in migrated.manifests for problem in problems_of(manifest)] == []
 
 
@@ -186,8 +186,9 @@ def told(migrated: Migrated) -> None:
 
 
 def test_what_is_not_given_or_not_known_is_told() -> None:
-    notes = migrate([deployment("--config=x.yaml", "--setLBmode=1", "--setBGP=0")]).notes
-    assert [note.partition(":")[0] for note in notes] == ["--setLBmode=1", "no pool", "--config=x.yaml"]
+    found = migrate([deployment("--config=x.yaml", "--setLBmode=1", "--setBGP=0")])
+    assert [note.partition(":")[0] for note in found.left_out] == ["--setLBmode=1", "--config=x.yaml"]
+    assert [note.partition(":")[0] for note in found.notes] == ["no pool"]
     with pytest.raises(MigrateError, match="no container of kube-loxilb"):
         migrate([Field({"apiVersion": "v1", "kind": "Service"}, "", {})])
 

@@ -76,7 +76,8 @@ def test_a_pool_of_several_selectors_is_left_out_and_advertisements_are_told() -
     several = pool("odd", more="serviceAllocation: {namespaces: [a], namespaceSelectors: [{matchLabels: {t: u}}]}")
     found = migrate([several, field("{apiVersion: metallb.io/v1beta1, kind: L2Advertisement, metadata: {name: l2}}")])
     assert found.manifests == []
-    assert [note.partition(":")[0] for note in found.notes] == ["L2Advertisement l2", "IPAddressPool odd"]
+    assert [note.partition(":")[0] for note in found.notes] == ["L2Advertisement l2"]
+    assert [note.partition(":")[0] for note in found.left_out] == ["IPAddressPool odd"]
 
 
 @pytest.mark.parametrize("prefix", ["metallb.io/", "metallb.universe.tf/"])
@@ -117,7 +118,7 @@ def test_an_address_pool_of_old_is_a_vip_pool() -> None:
     found = migrate([old])
     (made,) = found.manifests
     assert made["spec"] == {"addresses": ["192.0.2.8-192.0.2.9"], "autoAssign": False, "avoidBuggyIPs": True, "priority": 0}
-    assert found.notes == ["AddressPool old: its protocol is bgp; BGP is not served yet"]
+    assert found.left_out == ["AddressPool old: its protocol is bgp; BGP is not served yet"]
 
 
 EVERYTHING = {
@@ -169,6 +170,15 @@ def test_what_is_printed_is_read_by_the_watcher_without_a_problem(tmp_path: Path
     assert [(reading.problems, bool(reading.fact)) for reading in found] == [((), True), ((), True)]
 
 
+def test_what_is_left_out_is_in_the_exit_code_and_a_pipe_is_read() -> None:
+    whole = POOL.replace("NAME", "a").replace("RANGE", "192.0.2.0/28").replace(", MORE", "")
+    peer = "{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {name: tor}}"
+    ended = CliRunner().invoke(app, ["migrate", "metallb", "-"], input=f"{whole}---\n{peer}\n")
+    assert (ended.exit_code, ended.stderr) == (1, "weir: left out: BGPPeer tor: BGP is not served yet\n")
+    assert yaml.safe_load(ended.stdout)["metadata"]["name"] == "a"
+    assert CliRunner().invoke(app, ["migrate", "metallb", "-"], input=whole).exit_code == 0
+
+
 BAD = {
     "of another kind": ("{apiVersion: v1, kind: Secret}", "no container of kube-loxilb in it"),
     "no YAML": ("a: [", "kube-loxilb.yaml: "),
@@ -190,7 +200,7 @@ def test_what_cannot_be_migrated_is_told_in_one_line(text: str, told: str, tmp_p
     file = tmp_path / "kube-loxilb.yaml"
     file.write_text(text)
     ended = CliRunner().invoke(app, ["migrate", "kube-loxilb", str(file)])
-    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert (ended.exit_code, ended.stdout) == (2, "")
     assert told in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert "\x1b" not in ended.stderr

@@ -48,6 +48,7 @@ _MODES_LATER: Final = ("dsr", "fullproxy", "hostonearm")
 _SHELLS: Final = ("sh", "bash", "ash", "dash", "busybox")
 _ENDS: Final = ";&|<>()\n"  # of a command in a shell
 _NO_CODE: Final = re.compile(r"\\\n|(?m:(?<!\S)#.*$)")  # there: lines that go on, and comments
+_NO_POOL: Final = "no pool: kube-loxilb's defaults, 123.123.123.1/24 and 3ffe:cafe::1/96, are nobody's networks here"
 _OFF: Final = ("", "0", "false")
 
 
@@ -71,8 +72,10 @@ def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
     pools = _pools(given, listed)
     services = moved(of_cluster, str, _settings(given), pools, keep=keep)
     absent = [f"--config={given['config']}: give that file too"] if "config" in given and not config else []
-    notes = [*_notes(given, found=bool(pools)), *absent, *map(_told, others), *services.notes]
-    return Migrated([*services.services, *pools] if keep else pools, _options(given), notes)
+    pooled = [_told(other) for other in others if _listed(other)]
+    left_out = [*_unserved(given), *absent, *(_told(other) for other in others if not _listed(other))]
+    notes = [*pooled, *services.notes] if pools else [_NO_POOL, *pooled, *services.notes]
+    return Migrated([*services.services, *pools] if keep else pools, _options(given), notes, left_out)
 
 
 # ── what it was started with ───────────────────────────────────────────────────────────────────────────────────────
@@ -220,7 +223,7 @@ def _options(given: Mapping[str, str]) -> list[str]:
     return words
 
 
-def _notes(given: Mapping[str, str], *, found: bool) -> Iterator[str]:
+def _unserved(given: Mapping[str, str]) -> Iterator[str]:
     for name, value in given.items():
         if name in UNSERVED and value not in _OFF and (name, value) != ("numZoneInstances", "1"):
             yield f"--{name}={value}: {UNSERVED[name]}"
@@ -230,5 +233,3 @@ def _notes(given: Mapping[str, str], *, found: bool) -> Iterator[str]:
     if mode not in ("0", "1", "2"):
         later = dict(zip("345", _MODES_LATER, strict=True)).get(mode, "no mode of kube-loxilb")
         yield f"--setLBMode={mode}: {later}; served are {', '.join(_MODES)}"
-    if not found:
-        yield "no pool: kube-loxilb's defaults, 123.123.123.1/24 and 3ffe:cafe::1/96, are nobody's networks here"

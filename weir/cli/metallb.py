@@ -25,21 +25,25 @@ def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
     offered: list[Field] = []
     services: list[Field] = []
     notes: list[str] = []
+    left_out: list[str] = []
     for manifest in manifests:
         kind, group = manifest["kind"].text(), manifest["apiVersion"].text().partition("/")[0]
         if group == GROUP and kind in _POOLS:
             offered.append(manifest)
         elif group == GROUP:
-            notes.append(f"{kind} {manifest['metadata']['name'].text()}: {_TOLD.get(kind, 'of no use to Weir')}")
+            about = notes if kind == "L2Advertisement" else left_out
+            about.append(f"{kind} {manifest['metadata']['name'].text()}: {_TOLD.get(kind, 'Weir has no such object')}")
         elif kind == "Service":
             services.append(manifest)
-    if not (offered or services or notes):
+    if not (offered or services or notes or left_out):
         raise MigrateError(f"no object of {GROUP} and no Service in it")
     ranks = _ranks(offered)
-    pools = [made for pool in offered if (made := _pool(pool, ranks, notes))]
+    pools = [made for pool in offered if (made := _pool(pool, ranks, left_out))]
     chosen = _classes(services, notes)
     found = moved(services, _renamed, Settings(classes=(OURS, *(chosen or ALIASES))), pools, keep=keep)
-    return Migrated([*found.services, *pools] if keep else [*pools, *found.services], [], [*notes, *found.notes, *_apart(services)])
+    return Migrated(
+        [*found.services, *pools] if keep else [*pools, *found.services], [], [*notes, *found.notes, *_apart(services)], left_out
+    )
 
 
 def _ranks(pools: Sequence[Field]) -> dict[int, int]:
@@ -48,7 +52,7 @@ def _ranks(pools: Sequence[Field]) -> dict[int, int]:
     return {0: 1} | {priority: 2 + rank for rank, priority in enumerate(sorted(given, reverse=True))}
 
 
-def _pool(manifest: Field, ranks: dict[int, int], notes: list[str]) -> Manifest | None:
+def _pool(manifest: Field, ranks: dict[int, int], left_out: list[str]) -> Manifest | None:
     spec, name = manifest["spec"], manifest["metadata"]["name"].text()
     select = spec["serviceAllocation"]
     namespaces = [item.text() for item in select["namespaces"].items()]
@@ -58,7 +62,7 @@ def _pool(manifest: Field, ranks: dict[int, int], notes: list[str]) -> Manifest 
     of_services = [_selector(item.value) for item in select["serviceSelectors"].items()]
     several = [found for found in (of_namespaces, of_services) if len(found) > 1 and all(found)]
     if several:
-        notes.append(f"{manifest['kind'].text()} {name}: left out, for a VIPPool has one selector of each kind, and this has several")
+        left_out.append(f"{manifest['kind'].text()} {name}: a VIPPool has one selector of each kind, and this has several")
         return None
     more: dict[str, Any] = {
         "autoAssign": spec["autoAssign"].flag(absent=True),
@@ -69,7 +73,7 @@ def _pool(manifest: Field, ranks: dict[int, int], notes: list[str]) -> Manifest 
     }
     addresses = [item.text() for item in spec["addresses"].items()]
     if spec["protocol"].text() == "bgp":
-        notes.append(f"{manifest['kind'].text()} {name}: its protocol is bgp; {_TOLD['BGPPeer']}")
+        left_out.append(f"{manifest['kind'].text()} {name}: its protocol is bgp; {_TOLD['BGPPeer']}")
     return vip_pool(name, addresses, **{key: value for key, value in more.items() if value is not None})
 
 

@@ -33,25 +33,30 @@ class MigrateError(Exception):
 
 
 class Migrated(NamedTuple):
-    """manifests: to apply.   options: of the watcher.   notes: what is not taken over, and why."""
+    """manifests: to apply.   options: of the watcher.   notes: what is good to know.   left_out: what has no counterpart, and why."""
 
     manifests: Sequence[Manifest]
     options: Sequence[str]
     notes: Sequence[str]
+    left_out: Sequence[str] = ()
 
 
-def migrate(files: Iterable[Path], made_of: Callable[[Iterable[Field]], Migrated]) -> None:
-    """Manifests to standard output, notes to standard error.  Raises MigrateError, and OSError where a file cannot be read."""
+def migrate(files: Iterable[Path], made_of: Callable[[Iterable[Field]], Migrated]) -> bool:
+    """Manifests to standard output, notes to standard error.  Returns whether everything was converted.
+
+    Raises MigrateError, and OSError where a file cannot be read.
+    """
     faults: Faults = {}
     migrated = made_of([manifest for path in files for manifest in _manifests(path, faults)])
     problems = [*map(str, faults), *(str(problem) for made in migrated.manifests for problem in problems_of(made))]
     if problems:
         raise MigrateError("; ".join(problems))
-    for note in migrated.notes:
+    for note in (*migrated.notes, *(f"left out: {words}" for words in migrated.left_out)):
         print(f"weir: {harmless(note)}", file=sys.stderr)
     if migrated.options:
         print(_FRAGMENT + "\n#         ".join(map(harmless, _lines(migrated.options))))
     print("---\n".join(map(to_yaml, migrated.manifests)), end="")
+    return not migrated.left_out
 
 
 def problems_of(manifest: Manifest) -> list[str]:
@@ -82,7 +87,7 @@ def _lines(options: Sequence[str]) -> list[str]:
 
 
 def _manifests(path: Path, faults: Faults) -> Iterator[Field]:
-    for found in documents(path.name, path.read_bytes()):
+    for found in documents(path.name, sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()):
         if found.problem:
             raise MigrateError(f"{path}: {found.problem}")
         content = Field(found.content, path.name, faults)

@@ -13,15 +13,18 @@ if TYPE_CHECKING:
     from services.watcher.fields import Field
     from weir.cli.migrate import Migrated
 
-app = typer.Typer(no_args_is_help=True, help="Print what another load balancer was told, as Weir is told it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Convert the configuration of another load balancer.  Exit code 0: all of it, 1: something is left out, 2: it cannot be read.",
+)
 
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, allow_dash=True, help='"-": standard input.')]
 Keep = Annotated[bool, typer.Option("--keep-addresses", help="Services ask for what their status has (kubectl get svc -A -o yaml)")]
 
 
 @app.command(name="kube-loxilb", epilog=example("weir migrate kube-loxilb kube-loxilb.yaml > pools.yaml"))
 def kube_loxilb(files: Files, keep_addresses: Keep = False) -> None:
-    """VIPPools and the watcher's options, of kube-loxilb's Deployment and its --config file.
+    """Convert kube-loxilb's Deployment and its --config file to VIPPools and options of the watcher.
 
     Services stay as they are, but for --keep-addresses.
     """
@@ -32,7 +35,7 @@ def kube_loxilb(files: Files, keep_addresses: Keep = False) -> None:
 
 @app.command(epilog=example("weir migrate metallb pools.yaml services.yaml > weir.yaml"))
 def metallb(files: Files, keep_addresses: Keep = False) -> None:
-    """VIPPools of MetalLB's pools, and the Services that have its annotations with Weir's."""
+    """Convert MetalLB's pools to VIPPools, and its annotations on Services to Weir's."""
     from weir.cli.metallb import migrate
 
     _run(files, partial(migrate, keep=keep_addresses))
@@ -42,8 +45,9 @@ def _run(files: list[Path], made_of: "Callable[[Iterable[Field]], Migrated]") ->
     from weir.cli.migrate import MigrateError, migrate
 
     try:
-        migrate(files, made_of)
+        complete = migrate(files, made_of)
     except MigrateError as error:
-        fail(str(error))
+        fail(str(error), 2)
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(f"{error.filename}: {error.strerror}", 2)
+    raise typer.Exit(0 if complete else 1)
