@@ -261,7 +261,7 @@ class Runner:
             log.info("appended", service=self.author, seq=first, facts=Counter(_word(item.event) for item in part))
             return
         for seq, item in enumerate(part, first):
-            log.info(_word(item.event), service=self.author, seq=seq, cause=item.cause, entity=item.event.entity())
+            log.info(_word(item.event), service=self.author, seq=seq, cause=item.cause, entity="/".join(filter(None, item.event.entity())))
 
     async def _end(self, bus: Bus, why: LogError) -> None:
         """Ends the session of `bus`, unless another has begun."""
@@ -357,7 +357,7 @@ def serve(runner: Runner, *edges: Edge) -> None:
 
 
 def configure_logging() -> None:
-    """JSON lines on standard error, or a pretty form on a terminal."""
+    """JSON lines on standard error, or a pretty form on a terminal.  With WEIR_LOG=warning nothing below a warning."""
     pretty = sys.stderr.isatty()
     structlog.configure(
         processors=[
@@ -365,6 +365,6 @@ def configure_logging() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ) if pretty else structlog.processors.JSONRenderer(),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(20),
+        wrapper_class=structlog.make_filtering_bound_logger(30 if os.environ.get("WEIR_LOG") == "warning" else 20),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

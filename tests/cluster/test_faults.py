@@ -200,7 +200,7 @@ def test_two_clusters_behind_one_load_balancer(weir: Balanced) -> None:
     vip = weir.wait_vip("shop", "web-0", two)
     assert vip not in {address for each in one.api.items("/api/v1/services") for address in _ingress(each)}
     assert weir.fetch(vip).startswith(SERVER[0])
-    assert [row["name"] for row in weir.ask("get", "lb") if row["ext ip"] == vip] == ["two:shop_web-0"]
+    assert [row["name"] for row in weir.ask("get", "lb") if row["ext ip"] == vip] == ["two:shop/web-0"]
     record = "/apis/weir.dev/v1alpha1/namespaces/shop/lbservices/web-0"
     two.wait_for("its record", lambda: two.api.get(record)["status"]["vips"] == [vip])
     shop = "/api/v1/namespaces/shop/services"

@@ -60,11 +60,11 @@ def test_service_serves_its_metrics_and_no_other(weir: Running, service: str) ->
 def test_traffic_is_counted_as_the_commands_show_it(weir: Running) -> None:
     before = {row["name"]: row["counters"] for row in weir.stage.ask("get lb")}
     dataplane = scrape(weir, "dataplane")
-    web = [row for row in weir.stage.ask("get lb") if row["name"] == "shop_web"]
+    web = [row for row in weir.stage.ask("get lb") if row["name"] == "shop/web"]
     assert before
     assert value(dataplane, "weir_service_flows_total", service="shop/web") >= REQUESTS
     assert value(dataplane, "weir_service_flows_total", service="shop/web") <= sum(row["counters"]["flows"] for row in web)
-    counted = {row["verdict"]: row["packets"] for row in weir.stage.ask("get drops") if not row["dropped"]}
+    counted = {row["verdict"]: row["packets"] for row in weir.stage.ask("get verdicts") if not row["dropped"]}
     assert 0 < value(dataplane, "weir_packets_total", verdict="forwarded") <= counted["forwarded"]
     assert value(dataplane, "weir_vips_announced") == len(weir.vips())
     assert value(dataplane, "weir_conntrack_entries") > 0
@@ -81,7 +81,7 @@ def test_metrics_agree_with_the_log(weir: Running) -> None:
     assert 0 < value(planner, "weir_log_bytes", stream="WEIR") < value(planner, "weir_log_limit_bytes", stream="WEIR")
     assert value(watcher, "weir_objects", kind="service") >= len(services)
     assert value(watcher, "weir_manifest_files") == len(list((weir.stage.folder / "shop").glob("*.yaml")))
-    assert value(health, "weir_backends_probed") == len([row for row in weir.stage.ask("get ep") if row["ptype"] != "none:"])
+    assert value(health, "weir_backends_probed") == len([row for row in weir.stage.ask("get ep") if row["ptype"]])
     assert value(health, "weir_probes_total", result="good") > 0
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from weir.cli import box_commands, log_commands, migrate_commands
+from weir.cli import box_commands, get_commands, log_commands, migrate_commands
 from weir.cli.amounts import LogAge, LogSize
 from weir.cli.options import (
     As,
@@ -34,6 +34,7 @@ from weir.cli.options import (
     StatusHostname,
     TargetsOfAll,
     TargetsWord,
+    Verbose,
     WithWait,
     example,
     fail,
@@ -50,6 +51,12 @@ app = typer.Typer(
 app.add_typer(log_commands.app, name="log")
 app.add_typer(migrate_commands.app, name="migrate")
 log_commands.app.command(epilog=example("weir log limit --size 4GiB", "weir log limit --age 7d"))(box_commands.limit)
+app.command(
+    epilog=example(
+        "weir get svc", "weir get svc shop/web -o yaml", "weir get lb -n shop -o wide", "weir get svc -l app=web", "weir get ep -w"
+    )
+)(get_commands.get)
+app.command(epilog=example("weir describe svc shop/web", "weir describe pools public"))(get_commands.describe)
 app.command(epilog=example("weir backup weir.backup"))(box_commands.backup)
 app.command(epilog=example("weir restore weir.backup"))(box_commands.restore)
 app.command(
@@ -63,24 +70,27 @@ app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
 app.command(epilog=example("weir credentials keys --node lb-1 --node lb-2"))(box_commands.credentials)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"weir {version('weir')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _weir(
+    version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    """Weir: an event-sourced load balancer."""
+
+
 class Wait(StrEnum):
     """What `status` can wait for."""
 
     all = "all"
     programmed = "programmed"
     serving = "serving"
-
-
-class Noun(StrEnum):
-    """What `get` shows."""
-
-    lb = "lb"
-    ep = "ep"
-    ct = "ct"
-    vips = "vips"
-    pools = "pools"
-    nodes = "nodes"
-    drops = "drops"
 
 
 @app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600"))
@@ -102,16 +112,19 @@ def up(
     log_size: LogSize = None,
     log_age: LogAge = None,
     metrics: Metrics = "",
+    verbose: Verbose = False,
 ) -> None:
-    """Run Weir on this machine.  The log, the five services and the packet path, until Ctrl-C or SIGTERM; the kernel forwards on after."""
+    """Run Weir on this machine.  The log, the services and the packet path, until Ctrl-C or SIGTERM; the kernel keeps forwarding after."""
     import asyncio
 
     from weir.cli.check import hindrances
     from weir.cli.limits import Limits
+    from weir.cli.ready import announce, quiet_at_a_terminal, serving, stopped
     from weir.cli.supervise import UpError, up
     from weir.service import configure_logging
     from weir.where import Where, listen_address
 
+    attended = quiet_at_a_terminal(verbose=verbose)
     configure_logging()
     where = Where(instance)
     if not (manifests or cluster):
@@ -138,11 +151,14 @@ def up(
                     nats_port=nats_port,
                     limits=Limits(log_size, log_age),
                     metrics=listen_address(metrics) if metrics else None,
-                )
+                ),
+                beside=announce(lambda: serving(instance)) if attended else None,
             )
         )
     except (UpError, OSError) as error:
         fail(str(error))
+    if attended:
+        stopped(instance)
 
 
 @app.command(epilog=example("weir join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0 --node lb-1"))
@@ -154,25 +170,31 @@ def join(
     node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
     metrics: Metrics = "",
+    verbose: Verbose = False,
 ) -> None:
-    """Forward on this machine by another's log.  The packet path and probing, until Ctrl-C or SIGTERM; the kernel forwards on after."""
+    """Forward on this machine by the log of a cluster, until Ctrl-C or SIGTERM; the kernel keeps forwarding after."""
     import asyncio
 
     from weir.cli.check import hindrances
     from weir.cli.join import join
+    from weir.cli.ready import announce, forwarding, quiet_at_a_terminal, stopped
     from weir.cli.supervise import UpError
     from weir.service import configure_logging
     from weir.where import Where, listen_address
 
+    attended = quiet_at_a_terminal(verbose=verbose)
     configure_logging()
     where = Where(instance)
     if found := hindrances(where, interface, nats_port=None):
         fail("; ".join(found))
     counted = listen_address(metrics) if metrics else None
     try:
-        asyncio.run(_until_terminated(join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted)))
+        work = join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted)
+        asyncio.run(_until_terminated(work, beside=announce(lambda: forwarding(instance, url)) if attended else None))
     except (UpError, OSError) as error:
         fail(str(error))
+    if attended:
+        stopped(instance)
 
 
 @app.command(epilog=example("weir leave --node lb-1"))
@@ -252,20 +274,6 @@ def status(
     raise typer.Exit(status(instance, wait=wait or "", timeout_s=timeout, output=output))
 
 
-@app.command(epilog=example("weir get lb", "weir get lb -o wide", "weir get vips -o json", "weir get ep -w"))
-def get(
-    noun: Noun,
-    instance: Instance = "weir",
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again what changes, until Ctrl-C.")] = False,
-    output: As = Output.table,
-) -> None:
-    """Show what there is.  The kernel's: lb (load balancers), ep (endpoints), ct (connections), drops; the log's: vips, pools, nodes."""
-    from weir.cli.get import get
-
-    with contextlib.suppress(KeyboardInterrupt):
-        get(noun, instance, output, watch=watch)
-
-
 @app.command(epilog=example("weir sync", "weir sync -o json"))
 def sync(instance: Instance = "weir", output: As = Output.table) -> None:
     """How far nodes are behind the plan, and this one's maps beside it.  Exit code 0: in step, 1: not, 2: it cannot be asked."""
@@ -318,7 +326,7 @@ def demo(
     raise typer.Exit(stop() if ended else run(keep=keep, fast=fast))
 
 
-async def _until_terminated(work: "Coroutine[Any, Any, None]") -> None:
+async def _until_terminated(work: "Coroutine[Any, Any, None]", beside: "Coroutine[Any, Any, None] | None" = None) -> None:
     import asyncio
     import signal
 
@@ -333,8 +341,13 @@ async def _until_terminated(work: "Coroutine[Any, Any, None]") -> None:
 
     for number in signals:
         loop.add_signal_handler(number, end)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    other = asyncio.ensure_future(beside) if beside else None
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    finally:
+        if other:
+            other.cancel()
 
 
 def main() -> None:

@@ -42,7 +42,7 @@ def load_balancers(kernel: Kernel) -> list[Row]:
             "host": "",
             "port": where.port,
             "proto": where.protocol.lower(),
-            "name": planned.service.replace("/", "_") if planned else "",
+            "name": planned.service if planned else "",
             "mark": 0,
             "sel": ALGORITHMS[frontend.algorithm],
             "mode": MODES[frontend.mode],
@@ -90,12 +90,12 @@ def endpoints(kernel: Kernel) -> list[Row]:
             rows[key] = {
                 "host": backend.address,
                 "name": endpoint_name(backend.address, backend.port, backend.protocol),
-                "ptype": f"{probe.kind}:" if probe else "none:",
+                "ptype": f"{probe.kind}:" if probe else "",
                 "port": backend.port,
                 "duration": probe.interval_s if probe else 0,
                 "retries": probe.retries if probe else 0,
                 **_delays(kernel.delays.get(endpoint_name(backend.address, backend.port, backend.protocol))),
-                "state": "nok" if served.down else "ok",
+                "state": "nok" if served.down else "ok" if probe else "unprobed",
             }
     return [rows[where] for where in sorted(rows)]
 

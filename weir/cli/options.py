@@ -105,6 +105,7 @@ Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port 
 Metrics = Annotated[
     str, typer.Option(metavar="ADDRESS:PORT", callback=_listen_address, help="Serve metrics: the watcher there, others on the ports after.")
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="At a terminal: log every event, not warnings only.")]
 Recorded = Annotated[
     Path | None,
     typer.Option(

@@ -9,15 +9,16 @@ from collections.abc import Iterable
 import msgspec
 
 from weir.bus import STATE
+from weir.cli.get_log import backends_of, statuses
 from weir.cli.history import connect, world_at
 from weir.cli.limits import Alarm, alarms, disk_alarms
 from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
 from weir.cli.processes import GOOD, add_lag, line, processes, remote, unanswered
 from weir.cli.tell import condition
 from weir.decider import World
-from weir.events import AppliedThrough, EndpointDown, ManifestRejected, ServiceObserved, StatusPlanned
+from weir.events import AppliedThrough, EndpointDown, ManifestRejected
 from weir.lbnodes import counted, how_to_end, is_silent
-from weir.model import Condition, endpoint_name
+from weir.model import endpoint_name
 from weir.reader import LogError
 from weir.where import Where
 
@@ -35,7 +36,7 @@ def status(instance: str, *, wait: str, timeout_s: int, output: str) -> int:
         print(paint(f"waiting until {WAITS[wait]}, at most {timeout_s} s", "dim"), file=sys.stderr)
     while True:
         found = asyncio.run(look(instance))
-        good = bool(found["ok"] if wait in ("", "all") else found["up"] and found["following"] and _all(found, wait))
+        good = _holds(found, wait)
         if good or time.monotonic() >= end:
             break
         time.sleep(0.2)  # polling for a person; nothing is synchronised by it
@@ -46,11 +47,16 @@ def status(instance: str, *, wait: str, timeout_s: int, output: str) -> int:
     return 0 if good else 1 if found["up"] else 2
 
 
-def _all(found: Row, wait: str) -> bool:
-    """Whether the condition that is waited for holds for every Service."""
-    needed = ("Programmed",) if wait == "programmed" else ("Programmed", "Serving")
+def _holds(found: Row, wait: str) -> bool:
+    if wait in ("", "all"):
+        return bool(found["ok"])
+    return bool(found["following"]) and programmed(found, *(["Serving"] if wait == "serving" else []))
+
+
+def programmed(found: Row, *also: str) -> bool:
+    """Whether every Service is in the kernel of every node, and has these conditions too."""
     states = [{c["type"]: c["status"] for c in service["conditions"]} for service in found["services"]]
-    return bool(found["nodes"]) and all(state.get(kind, False) for state in states for kind in needed)
+    return bool(found["nodes"]) and all(state.get(kind, False) for state in states for kind in ("Programmed", *also))
 
 
 async def look(instance: str) -> Row:
@@ -101,23 +107,17 @@ def _nodes(world: World) -> list[Row]:
 
 
 def _services(world: World) -> list[Row]:
+    backends = backends_of(world)
     return [
         {
             "service": told.service,
             "vips": list(told.vips),
+            "backends": len(backends.get(told.service, ())),
             "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "serving",
             "conditions": [msgspec.to_builtins(c) | {"status": c.status} for c in told.conditions],
         }
-        for told in [*world.of(StatusPlanned), *_undecided(world)]
+        for told in statuses(world)
     ]
-
-
-def _undecided(world: World) -> list[StatusPlanned]:
-    """Services of which nothing is told yet."""
-    told = {status.service for status in world.of(StatusPlanned)}
-    waiting = [observed for observed in world.of(ServiceObserved) if observed.exposed and observed.root.path not in told]
-    pending = Condition(type="Programmed", status=False, reason="Pending", message="no address was given or denied yet")
-    return [StatusPlanned(service=each.root.path, vips=(), conditions=(pending,), root=each.root) for each in waiting]
 
 
 def _problems(world: World) -> list[str]:

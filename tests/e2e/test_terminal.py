@@ -1,0 +1,42 @@
+"""`weir up` at a terminal: it says that it is ready and that it stopped, in plain words, and a second signal changes nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from weir.demo.network import wait_until
+from weir.demo.stage import Stage, stage
+
+
+@pytest.fixture
+def found() -> Iterator[Stage]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    with stage("weirtty", fast=True) as made:
+        yield made
+
+
+def test_up_says_that_it_is_ready_and_that_it_stopped(found: Stage) -> None:
+    shown = found.folder / "terminal"
+    command = f"{sys.executable} -m weir.cli up -f shop/ -i front -i back --instance {found.where.instance}"
+    env = {name: value for name, value in os.environ.items() if name != "WEIR_LOG"}
+    null = subprocess.DEVNULL
+    terminal = found.network.popen(
+        "lb", "script", "-qefc", command, str(shown), cwd=found.folder, env=env, stdin=null, stdout=null, stderr=null
+    )
+    assert wait_until(lambda: shown.exists() and "ready: " in shown.read_text(), 60), shown.read_text()
+    up = found.pids()["up"]
+    os.kill(up, signal.SIGINT)
+    os.kill(up, signal.SIGTERM)
+    assert terminal.wait(20) == 0
+    lines = [line for line in shown.read_text().splitlines() if not line.startswith(("Script ", "["))]
+    assert [line for line in lines if line] == [
+        "starting: compiling and loading the packet path, a few seconds",
+        "ready: 1 Service, 2 VIPs, 12 backends",
+        f"stopped; the kernel keeps forwarding; weir down --instance {found.where.instance} removes the packet path",
+    ]
+    found.network.run("client", "curl", "-sS", "--max-time", "2", "http://203.0.113.10/")

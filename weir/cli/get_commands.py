@@ -1,0 +1,73 @@
+"""`weir get` and `weir describe`: what there is."""
+
+import contextlib
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from weir.cli.options import As, Instance, Output
+
+
+class Noun(StrEnum):
+    """What `get` shows, with the other names that each has."""
+
+    svc = "svc"
+    service = "service"
+    services = "services"
+    vips = "vips"
+    vip = "vip"
+    pools = "pools"
+    pool = "pool"
+    nodes = "nodes"
+    node = "node"
+    lb = "lb"
+    ep = "ep"
+    ct = "ct"
+    drops = "drops"
+    verdicts = "verdicts"
+
+    @property
+    def kind(self) -> str:
+        """The kind that the name stands for."""
+        return {"service": "svc", "services": "svc", "vip": "vips", "pool": "pools", "node": "nodes"}.get(self.value, self.value)
+
+
+Kind = Annotated[Noun, typer.Argument(metavar="KIND", help="svc, vips, pools, nodes, lb, ep, ct, drops or verdicts.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Of Services in this namespace.", show_default=False)]
+Selector = Annotated[str, typer.Option("--selector", "-l", metavar="NAME=VALUE", help="Services with these labels.", show_default=False)]
+Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces: the default.", show_default=False)]
+
+
+def get(
+    noun: Kind,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="NAME, NAMESPACE/NAME or an address.", show_default=False)] = "",
+    namespace: Namespace = "",
+    selector: Selector = "",
+    everywhere: Everywhere = False,  # noqa: ARG001  as users of kubectl write it
+    instance: Instance = "weir",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again what changes, until Ctrl-C.")] = False,
+    output: As = Output.table,
+) -> None:
+    """Show one kind of thing, all of it or by name.
+
+    From the log: svc (Services), vips, pools, nodes.  From the maps of this machine: lb (frontends), ep (endpoints), ct (connections),
+    drops (dropped packets by reason), verdicts (all packets by outcome).
+    """
+    from weir.cli.get import Wanted, get, labels_of
+
+    with contextlib.suppress(KeyboardInterrupt):
+        get(noun.kind, instance, output, Wanted(name, namespace, labels_of(selector)), watch=watch)
+
+
+def describe(
+    noun: Kind,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, NAMESPACE/NAME or an address.")],
+    namespace: Namespace = "",
+    instance: Instance = "weir",
+) -> None:
+    """Show all about one thing: its fields, conditions and latest events."""
+    from weir.cli.describe import describe
+    from weir.cli.get import Wanted
+
+    describe(noun.kind, instance, Wanted(name, namespace))
