@@ -27,6 +27,11 @@ class Where(msgspec.Struct, frozen=True):
         """Programs, maps and links of the packet path."""
         return Path("/sys/fs/bpf") / self.instance
 
+    @property
+    def settings(self) -> Path:
+        """What the loader changed on interfaces, until it is put back."""
+        return self.state / "settings.json"
+
     def nats_url(self) -> str:
         """Where the log is; WEIR_NATS overrides the embedded one."""
         named = self.state / "nats.url"
@@ -59,6 +64,17 @@ def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool =
             file.flush()
             os.fsync(file.fileno())
     temporary.replace(path)
+    if sync:
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """What was renamed, made or removed in it survives a power loss."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def listen_address(text: str) -> tuple[str, int]:

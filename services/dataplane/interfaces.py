@@ -1,25 +1,19 @@
-"""A network interface as the loader needs it, read and prepared through ioctl and /proc.
+"""A network interface as the loader needs it, read through ioctl and /proc.
 
 /proc and sockets follow the network namespace of the caller, sysfs does not: hence no /sys/class/net here.
 """
 
 import ctypes
 import fcntl
-import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFHWADDR = 0x8913, 0x8914, 0x8915, 0x8927
-_ALLMULTI = 0x200
+_SIOCGIFADDR, _SIOCGIFHWADDR = 0x8915, 0x8927
 _SIOCETHTOOL, _GET_DRIVER = 0x8946, 3  # struct ethtool_drvinfo: its second field is the driver's name
-# A neighbour that is used is asked again after 1 to 3 s, and given up within 2 s more: the kernel by itself then finds a MAC
-# that changed without a word in about 5 s, where its defaults (30 s, 5 s, 1 s) take up to a minute.
-SYSCTLS = Path(os.environ.get("WEIR_SYSCTLS", "/proc/sys/net"))  # a container's own is read-only
-_NEIGHBOURS = {"base_reachable_time_ms": "2000", "delay_first_probe_time": "1", "retrans_time_ms": "250"}
 _ETHERNET = (1, 772)  # ARPHRD_ETHER, ARPHRD_LOOPBACK: both have Ethernet headers
 _NO_V4, _NO_V6 = "0.0.0.0", "::"  # noqa: S104
 
@@ -100,29 +94,6 @@ def listed(text: str) -> list[str]:
     return text.split(",")
 
 
-def prepare(nic: Nic) -> Iterator[str]:
-    """Let neighbour solicitations for VIPs in, and let the kernel route for packets from here; yields what it changed."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:
-        (flags,) = struct.unpack("=16xH14x", _ask(via, _SIOCGIFFLAGS, nic.name))
-        if not flags & _ALLMULTI:
-            fcntl.ioctl(via, _SIOCSIFFLAGS, struct.pack("=16sH14x", nic.name.encode(), flags | _ALLMULTI))
-            yield f"{nic.name}: allmulti set"
-    # A router ignores router advertisements unless told otherwise; this one may live by them.
-    if _read(nic, "ipv6", "accept_ra") == "1" and _read(nic, "ipv6", "forwarding") == "0":
-        _write(nic, "ipv6", "accept_ra", "2")
-    # What goes through the stack is forwarded only if all interfaces are, or since 6.17 if this one is forced to.
-    if _read(nic, "ipv6", "force_forwarding") == "0":
-        _write(nic, "ipv6", "force_forwarding", "1")
-    for family in ("ipv4", "ipv6"):
-        if _read(nic, family, "forwarding") == "0":  # None: the family is off
-            _write(nic, family, "forwarding", "1")
-            yield f"{nic.name}: {family} forwarding set"
-        for setting, value in _NEIGHBOURS.items():
-            path = SYSCTLS / family / "neigh" / nic.name / setting
-            if path.exists():
-                path.write_text(value, encoding="ascii")
-
-
 def _ask(via: socket.socket, request: int, name: str) -> bytes:
     return fcntl.ioctl(via, request, struct.pack("=16s16x", name.encode()))
 
@@ -138,22 +109,3 @@ def _global_v6() -> dict[str, str]:
         if scope == "00" and device not in found:
             found[device] = socket.inet_ntop(socket.AF_INET6, bytes.fromhex(address))
     return found
-
-
-def _sysctl(nic: Nic, family: str, setting: str) -> Path:
-    return SYSCTLS / family / "conf" / nic.name / setting
-
-
-def _read(nic: Nic, family: str, setting: str) -> str | None:
-    try:
-        return _sysctl(nic, family, setting).read_text(encoding="ascii").strip()
-    except FileNotFoundError:
-        return None
-
-
-def _write(nic: Nic, family: str, setting: str, value: str) -> None:
-    path = _sysctl(nic, family, setting)
-    try:
-        path.write_text(value, encoding="ascii")
-    except OSError as error:
-        raise NicError(f"{path} must be {value} for packets to be forwarded, and setting it failed: {error.strerror}") from error

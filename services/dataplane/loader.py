@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic, prepare
+from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic
 from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
 from services.dataplane.links import MODES, attach, drop_link, hook_of, is_on, open_pin, pin
 from services.dataplane.migrate import Migration, older
@@ -22,6 +22,7 @@ from services.dataplane.pinned_maps import create_or_open
 from services.dataplane.preflight import PINS
 from services.dataplane.preflight import preflight as preflight
 from services.dataplane.programs import SOURCE, LoaderError, load_programs
+from services.dataplane.settings import Settings, prepare
 from weir.pins import Map
 
 AUTO = "auto"
@@ -37,6 +38,7 @@ class Options:
 
     interfaces: names, or NAME=HOOK for another hook than `hook`, which is one of CHOICES; `cali*` for all that begin so.
     maps: as `layout.map_specs` sized them.   owner: uid that may open the maps, None = root alone.
+    record: where changed settings of interfaces are recorded, for `detach`; None = nowhere.
     """
 
     interfaces: tuple[str, ...]
@@ -45,6 +47,7 @@ class Options:
     owner: int | None = None
     maps: tuple[MapSpec, ...] = map_specs()
     source: Path = SOURCE
+    record: Path | None = None
 
     @property
     def directory(self) -> Path:
@@ -80,10 +83,11 @@ def follow(options: Options) -> Iterator[str]:
         known = stack.enter_context(Map.open(options.directory / "interfaces"))
         program = open_pin(options.directory / f"prog_{_PATTERN_HOOK}")
         stack.callback(os.close, program)
-        yield from _detach_others(options, known, wanted)  # first: one that has another name now takes no program twice
+        settings = Settings(options.record)
+        yield from _detach_others(options, known, wanted, settings)  # first: one that has another name now takes no program twice
         for each in wanted:
             if each.passing and not is_on(_link_pin(options, each.nic.name), each.nic):
-                yield from _attach_passing(options, known, each, lambda _: program)
+                yield from _attach_passing(options, known, each, lambda _: program, settings)
 
 
 class Wanted(NamedTuple):
@@ -120,7 +124,7 @@ def _asked(options: Options) -> Iterator[tuple[str, str]]:
 
 def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], stack: ExitStack) -> Iterator[str]:
     programs = _Programs(options, maps, stack)
-    known = Map(maps["interfaces"], "interfaces")
+    known, settings = Map(maps["interfaces"], "interfaces"), Settings(options.record)
     for mode in [*(each.mode for each in wanted), *_modes_to_come(options)] or [options.hook]:
         programs.get("tc" if mode == AUTO else mode)
     migration = None
@@ -130,11 +134,11 @@ def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], s
         _take_links(old, options.directory)
     for each in wanted:
         if each.passing:
-            yield from _attach_passing(options, known, each, programs.get)
+            yield from _attach_passing(options, known, each, programs.get, settings)
         else:
-            yield from prepare(each.nic)
+            yield from prepare(each.nic, settings)
             yield _attach(options, known, each.nic, each.mode, programs.get)
-    yield from _detach_others(options, known, wanted)
+    yield from _detach_others(options, known, wanted, settings)
     if migration and old:
         migration.follow()
         yield from _remove(old)
@@ -160,10 +164,10 @@ class _Programs:
         return self._loaded[hook.name]
 
 
-def _attach_passing(options: Options, known: Map, each: Wanted, program: Callable[[str], int]) -> Iterator[str]:
+def _attach_passing(options: Options, known: Map, each: Wanted, program: Callable[[str], int], settings: Settings) -> Iterator[str]:
     """One of many: what is wrong with it is no matter of the others', and it may go at any time."""
     try:
-        yield from prepare(each.nic)
+        yield from prepare(each.nic, settings)
         yield _attach(options, known, each.nic, each.mode, program)
     except (LoaderError, NicError, OSError) as error:
         known.delete_many([ID.pack(each.nic.index)])
@@ -201,12 +205,13 @@ def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int
     return "xdp"
 
 
-def detach(pins: Path) -> Iterator[str]:
-    """Remove every link, program and map; forwarding ends here.  Other layouts' pins go too."""
+def detach(pins: Path, record: Path | None = None) -> Iterator[str]:
+    """Remove every link, program and map; forwarding ends here.  Other layouts' pins go too, and changed settings are put back."""
     for directory in sorted(pins.glob("v*")):
         yield from _remove(directory)
     if pins.exists():
         pins.rmdir()
+    yield from Settings(record).put_back()
 
 
 def _remove(directory: Path) -> Iterator[str]:
@@ -235,13 +240,14 @@ def _pin_over(fd: int, path: Path) -> None:
     path.chmod(0o600)
 
 
-def _detach_others(options: Options, known: Map, wanted: Sequence[Wanted]) -> Iterator[str]:
+def _detach_others(options: Options, known: Map, wanted: Sequence[Wanted], settings: Settings) -> Iterator[str]:
     """Interfaces that were attached once and are not asked for any more, or gone, must not go on answering for VIPs."""
     pins = {_link_pin(options, each.nic.name) for each in wanted}
     for path in sorted(options.directory.glob("link_*")):
         if path not in pins:
             drop_link(path)
             yield f"{_interface_of(path)}: detached"
+            yield from settings.put_back(_interface_of(path))
     indexes = {ID.pack(each.nic.index) for each in wanted}
     known.delete_many([key for key, _ in known.items() if key not in indexes])
 
@@ -265,6 +271,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--conntrack", type=int, default=262_144, help="flows (%(default)s)")
     parser.add_argument("--frontends", type=int, default=65_536, help="frontends (%(default)s)")
     parser.add_argument("--backends", type=int, default=262_144, help="backends (%(default)s)")
+    parser.add_argument("--record", type=Path, help="where to record changed settings of interfaces, to put them back (nowhere)")
     parser.add_argument("--detach", action="store_true", help="remove links, programs and maps instead")
     return parser
 
@@ -272,13 +279,13 @@ def parser() -> argparse.ArgumentParser:
 def options_of(given: argparse.Namespace) -> Options:
     """As they stand on the command line."""
     maps = map_specs(given.conntrack, given.frontends, given.backends)
-    return Options(tuple(given.interface), given.pins, given.hook, given.owner, maps)
+    return Options(tuple(given.interface), given.pins, given.hook, given.owner, maps, record=given.record)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
-        for line in detach(given.pins) if given.detach else load(options_of(given)):
+        for line in detach(given.pins, given.record) if given.detach else load(options_of(given)):
             print(line)
     except LoaderError as error:
         print(f"weir loader: {error}", file=sys.stderr)

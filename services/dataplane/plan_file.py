@@ -13,7 +13,7 @@ import msgspec
 from services.dataplane.core import INDEXES, PLAN_KINDS, planned
 from weir.decider import Change, Fact, World
 from weir.events import AnyEvent
-from weir.where import write_file
+from weir.where import sync_folder, write_file
 
 _MORE_LINES = 1000  # changes appended beyond the size of the plan before it is written whole again
 _LINE = msgspec.json.Decoder(tuple[int, AnyEvent])
@@ -130,12 +130,14 @@ def _changes(path: Path) -> Path:
 
 def _append(path: Path, base: int, facts: Iterable[Fact]) -> None:
     """The first line tells on which whole plan the changes stand."""
-    head = [] if path.exists() else [msgspec.json.encode(base)]
+    head = [] if (appended := path.exists()) else [msgspec.json.encode(base)]
     lines = [*head, *(msgspec.json.encode(fact) for fact in facts)]
     with path.open("ab") as file:
         file.write(b"".join(line + b"\n" for line in lines))
         file.flush()
         os.fsync(file.fileno())
+    if not appended:
+        sync_folder(path.parent)
 
 
 def _changes_since(position: int, path: Path) -> list[tuple[int, AnyEvent]]:

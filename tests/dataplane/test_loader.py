@@ -14,6 +14,7 @@ from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interfa
 from services.dataplane.loader import LoaderError, Options, detach, follow, load, main
 from services.dataplane.preflight import preflight
 from services.dataplane.programs import one_text
+from services.dataplane.settings import Settings
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, sh
 from weir.decider import World
@@ -135,7 +136,7 @@ def test_following_holds_no_descriptors(options: Options) -> None:
 
 
 def test_one_that_cannot_be_attached_leaves_the_others_alone(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(each: Nic) -> Iterator[str]:
+    def refuse(each: Nic, _: Settings) -> Iterator[str]:
         if each.name == "pod1":
             raise NicError("its sysctl is not ours")
         return iter(())
@@ -199,6 +200,50 @@ def test_detach_leaves_nothing(options: Options) -> None:
     assert list(detach(options.pins)) == ["eth0: detached"]
     assert not options.pins.exists()
     assert list(detach(options.pins)) == []
+
+
+def state_of(*interfaces: str) -> dict[str, str]:
+    """All that the loader may change."""
+    files = [path for name in interfaces for path in Path("/proc/sys/net").glob(f"ipv?/*/{name}/*") if path.name != "stable_secret"]
+    links = {name: str("ALLMULTI" in sh(f"ip link show {name}")) for name in interfaces}
+    return {str(path): path.read_text() for path in files} | links
+
+
+def test_settings_are_put_back(options: Options, tmp_path: Path) -> None:
+    """After any number of loads, also of an interface that is not asked for any more; one that another changed since stays."""
+    sh("ip link add eth2 type veth peer name eth3; ip link set eth2 up; sysctl -qw net.ipv6.conf.eth0.forwarding=1")
+    record = tmp_path / "settings.json"
+    kept, before = replace(options, record=record), state_of("eth0", "eth2")
+    list(load(replace(kept, interfaces=("eth0", "eth2"))))
+    assert state_of("eth0", "eth2") != before
+    assert "eth2: allmulti set back to 0" in list(load(kept))
+    assert {name: value for name, value in state_of("eth2").items() if before[name] != value} == {}
+    list(load(kept))
+    sh("sysctl -qw net.ipv4.neigh.eth0.base_reachable_time_ms=7000")
+    list(detach(options.pins, record))
+    changed = {name: value for name, value in state_of("eth0").items() if before[name] != value}
+    assert changed.pop("/proc/sys/net/ipv4/neigh/eth0/base_reachable_time_ms") == "7000\n"
+    changed.pop("/proc/sys/net/ipv4/neigh/eth0/base_reachable_time", None)  # the same in seconds
+    assert changed == {}
+    assert not record.exists()
+
+
+@pytest.mark.parametrize("other", ["boot", "interface"])
+def test_settings_of_another_boot_or_interface_are_not_put_back(
+    options: Options, tmp_path: Path, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There the value that looks like ours is the machine's own."""
+    record = tmp_path / "settings.json"
+    list(load(replace(options, record=record)))
+    if other == "boot":
+        (tmp_path / "boot").write_text("another")
+        monkeypatch.setattr("services.dataplane.settings._BOOT", tmp_path / "boot")
+    else:
+        sh(
+            "sysctl -qw net.ipv4.conf.default.forwarding=1; ip link del eth0; ip link add eth0 type veth peer name eth1; ip link set eth0 up"
+        )
+    list(detach(options.pins, record))
+    assert Path("/proc/sys/net/ipv4/conf/eth0/forwarding").read_text() == "1\n"
 
 
 def test_pins_of_another_layout_are_refused(options: Options, capsys: pytest.CaptureFixture[str]) -> None:

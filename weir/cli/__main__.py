@@ -232,7 +232,7 @@ def down(instance: Instance = "weir") -> None:
             fail(f"the packet path of instance {instance} is not on this machine", 2)
         if where.run.exists():
             claim(where)  # held until this command ends
-        for line in detach(where.pins):
+        for line in detach(where.pins, where.settings):
             typer.echo(line)
     except (OSError, UpError) as error:
         fail(str(error))

@@ -307,6 +307,7 @@ def _runs(pid: int, word: str) -> bool:
 async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
     attached = [word for interface in interfaces for word in ("--interface", interface)]
     command = [sys.executable, "-m", "services.dataplane.loader", "--pins", str(where.pins), "--hook", hook, *attached]
+    command += ["--record", str(where.settings)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, preexec_fn=die_with_parent)
     try:
