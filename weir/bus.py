@@ -19,8 +19,8 @@ from nats.aio.msg import Msg
 from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
 from weir.access import API, api_of, nats_access
-from weir.decider import Decided, Fact
-from weir.events import ENCODE, key_of
+from weir.decider import Decided, Fact, entity_of
+from weir.events import ENCODE
 from weir.reader import (
     GONE,
     Delivered,
@@ -142,13 +142,13 @@ class Bus:
         reply = f"{self._inbox}.{batch}"
         answer = self._waiting[batch] = asyncio.get_running_loop().create_future()
         try:
-            for index, (event, cause) in enumerate(decided, 1):
-                body = ENCODE(event)
+            for index, item in enumerate(decided, 1):
+                body, entity = ENCODE(item.event), entity_of(item)
                 if len(body) > MOST_BYTES:
-                    raise FactTooLargeError(f"{key_of(event)}: {len(body)} bytes, expected at most {MOST_BYTES}")
-                headers = self._headers(author, fence, batch, index, len(decided), cause)
+                    raise FactTooLargeError(f"{entity}: {len(body)} bytes, expected at most {MOST_BYTES}")
+                headers = self._headers(author, fence, batch, index, len(decided), item.cause)
                 edge = index in (1, len(decided))
-                await self._nc.publish(self.prefix + key_of(event), body, reply=reply if edge else "", headers=headers)
+                await self._nc.publish(self.prefix + entity, body, reply=reply if edge else "", headers=headers)
             async with asyncio.timeout(5):
                 message = await answer
         except TimeoutError as error:  # a frozen server would have lost the connection by now

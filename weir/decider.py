@@ -28,10 +28,11 @@ class BySequence:
 
 
 class Fact(NamedTuple):
-    """An event and its place in the log."""
+    """An event and its place in the log.  key: its entity's, where whoever made the fact knew it; see `entity_of`."""
 
     seq: int
     event: AnyEvent
+    key: str = ""
 
 
 class Change(NamedTuple):
@@ -58,13 +59,13 @@ class World:
 
     def evolve(self, fact: Fact) -> Change:
         """Records `fact`; an entity whose last fact says `gone` is not kept.  Never refuses."""
-        key = key_of(fact.event)
+        key = entity_of(fact)
         before = self.facts.pop(key, None)
         if before:
             self._at.pop(before.seq, None)
             self._unindex(key, before.event)
         if not fact.event.gone:
-            self.facts[key] = fact
+            self.facts[key] = fact if fact.key else fact._replace(key=key)
             self._number(key, fact)
             self._index(key, fact.event)
         return Change(key, before.event if before else None, fact)
@@ -90,8 +91,16 @@ class World:
     def find(self, index: str, word: str, kind: type[E]) -> list[E]:
         """Events of class `kind` that `index` lists under `word`, by key."""
         keys = self._found[index].get(word, ())
-        events = (self.facts[key].event for key in ((keys,) if isinstance(keys, str) else sorted(keys)))
+        if isinstance(keys, str):
+            event = self.facts[keys].event
+            return [event] if isinstance(event, kind) else []
+        events = (self.facts[key].event for key in sorted(keys))
         return [event for event in events if isinstance(event, kind)]
+
+    def listed(self, index: str, word: str) -> dict[str, AnyEvent]:
+        """Entity key -> event of all that `index` lists under `word`, by key."""
+        keys = self._found[index].get(word, ())
+        return {key: self.facts[key].event for key in ((keys,) if isinstance(keys, str) else sorted(keys))}
 
     def count(self, index: str, word: str) -> int:
         """How many events `index` lists under `word`; looks at none of them."""
@@ -117,7 +126,7 @@ class World:
 
     def _index(self, key: str, event: AnyEvent) -> None:
         for name, words_of in self._functions.items():
-            for word in set(words_of(event)):
+            for word in words_of(event):
                 found = self._found[name]
                 keys = found.setdefault(word, key)
                 if isinstance(keys, set):
@@ -140,10 +149,16 @@ def _class_of(event: AnyEvent) -> Iterable[str]:
 
 
 class Decided(NamedTuple):
-    """A decision on its way into the log; `cause` is the sequence that led to it."""
+    """A decision on its way into the log; `cause` is the sequence that led to it.  key: as in `Fact`."""
 
     event: AnyEvent
     cause: int
+    key: str = ""
+
+
+def entity_of(item: Fact | Decided) -> str:
+    """The key of its entity.  Computing it is a tenth of what a cold start costs, so it is passed on where it is known."""
+    return item.key or key_of(item.event)
 
 
 class Core(Protocol):
@@ -236,10 +251,10 @@ class Fold:
         for seq, item in enumerate(decided, first):
             self.fence = seq
             self._own.add(seq)
-            key = key_of(item.event)
+            key = entity_of(item)
             held = self.world.facts.get(key)
             if held and held.event is item.event:
-                self.world.settle(key, Fact(seq, item.event))
+                self.world.settle(key, Fact(seq, item.event, key))
 
     def _passed(self, fact: Fact) -> None:
         self.position = fact.seq
@@ -251,8 +266,4 @@ class Fold:
         return self._guess(Decided(event, cause) for event in events)
 
     def _guess(self, items: Iterable[Decided]) -> list[Decided]:
-        decided = []
-        for item in items:
-            self.world.evolve(Fact(PENDING, item.event))
-            decided.append(item)
-        return decided
+        return [item._replace(key=self.world.evolve(Fact(PENDING, item.event)).key) for item in items]

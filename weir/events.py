@@ -5,6 +5,7 @@ A fact carries the whole state of its entity, so the last fact per entity is eno
 Tags are on disk forever: new fields have defaults, nothing is renamed, retyped or used again.
 """
 
+from functools import lru_cache
 from typing import ClassVar
 
 import msgspec
@@ -585,6 +586,7 @@ ENCODE = msgspec.json.Encoder(order="deterministic").encode
 _ESCAPES = {code: f"={code:02X}" for code in range(128) if not (chr(code).isalnum() or chr(code) == "-")}
 
 
+@lru_cache(maxsize=4096)  # the same names come several times in a row
 def token(text: str) -> str:
     """`text` as one subject token: letters, digits and `-` stay, "" is `_`, all else becomes `=HH` per UTF-8 byte."""
     if not text.isascii():

@@ -233,7 +233,7 @@ def read(message: Delivered) -> Entry:
     if not cause.isdecimal():
         raise NotUnderstood(f"fact {message.sequence} on {message.key}: Weir-Cause {cause!r}, expected a sequence")
     event = decode(message.body, message.key, message.sequence)
-    return Entry(Fact(message.sequence, event), message.key, int(cause), message.time_ns, len(message.body))
+    return Entry(Fact(message.sequence, event, message.key), message.key, int(cause), message.time_ns, len(message.body))
 
 
 def decode(body: bytes, key: str, sequence: int) -> AnyEvent:

@@ -68,7 +68,7 @@ def without_root(fact: Fact) -> Fact:
     """As the agent keeps it: which object a fact goes back to is asked of the log, and would be a tenth of the agent's memory."""
     match fact.event:
         case VipPlanned(root=root) | VipWithdrawn(root=root) | FrontendPlanned(root=root) | BackendsPlanned(root=root) as event:
-            return Fact(fact.seq, replace(event, root=_nobody(root.namespace)))
+            return fact._replace(event=replace(event, root=_nobody(root.namespace)))
     return fact
 
 
@@ -101,9 +101,9 @@ class Touched:
         """What of the plan differs between what was applied and a world."""
         touched = cls()
         for key in before.keys() | after.facts.keys():
-            facts = before.get(key), after.facts.get(key)
+            facts = [fact and fact[:2] for fact in (before.get(key), after.facts.get(key))]
             if facts[0] != facts[1]:  # the same, said again later, is a newer plan for the kernel too
-                touched._turn(*(fact.event if fact else None for fact in facts))
+                touched._turn(*(fact[1] if fact else None for fact in facts))
         touched._widen(after)
         return touched
 

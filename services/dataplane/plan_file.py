@@ -114,7 +114,7 @@ class AppliedPlan:
         self._lines += len(unsaved)
         if self._whole or self._lines > len(self.facts) + _MORE_LINES:
             self._whole, self._lines = False, 0
-            whole = PlanFile(self.position, list(self.facts.values()))
+            whole = PlanFile(self.position, [fact[:2] for fact in self.facts.values()])
             self._base = whole.position
             return lambda: whole.write(self._path)
         return lambda: _append(_changes(self._path), self._base, unsaved)
@@ -131,7 +131,7 @@ def _changes(path: Path) -> Path:
 def _append(path: Path, base: int, facts: Iterable[Fact]) -> None:
     """The first line tells on which whole plan the changes stand."""
     head = [] if (appended := path.exists()) else [msgspec.json.encode(base)]
-    lines = [*head, *(msgspec.json.encode(fact) for fact in facts)]
+    lines = [*head, *(msgspec.json.encode(fact[:2]) for fact in facts)]
     with path.open("ab") as file:
         file.write(b"".join(line + b"\n" for line in lines))
         file.flush()

@@ -88,4 +88,4 @@ def chunk_count(backends: int) -> int:
 
 def chunk_of(backend: Backend, chunks: int) -> int:
     """The chunk of a backend among `chunks`."""
-    return crc32(f"{backend.address}:{backend.port}".encode()) % chunks
+    return crc32(f"{backend.address}:{backend.port}".encode()) % chunks if chunks > 1 else 0

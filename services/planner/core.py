@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from services.planner.backends import backends_of, chunk_count, chunk_of, is_asked
 from services.planner.nodes import is_local
-from services.planner.status import bare, refused, status_of
+from services.planner.status import refused, same, status_of
 from services.planner.touched import INDEXES, touched
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
@@ -73,7 +73,7 @@ class Planner:
         services: dict[str, int] = {}
         causes: dict[tuple[str, str], int] = {}  # Service and scope -> the last change of what is planned in that scope
         for change in changes:
-            seq, event = change.fact
+            seq, event = change.fact[:2]
             if isinstance(event, VipAllocated | VipReleased | VipFreed):
                 vips[event.vip] = seq
             found = touched(world, change)
@@ -200,7 +200,7 @@ def _plan_vip(world: World, vip: str) -> list[AnyEvent]:
     if not isinstance(event, VipAllocated | VipReleased):
         return []
     wanted = _vip_entry(world, event)
-    return [] if _same(wanted, world.get(key_of(wanted))) else [wanted]
+    return [] if same(wanted, world.get(key_of(wanted))) else [wanted]
 
 
 def _vip_entry(world: World, event: VipAllocated | VipReleased) -> AnyEvent:
@@ -211,19 +211,9 @@ def _vip_entry(world: World, event: VipAllocated | VipReleased) -> AnyEvent:
 
 def _differences(world: World, service: str) -> list[AnyEvent]:
     wanted = {key_of(event): event for event in plan_service(world, service)}
-    held: list[Planned] = [
-        *world.find("planned", service, FrontendPlanned),
-        *world.find("planned", service, BackendsPlanned),
-        *world.find("planned", service, StatusPlanned),
-    ]
-    planned = {key_of(event): event for event in held}
-    changed = [event for where, event in sorted(wanted.items()) if not _same(event, planned.get(where))]
+    planned = {where: event for where, event in world.listed("planned", service).items() if isinstance(event, Planned)}
+    changed = [event for where, event in sorted(wanted.items()) if not same(event, planned.get(where))]
     return [*changed, *(_withdrawn(event) for where, event in sorted(planned.items()) if where not in wanted)]
-
-
-def _same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
-    """Whether both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan."""
-    return type(wanted) is type(planned) and bare(wanted) == bare(planned)
 
 
 def _withdrawn(event: Planned) -> AnyEvent:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from services.planner.nodes import is_local
 from weir.decider import PENDING, World
 from weir.events import (
@@ -143,14 +145,14 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     entries: list[FrontendPlanned | VipPlanned] = [event for event in planned if isinstance(event, FrontendPlanned)]
     entries += [VipPlanned(vip=vip, root=observed.root) for vip in vips]
     through = {event.node: event for event in world.of(AppliedThrough)}
-    ours = {key_of(event) for event in (*planned, *entries)}
-    ours |= {MORE_REJECTED}  # it may be among those
+    rejecting = any(each.rejected for each in through.values())
+    ours = {MORE_REJECTED, *(key_of(event) for event in (*planned, *entries))} if rejecting else set()  # it may be among those
     refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
     if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
         return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
     if not entries:
         return Condition(type="Programmed", status=False, reason="Pending")
-    head = max(world.seq(entry) if _held(world, entry) else PENDING for entry in entries)
+    head = max(_seq(world, entry) for entry in entries)
     holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
     if behind := [node for node in listening or nodes if node not in holding]:
         return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
@@ -168,14 +170,16 @@ def _waiting_for(world: World, nodes: Sequence[str]) -> str:
     return f"{words}; nothing is heard of {few(silent)}, {how_to_end(silent[0])}" if silent else words
 
 
-def _held(world: World, entry: FrontendPlanned | VipPlanned) -> bool:
-    """Whether the log holds this very entry: one that differs is still to be planned, and has no sequence yet."""
-    held = world.get(key_of(entry))
-    return held is not None and type(held) is type(entry) and bare(held) == bare(entry)
+def _seq(world: World, entry: FrontendPlanned | VipPlanned) -> int:
+    """The sequence at which the log holds this very entry; one that differs is still to be planned, and has none yet."""
+    held = world.facts.get(key_of(entry))
+    return held.seq if held and same(entry, held.event) else PENDING
 
 
-def bare(event: AnyEvent | None) -> tuple[object, ...]:
-    """What an event says, without the object it goes back to."""
-    if event is None:
-        return ()
-    return tuple(getattr(event, name) for name in event.__struct_fields__ if name != "root")
+def same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
+    """True where both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan."""
+    if wanted == planned:
+        return True
+    if type(wanted) is not type(planned):
+        return False
+    return replace(planned, root=wanted.root) == wanted  # type: ignore[union-attr]

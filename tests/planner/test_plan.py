@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from services.planner.backends import CHUNK_MOST, chunk_count, chunk_of
 from services.planner.core import HEARS, Planner, plan
-from services.planner.status import bare
 from weir.decider import Decided, Fact, Fold
 from weir.events import (
     AnyEvent,
@@ -63,6 +62,11 @@ def endpoint_slice(name: str, of: str, endpoints: Sequence[Endpoint], family: Fa
 
 def allocated(vip: str, name: str) -> VipAllocated:
     return VipAllocated(vip=vip, pool="lan", services=(f"shop/{name}",), root=root(name))
+
+
+def bare(event: AnyEvent) -> tuple[object, ...]:
+    """What an event says, without the object it goes back to."""
+    return tuple(getattr(event, name) for name in event.__struct_fields__ if name != "root")
 
 
 class Log:

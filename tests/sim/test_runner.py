@@ -71,9 +71,9 @@ class Log:
         if self.last(author) != fence:
             raise Refused(10071, f"wrong last sequence: {self.last(author)}")
         first = len(self.entries) + 1
-        for seq, (event, cause) in enumerate(decided, first):
+        for seq, (event, cause, _) in enumerate(decided, first):
             body = ENCODE(event)
-            self.entries.append(Entry(Fact(seq, DECODE(body)), key_of(event), cause, seq, len(body)))
+            self.entries.append(Entry(Fact(seq, DECODE(body), key_of(event)), key_of(event), cause, seq, len(body)))
         self.grown.set()
         self.grown = asyncio.Event()
         return first

@@ -863,7 +863,7 @@ class Machine(RuleBasedStateMachine):
 
     def follow(self) -> None:
         for fact in self.log.facts[self.read :]:
-            self.model.read(*fact)
+            self.model.read(*fact[:2])
         self.read = len(self.log.facts)
 
     @rule(

@@ -117,7 +117,7 @@ async def world_at(log: Bus | Recording, moment: str, indexes: Mapping[str, Inde
     facts = log.latest(end) if isinstance(log, Recording) else await _latest(log, end)
     world = World(indexes)
     for fact in facts.values():
-        world.evolve(Fact(fact.sequence, decode(fact.body, fact.key, fact.sequence)))
+        world.evolve(Fact(fact.sequence, decode(fact.body, fact.key, fact.sequence), fact.key))
     return world, max((fact.sequence for fact in facts.values()), default=0)
 
 

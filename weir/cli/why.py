@@ -125,7 +125,7 @@ async def _turns(log: Bus | Recording, subject: str, head: int) -> list[int]:
     listed: dict[str, list[Endpoint]] = {}  # as each slice last spoke of it
     address = _host(subject)
     async for entry in entries(log, max(1, head - LOOK_BACK), head, kinds=("endpoint", "endpointslice", "backends", "applied")):
-        sequence, event = entry.fact
+        sequence, event = entry.fact[:2]
         turns = isinstance(event, EndpointDown | EndpointUp) and subject in _names(event)
         if isinstance(event, EndpointSliceObserved | EndpointSliceGone):
             before = listed.get(entry.key, [])
