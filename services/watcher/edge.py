@@ -7,9 +7,7 @@ AWAY_S.  What is read is always the file as it is then: events may come doubled 
 
 import asyncio
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,15 +16,14 @@ from typing import Final, Protocol
 from asyncinotify import Inotify, Mask
 
 from services.watcher.core import differences
-from services.watcher.decode import MOST_BYTES, documents, fault
-from services.watcher.fields import escaped
+from services.watcher.decode import fault
+from services.watcher.files import SUFFIXES, base_of, content, documents_of, is_manifest, manifests_in, unit_name
 from services.watcher.manifest import Document
 from services.watcher.said import Observation, Said
 from services.watcher.watches import Touch, Watches
 from weir.decider import World
 from weir.events import AnyEvent
 
-SUFFIXES: Final = (".yaml", ".yml", ".json")
 AWAY_S: Final = 0.5
 BATCH: Final = 64  # files read in one go beside the loop
 SMALL_BYTES: Final = 8192  # a single file up to this size is read at once: a thread takes longer to wake
@@ -80,7 +77,7 @@ class FolderSource:
             raise ValueError("no path to follow, expected a file or folder")
         self._folders = {path for path in given if path.is_dir() or not (path.exists() or path.suffix in SUFFIXES)}
         self._files = set(given) - self._folders
-        self._base = Path(os.path.commonpath([path.parent for path in given]))
+        self._base = base_of(given)
         self._said: dict[Path, bool] = {}  # files that were told of -> whether they could be read
         self._away: dict[Path, float] = {}  # files that are away or empty -> when that counts
         self._lost: dict[Path, str] = {}  # folders that cannot be read -> why
@@ -137,7 +134,7 @@ class FolderSource:
         return folders, files
 
     def _is_ours(self, path: Path) -> bool:
-        return path in self._files or (path.parent in self._folders and _is_manifest(path.name))
+        return path in self._files or (path.parent in self._folders and is_manifest(path.name))
 
     def _is_in_place(self, path: Path, mask: Mask) -> bool:
         """Whether nobody is writing the file: closed, renamed, linked, or unreadable until its mode changed."""
@@ -179,7 +176,7 @@ class FolderSource:
     async def _list(self, folder: Path, watches: Watches, *, settled: bool) -> Units:
         try:
             watches.add(folder)
-            found = {folder / name for name in os.listdir(folder) if _is_manifest(name)}
+            found = manifests_in(folder)
         except OSError as error:
             return self._lose(folder, _reason(error))
         if not found and not any(path.parent == folder for path in self._said):
@@ -207,8 +204,8 @@ class FolderSource:
             named = [(self._name(path), path) for path in batch]
             self._small &= not settled and len(batch) == 1 and _is_small(batch[0])
             found = _documents_of(named) if self._small else await asyncio.to_thread(_documents_of, named)
-            for path, content in zip(batch, found, strict=True):
-                units |= self._take(path, content, settled=settled)
+            for path, said in zip(batch, found, strict=True):
+                units |= self._take(path, said, settled=settled)
         return units
 
     def _take(self, path: Path, found: tuple[Document, ...] | OSError | None, *, settled: bool) -> Units:
@@ -229,7 +226,7 @@ class FolderSource:
         """What was away or empty for long enough; one that is being written will be read when it is closed."""
         del self._away[path]
         try:
-            written = (await asyncio.to_thread(_content, path)).strip()
+            written = (await asyncio.to_thread(content, path)).strip()
         except OSError:
             written = b""
         return {} if written else await self._read([path], settled=True)
@@ -252,8 +249,7 @@ class FolderSource:
         return {self._name(path): None} if self._said.pop(path, None) is not None else {}
 
     def _name(self, path: Path) -> str:
-        """As facts name it; `#` parts a file from its document there."""
-        return escaped(path.relative_to(self._base).as_posix()).replace("#", "\\x23")
+        return unit_name(self._base, path)
 
 
 def _differences(said: Said, units: Sequence[str] | None, told: Told, world: World) -> list[AnyEvent]:
@@ -266,10 +262,6 @@ def _inside(paths: set[Path], folders: set[Path]) -> set[Path]:
     return {path for path in paths if path.parent in folders}
 
 
-def _is_manifest(name: str) -> bool:
-    return name.endswith(SUFFIXES) and not name.startswith(".")
-
-
 def _documents_of(files: Iterable[tuple[str, Path]]) -> list[tuple[Document, ...] | OSError | None]:
     """What each file says, None where it is empty; or why it cannot be read."""
     return [_documents(name, path) for name, path in files]
@@ -277,22 +269,9 @@ def _documents_of(files: Iterable[tuple[str, Path]]) -> list[tuple[Document, ...
 
 def _documents(name: str, path: Path) -> tuple[Document, ...] | OSError | None:
     try:
-        data = _content(path)
+        return documents_of(name, path)
     except OSError as error:
         return error
-    return documents(name, data) if data.strip() else None
-
-
-def _content(path: Path) -> bytes:
-    """At most one byte more than is accepted.  Raises OSError for what is not a regular file, without waiting on it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "Not a regular file")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read(MOST_BYTES + 1)
-    finally:
-        os.close(descriptor)
 
 
 def _links(path: Path) -> int:

@@ -182,7 +182,7 @@ def test_what_is_in_the_way_is_said_at_once_in_one_line_by_up_and_by_check(machi
         (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['bcc'] = None\n")
         given["PYTHONPATH"] = str(tmp_path)
     with arrange(machine):
-        up = machine.weir("up", "-f", str(machine.folder), "-i", interface, **given)
+        up = machine.weir("up", "-f", str(machine.folder / "shop"), "-i", interface, **given)
         check = machine.weir("check", "-i", interface, **given)
     for done in (up, check):
         assert done.returncode == 1, done

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from asyncinotify import Inotify
 
-from services.watcher import edge, said
+from services.watcher import edge, files, said
 from services.watcher.core import Watcher, differences
 from services.watcher.edge import FolderSource, follow, nobody
 from services.watcher.said import Observation
@@ -99,8 +99,8 @@ def test_only_the_file_that_changed_is_read(folder: Path, monkeypatch: pytest.Mo
             (folder / f"{i}.yaml").write_text(service(80, f"s{i}"))
         async with Followed(folder) as followed:
             read: list[Path] = []
-            content = edge._content
-            monkeypatch.setattr(edge, "_content", lambda path: read.append(path) or content(path))
+            content = files.content
+            monkeypatch.setattr(files, "content", lambda path: read.append(path) or content(path))
             (folder / "7.yaml").write_text(service(81, "s7"))
             await followed.until("ServiceObserved shop s7")
             assert set(read) == {folder / "7.yaml"}
@@ -264,7 +264,7 @@ def test_a_file_is_read_once_its_mode_allows_it(folder: Path, monkeypatch: pytes
         return path.read_bytes()
 
     async def test() -> None:
-        monkeypatch.setattr(edge, "_content", content)
+        monkeypatch.setattr(files, "content", content)
         (folder / "web.yaml").chmod(0)
         async with Followed(folder) as followed:
             assert followed.faults() == {
@@ -539,10 +539,10 @@ def test_files_and_documents_are_read_beside_the_loop(folder: Path, monkeypatch:
         task.cancel()
 
     told = asyncio.Event()
-    for module, function in ((edge, edge._content), (edge, edge.documents), (said, said.read)):
+    for module, function in ((files, files.content), (files, files.documents), (said, said.read)):
         monkeypatch.setattr(module, function.__name__, spied(function))
     run(test)
-    assert set(called) == {"_content", "documents", "read"}
+    assert set(called) == {"content", "documents", "read"}
     assert threading.main_thread() not in called.values()
 
 

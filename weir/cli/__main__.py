@@ -116,7 +116,9 @@ def up(
 ) -> None:
     """Run Weir on this machine.  The log, the services and the packet path, until Ctrl-C or SIGTERM; the kernel keeps forwarding after."""
     import asyncio
+    from pathlib import Path
 
+    from services.watcher.files import unreadable
     from weir.cli.check import hindrances
     from weir.cli.limits import Limits
     from weir.cli.ready import announce, quiet_at_a_terminal, serving, stopped
@@ -129,7 +131,7 @@ def up(
     where = Where(instance)
     if not (manifests or cluster):
         fail("nothing to follow: expected --manifests or --cluster", 2)
-    if found := hindrances(where, interface, nats_port):
+    if found := [*unreadable(map(Path.absolute, manifests or ())), *hindrances(where, interface, nats_port)]:
         fail("; ".join(found))
     try:
         asyncio.run(
