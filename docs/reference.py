@@ -158,7 +158,7 @@ ALARMS = """
 
 ```
 weir_following == 0                                                  for 1m   # a service is without the log
-weir_log_bytes{stream="WEIR"} / weir_log_limit_bytes > 0.8                    # weir limit gives it room
+weir_log_bytes{stream="WEIR"} / weir_log_limit_bytes > 0.8                    # weir log limit gives it room
 weir_services{state="unprogrammed"} > 0                              for 1m
 weir_rejected > 0                                                             # weir sync says what and why
 sum by (pool) (weir_pool_vips{state="free"}) == 0 or weir_claims_waiting > 0

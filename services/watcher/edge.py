@@ -193,7 +193,7 @@ class FolderSource:
         if self._lost.get(folder) == reason:
             return {}
         self._lost[folder] = reason
-        return {self._name(folder): (fault(self._name(folder), reason, "a folder with manifests; what it said stands", "folder"),)}
+        return {self._name(folder): (fault(self._name(folder), reason, "a folder with manifests; what was last read is kept", "folder"),)}
 
     async def _read(self, paths: Iterable[Path], *, settled: bool) -> Units:
         """settled: being away or empty counts."""
@@ -219,7 +219,7 @@ class FolderSource:
             return self._say(path, found)
         if not settled:
             return self._leave(path)
-        accepted = "at least one document; what it said stands until the file is deleted"
+        accepted = "at least one document; what was last read is kept until the file is deleted"
         return self._say(path, (fault(self._name(path), "an empty file", accepted),))
 
     async def _settle(self, path: Path) -> Units:
@@ -236,7 +236,7 @@ class FolderSource:
         return {}
 
     def _cannot(self, path: Path, error: OSError) -> Units:
-        units = self._say(path, (fault(self._name(path), _reason(error), "a readable file; what it said stands"),))
+        units = self._say(path, (fault(self._name(path), _reason(error), "a readable file; what was last read is kept"),))
         self._said[path] = False
         return units
 

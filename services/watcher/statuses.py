@@ -203,10 +203,10 @@ def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -
         return Note(True, condition.reason, condition.message[:MOST_WORDS]) if condition.message and not passing else None
     match condition.type:
         case "Allocated":
-            return Note(False, "Allocated", condition.message or f"{', '.join(vips)} given")
+            return Note(False, "Allocated", condition.message or f"assigned {', '.join(vips)}")
         case "Programmed":
             words = f" {condition.message}" if condition.message else ""
-            return Note(False, "Programmed", f"{', '.join(vips)} answers{words}")
+            return Note(False, "Programmed", f"{', '.join(vips)} announced{words}")
         case "Serving" | "Accepted" if stood:
             return Note(False, condition.reason, condition.message or f"{condition.type} now")
     return None

@@ -334,8 +334,8 @@ def binary(path: Path) -> Iterator[None]:
 
 
 UNREADABLE = {
-    directory: "shop/x.yaml: file: got Not a regular file, accepted: a readable file; what it said stands",
-    dangling_link: "shop/x.yaml: file: got No such file or directory, accepted: a readable file; what it said stands",
+    directory: "shop/x.yaml: file: got Not a regular file, accepted: a readable file; what was last read is kept",
+    dangling_link: "shop/x.yaml: file: got No such file or directory, accepted: a readable file; what was last read is kept",
     binary: "shop/x.yaml: file: got byte 0xff at 6, accepted: UTF-8 text",
 }
 
@@ -354,7 +354,7 @@ def test_folder_that_vanishes_changes_nothing_and_is_followed_again_when_it_retu
     away = site.folder.with_name("away")
     site.folder.rename(away)
     site.log.until("manifest_rejected", source="shop")
-    assert site.problems() == ["shop: folder: got No such file or directory, accepted: a folder with manifests; what it said stands"]
+    assert site.problems() == ["shop: folder: got No such file or directory, accepted: a folder with manifests; what was last read is kept"]
     assert site.maps() == site.before
     shutil.copytree(away, site.folder)
     shutil.rmtree(away)

@@ -110,9 +110,9 @@ def test_what_others_wrote_is_not_compared() -> None:
 
 def test_a_person_is_told_what_became_different_and_nothing_twice() -> None:
     first = planned(V4, programmed=False)
-    assert service_notes(first, {}) == [Note(False, "Allocated", f"{V4} given")]
+    assert service_notes(first, {}) == [Note(False, "Allocated", f"assigned {V4}")]
     before = status(first)
-    assert service_notes(planned(V4), before) == [Note(False, "Programmed", f"{V4} answers")]
+    assert service_notes(planned(V4), before) == [Note(False, "Programmed", f"{V4} announced")]
     before = status(planned(V4), before)
     assert service_notes(planned(V4), before) == []
     empty = planned(V4, Serving="NoEndpoints")

@@ -209,7 +209,7 @@ def test_half_a_file_or_an_emptied_one_keeps_what_it_said(folder: Path) -> None:
             await followed.until("ManifestAccepted manifests/web.yaml#1")
             assert followed.faults() == {
                 "manifests/web.yaml": [
-                    "file: got an empty file, accepted: at least one document; what it said stands until the file is deleted"
+                    "file: got an empty file, accepted: at least one document; what was last read is kept until the file is deleted"
                 ]
             }
             assert followed.ports() == {"web": 80}
@@ -237,7 +237,7 @@ def test_what_cannot_be_read_is_told_and_stands_over_a_restart(folder: Path, how
         again = Followed(folder)
         again.world = world
         async with again:
-            assert again.faults() == {"manifests/web.yaml": [f"file: got {why}, accepted: a readable file; what it said stands"]}
+            assert again.faults() == {"manifests/web.yaml": [f"file: got {why}, accepted: a readable file; what was last read is kept"]}
             assert again.ports() == {"web": 80}
 
     run(test)
@@ -268,7 +268,7 @@ def test_a_file_is_read_once_its_mode_allows_it(folder: Path, monkeypatch: pytes
         (folder / "web.yaml").chmod(0)
         async with Followed(folder) as followed:
             assert followed.faults() == {
-                "manifests/web.yaml": ["file: got Permission denied, accepted: a readable file; what it said stands"]
+                "manifests/web.yaml": ["file: got Permission denied, accepted: a readable file; what was last read is kept"]
             }
             (folder / "web.yaml").chmod(0o600)
             await followed.until("ManifestAccepted manifests/web.yaml")
@@ -284,7 +284,7 @@ def test_a_folder_that_vanishes_keeps_what_it_said_and_is_followed_again(folder:
             await followed.until("ManifestRejected manifests")
             assert followed.ports() == {"web": 80}
             assert followed.faults() == {
-                "manifests": ["folder: got No such file or directory, accepted: a folder with manifests; what it said stands"]
+                "manifests": ["folder: got No such file or directory, accepted: a folder with manifests; what was last read is kept"]
             }
             folder.mkdir()
             await followed.until("ManifestAccepted manifests")
@@ -307,7 +307,7 @@ def test_a_folder_that_is_empty_at_the_start_takes_nothing_away(folder: Path) ->
         after.world = world
         async with after:
             assert after.ports() == {"web": 80}
-            told = "folder: got no manifest in it, accepted: a folder with manifests; what it said stands"
+            told = "folder: got no manifest in it, accepted: a folder with manifests; what was last read is kept"
             assert after.faults() == {"manifests": [told]}
             (folder / "web.yaml").write_text(text)
             await after.until("ManifestAccepted manifests")
@@ -435,7 +435,7 @@ def test_a_given_file_is_followed_alone_and_its_absence_is_told(folder: Path) ->
             (folder / "web.yaml").unlink()
             await followed.until("ManifestRejected web.yaml")
             assert followed.faults() == {
-                "web.yaml": ["file: got No such file or directory, accepted: a readable file; what it said stands"]
+                "web.yaml": ["file: got No such file or directory, accepted: a readable file; what was last read is kept"]
             }
             assert followed.ports() == {"web": 81}
             (folder / "web.yaml").write_text(service(82))

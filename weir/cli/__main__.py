@@ -165,7 +165,7 @@ def up(
 
 @app.command(epilog=example("weir join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0 --node lb-1"))
 def join(
-    url: Annotated[str, typer.Argument(metavar="URL", help="The NATS of the log to forward by.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="NATS of the log to follow.")],
     interface: Annotated[list[str], Interfaces],
     credentials: Credentials = None,
     instance: Instance = "weir",
@@ -221,7 +221,7 @@ def leave(
 
 @app.command(epilog=example("weir down"))
 def down(instance: Instance = "weir") -> None:
-    """Take the packet path off.  Forwarding ends; the log and the last plan stay."""
+    """Detach and remove the packet path.  Forwarding stops; the log and the last plan stay."""
     from services.dataplane.loader import detach
     from weir.cli.supervise import UpError, claim, running
     from weir.where import Where
@@ -278,7 +278,7 @@ def status(
 
 @app.command(epilog=example("weir sync", "weir sync -o json"))
 def sync(instance: Instance = "weir", output: As = Output.table) -> None:
-    """How far nodes are behind the plan, and this one's maps beside it.  Exit code 0: in step, 1: not, 2: it cannot be asked."""
+    """Compare nodes with the plan, and this node's maps entry by entry.  Exit code 0: in sync, 1: not, 2: no answer."""
     from weir.cli.sync import sync
 
     raise typer.Exit(sync(instance, output))
@@ -308,7 +308,7 @@ def replay(
     ] = False,
     output: As = Output.table,
 ) -> None:
-    """Show the plan of a moment, as folded from the log."""
+    """Show the plan as it was at a moment."""
     from weir.cli.replay import replay
 
     raise typer.Exit(replay(instance, at, output, diff=diff, file=file))
@@ -316,11 +316,11 @@ def replay(
 
 @app.command(epilog=example("weir demo --keep"))
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave it running and say what to try.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running and show what to try.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="No pauses for reading.")] = False,
-    ended: Annotated[bool, typer.Option("--stop", help="End what --keep left running.")] = False,
+    ended: Annotated[bool, typer.Option("--stop", help="Stop what --keep left running.")] = False,
 ) -> None:
-    """Play the main job on real packets.  In network namespaces of this machine."""
+    """Show Weir balancing real packets, in network namespaces of this machine."""
     from weir.demo.story import run, stop
 
     if os.geteuid():

@@ -10,17 +10,17 @@ from weir.cli.options import Credentials, Instance, Interfaces, Manifests, fail
 
 
 def limit(instance: Instance = "weir", age: Age = None, size: Size = None) -> None:
-    """How large and old the log may get.  A full log takes no more facts until it has room; this gives it some, at once."""
+    """Show or change the limits of the log, while it runs.  A full log takes no events until it has room again."""
     from weir.cli.limits import Limits, limit
 
     limit(instance, Limits(size, age))
 
 
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Written in one step; an older one is replaced.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help="Written atomically; an older one is replaced.")],
     instance: Instance = "weir",
 ) -> None:
-    """Write the whole log to a file, while Weir runs."""
+    """Back up the whole log to a file, while Weir runs."""
     from weir.cli.backup import backup
 
     try:
@@ -32,9 +32,9 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
     instance: Instance = "weir",
-    force: Annotated[bool, typer.Option("--force", help="Put the log aside that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Move an existing log aside.")] = False,
 ) -> None:
-    """Put the log of a backup in place, while Weir is not up.  The kernel forwards on."""
+    """Restore the log from a backup, while Weir is stopped.  The kernel keeps forwarding."""
     from weir.cli.backup import BackupError, restore
     from weir.cli.supervise import UpError
     from weir.reader import LogError
@@ -49,11 +49,11 @@ def install(
     ctx: typer.Context,
     interface: Annotated[list[str], Interfaces],
     manifests: Manifests = None,
-    join: Annotated[str, typer.Option(metavar="URL", help="Run weir join instead: forward by the log of this NATS.")] = "",
+    join: Annotated[str, typer.Option(metavar="URL", help="Run weir join instead, with the log of this NATS.")] = "",
     credentials: Credentials = None,
     instance: Instance = "weir",
     more: Annotated[list[str] | None, typer.Argument(metavar="[-- OPTIONS OF UP]", show_default=False)] = None,
-    only_print: Annotated[bool, typer.Option("--print", help="Show the unit, write nothing.")] = False,
+    only_print: Annotated[bool, typer.Option("--print", help="Print the unit instead of writing it.")] = False,
 ) -> None:
     """Write a systemd unit that runs weir up, or weir join, on this machine."""
     from weir.cli.check import absent
@@ -76,7 +76,7 @@ def install(
 
 
 def uninstall(instance: Instance = "weir") -> None:
-    """Take that unit away.  The log stays, and the kernel forwards on until weir down."""
+    """Remove the systemd unit.  The log stays, and the kernel keeps forwarding until weir down."""
     from weir.cli.install import uninstall
     from weir.cli.supervise import UpError
 
@@ -87,11 +87,11 @@ def uninstall(instance: Instance = "weir") -> None:
 
 
 def credentials(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Made where it is not there; what it holds is kept.")],
-    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="A node that forwards; repeatable.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", file_okay=False, help="Created if missing; existing keys are kept.")],
+    node: Annotated[list[str] | None, typer.Option("--node", metavar="NAME", help="An LB node; repeatable.")] = None,
     host: Annotated[list[str] | None, typer.Option("--host", metavar="NAME", help="Another name or address of NATS; repeatable.")] = None,
 ) -> None:
-    """Make keys and certificates for NATS in a cluster.  Its users, a seed for each, and secrets.yaml for kubectl apply."""
+    """Create keys and certificates for NATS in a cluster: a seed for each user, and secrets.yaml for kubectl apply."""
     from weir.cli.credentials import CredentialsError, credentials
 
     try:
@@ -99,4 +99,4 @@ def credentials(
     except (CredentialsError, OSError) as error:
         fail(str(error))
     typer.echo(f"{folder}: {len(names)} users: {', '.join(names)}")
-    typer.echo(f"then: kubectl apply -f {folder / 'secrets.yaml'}, and NATS started again where it runs already")
+    typer.echo(f"Next: kubectl apply -f {folder / 'secrets.yaml'}; restart NATS if it is running")

@@ -62,7 +62,7 @@ def url_of(instance: str) -> str:
     """Where the instance's log is; another instance's is never taken for it.  Raises LogUnreachable."""
     named = Where(instance).state / "nats.url"
     if "WEIR_NATS" not in os.environ and not named.exists():
-        raise LogUnreachable(f"no such instance on this machine ({named} is not there), and WEIR_NATS names no log elsewhere")
+        raise LogUnreachable(f"no such instance on this machine ({named} does not exist), and WEIR_NATS is not set")
     return Where(instance).nats_url()
 
 

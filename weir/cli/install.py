@@ -66,13 +66,13 @@ def uninstall(instance: str) -> None:
     """Raises UpError while it runs, or where there is no such unit."""
     path, where = _path(instance), Where(instance)
     if not path.exists():
-        raise UpError(f"{path} is not there")
+        raise UpError(f"{path}: no such unit")
     if running(where):
-        raise UpError(f"instance {instance} is up: systemctl disable --now {path.name}, then again")
+        raise UpError(f"instance {instance} is up: systemctl disable --now {path.name}, then try again")
     path.unlink()
     typer.echo(f"{path} removed; then: systemctl daemon-reload")
     if where.pins.exists():
-        typer.echo(f"the kernel forwards on until: weir down --instance {instance}")
+        typer.echo(f"the kernel keeps forwarding until: weir down --instance {instance}")
     typer.echo(f"the log and the last plan stay in {where.state}")
 
 

@@ -8,18 +8,18 @@ import typer
 from weir.cli.amounts import Age, Size, Timeout
 from weir.cli.options import As, Instance, Moment, Output, Recorded, example
 
-app = typer.Typer(no_args_is_help=True, help="Ask the log what happened, and why.")
+app = typer.Typer(no_args_is_help=True, help="Query the log: what happened, and why.")
 
 
 @app.command(epilog=example("weir log create --replicas 3 --size 4GiB --timeout 5m"))
 def create(
     instance: Instance = "weir",
-    replicas: Annotated[int, typer.Option(metavar="N", min=1, max=5, help="NATS servers that hold each fact; odd.")] = 1,
+    replicas: Annotated[int, typer.Option(metavar="N", min=1, max=5, help="NATS servers that store each event; odd.")] = 1,
     age: Age = None,
     size: Size = None,
     timeout: Timeout = "0s",  # type: ignore[assignment]  # typer parses defaults too
 ) -> None:
-    """Make the log on a NATS of your own, where it is not there yet; weir up does it by itself."""
+    """Create the log on a NATS of your own, if it does not exist; weir up does this itself."""
     from weir.cli.limits import Limits, create
 
     create(instance, Limits(size, age), replicas, timeout)
@@ -62,7 +62,7 @@ def show(
     file: Recorded = None,
     output: As = Output.table,
 ) -> None:
-    """One fact, whole."""
+    """Show one event in full."""
     from weir.cli.log import show
 
     show(instance, sequence, output, file)
@@ -70,7 +70,7 @@ def show(
 
 @app.command(epilog=example("weir log stat"))
 def stat(instance: Instance = "weir", output: As = Output.table) -> None:
-    """How large the log is, and who writes what."""
+    """Show the size of the log, and which service writes what."""
     from weir.cli.log import stat
 
     stat(instance, output)
@@ -92,7 +92,7 @@ def why(
 
 @app.command(epilog=example("weir log verify", "weir log verify --from monday.log -o json"))
 def verify(instance: Instance = "weir", file: Recorded = None, output: As = Output.table) -> None:
-    """Read the whole history and say what is wrong in it.  Exit code 0: nothing, 1: something, 2: it cannot be read."""
+    """Check the whole history for faults.  Exit code 0: none, 1: some, 2: it cannot be read."""
     from weir.cli.verify import verify
 
     raise typer.Exit(verify(instance, file, output))
@@ -100,10 +100,10 @@ def verify(instance: Instance = "weir", file: Recorded = None, output: As = Outp
 
 @app.command(epilog=example("weir log dump monday.log", "weir log dump - | gzip > monday.log.gz"))
 def dump(
-    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help='To be written; "-": standard output.')],
+    file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False, help='File to write; "-": standard output.')],
     instance: Instance = "weir",
 ) -> None:
-    """Write the history to a file, one fact a line.  Commands with --from read it."""
+    """Write the history to a file, an event a line.  Commands with --from read it."""
     from weir.cli.dump import dump
 
     dump(instance, file)

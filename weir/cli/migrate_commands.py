@@ -19,7 +19,9 @@ app = typer.Typer(
 )
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, allow_dash=True, help='"-": standard input.')]
-Keep = Annotated[bool, typer.Option("--keep-addresses", help="Services ask for what their status has (kubectl get svc -A -o yaml)")]
+Keep = Annotated[
+    bool, typer.Option("--keep-addresses", help="Let Services request the addresses in their status (kubectl get svc -A -o yaml).")
+]
 
 
 @app.command(name="kube-loxilb", epilog=example("weir migrate kube-loxilb kube-loxilb.yaml > pools.yaml"))

@@ -70,10 +70,10 @@ Moment = Annotated[
 ]
 Credentials = Annotated[
     Path | None,
-    typer.Option("--credentials", metavar="FOLDER", exists=True, file_okay=False, help="As weir credentials made it.", show_default=False),
+    typer.Option("--credentials", metavar="FOLDER", exists=True, file_okay=False, help="Created by weir credentials.", show_default=False),
 ]
 Interfaces = typer.Option(
-    "--interface", "-i", metavar="NAME", help="Clients' and backends' packets come in here, NAME or NAME=HOOK; repeatable."
+    "--interface", "-i", metavar="NAME", help="Interface that clients or backends are behind, NAME or NAME=HOOK; repeatable."
 )
 Manifests = Annotated[
     list[Path] | None,
@@ -85,25 +85,24 @@ Clusters = Annotated[
 ]
 Classes = Annotated[
     list[str] | None,
-    typer.Option(
-        "--class", metavar="NAME", help="A loadBalancerClass of ours; repeatable.", show_default="weir.dev/weir, loxilb.io/loxilb"
-    ),
+    typer.Option("--class", metavar="NAME", help="loadBalancerClass to serve; repeatable.", show_default="weir.dev/weir, loxilb.io/loxilb"),
 ]
-DefaultClass = Annotated[bool, typer.Option(help="Whether Services without a loadBalancerClass are ours.")]
-ModeOfAll = Annotated[
-    ModeWord, typer.Option(help="lbmode of Services that name none: onearm and fullnat bring answers back by source NAT.")
-]
-TargetsOfAll = Annotated[TargetsWord, typer.Option(help="What serves Services that do not say it: endpoints, or node ports.")]
-Liveness = Annotated[bool, typer.Option("--liveness", help="Probe the backends of Services that do not say it.")]
+DefaultClass = Annotated[bool, typer.Option(help="Whether to serve Services without a loadBalancerClass.")]
+ModeOfAll = Annotated[ModeWord, typer.Option(help="lbmode of Services that set none; onearm and fullnat use source NAT for the way back.")]
+TargetsOfAll = Annotated[TargetsWord, typer.Option(help="Backends of Services that do not choose: endpoints, or node ports.")]
+Liveness = Annotated[bool, typer.Option("--liveness", help="Probe the backends of Services that do not choose.")]
 ExternalIps = Annotated[
-    bool, typer.Option("--external-ips", help="Ask pools for the externalIPs of Services; else they are ignored (CVE-2020-8554).")
+    bool, typer.Option("--external-ips", help="Allocate externalIPs of Services from pools; otherwise they are ignored (CVE-2020-8554).")
 ]
 StatusHostname = Annotated[
-    str, typer.Option(metavar="PREFIX", help="Tell VIPs in clusters as hostnames PREFIX-ADDRESS, as kube-loxilb does.", show_default=False)
+    str, typer.Option(metavar="PREFIX", help="Publish VIPs as hostnames PREFIX-ADDRESS, as kube-loxilb does.", show_default=False)
 ]
 Port = Annotated[int, typer.Option(metavar="PORT", min=1, max=65535, help="Port of the embedded NATS, on 127.0.0.1.")]
 Metrics = Annotated[
-    str, typer.Option(metavar="ADDRESS:PORT", callback=_listen_address, help="Serve metrics: the watcher there, others on the ports after.")
+    str,
+    typer.Option(
+        metavar="ADDRESS:PORT", callback=_listen_address, help="Serve metrics: the watcher on this port, the others on the next four."
+    ),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="At a terminal: log every event, not warnings only.")]
 Recorded = Annotated[
