@@ -23,17 +23,19 @@ import uvloop
 
 from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
-from weir.events import AnyEvent, Event, author_of, token
+from weir.events import AnyEvent, EndpointDown, EndpointUp, Event, ManifestRejected, VipDenied, author_of, token
 from weir.heartbeat import BEAT_S, BEATS_OF_MESSAGE
 from weir.lease import Lease
 from weir.metrics import Meter
 from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
 from weir.where import Health, listen_address, write_file
 from weir.where import Where as Where
+from weir.words import few
 
 RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
 MOST_LINES = 50
+TROUBLE = (ManifestRejected, VipDenied, EndpointDown)  # logged as warnings
 REPLICATED = ("watcher", "ipam", "planner")  # of which several may run
 
 log = structlog.get_logger()
@@ -256,12 +258,15 @@ class Runner:
             self._say(part, first)
 
     def _say(self, part: Sequence[Decided], first: int) -> None:
-        """A line for each fact, or one for many: the log has them all, and at a start a line costs as much as the decision."""
+        """A line for each event; for many one in all, as at a start a line costs as much as the decision, and those of trouble."""
+        numbered = list(enumerate(part, first))
         if len(part) > MOST_LINES:
             log.info("appended", service=self.author, seq=first, facts=Counter(_word(item.event) for item in part))
-            return
-        for seq, item in enumerate(part, first):
-            log.info(_word(item.event), service=self.author, seq=seq, cause=item.cause, entity="/".join(filter(None, item.event.entity())))
+            numbered = [(seq, item) for seq, item in numbered if isinstance(item.event, TROUBLE)][:MOST_LINES]
+        for seq, item in numbered:
+            entity = "/".join(filter(None, item.event.entity()))
+            level = log.warning if isinstance(item.event, TROUBLE) else log.info
+            level(_word(item.event), service=self.author, seq=seq, cause=item.cause, entity=entity, **_reason(item.event))
 
     async def _end(self, bus: Bus, why: LogError) -> None:
         """Ends the session of `bus`, unless another has begun."""
@@ -298,6 +303,18 @@ class Runner:
             self._unwritten = True
         else:
             self._unwritten = False
+
+
+def _reason(event: AnyEvent) -> dict[str, str]:
+    """Why, of an event that says so: it belongs into the journal, where there is no log to ask."""
+    match event:
+        case ManifestRejected(problems=problems):
+            return {"reason": few(map(str, problems), apart="; ")}
+        case VipDenied(message=message):
+            return {"reason": message}
+        case EndpointDown(reason=reason) | EndpointUp(reason=reason):
+            return {"reason": reason}
+    return {}
 
 
 def _word(event: AnyEvent) -> str:

@@ -215,8 +215,10 @@ def leave(
     try:
         known = leave(url or url_of(instance), credentials, node)
     except (LogError, UpError) as error:
-        fail(str(error))
-    typer.echo(f"node {node} removed" if known else f"no node {node} in the log")
+        fail(str(error), 2)
+    if not known:
+        fail(f"no node {node} in the log")
+    typer.echo(f"node {node} removed")
 
 
 @app.command(epilog=example("weir down"))

@@ -14,6 +14,7 @@ from weir.cli.history import connect, world_at
 from weir.cli.limits import Alarm, alarms, disk_alarms
 from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
 from weir.cli.processes import GOOD, add_lag, line, processes, remote, unanswered
+from weir.cli.sync import unapplied
 from weir.cli.tell import condition
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected
@@ -73,6 +74,7 @@ async def look(instance: str) -> Row:
             state = await bus.stream(STATE)
             rows += await remote(bus, world) if away else []
             await add_lag(bus, rows)
+            nodes = [node | {"behind": await unapplied(bus, node["applied"])} for node in _nodes(world)]
             problems = [*_problems(world), *_alarms(alarms(await bus.stream(), state)), *full]
     except LogError as error:
         unanswered(rows)
@@ -81,7 +83,7 @@ async def look(instance: str) -> Row:
     found |= {
         "up": bool(rows),
         "log": f"at sequence {head}",
-        "nodes": _nodes(world),
+        "nodes": nodes,
         "services": _services(world),
         "problems": problems,
     }
@@ -148,9 +150,10 @@ def _print(found: Row) -> None:
         f"{'log':<10} {found['log']}",
     )
     for node in found["nodes"]:
+        plan = f"{node['behind']} events behind the plan" if node["behind"] else "plan applied"
         print(
             paint("✓", "green") if node["heard"] else paint("✗", "red"),
-            f"{'node':<10} {node['node']}: {node['hook']} on {', '.join(node['interfaces'])}, plan up to event {node['applied']} applied",
+            f"{'node':<10} {node['node']}: {node['hook']} on {', '.join(node['interfaces'])}, {plan}",
         )
     for service in found["services"]:
         good = all(c["status"] for c in service["conditions"])

@@ -3,6 +3,7 @@
 from services.dataplane.core import INDEXES, PLAN_KINDS
 from services.dataplane.drift import compare
 from services.dataplane.kernel import MAPS
+from weir.bus import Bus
 from weir.cli.history import ask, connect, world_at
 from weir.cli.kernel import Kernel
 from weir.cli.output import MACHINE, Row, emit, emit_one, harmless, paint
@@ -30,11 +31,16 @@ async def _look(instance: str) -> tuple[list[Row], World]:
         rows = []
         for seen in counted(world):
             held = applied.get(seen.node) or AppliedThrough(node=seen.node, seq=0)
-            async with bus.follow(held.seq, sorted(PLAN_KINDS)) as pull:
-                behind = pull.pending
+            behind = await unapplied(bus, held.seq)
             rejected = [f"{r.entity}: {r.reason}" for r in held.rejected]
             rows.append({"node": seen.node, "applied": held.seq, "behind": behind, "rejected": rejected})
     return rows, world
+
+
+async def unapplied(bus: Bus, applied: int) -> int:
+    """How many events of the plan a node that applied it up to `applied` has yet to apply."""
+    async with bus.follow(applied, sorted(PLAN_KINDS)) as pull:
+        return pull.pending
 
 
 def _maps(instance: str, world: World) -> list[Row]:
