@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from services.ipam.holdings import Holdings, words_of
-from services.ipam.places import drawn_from, places_for
+from services.ipam.places import Refusal, drawn_from, places_for, pool_for
 from services.ipam.pools import first_free, offers, ranges_of
 from services.ipam.wants import FAMILIES, Want, clash, families_of, match, may_share, share_word, wants_of
 from weir.decider import World
@@ -52,6 +52,7 @@ class Book:
         self._settled.add(service)
         observed, held = self._holdings.exposed(service), self._holdings.held(service)
         missing, unwanted = self._match(observed, held) if observed else ([], held)
+        unwanted = self._without_kept(observed, missing, unwanted) if observed else unwanted
         for vip in unwanted:
             self._holdings.leave(vip.vip, service)
         for vip in held:
@@ -231,6 +232,17 @@ class Book:
         more = [(name, self._families_in(name, families)) for name in self._holdings.named(observed, observed.more_pools)]
         missing, unwanted = match(list(wants_of(observed, families, pools, more)), [vip for vip in held if vip not in unfit])
         return missing, unfit + unwanted
+
+    def _without_kept(self, observed: ServiceObserved, missing: list[Want], unwanted: list[VipAllocated]) -> list[VipAllocated]:
+        """`unwanted` less one for each address asked for that nobody could be given: a misspelt wish takes no Service off the net."""
+        named = [want for want in missing if want.address]
+        hopeless = [want for want in named if isinstance(pool_for(self._holdings, observed, want.address), Refusal)]
+        candidates = [vip for vip in unwanted if not self._gives_way(observed, vip)]
+        for want in hopeless:
+            candidates.sort(key=lambda vip: family_of(vip.vip) != want.family)
+            unwanted = [vip for vip in unwanted if vip not in candidates[:1]]
+            candidates = candidates[1:]
+        return unwanted
 
     def _families_in(self, name: str, families: tuple[Family, ...]) -> tuple[Family, ...]:
         """Those wanted, the ones that the pool offers first."""

@@ -53,7 +53,8 @@ def drawn_from(holdings: Holdings, named: tuple[str, ...]) -> list[PoolObserved]
     return [holdings.pools[name] for name in named if name in holdings.pools] if named else holdings.automatic
 
 
-def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place | Refusal:
+def pool_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> PoolObserved | Refusal:
+    """The pool that offers the address; or why the Service cannot be given it, whoever holds it."""
     address = ip_address(vip)
     pool = next((pool for pool in holdings.pools.values() if offers(pool, address)), None)
     if not pool:
@@ -63,6 +64,14 @@ def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place
         return Refusal("NotSelected", f"{vip} is of pool {pool.root.name}, whose selectors leave this Service out")
     if node := holdings.node_at(vip):
         return Refusal("AddressInUse", f"{vip} is node {node}'s own")
+    return pool
+
+
+def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place | Refusal:
+    pool = pool_for(holdings, observed, vip)
+    if isinstance(pool, Refusal):
+        kept = [held.vip for held in holdings.held(observed.root.path)]
+        return pool._replace(message=f"{pool.message}; the Service keeps {few(kept)}") if kept else pool
     held = holdings.vip(vip)
     if not held and (owners := holdings.kept_for(vip, observed.root.path)):
         return Refusal("AddressHeld", f"{vip} was written down as that of {owners[0]}", owners[:HOLDERS_TOLD])

@@ -1036,3 +1036,39 @@ def test_log_is_the_same_byte_for_byte_under_any_hash_seed() -> None:
 
     assert told("1") == told("2")
     assert b"vip_freed" in told("3")
+
+
+# ── a misspelt wish ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("wish", ["203.0.113.99", "2001:db8:ffff::1"])
+def test_a_service_that_asks_for_what_no_pool_offers_keeps_what_it_holds_and_is_told(wish: str) -> None:
+    log = Log(pool("p", "192.0.2.8/29"), service("web", "192.0.2.9"))
+    log.say(service("web", wish))
+    assert log.vips() == {"192.0.2.9": "shop/web"}
+    denied = log.denied("web")
+    assert denied.reason == "AddressOutsidePools"
+    assert denied.message == f"{wish} is in no pool; pools offer 192.0.2.8/29; the Service keeps 192.0.2.9"
+    assert log.say(service("web", "192.0.2.10"))
+    assert "192.0.2.10" in log.vips(), "a wish that can be granted moves the Service"
+    assert "192.0.2.9" not in {vip for vip, holder in log.vips().items() if holder == "shop/web"}
+
+
+def test_a_wish_that_a_pool_comes_to_offer_is_granted_and_what_was_kept_is_released() -> None:
+    log = Log(pool("p", "192.0.2.8/29"), service("web"), service("web", "203.0.113.99"))
+    assert log.vips() == {"192.0.2.8": "shop/web"}
+    log.say(pool("q", "203.0.113.96/27"))
+    assert [vip for vip, holder in log.vips().items() if holder == "shop/web"] == ["203.0.113.99"]
+
+
+def test_a_misspelt_wish_that_is_taken_back_changes_nothing() -> None:
+    log = Log(pool("p", "192.0.2.8/29"), service("web", "192.0.2.9"), service("web", "203.0.113.99"))
+    assert [type(event) for event in log.say(service("web", "192.0.2.9"))] == [ClaimSettled]
+    assert log.vips() == {"192.0.2.9": "shop/web"}
+
+
+def test_of_several_addresses_one_is_kept_for_each_wish_that_cannot_be_granted() -> None:
+    log = Log(pool("p", "192.0.2.8/29"), service("web", "192.0.2.9", "192.0.2.10"), service("web", "192.0.2.9", "203.0.113.99"))
+    assert log.vips() == {"192.0.2.9": "shop/web", "192.0.2.10": "shop/web"}
+    log.say(service("web", "192.0.2.9"))
+    assert [vip for vip, holder in log.vips().items() if holder == "shop/web"] == ["192.0.2.9"]
