@@ -24,6 +24,9 @@ test: check ## everything: check, packets through the kernel, end to end, chaos,
 bare: ## `make demo` and `make test` in a pristine Debian 12, on this kernel; needs root
 	@WEIR_REQUIRE=all tests/bare
 
+stress: setup ## chosen tests again and again with all processors busy: make stress T=tests/chaos/test_flap.py N=20
+	@tests/stress $(or $(N),20) $(T)
+
 cluster: setup ## a real Kubernetes in network namespaces with Weir deployed in it, until Ctrl-C or `make cluster-down`
 	@$(PY) -m tests.cluster
 
@@ -40,4 +43,4 @@ docs: setup ## docs/events.md and docs/metrics.md, made from the code
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo check test bare cluster cluster-down bench docs clean
+.PHONY: help setup demo check test bare stress cluster cluster-down bench docs clean
