@@ -39,7 +39,7 @@ def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[s
     (folder / "nats.conf").write_bytes(msgspec.json.encode(config)[:-1] + b', include "keys/users.conf"\n}')
     server = subprocess.Popen([*inside, str(Path(sys.executable).with_name("nats-server")), "-c", str(folder / "nats.conf")])
     try:
-        assert wait_until(lambda: log.exists() and "Server is ready" in log.read_text(), 10)
+        assert wait_until(lambda: log.exists() and "Server is ready" in log.read_text(), 30)
         found = LogServer(keys, f"nats://{host}:{port}", log)
         create = [*inside, sys.executable, "-m", "weir.cli", "log", "create", "--size", "64MiB"]
         subprocess.run(create, env=found.environment("bootstrap.seed"), check=True, capture_output=True, timeout=20)

@@ -89,7 +89,7 @@ class Running:
     def end(self) -> None:
         """As an operator does: SIGTERM to `weir up`, which ends the others."""
         os.kill(self.pids()["up"], signal.SIGTERM)
-        assert wait_until(lambda: not self.pids(), 15)
+        assert wait_until(lambda: not self.pids(), 30)
 
     @contextmanager
     def without_nats(self) -> Iterator[None]:

@@ -39,8 +39,8 @@ def test_a_lost_log_comes_back_from_an_older_backup_without_loss(weir: Running) 
     print(told(weir, "backup", str(backup)))
     first = weir.vips()
     (weir.stage.folder / "shop" / "later.yaml").write_text(LATER)
-    assert wait_until(lambda: len(weir.vips()) == 3, 10)
-    weir.settled(10)
+    assert wait_until(lambda: len(weir.vips()) == 3, 30)
+    weir.settled(60)
     before, vips = weir.maps(), weir.vips()
     with weir.under_load(*first):
         weir.end()
@@ -66,13 +66,13 @@ def test_a_restore_leaves_a_log_alone_that_is_there(weir: Running) -> None:
     assert "no whole backup" in refused(weir, "restore", "--force", str(torn))
     assert sorted((path.name, path.stat().st_size) for path in (weir.where.state / "nats").rglob("*")) == store
     weir.stage.up()
-    weir.settled(20)
+    weir.settled(60)
 
 
 def test_a_log_lost_without_a_backup_is_made_anew_and_the_node_forwards_on(weir: Running) -> None:
     (weir.stage.folder / "shop" / "later.yaml").unlink()  # with two, each might get the other's VIP: docs/operations.md
-    assert wait_until(lambda: len(weir.vips()) == 2, 10)
-    weir.settled(10)
+    assert wait_until(lambda: len(weir.vips()) == 2, 30)
+    weir.settled(60)
     with weir.under_load():
         weir.end()
         shutil.rmtree(weir.where.state / "nats")

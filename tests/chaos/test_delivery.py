@@ -41,7 +41,7 @@ def test_every_fact_three_times_changes_nothing_and_is_announced_once(weir: Runn
     listener.stdout.readline()
     with weir.under_load():
         told = again(weir, "thrice", order)
-        took = weir.settled(20)
+        took = weir.settled(60)
     heard = int(listener.communicate("\n")[0])
     print(f"{told} facts appended again: settled after {took:.1f} s, announced {heard} times")
     assert weir.stage.ask("replay") == plan
@@ -53,7 +53,7 @@ def test_a_planner_that_is_behind_is_refused_and_changes_nothing(weir: Running) 
     before, plan = forwarding(weir), weir.stage.ask("replay")
     with weir.under_load():
         assert again(weir, "stale", "as they came") == 0
-        weir.settled(20)
+        weir.settled(60)
     assert weir.stage.ask("replay") == plan
     assert forwarding(weir) == before
 

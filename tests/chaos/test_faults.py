@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,8 @@ def test_a_killed_process_loses_nothing_and_writes_nothing_again(weir: Running, 
     with weir.under_load():
         old = weir.pids()[victim]
         os.kill(old, signal.SIGKILL)
-        assert wait_until(lambda: weir.pids()[victim] != old, 10)
-        took = weir.settled(15)
+        assert wait_until(lambda: weir.pids()[victim] != old, 30)
+        took = weir.settled(60)
         time.sleep(2)  # a little more load on what came back
     print(f"{victim} killed: settled after {took:.1f} s")
     assert weir.maps() == before
@@ -44,7 +45,7 @@ def test_an_agent_frozen_for_long_loses_nothing(weir: Running) -> None:
         os.kill(weir.pids()["dataplane"], signal.SIGSTOP)
         time.sleep(GONE_S)
         os.kill(weir.pids()["dataplane"], signal.SIGCONT)
-        took = weir.settled(15)
+        took = weir.settled(60)
     print(f"agent thawed: settled after {took:.1f} s")
     assert weir.maps() == before
 
@@ -56,7 +57,7 @@ def test_any_other_process_frozen_loses_nothing(weir: Running, victim: str) -> N
         os.kill(weir.pids()[victim], signal.SIGSTOP)
         time.sleep(8)
         os.kill(weir.pids()[victim], signal.SIGCONT)
-        took = weir.settled(20)
+        took = weir.settled(60)
     print(f"{victim} thawed: settled after {took:.1f} s")
     assert weir.maps() == before
 
@@ -71,10 +72,10 @@ def test_an_interface_that_comes_anew_is_attached_again(weir: Running) -> None:
         weir.network.run("client", "ip", *command.split())
     for command in ("route add 203.0.113.0/24 dev eth0", "route add 2001:db8:113::/64 dev eth0"):
         weir.network.run("client", "ip", *command.split())
-    assert wait_until(lambda: weir.pids()["dataplane"] != old, 20)
+    assert wait_until(lambda: weir.pids()["dataplane"] != old, 30)
     fetch = ["curl", "-sS", "--max-time", "1", "http://203.0.113.10/"]
-    assert wait_until(lambda: weir.network.run("client", *fetch, check=False).returncode == 0, 20)
-    weir.settled(20)
+    assert wait_until(lambda: weir.network.run("client", *fetch, check=False).returncode == 0, 30)
+    weir.settled(60)
 
 
 def test_nats_gone_for_long_loses_nothing_and_a_dead_backend_is_out_meanwhile(weir: Running) -> None:
@@ -82,30 +83,24 @@ def test_nats_gone_for_long_loses_nothing_and_a_dead_backend_is_out_meanwhile(we
     with weir.under_load():
         with weir.without_nats():
             time.sleep(GONE_S)
-        took = weir.settled(20)
+        took = weir.settled(60)
     print(f"NATS back: settled after {took:.1f} s")
     assert weir.maps() == before
 
 
 @pytest.mark.parametrize("log_away", [False, True], ids=["log up", "log away"])
-def test_a_dead_backend_is_out_within_two_intervals(weir: Running, log_away: bool) -> None:
-    def out_after() -> float:
-        begun = time.monotonic()
-        weir.network.stop("b1")
-        assert wait_until(lambda: any(row["state"] == "nok" for row in weir.stage.ask("get ep") if row["host"] == "10.77.0.11"), 10)
-        return time.monotonic() - begun
-
+def test_a_dead_backend_is_out_after_two_probes(weir: Running, log_away: bool) -> None:
+    """Of one interval each: a time would tell of the machine."""
+    known = deaths(weir)
     try:
-        if log_away:
-            with weir.without_nats():
-                took = out_after()
-        else:
-            took = out_after()
+        with weir.without_nats() if log_away else contextlib.nullcontext():
+            weir.network.stop("b1")
+            assert wait_until(lambda: any(row["state"] == "nok" for row in weir.stage.ask("get ep") if row["host"] == "10.77.0.11"), 30)
+        assert wait_until(lambda: len(deaths(weir)) > len(known), 30), "the transition is not in the log"
     finally:
         weir.network.start("b1")
-    print(f"out after {took:.2f} s, probe interval 1 s, asking included")
-    assert wait_until(lambda: "endpoint_down" in log_tail(weir), 20), "the transition is not in the log"
-    weir.settled(20)
+    assert {death["failures"] for death in deaths(weir)[len(known) :]} == {2}
+    weir.settled(60)
 
 
 def test_everything_killed_for_long_loses_nothing(weir: Running) -> None:
@@ -114,8 +109,8 @@ def test_everything_killed_for_long_loses_nothing(weir: Running) -> None:
         kill_all(weir)
         time.sleep(GONE_S)
         weir.stage.up()
-        assert wait_until(lambda: bool(weir.pids()), 10)
-        took = weir.settled(20)
+        assert wait_until(lambda: bool(weir.pids()), 30)
+        took = weir.settled(60)
     print(f"all killed, started again: settled after {took:.1f} s")
     assert weir.maps() == before
 
@@ -138,14 +133,14 @@ def test_with_all_dead_a_changed_mac_and_new_questions_for_the_vip_are_answered(
     print(f"\n{counts}, slowest request {report.http.slowest_ms} ms, slowest line {report.flows.slowest_ms} ms")
     assert report.lost == healed.lost, report.errors
     assert report.lost == 0 or not announced, report.errors  # a silent change is the kernel's to find out, in about 5 s
-    assert wait_until(lambda: bool(weir.pids()), 10)
-    weir.settled(20)
+    assert wait_until(lambda: bool(weir.pids()), 30)
+    weir.settled(60)
 
 
 def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> None:
     vips = weir.vips()
     kill_all(weir)
-    assert wait_until(lambda: not weir.pids(), 10)
+    assert wait_until(lambda: not weir.pids(), 30)
     weir.network.run("lb", *weir.command("down"))  # a reboot empties bpffs
     config = weir.where.state / "nats"
     config.rename(config.with_suffix(".away"))
@@ -155,15 +150,16 @@ def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> 
         for vip in vips:
             url = f"http://[{vip}]/" if ":" in vip else f"http://{vip}/"
             fetch = ["curl", "-sS", "--max-time", "2", url]
-            assert wait_until(lambda fetch=fetch: weir.network.run("client", *fetch, check=False).returncode == 0, 15), vip
+            assert wait_until(lambda fetch=fetch: weir.network.run("client", *fetch, check=False).returncode == 0, 30), vip
     finally:
         config.unlink()
         config.with_suffix(".away").rename(config)
-    weir.settled(30)
+    weir.settled(60)
 
 
-def log_tail(weir: Running) -> str:
-    return weir.network.run("lb", *weir.command("log", "tail", "-n", "60"), check=False).stdout
+def deaths(weir: Running) -> list[Any]:
+    """What the log holds of backends that went down."""
+    return [line["fact"] for line in weir.stage.ask("log tail -n 1000 --kind endpoint_down")]
 
 
 def kill_all(weir: Running) -> None:

@@ -32,21 +32,21 @@ def on_small_disk() -> Iterator[Running]:
 def test_a_full_log_is_told_loses_nothing_and_takes_what_is_owed_when_it_has_room(weir: Running) -> None:
     limit(weir, "1MiB")
     fill(weir, 85)
-    assert wait_until(lambda: "LogFilling" in problems(weir), 5), problems(weir)
-    assert wait_until(lambda: said(weir, "log_alarm"), 15), "the crossing is no line of the log of weir up"
+    assert wait_until(lambda: "LogFilling" in problems(weir), 30), problems(weir)
+    assert wait_until(lambda: said(weir, "log_alarm"), 30), "the crossing is no line of the log of weir up"
     weir.network.stop("b3")
-    assert wait_until(lambda: all(f"{name}:8080/TCP is down" in problems(weir) for name in ("10.77.0.13", "[fd77::13]")), 10)
-    assert wait_until(lambda: weir.drift() == 0, 10), "both deaths are in the kernel"
+    assert wait_until(lambda: all(f"{name}:8080/TCP is down" in problems(weir) for name in ("10.77.0.13", "[fd77::13]")), 30)
+    assert wait_until(lambda: weir.drift() == 0, 30), "both deaths are in the kernel"
     before, pids = weir.maps(), weir.pids()
     assert "LogFull" in fill(weir, 100)
     weir.network.start("b3")  # its return is known in the kernel at once, and is owed to the log
     with weir.under_load():
         ask_for_more(weir)
-        assert wait_until(lambda: {"watcher", "health"} <= degraded(weir, "LogFull"), 20), weir.stage.ask("status")
+        assert wait_until(lambda: {"watcher", "health"} <= degraded(weir, "LogFull"), 30), weir.stage.ask("status")
         assert weir.pids() == pids
         assert weir.maps() == before
         limit(weir, "8MiB")
-        took = weir.settled(20)
+        took = weir.settled(60)
     print(f"room made: settled after {took:.1f} s")
     assert weir.pids() == pids
 
@@ -59,13 +59,13 @@ def test_a_full_disk_is_told_loses_nothing_and_the_log_goes_on_when_there_is_roo
         subprocess.run(["fallocate", "-l", str(shutil.disk_usage(filler.parent).free), filler], check=True)
         assert fill(weir, 100), "the last page had room for all"
         ask_for_more(weir)
-        assert wait_until(lambda: "watcher" in degraded(weir, "LogStuck", "LogUnreachable"), 25), weir.stage.ask("status")
+        assert wait_until(lambda: "watcher" in degraded(weir, "LogStuck", "LogUnreachable"), 30), weir.stage.ask("status")
         assert "DiskFull" in problems(weir)
         assert weir.pids() == pids, "a server that cannot be helped is not to be started again and again"
         assert weir.maps() == before
         filler.unlink()
         assert wait_until(lambda: weir.pids()["nats"] != pids["nats"], 30), "NATS does not get over it by itself"
-        took = weir.settled(20)
+        took = weir.settled(60)
     print(f"room made, NATS started again: settled after {took:.1f} s")
     assert {name: pid for name, pid in weir.pids().items() if name != "nats"} == {name: pids[name] for name in pids if name != "nats"}
 

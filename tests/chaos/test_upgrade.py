@@ -69,7 +69,7 @@ def test_an_upgrade_and_a_rollback_lose_nothing_and_write_nothing(weir: Running,
             weir.end()
             turn_to(place, monkeypatch)
             weir.stage.up()
-            took = weir.settled(30)
+            took = weir.settled(60)
             assert runs_from(weir) == place
             print(f"{place}: settled after {took:.1f} s")
     assert weir.maps() == before
@@ -86,13 +86,13 @@ def test_a_fact_of_a_newer_version_stops_its_readers_but_no_traffic_until_they_a
     with weir.under_load():
         newer = os.environ | {"PYTHONPATH": str(other)}
         subprocess.run(weir.network.command("lb", sys.executable, "-c", APPEND, weir.where.instance), check=True, cwd=other, env=newer)
-        assert wait_until(lambda: "NotUnderstood" in told(weir, "dataplane"), 20)
+        assert wait_until(lambda: "NotUnderstood" in told(weir, "dataplane"), 30)
         assert "vip_yielded" in told(weir, "dataplane")
         assert weir.maps() == before
         weir.end()
         turn_to(other, monkeypatch)
         weir.stage.up()
-        took = weir.settled(30)
+        took = weir.settled(60)
     print(f"readers upgraded: settled after {took:.1f} s")
     assert weir.maps() == before
 

@@ -103,7 +103,7 @@ class Balanced:
         pids = self.pids()
         for name in services:
             os.kill(pids[name], signal.SIGKILL)
-        assert wait_until(lambda: all(self.pids().get(name) != pids[name] for name in services), 10)
+        assert wait_until(lambda: all(self.pids().get(name) != pids[name] for name in services), 30)
 
     def maps(self) -> dict[str, dict[bytes, bytes]]:
         """What the plan has put into the kernel."""

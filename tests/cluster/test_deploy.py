@@ -213,7 +213,7 @@ def _made_with_policy(cluster: Cluster, namespace: str, service: Object, expecte
         made.append(cluster.api.post(f"/api/v1/namespaces/{namespace}/services?dryRun=All", service))
         return made[-1]["spec"].get("loadBalancerClass") == expected
 
-    wait_until(done, 15)
+    wait_until(done, 30)
     return made[-1]
 
 

@@ -29,7 +29,7 @@ from weir.demo.network import wait_until
 MANY = int(os.environ.get("WEIR_SERVICES", "40"))
 CUT_S = float(os.environ.get("WEIR_CUT_S", "15"))
 ORDERS = int(os.environ.get("WEIR_ORDERS", "2"))
-RECOVERED_S = 20  # twice what is promised: the machine may be busy; how long it took is told
+RECOVERED_S = 60  # 10 s are promised; the machine may be busy, and how long it took is printed
 SERVER = ("n1", "10.77.0.12")
 METRICS = "127.0.0.1:9600"  # the watcher's, on the LB node
 
@@ -113,7 +113,7 @@ def test_an_api_server_that_is_killed_costs_nothing(weir: Balanced) -> None:
     with weir.under_load(vip):
         assert lost(weir, "one") == 0
         weir.cluster.kill_apiserver()
-        assert wait_until(lambda: lost(weir, "one") == len(KINDS), 10)
+        assert wait_until(lambda: lost(weir, "one") == len(KINDS), 30)
         assert lost(weir, "two") == 0
         assert weir.fetch(vip).startswith(SERVER[0])
         weir.cluster.start_apiserver()

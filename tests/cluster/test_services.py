@@ -44,7 +44,7 @@ def test_a_deployment_answers_on_its_vip_and_its_owner_is_told_how_it_stands(wei
     site.cluster.api.apply(backend(space), balancer(space))
     pods = {pod["metadata"]["name"] for pod in site.wait_ready(3, space, app="web")}
     vip = weir.wait_vip(space)
-    assert wait_until(lambda: weir.answering(vip) == pods, 10)
+    assert wait_until(lambda: weir.answering(vip) == pods, 30)
     found = service_of(site.cluster, space)
     assert found["status"]["loadBalancer"]["ingress"] == [{"ip": vip, "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]}]
     assert conditions_of(found)["Programmed"] == ("True", "Programmed")
@@ -54,7 +54,7 @@ def test_a_deployment_answers_on_its_vip_and_its_owner_is_told_how_it_stands(wei
     assert weir.vips(space) == [vip], "the address stays"
     scale(site, space, 2)
     site.wait_ready(2, space, app="web")
-    assert wait_until(lambda: bool(weir.fetch(vip)), 10)
+    assert wait_until(lambda: bool(weir.fetch(vip)), 30)
     site.cluster.wait_for("told so", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("True", "Serving"))
     assert 1 <= sum(event["count"] for event in told(weir, space, "NoEndpoints")) <= 2, "at its beginning, perhaps, and scaled to nothing"
     record = site.cluster.api.get(f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web")
@@ -199,4 +199,4 @@ def test_pods_behind_a_routed_and_behind_an_overlay_network_answer(weir: Balance
     site.cluster.api.apply(deployment, balancer(space))
     pods = {pod["metadata"]["name"] for pod in site.wait_ready(2, space, app="web")}
     vip = weir.wait_vip(space)
-    assert wait_until(lambda: weir.answering(vip) == pods, 10)
+    assert wait_until(lambda: weir.answering(vip) == pods, 30)

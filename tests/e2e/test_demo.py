@@ -36,7 +36,7 @@ def direct(network: Network, *backends: str) -> list[str]:
 def test_load_without_faults_has_no_loss(network: Network) -> None:
     with Load(network, *direct(network, "b1", "b2"), "--http", "64", "--rate", "500", "--flows", "200", "--udp", "4") as load:
         assert load.now().flows.open == 200
-        wait_until(lambda: load.now().elapsed_ms > 3000, 10)
+        wait_until(lambda: load.now().elapsed_ms > 3000, 30)
         report = load.stop()
     assert report.errors == []
     assert report.lost == 0
@@ -49,9 +49,9 @@ def test_load_without_faults_has_no_loss(network: Network) -> None:
 def test_killed_server_is_reported_as_failures(network: Network) -> None:
     with Load(network, *direct(network, "b1", "b2"), "--http", "16", "--rate", "200", "--flows", "20", "--udp", "4") as load:
         network.stop("b1")
-        assert wait_until(lambda: load.now().udp.failed > 0, 5)
+        assert wait_until(lambda: load.now().udp.failed > 0, 30)
         network.start("b1")
-        assert wait_until(lambda: load.now().flows.open == 20, 5), "flows are opened anew"
+        assert wait_until(lambda: load.now().flows.open == 20, 30), "flows are opened anew"
         report = load.stop()
     assert report.flows.failed >= 10, "each flow of b1 is lost"
     assert report.http.failed > 0
@@ -65,7 +65,7 @@ def test_killed_server_is_reported_as_failures(network: Network) -> None:
 def test_silence_of_5_s_is_a_timeout(network: Network) -> None:
     with Load(network, *direct(network, "b1"), "--http", "4", "--rate", "20", "--flows", "4", "--udp", "1") as load:
         network.set_link("b1", up=False)
-        assert wait_until(lambda: load.now().flows.by_fault.get("timeout", 0) >= 4, 15)
+        assert wait_until(lambda: load.now().flows.by_fault.get("timeout", 0) >= 4, 30)
         network.set_link("b1", up=True)
         report = load.stop()
     assert report.http.by_fault["timeout"] >= 4
@@ -77,7 +77,7 @@ def test_backend_is_reached_at_its_new_mac(network: Network) -> None:
     with Load(network, *direct(network, "b1"), "--http", "4", "--rate", "100", "--flows", "4") as load:
         mac = network.change_mac("b1")
         asked = load.now().http.sent
-        wait_until(lambda: load.now().http.sent > asked + 100, 5)
+        wait_until(lambda: load.now().http.sent > asked + 100, 30)
         assert load.stop().lost == 0
     assert mac in network.run("lb", "ip", "neigh").stdout
 

@@ -31,7 +31,7 @@ def status(weir: Running, *words: str) -> "subprocess.CompletedProcess[str]":
 def test_frozen_process_is_reported_and_starts_again(weir: Running, victim: str) -> None:
     before, pid, begun = weir.maps(), weir.pids()[victim], time.monotonic()
     os.kill(pid, signal.SIGSTOP)
-    assert wait_until(lambda: "not responding" in status(weir).stdout, 15)
+    assert wait_until(lambda: "not responding" in status(weir).stdout, 30)
     reported = time.monotonic() - begun
     shown = status(weir)
     if "not responding" in shown.stdout:  # else it started again in between
@@ -41,7 +41,7 @@ def test_frozen_process_is_reported_and_starts_again(weir: Running, victim: str)
         assert "stopped by a signal" in line
     assert wait_until(lambda: weir.pids().get(victim, pid) != pid, HUNG_S + 20), "not started again"
     restarted = time.monotonic() - begun
-    took = weir.settled(30)
+    took = weir.settled(60)
     print(f"\n{victim} frozen: reported after {reported:.1f} s, started again after {restarted:.1f} s, settled {took:.1f} s later")
     assert weir.maps() == before
 
@@ -50,11 +50,11 @@ def test_frozen_weir_up_is_reported(weir: Running) -> None:
     up, begun = weir.pids()["up"], time.monotonic()
     os.kill(up, signal.SIGSTOP)
     try:
-        assert wait_until(lambda: status(weir).returncode == 1, 15)
+        assert wait_until(lambda: status(weir).returncode == 1, 30)
         print(f"\nup frozen: reported after {time.monotonic() - begun:.1f} s")
     finally:
         os.kill(up, signal.SIGCONT)
-    weir.settled(20)
+    weir.settled(60)
 
 
 def test_status_waits_for_what_is_asked_and_no_longer_than_is_asked(weir: Running) -> None:
@@ -62,7 +62,7 @@ def test_status_waits_for_what_is_asked_and_no_longer_than_is_asked(weir: Runnin
     for backend in weir.network.backends:
         weir.network.stop(backend)
     try:
-        assert wait_until(lambda: "AllDown" in status(weir).stdout, 15)
+        assert wait_until(lambda: "AllDown" in status(weir).stdout, 30)
         assert status(weir, "--wait=programmed", "--timeout", "0").returncode == 0
         for words in ((), ("--wait=serving", "--timeout", "1"), ("--wait", "--timeout", "1")):
             assert status(weir, *words).returncode == 1, words

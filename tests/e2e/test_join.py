@@ -100,10 +100,10 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
     with site.join() as box:
         with site.hub():
             assert wait_until(site.serves, 60), site.told()
-            assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 20)
+            assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 30)
             assert {process["name"] for process in site.status()["processes"]} == {"up", "dataplane", "health"}
             site.network.stop("b1")
-            assert wait_until(lambda: any("10.77.0.11:8080/TCP is down" in problem for problem in site.status()["problems"]), 20), (
+            assert wait_until(lambda: any("10.77.0.11:8080/TCP is down" in problem for problem in site.status()["problems"]), 30), (
                 site.told()
             )
         assert site.serves(), "without the log and those who plan"
@@ -140,10 +140,10 @@ def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: 
         with site.join():
             assert wait_until(site.serves, 60), site.told()
             site.network.stop("b1")
-            assert wait_until(lambda: bool(site.status()["problems"]), 20), site.told()
+            assert wait_until(lambda: bool(site.status()["problems"]), 30), site.told()
             assert site.weir("lb", *leave).stdout == f"node {NODE} removed\n"
-            assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 20), "it is alive, and says so"
-            assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 20), site.status()
+            assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 30), "it is alive, and says so"
+            assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 30), site.status()
         for seed in site.keys.glob(f"*-{NODE}.seed"):
             seed.unlink()
         assert site.weir("lb", *leave).stdout == f"node {NODE} removed\n"
@@ -154,7 +154,7 @@ def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: 
 def test_a_node_of_which_nothing_is_heard_is_called_silent_within_a_minute_and_heard_again_at_once(site: Site) -> None:
     with site.hub(), site.join() as box:
         assert wait_until(site.serves, 60), site.told()
-        assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 20), site.status()
+        assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 30), site.status()
         box.send_signal(signal.SIGSTOP)
         agent = next(process["pid"] for process in site.status()["processes"] if process["name"] == "dataplane")
         os.kill(agent, signal.SIGSTOP)
@@ -168,8 +168,8 @@ def test_a_node_of_which_nothing_is_heard_is_called_silent_within_a_minute_and_h
         finally:
             os.kill(agent, signal.SIGCONT)
             box.send_signal(signal.SIGCONT)
-        assert wait_until(lambda: site.status()["nodes"][0]["heard"], 20), site.told()
-        assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 20), site.status()
+        assert wait_until(lambda: site.status()["nodes"][0]["heard"], 30), site.told()
+        assert wait_until(lambda: all(c["status"] for c in site.conditions("Programmed")), 30), site.status()
 
 
 def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> None:

@@ -106,7 +106,7 @@ def test_a_server_of_another_ca_is_not_taken_for_one_of_them(tmp_path: Path) -> 
     credentials(tmp_path / "others", (), ())
     with three(tmp_path) as servers:
         servers.start(3, tmp_path / "others")
-        assert wait_until(lambda: "certificate signed by unknown authority" in servers.log(3) + servers.log(0) + servers.log(1), 20), (
+        assert wait_until(lambda: "certificate signed by unknown authority" in servers.log(3) + servers.log(0) + servers.log(1), 30), (
             servers.log(3)[-1500:] + servers.log(0)[-1500:]
         )
 

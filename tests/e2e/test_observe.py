@@ -132,7 +132,7 @@ def test_edit_is_told_by_diff_by_watch_and_stays_in_sync(weir: Running) -> None:
     finally:
         watching.kill()
         watching.wait()
-    weir.settled(10)
+    weir.settled(60)
     rows = {(row["change"], row["kind"]) for row in weir.stage.ask(f"diff {before}")}
     assert {("changed", "service"), ("added", "frontend"), ("removed", "frontend")} <= rows
     text = run(weir, "diff", str(before))

@@ -27,7 +27,7 @@ def weir() -> Iterator[Running]:
         service = found.stage.folder / "shop" / "service.yaml"
         service.write_text(service.read_text().replace("port: 80,", "port: 8080,"))
         found.stage.wait_for("the edit", 10, "get lb", holds=lambda rows: any(row["port"] == 8080 for row in rows))
-        found.settled(15)
+        found.settled(60)
         yield found
 
 

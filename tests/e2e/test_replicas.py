@@ -54,7 +54,7 @@ class Replicas:
 
     def active(self) -> str:
         """Who won last."""
-        assert wait_until(lambda: any("lease_won" in self.said(name) for name in ("a", "b")), 20)
+        assert wait_until(lambda: any("lease_won" in self.said(name) for name in ("a", "b")), 30)
         return next(name for name in ("a", "b") if "lease_won" in self.said(name))
 
     def expose(self, name: str) -> None:
@@ -92,17 +92,17 @@ def test_a_watcher_that_stood_by_tells_nothing_of_yesterday(tmp_path: Path) -> N
         first = found.active()
         second = "b" if first == "a" else "a"
         found.expose("one")
-        assert wait_until(lambda: found.given_by("ipam") == 1, 10)
-        assert wait_until(lambda: bool(found.running[second].poll() is None and found.log(second).exists()), 5)
+        assert wait_until(lambda: found.given_by("ipam") == 1, 30)
+        assert wait_until(lambda: bool(found.running[second].poll() is None and found.log(second).exists()), 30)
         found.expose("late")
-        assert wait_until(lambda: found.given_by("ipam") == 2, 10)
+        assert wait_until(lambda: found.given_by("ipam") == 2, 30)
         (found.manifests / "one.json").unlink()
-        assert wait_until(lambda: "vip_released" in found.said("ipam"), 10)
+        assert wait_until(lambda: "vip_released" in found.said("ipam"), 30)
         os.kill(found.running[first].pid, signal.SIGKILL)
         assert wait_until(lambda: "caught_up" in found.said(second), 30)
         assert [line["owed"] for line in found.told(second, "caught_up")] == [0]
         found.expose("two")
-        assert wait_until(lambda: found.given_by("ipam") == 3, 10)
+        assert wait_until(lambda: found.given_by("ipam") == 3, 30)
 
 
 def test_a_replica_that_ends_in_order_leaves_no_pause(replicas: Replicas) -> None:
@@ -118,7 +118,7 @@ def test_the_other_goes_on_where_the_first_stood(replicas: Replicas, blow: signa
     first = replicas.active()
     second = "b" if first == "a" else "a"
     replicas.expose("one")
-    assert wait_until(lambda: replicas.given_by(first) == 1, 10)
+    assert wait_until(lambda: replicas.given_by(first) == 1, 30)
     assert "lease_won" not in replicas.said(second)
     os.kill(replicas.running[first].pid, blow)
     replicas.expose("two")
@@ -126,6 +126,6 @@ def test_the_other_goes_on_where_the_first_stood(replicas: Replicas, blow: signa
     if blow == signal.SIGSTOP:
         os.kill(replicas.running[first].pid, signal.SIGCONT)
         replicas.expose("three")
-        assert wait_until(lambda: replicas.given_by(first) + replicas.given_by(second) == 3, 20)
-        assert wait_until(lambda: "log_lost" in replicas.said(first), 20), "it found itself overtaken"
+        assert wait_until(lambda: replicas.given_by(first) + replicas.given_by(second) == 3, 30)
+        assert wait_until(lambda: "log_lost" in replicas.said(first), 30), "it found itself overtaken"
         assert replicas.given_by(first) == 1

@@ -36,7 +36,7 @@ def test_a_thousand_endpoints_rolled_over_lose_no_request(weir: Running) -> None
         write(folder / f"big-{number}.json", endpoint_slice(number, [(address, True) for address in old[number * SLICE :][:SLICE]]))
     write(folder / "big.json", SERVICE)
     assert wait_until(lambda: "203.0.113.20" in weir.vips(), 30)
-    weir.settled(30)
+    weir.settled(60)
     before = facts(weir)
     with Load(weir.network, "--target", "203.0.113.20", "--port", "80", "--http", "32", "--rate", "400", "--flows", "0") as load:
         begun = time.monotonic()
@@ -51,7 +51,7 @@ def test_a_thousand_endpoints_rolled_over_lose_no_request(weir: Running) -> None
             if index % SLICE == SLICE - 1:
                 write(folder / f"big-{number}.json", endpoint_slice(number, [(a, True) for a in new[number * SLICE :][:SLICE]]))
             time.sleep(max(0.0, begun + (index + 1) / PER_SECOND - time.monotonic()))  # the pace of the rollover
-        weir.settled(30)
+        weir.settled(60)
         report = load.stop()
     after = facts(weir)[len(before) :]
     tell(after)

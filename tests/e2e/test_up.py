@@ -247,9 +247,9 @@ def test_plan_file_that_cannot_be_read_is_said_and_the_log_tells_the_plan(machin
         assert (done.returncode, done.stderr.count("\n")) == (0, 1)
         assert str(file) in done.stderr
         os.kill(pid, signal.SIGKILL)
-        assert wait_until(lambda: machine.pids().get("dataplane", pid) != pid, 10)
+        assert wait_until(lambda: machine.pids().get("dataplane", pid) != pid, 30)
         again = machine.pids()["dataplane"]
-        assert wait_until(lambda: saved(file) == held, 10), "it is written anew"
+        assert wait_until(lambda: saved(file) == held, 30), "it is written anew"
     finally:
         if not saved(file):
             file.write_bytes(plan)
@@ -291,7 +291,7 @@ def test_asked_to_end_it_takes_all_children_with_it_and_the_kernel_forwards_on(m
     machine.up()
     pids, before = machine.pids(), machine.maps()
     assert machine.end(number) == 0
-    assert wait_until(lambda: gone(pids), 1)
+    assert wait_until(lambda: gone(pids), 30)
     assert not (machine.where.run / "pids.json").exists()
     assert "Traceback" not in machine.log.read_text()
     assert machine.maps() == before
@@ -358,12 +358,12 @@ def test_signal_while_the_packet_path_is_loaded_leaves_nothing_running(machine: 
         )
         return listed.stdout.decode().split()
 
-    assert wait_until(lambda: bool(loaders()), 10)
+    assert wait_until(lambda: bool(loaders()), 30)
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert wait_until(lambda: not loaders(), 10)
+    assert wait_until(lambda: not loaders(), 30)
     machine.up()
 
 

@@ -38,8 +38,9 @@ def test_of_what_is_due_services_come_first_and_each_once() -> None:
         services = [Target("@kube", "Service", "shop", name) for name in "ab"]
         for target in (*records, *services, *services):
             marks.mark(target, 0)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        due = asyncio.Event()
+        asyncio.get_running_loop().call_later(0, due.set)  # after the others, which were due before
+        await due.wait()
         found = [await marks.next() for _ in range(4)]
         assert found == [*services, *records]
         marks.mark(records[0], 0)
