@@ -18,11 +18,12 @@ import msgspec
 
 from bench.table import Row, Table
 from services.dataplane.core import INDEXES
-from weir.bus import BATCH, STREAM, Bus
+from weir.bus import BATCH, Bus
 from weir.cli.history import batches, world_at
-from weir.cli.recording import Recording, head_line, line
+from weir.cli.recording import Recording, head_line
 from weir.decider import Decided, World
 from weir.events import ENCODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, FrontendPlanned, StatusPlanned, author_of
+from weir.lines import line
 from weir.model import Backend, Condition, Endpoint, Root, SlicePort
 from weir.reader import LogUnreachable
 from weir.streams import ensure_streams
@@ -123,7 +124,7 @@ async def _from_file(file: Path) -> None:
 async def _dump(bus: Bus, file: Path, last: int) -> None:
     with file.open("wb") as out:
         out.write(head_line("local", 1, last))
-        async with bus.unread(STREAM, 0) as pull:
+        async with bus.unread(0) as pull:
             while pull.pending:
                 out.writelines(map(line, await pull.next()))
 

@@ -8,7 +8,7 @@ import base64
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +21,7 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 from weir.access import API, api_of, nats_access
 from weir.decider import Decided, Fact, entity_of
 from weir.events import ENCODE
+from weir.identity import Identity, identity_of
 from weir.reader import (
     GONE,
     Delivered,
@@ -40,6 +41,7 @@ from weir.reader import (
     read,
     request,
 )
+from weir.snapshots import State
 from weir.words import reason_of
 
 STREAM, STATE = "WEIR", "WEIR_STATE"
@@ -89,7 +91,8 @@ class Bus:
     """A connection to the log of one cluster."""
 
     def __init__(self, cluster: str = "local") -> None:
-        self.prefix = f"weir.{cluster}."
+        self.cluster, self.prefix = cluster, f"weir.{cluster}."
+        self._identity: Identity | None = None
         self._nc = NatsClient()
         self._waiting: dict[str, asyncio.Future[Msg]] = {}
         self._pulls: WeakSet[Pull[Any]] = WeakSet()
@@ -187,24 +190,34 @@ class Bus:
 
     # ── read ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def state(self, kinds: Sequence[str] = ()) -> AsyncIterator[list[Entry]]:
-        """The last fact of every entity of `kinds` (all, when empty), oldest first."""
-        async with self._reader(STATE, 1, kinds, read, credit=5000) as pull:
-            while pull.pending:
-                yield await pull.next()
+    def state(self, kinds: Sequence[str] = ()) -> State:
+        """The last event of every live entity of `kinds` (all, when empty)."""
+        return State(self, kinds)
 
     def follow(self, position: int, kinds: Sequence[str] = ()) -> Pull[Entry]:
         """A reader of the history after sequence `position`."""
-        return self._reader(STREAM, position + 1, kinds, read)
+        return self.reader(STREAM, position + 1, self._subjects(kinds), read)
 
-    def unread(self, stream: str, position: int) -> Pull[Delivered]:
-        """A reader of either stream that decodes nothing, and so stops at nothing."""
-        return self._reader(stream, position + 1, (), _as_it_is, credit=5000)
+    def mirror(self, position: int, kinds: Sequence[str] = ()) -> Pull[Entry]:
+        """A reader of what changed last after `position`, an event for each entity."""
+        return self.reader(STATE, position + 1, self._subjects(kinds), read, credit=5000)
 
-    def _reader(self, stream: str, start: int, kinds: Sequence[str], read: Callable[[Delivered], T], credit: int = 1000) -> Pull[T]:
-        pull = Pull(self._nc, stream, start, prefix=self.prefix, kinds=kinds, read=read, credit=credit)
+    def unread(self, position: int) -> Pull[Delivered]:
+        """A reader of the history after sequence `position` that decodes nothing, and so stops at nothing."""
+        return self.reader(STREAM, position + 1, (), as_it_is, credit=5000)
+
+    def unread_mirror(self, position: int) -> Pull[Delivered]:
+        """The same of what changed last after `position`."""
+        return self.reader(STATE, position + 1, (), as_it_is, credit=5000)
+
+    def reader(self, stream: str, start: int, filters: Sequence[str], read: Callable[[Delivered], T], credit: int = 1000) -> Pull[T]:
+        """A reader of a stream from `start` on, of subjects that match one of `filters` (all, when empty)."""
+        pull = Pull(self._nc, stream, start, prefix=self.prefix, filters=filters, read=read, credit=credit)
         self._pulls.add(pull)
         return pull
+
+    def _subjects(self, kinds: Sequence[str]) -> list[str]:
+        return [f"{self.prefix}*.{kind}.>" for kind in kinds]
 
     async def since(self, time_text: str) -> int:
         """The first sequence at or after an RFC 3339 time; past the head when there is none."""
@@ -218,6 +231,13 @@ class Bus:
         """The stream's `state` (messages, bytes, first_seq, last_seq) and `config`."""
         return await self.api(f"STREAM.INFO.{name}")
 
+    async def identity(self) -> Identity:
+        """Which log this is; asked once for each connection."""
+        if not self._identity:
+            info = await self.stream()
+            self._identity = identity_of(info["config"])
+        return self._identity
+
     async def at(self, sequence: int) -> Entry:
         """One fact by its sequence.  Raises Refused (NOT_FOUND) where the history does not hold it."""
         message = (await self.api(f"STREAM.MSG.GET.{STREAM}", {"seq": sequence}))["message"]
@@ -226,17 +246,33 @@ class Bus:
         key = message["subject"].removeprefix(self.prefix)
         return Entry(Fact(sequence, decode(body, key, sequence)), key, cause, _unix_ns(message["time"]), len(body))
 
-    # ── small values that are not facts ────────────────────────────────────────────────────────────────────────────
+    # ── small values that are not events ───────────────────────────────────────────────────────────────────────────
 
     async def value(self, bucket: str, name: str) -> tuple[bytes, int]:
         """The value of a key and its revision; b"" and 0 where there is none, or no longer."""
+        return await self._last_message(f"KV_{bucket}", f"$KV.{bucket}.{name}")
+
+    async def last_body(self, stream: str, subject: str) -> bytes:
+        """The body of the last message on a subject, which may have wildcards; b"" where there is none."""
+        return (await self._last_message(stream, subject))[0]
+
+    async def _last_message(self, stream: str, subject: str) -> tuple[bytes, int]:
         try:
-            message = (await self.api(f"STREAM.MSG.GET.KV_{bucket}", {"last_by_subj": f"$KV.{bucket}.{name}"}))["message"]
+            message = (await self.api(f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}))["message"]
         except Refused as refused:
             if refused.code == NOT_FOUND:
                 return b"", 0
             raise
         return base64.b64decode(message.get("data", "")), message["seq"]
+
+    async def store(self, subject: str, body: bytes, last: int) -> int:
+        """Appends to a stream that is not the log, if its last message still is `last`.  Returns the sequence."""
+        headers = {"Nats-Expected-Last-Sequence": str(last)}
+        try:
+            sequence: int = checked(await self._nc.request(subject, body, timeout=5, headers=headers))["seq"]
+        except GONE as error:
+            raise LogUnreachable(f"{subject}: {error or type(error).__name__}") from error
+        return sequence
 
     async def put(self, bucket: str, name: str, value: bytes, revision: int) -> None:
         """Sets a key whose revision still is `revision`, 0 for none.  Raises Refused where it is not."""
@@ -296,8 +332,14 @@ class Bus:
             pull.lose(why)
 
 
-def _as_it_is(message: Delivered) -> Delivered:
+def as_it_is(message: Delivered) -> Delivered:
+    """Reads nothing."""
     return message
+
+
+def seconds_of(text: str) -> float:
+    """Whole seconds since 1970 of JetStream's UTC time text."""
+    return _unix_ns(text) // _NS
 
 
 def _unix_ns(text: str) -> int:

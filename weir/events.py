@@ -583,6 +583,15 @@ DECODE = msgspec.json.Decoder(AnyEvent).decode
 ENCODE = msgspec.json.Encoder(order="deterministic").encode
 
 
+class _Tag(msgspec.Struct):
+    """What is read of an event whose type alone matters."""
+
+    type: str = ""
+
+
+_TAG = msgspec.json.Decoder(_Tag).decode
+
+
 _ESCAPES = {code: f"={code:02X}" for code in range(128) if not (chr(code).isalnum() or chr(code) == "-")}
 
 
@@ -608,6 +617,17 @@ def _hex(part: str, *, first: bool) -> str:
 def tag_of(kind: type[Event]) -> str:
     """The type as the log writes it."""
     return str(kind.__struct_config__.tag)
+
+
+_GONE = frozenset(tag_of(kind) for kind in AnyEvent.__args__ if kind.gone)
+
+
+def is_gone(body: bytes) -> bool:
+    """Whether the event with this body says that its entity is gone; false for a body that is no event."""
+    try:
+        return _TAG(body).type in _GONE
+    except msgspec.MsgspecError:
+        return False
 
 
 def author_of(event: Event) -> str:

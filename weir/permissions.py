@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from weir.access import API, API_FROM_OUTSIDE, BOOTSTRAP
 from weir.bus import LEASES, STATE, STREAM, alive_subject
 from weir.events import token
+from weir.snapshots import SNAPSHOTS
 
 CENTRAL: Final = ("watcher", "ipam", "planner")
 OF_NODES: Final = ("dataplane", "health")
@@ -19,8 +20,12 @@ OPERATOR: Final = "operator"
 CLUSTER: Final = "local"
 _PREFIX: Final = f"weir.{CLUSTER}."
 _BUCKET: Final = f"KV_{LEASES}"
-_ASKED: Final = ("STREAM.INFO", "STREAM.MSG.GET", "CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.DELETE", "CONSUMER.MSG.NEXT")
-_SERVED: Final = (f"{_PREFIX}>", f"$KV.{LEASES}.>", *(f"{API}{what}.>" for what in _ASKED))  # of the log's account to the other
+_CONSUMER: Final = ("CREATE", "INFO", "DELETE", "MSG.NEXT")
+_ASKED: Final = ("STREAM.INFO", "STREAM.MSG.GET", "STREAM.PURGE", *(f"CONSUMER.{verb}" for verb in _CONSUMER))
+_SNAPSHOT: Final = f"weir-snapshot.{CLUSTER}.>"
+_SNAPSHOTTER: Final = "ipam"
+_STORED: Final = (f"{_PREFIX}>", _SNAPSHOT, f"$KV.{LEASES}.>")
+_SERVED: Final = (*_STORED, *(f"{API}{what}.>" for what in _ASKED))  # of the log's account to the other
 
 
 class User(NamedTuple):
@@ -81,11 +86,11 @@ def _name(service: str, node: str) -> str:
 
 def _bootstrap() -> Iterator[str]:
     """Makes the log, sets its limits, saves it."""
-    for stream in (STREAM, STATE, _BUCKET):
+    for stream in (STREAM, STATE, SNAPSHOTS, _BUCKET):
         yield f"{API}STREAM.CREATE.{stream}"
         yield f"{API}STREAM.INFO.{stream}"
     yield f"{API}STREAM.UPDATE.{STREAM}"
-    for stream in (STREAM, STATE):
+    for stream in (STREAM, STATE, SNAPSHOTS):
         yield f"{API}STREAM.SNAPSHOT.{stream}"
     yield "$JS.SNAPSHOT.ACK.>"
 
@@ -97,12 +102,17 @@ def _publish(service: str, author: str) -> Iterator[str]:
     if service in CENTRAL:
         yield f"$KV.{LEASES}.{author}"
         yield f"{API_FROM_OUTSIDE}STREAM.MSG.GET.{_BUCKET}"
-    yield f"{API_FROM_OUTSIDE}STREAM.MSG.GET.{STREAM}"
-    for stream in (STREAM, STATE):
+    if service == _SNAPSHOTTER:
+        yield _SNAPSHOT
+        yield from (f"{API_FROM_OUTSIDE}STREAM.PURGE.{stream}" for stream in (STATE, SNAPSHOTS))  # never of the history
+    for stream in (STREAM, SNAPSHOTS):
+        yield f"{API_FROM_OUTSIDE}STREAM.MSG.GET.{stream}"
+        yield f"{API_FROM_OUTSIDE}STREAM.INFO.{stream}"  # which log it is, and which snapshots there are
+    for stream in (STREAM, STATE, SNAPSHOTS):
         # A reader is named by 64 random bits, and nobody may list names: none is taken away by another user.
         for verb in ("CREATE", "MSG.NEXT", "DELETE"):
             yield f"{API_FROM_OUTSIDE}CONSUMER.{verb}.{stream}.*"
-        if service in (OPERATOR, "planner"):  # the planner counts for all what the log holds
-            yield f"{API_FROM_OUTSIDE}STREAM.INFO.{stream}"
+    if service in (OPERATOR, _SNAPSHOTTER, "planner"):  # the planner counts for all what the log holds
+        yield f"{API_FROM_OUTSIDE}STREAM.INFO.{STATE}"
     if service == OPERATOR:
         yield f"{API_FROM_OUTSIDE}CONSUMER.INFO.{STREAM}.*"

@@ -62,6 +62,10 @@ class FactTooLargeError(Exception):
     """A fact beyond what the log takes: whoever made it should have bounded it.  No retry helps: the process ends with these words."""
 
 
+class Trimmed(LogError):
+    """What was to be read expired, or was purged, before it came.  React: read again from a newer snapshot."""
+
+
 class NotUnderstood(LogError):
     """A fact that this version cannot fold: an unknown type, or a body that does not fit its subject."""
 
@@ -99,12 +103,12 @@ class Pull(Generic[T]):
         start: int,
         *,
         prefix: str,
-        kinds: Sequence[str],
+        filters: Sequence[str],
         read: Callable[[Delivered], T],
         credit: int = 1000,
     ) -> None:
         self._nc, self._stream, self._start, self._prefix, self._most, self._read = nc, stream, start, prefix, credit, read
-        self._filters = [f"{prefix}*.{kind}.>" for kind in kinds]
+        self._filters = list(filters)
         self._name = "r" + os.urandom(8).hex()
         self._credit = 0
         self._buffer: list[T] = []
@@ -112,6 +116,7 @@ class Pull(Generic[T]):
         self._lost: LogError | None = None
         self._heard = time.monotonic()
         self._behind = self.pending = 0
+        self._beats = 0  # heartbeats since the last message
         self._delivered = 0  # by the consumer's own count: a hole in it is a fact lost on the way
 
     async def __aenter__(self) -> Self:
@@ -174,6 +179,7 @@ class Pull(Generic[T]):
         self._heard = time.monotonic()
         if message.reply.startswith("$JS.ACK."):
             self._credit -= 1
+            self._beats = 0
             # $JS.ACK.stream.consumer.tries.seq.count.time.pending
             sequence, count, time_ns, self._behind = (int(part) for part in message.reply.split(".")[-4:])
             if count != self._delivered + 1:
@@ -190,7 +196,10 @@ class Pull(Generic[T]):
             return
         headers = message.headers or {}
         status, words = headers.get("Status", ""), headers.get("Description", "")
-        if status == "100":  # heartbeat
+        if status == "100":  # heartbeat: the server has nothing to send
+            self._beats += 1
+            if self.pending and not self._buffer and self._beats > 1:
+                self.lose(Trimmed(f"{self._stream}: {self.pending} messages went before they were read"))
             return
         if status in ("404", "408") or (status == "409" and "Nats-Pending-Messages" in headers and "Deleted" not in words):
             self._credit -= int(headers.get("Nats-Pending-Messages", "0"))

@@ -25,6 +25,7 @@ from weir.bus import BATCH, Bus
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, EndpointDown, EndpointUp, Event, ManifestRejected, VipDenied, author_of, token
 from weir.heartbeat import BEAT_S, BEATS_OF_MESSAGE
+from weir.identity import Identity
 from weir.lease import Lease
 from weir.metrics import Meter
 from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
@@ -52,6 +53,7 @@ class Runner:
     """One service in the life of one process.
 
     hears: event classes whose kinds the core wants to fold; its own kinds must be among them.
+    opened: called with the log's identity when a session begins.
     heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
     lease: one of several replicas acts, the others fold along.
     listens: called with the author and the report of each sign of life.
@@ -66,6 +68,7 @@ class Runner:
         where: Where,
         *,
         node: str = "",
+        opened: Callable[[Identity], None] = lambda _: None,
         heard: Heard | None = None,
         connect: Connect = Bus.connect,
         lease: Lease | None = None,
@@ -75,7 +78,7 @@ class Runner:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
-        self._core, self._heard, self._connect, self._lease, self._keeps = core, heard, connect, lease, keeps
+        self._core, self._opened, self._heard, self._connect, self._lease, self._keeps = core, opened, heard, connect, lease, keeps
         self._listens = listens
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
@@ -150,9 +153,12 @@ class Runner:
             fold = Fold(self._core, self.author)
             if self._listens:
                 await bus.listen(self._listens)
+            self._opened(await bus.identity())
             fence = await bus.last(self.author)  # before the fold: whoever writes after this is noticed by the fence
-            async for entries in bus.state(self._kinds):
+            state = bus.state(self._kinds)
+            async for entries in state:
                 self._load(fold, entries)
+            fold.position = state.position
             async with bus.follow(fold.position, self._kinds) as pull:
                 while pull.pending:
                     self._load(fold, await pull.next())

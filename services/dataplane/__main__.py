@@ -18,7 +18,9 @@ def main() -> None:
     chosen = parser.parse_args()
     where = Where(chosen.instance)
     agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
-    runner = Runner("dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=agent.heard, keeps=without_root)
+    runner = Runner(
+        "dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, opened=agent.opened, heard=agent.heard, keeps=without_root
+    )
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))
     edges = (

@@ -24,6 +24,7 @@ from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, I
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
+from weir.identity import Identity, kinship
 from weir.lbnodes import RETIRED, counts
 from weir.metrics import Histogram, Sample
 from weir.model import MORE_REJECTED, Rejection
@@ -54,6 +55,7 @@ class Agent:
         self._announcer = Announcer()
         self._path = where.state / "plan.json"
         self._plan = AppliedPlan(self._path)
+        self._log = Identity()
         self._node, names = node, tuple(name.partition("=")[0] for name in interfaces)
         self._interfaces = tuple(name for name in names if not is_pattern(name))  # where VIPs are announced
         self._patterns = tuple(filter(is_pattern, names))
@@ -94,22 +96,27 @@ class Agent:
                 if backend.state == "down":
                     self._maps["backend_up"].put(backend_key(backend.address, backend.port, chunk.protocol), b"\0")
 
+    def opened(self, log: Identity) -> None:
+        """A session with this log begins."""
+        self._log = log
+
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Applies what changed; everything, when `changes` is None."""
         begun_s = time.perf_counter()
         if changes is None:
-            kept, self._kept = self._kept, bool(self._applier.newest) and position < self._plan.position
-            if self._kept:  # the log was lost or put back; we keep what we have
+            found = kinship(self._plan.log, self._plan.position, self._log, position) if self._plan.position else "same"
+            kept, self._kept = self._kept, bool(self._applier.newest) and found != "same"
+            if self._kept:  # the log was lost or restored; we keep what we have
                 self._position = position
                 self._heard_s = time.monotonic()
                 self._kept_since_s = self._kept_since_s if kept else self._heard_s
-                log.error("log_younger_than_plan", position=position, plan=self._plan.position)
+                log.error("log_is_not_the_plans", found=found, position=position, plan=self._plan.position)
                 return
             # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
             # What was applied is asked of our own record: a world may have heard more than was told here.
             touched = Touched.between(self._plan.facts, world) if self._plan.facts else None
             outcome = self._applier.apply(world, touched) if touched is not None else self._applier.apply_all(world)
-            self._plan.replace(world, position)
+            self._plan.replace(world, position, self._log)
             self._newest = max((world.seq(event) for event in planned(world)), default=0)
         elif self._kept:
             self._position = position  # applied all at once, when nothing more comes

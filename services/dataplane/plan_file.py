@@ -13,6 +13,7 @@ import msgspec
 from services.dataplane.core import INDEXES, PLAN_KINDS, planned
 from weir.decider import Change, Fact, World
 from weir.events import AnyEvent
+from weir.identity import Identity
 from weir.where import sync_folder, write_file
 
 _MORE_LINES = 1000  # changes appended beyond the size of the plan before it is written whole again
@@ -20,10 +21,11 @@ _LINE = msgspec.json.Decoder(tuple[int, AnyEvent])
 
 
 class PlanFile(msgspec.Struct, frozen=True):
-    """position: sequence up to which the log was heard; facts: sequence and event of every planned entity."""
+    """position: sequence of `log` up to which it was read; facts: sequence and event of every planned entity."""
 
     position: int
     facts: list[tuple[int, AnyEvent]]
+    log: Identity = Identity()
 
     @classmethod
     def of(cls, world: World, position: int) -> "PlanFile":
@@ -37,15 +39,15 @@ class PlanFile(msgspec.Struct, frozen=True):
             return None
         whole = msgspec.json.decode(path.read_bytes(), type=cls)
         since = _changes_since(whole.position, _changes(path))
-        return cls(max([whole.position, *(seq for seq, _ in since)]), [*whole.facts, *since])
+        return cls(max([whole.position, *(seq for seq, _ in since)]), [*whole.facts, *since], whole.log)
 
     @classmethod
-    def position_of(cls, path: Path) -> int:
-        """Up to which sequence the file at `path` knows the plan; 0 where there is none.  Raises msgspec.MsgspecError."""
+    def place_of(cls, path: Path) -> tuple[int, Identity]:
+        """Up to which sequence of which log the file at `path` knows the plan; 0 where there is none.  Raises msgspec.MsgspecError."""
         if not path.exists():
-            return 0
-        position = msgspec.json.decode(path.read_bytes(), type=_Head).position
-        return max([position, *(seq for seq, _ in _changes_since(position, _changes(path)))])
+            return 0, Identity()
+        head = msgspec.json.decode(path.read_bytes(), type=_Head)
+        return max([head.position, *(seq for seq, _ in _changes_since(head.position, _changes(path)))]), head.log
 
     def write(self, path: Path) -> None:
         """In one step, and through a power loss."""
@@ -64,6 +66,7 @@ class _Head(msgspec.Struct):
     """What is read of a plan whose facts the kernel holds."""
 
     position: int
+    log: Identity = Identity()
 
 
 class AppliedPlan:
@@ -71,7 +74,7 @@ class AppliedPlan:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.position = 0
+        self.position, self.log = 0, Identity()
         self.facts: dict[str, Fact] = {}
         self._unsaved: list[Fact] = []
         self._lines = 0
@@ -83,19 +86,19 @@ class AppliedPlan:
         whole: else None, too, and only how far it knows the log.
         """
         if not whole:
-            self.position = PlanFile.position_of(self._path)
+            self.position, self.log = PlanFile.place_of(self._path)
             return None
         saved = PlanFile.read(self._path)
         if not saved:
             return None
         world = saved.world()
-        self.replace(world, saved.position)
+        self.replace(world, saved.position, saved.log)
         return world
 
-    def replace(self, world: World, position: int) -> None:
-        """The whole plan of `world` is applied."""
+    def replace(self, world: World, position: int, log: Identity) -> None:
+        """The whole plan of `world` is applied, as `log` has it."""
         self.facts = {key: fact for key, fact in world.facts.items() if fact.event.kind in PLAN_KINDS}  # the world's own: memory
-        self.position, self._whole, self._unsaved = position, True, []
+        self.position, self.log, self._whole, self._unsaved = position, log, True, []
 
     def hear(self, changes: Iterable[Change], position: int) -> None:
         """`changes` are applied, too."""
@@ -114,7 +117,7 @@ class AppliedPlan:
         self._lines += len(unsaved)
         if self._whole or self._lines > len(self.facts) + _MORE_LINES:
             self._whole, self._lines = False, 0
-            whole = PlanFile(self.position, [fact[:2] for fact in self.facts.values()])
+            whole = PlanFile(self.position, [fact[:2] for fact in self.facts.values()], self.log)
             self._base = whole.position
             return lambda: whole.write(self._path)
         return lambda: _append(_changes(self._path), self._base, unsaved)

@@ -8,6 +8,7 @@ from weir.events import FrontendPlanned, StatusPlanned
 from weir.metrics import Sample
 from weir.reader import LogError
 from weir.service import Runner
+from weir.snapshots import SNAPSHOTS
 
 
 def samples(world: World) -> Iterator[Sample]:
@@ -23,7 +24,7 @@ async def log_samples(runner: Runner) -> list[Sample]:
     """For `weir_log_*`; none while the log is away, so that an alarm can tell that from an empty one."""
     try:
         async with await Bus.connect(runner.where.nats_url(), runner.author) as bus:
-            streams = {name: await bus.stream(name) for name in (STREAM, STATE)}
+            streams = {name: await bus.stream(name) for name in (STREAM, STATE, SNAPSHOTS)}
     except LogError:
         return []
     found = []

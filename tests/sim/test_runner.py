@@ -15,6 +15,7 @@ import pytest
 
 from weir.decider import Change, Decided, Fact, World, one_by_one
 from weir.events import DECODE, ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, VipFreed, author_of, key_of
+from weir.identity import Identity
 from weir.model import Root
 from weir.reader import Entry, LogUnreachable, Refused
 from weir.service import Runner, Where
@@ -98,6 +99,9 @@ class Connection:
 
     async def close(self) -> None: ...
 
+    async def identity(self) -> Identity:
+        return Identity()
+
     async def last(self, author: str) -> int:
         await self._risk(0.05)
         return self.log.last(author)
@@ -116,13 +120,8 @@ class Connection:
             raise LogUnreachable("stored, but the answer is lost")
         return first
 
-    async def state(self, kinds: Sequence[str]) -> Any:
-        await self._risk(0.05)
-        behind = self.log.dice.randrange(len(self.log.entries) + 1)  # STATE may be far behind
-        last: dict[str, Entry] = {entry.key: entry for entry in self.log.entries[:behind] if entry.fact.event.kind in kinds}
-        found = sorted(last.values(), key=lambda entry: entry.fact.seq)
-        for start in range(0, len(found), 3):
-            yield found[start : start + 3]
+    def state(self, kinds: Sequence[str]) -> "State":
+        return State(self, kinds)
 
     def follow(self, position: int, kinds: Sequence[str]) -> "Reader":
         return Reader(self, position, kinds)
@@ -131,6 +130,28 @@ class Connection:
         await asyncio.sleep(self.log.dice.random() / 100)
         if self.log.faulty and self.log.dice.random() < chance:
             raise LogUnreachable("away")
+
+
+class State:
+    """A snapshot, and the mirror behind it."""
+
+    def __init__(self, connection: Connection, kinds: Sequence[str]) -> None:
+        self.connection, self.log, self.kinds = connection, connection.log, kinds
+        self.position = 0
+
+    async def __aiter__(self) -> Any:
+        await self.connection._risk(0.05)
+        behind = self.log.dice.randrange(len(self.log.entries) + 1)  # the mirror may be far behind
+        self.position = self.log.dice.randrange(behind + 1)
+        for start in (self._latest(0, self.position, gone=False), self._latest(self.position, behind, gone=True)):
+            for at in range(0, len(start), 3):
+                yield start[at : at + 3]
+        self.position = behind
+
+    def _latest(self, first: int, end: int, *, gone: bool) -> list[Entry]:
+        last = {entry.key: entry for entry in self.log.entries[first:end] if entry.fact.event.kind in self.kinds}
+        found = sorted(last.values(), key=lambda entry: entry.fact.seq)
+        return [entry for entry in found if gone or not entry.fact.event.gone]
 
 
 class Reader:

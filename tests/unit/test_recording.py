@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from weir.cli.history import entries, world_at
-from weir.cli.recording import Recording, RecordingError, head_line, line
+from weir.cli.recording import Recording, RecordingError, head_line
 from weir.cli.verify import Audit
 from weir.decider import Fact, World
 from weir.events import ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, key_of
+from weir.lines import line
 from weir.model import Root
 from weir.reader import Delivered, Refused
 
@@ -43,7 +44,7 @@ def whole(path: Path) -> Recording:
 def test_every_fact_is_found_by_its_sequence(tmp_path: Path) -> None:
     found = whole(tmp_path)
     for seq, event in enumerate(EVENTS, FIRST):
-        assert asyncio.run(found.at(seq)).fact == Fact(seq, event)
+        assert asyncio.run(found.at(seq)).fact == Fact(seq, event, key_of(event))
     for seq in (FIRST - 1, FIRST + len(EVENTS)):
         with pytest.raises(Refused):
             asyncio.run(found.at(seq))
@@ -66,7 +67,7 @@ def test_world_of_a_moment_is_the_fold_up_to_it(tmp_path: Path, moment: str) -> 
     folded = World()
     for seq, event in enumerate(EVENTS, FIRST):
         if seq <= end - (moment.startswith("1970")):
-            folded.evolve(Fact(seq, event))
+            folded.evolve(Fact(seq, event, key_of(event)))
     world, last = asyncio.run(world_at(whole(tmp_path), moment))
     assert world.facts == folded.facts
     assert last == end - moment.startswith("1970")

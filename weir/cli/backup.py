@@ -1,7 +1,7 @@
-"""`weir backup` and `weir restore`: both streams of the log in one file, as JetStream snapshots them, sequences and times kept.
+"""`weir backup` and `weir restore`: the streams of the log in one file, as JetStream saves them, sequences and times kept.
 
-The state is taken before the history and so is never the newer of the two: brought back, it follows the history up to its end by
-itself.  Both are needed, for what changed last before the history begins is in the state alone.
+The history is taken last and so is never older than the others: brought back, the mirror follows it up to its end by itself.  All are
+needed, for what changed last before the history begins is in a snapshot or the mirror alone.
 """
 
 import asyncio
@@ -28,11 +28,14 @@ from nats.protocol.parser import PERMISSIONS_ERR
 from weir.access import BOOTSTRAP, nats_access
 from weir.bus import STATE, STREAM, Bus, NatsClient, not_connected
 from weir.cli.history import ask, url_of
-from weir.cli.supervise import UpError, claim, die_with_parent, nats_command, outrank, running
+from weir.cli.supervise import UpError, claim, die_with_parent, holds_plan, nats_command, running
+from weir.identity import identity_of
 from weir.reader import GONE, Forbidden, LogUnreachable, checked, request
+from weir.snapshots import SNAPSHOTS
 from weir.where import Where
 from weir.words import reason_of
 
+_STREAMS = (STATE, SNAPSHOTS, STREAM)  # in this order
 _CHUNK_BYTES = 1 << 17
 _PATIENCE_S = 30.0
 
@@ -47,7 +50,7 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="type", tag="weir_backup")
     instance: str
     taken_s: int
     streams: dict[str, dict[str, Any]]
-    version: int = 1
+    version: int = 2
 
 
 def backup(instance: str, path: Path) -> None:
@@ -56,7 +59,7 @@ def backup(instance: str, path: Path) -> None:
     async def question() -> tuple[int, int]:
         async with _client(url_of(instance)) as nc:
             with tempfile.TemporaryDirectory(dir=path.parent, prefix=".weir-backup-") as folder:
-                files = {name: Path(folder) / name for name in (STATE, STREAM)}
+                files = {name: Path(folder) / name for name in _STREAMS}
                 taken = {name: await _take(nc, name, file) for name, file in files.items()}
                 whole = Path(folder) / "whole"
                 _pack(whole, Manifest(instance, int(time.time()), taken), files)
@@ -82,19 +85,21 @@ def restore(instance: str, path: Path, *, force: bool) -> None:
         raise BackupError(f"{store} holds a log: --force puts it aside, as {aside}")
     with _opened(path) as (tar, manifest), _in_place_of(store, aside):
         last = asyncio.run(_restore(where, tar, manifest))
-    kept = outrank(where)
     typer.echo(f"the log of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(manifest.taken_s))} is back, up to fact {last}")
-    if kept:
+    if holds_plan(where, last):
         typer.echo("the node forwards by its own plan until this log has caught up with what is asked for: weir up")
 
 
 async def _restore(where: Where, tar: tarfile.TarFile, manifest: Manifest) -> int:
     async with _server(where), await _reach(where) as bus, _client(where.nats_url()) as nc:
-        for name in (STREAM, STATE):
+        for name in reversed(_STREAMS):
             source = tar.extractfile(name)
             assert source
             await _put_back(nc, name, manifest.streams[name], source)
-        last: int = (await bus.stream())["state"]["last_seq"]
+        info = await bus.stream()
+        last: int = info["state"]["last_seq"]
+        branched = identity_of(info["config"]).branched(os.urandom(4).hex(), last)
+        await bus.api(f"STREAM.UPDATE.{STREAM}", info["config"] | {"metadata": branched.metadata()})
         async with asyncio.timeout(_PATIENCE_S):
             while (await bus.stream(STATE))["state"]["last_seq"] < last:
                 await asyncio.sleep(0.05)
@@ -151,7 +156,7 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
             names = tar.getnames()
             member = tar.extractfile("backup.json")
             manifest = msgspec.json.decode(member.read() if member else b"", type=Manifest)
-            if lacking := {STREAM, STATE} - ({*names} & {*manifest.streams}):
+            if lacking := {*_STREAMS} - ({*names} & {*manifest.streams}):
                 raise BackupError(f"{path} is no whole backup: it lacks {', '.join(sorted(lacking))}")
             yield tar, manifest
     except (KeyError, tarfile.TarError, msgspec.MsgspecError) as error:

@@ -1,4 +1,4 @@
-"""`weir log dump`: the whole history into a file, which `--from` reads anywhere and `weir log verify` can check."""
+"""`weir log dump`: the history and what it rests on into a file, which `--from` reads anywhere and `weir log verify` can check."""
 
 import contextlib
 import sys
@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from weir.bus import STREAM, Bus
-from weir.cli.history import Unanswerable, ask, connect
+from weir.bus import Bus
+from weir.cli.history import Unanswerable, ask, connect, latest_at
 from weir.cli.output import Progress
-from weir.cli.recording import head_line, line
+from weir.cli.recording import head_line
+from weir.lines import line
+from weir.reader import Delivered
+from weir.snapshots import base_of, history, sequences
 
 
 def dump(instance: str, file: Path) -> None:
@@ -21,22 +24,32 @@ def dump(instance: str, file: Path) -> None:
                 return await _write(bus, out)
 
     count = ask(instance, question())
-    print(f"{count} facts in {file}", file=sys.stderr)
+    print(f"{count} events in {file}", file=sys.stderr)
 
 
 async def _write(bus: Bus, out: BinaryIO) -> int:
+    """Before the history stands the last event of each entity that was live when it began, so that the file needs no other."""
     state = (await bus.stream())["state"]
     first, last = state["first_seq"], state["last_seq"]
-    out.write(head_line(bus.prefix.split(".")[1], first, last))
-    count = 0
-    async with bus.unread(STREAM, first - 1) as pull:
-        with Progress("dumping the log", first, last) as progress:
-            while count < state["messages"]:
-                found = [message for message in await pull.next() if message.sequence <= last]
-                out.writelines(map(line, found))
-                count += len(found)
-                progress.at(found[-1].sequence)
+    base, before = await _base(bus, first)
+    out.write(head_line(bus.cluster, first, last, base))
+    out.writelines(map(line, before))
+    count = len(before)
+    with Progress("dumping the log", first, last) as progress:
+        async for found in history(bus, first, last):
+            out.writelines(map(line, found))
+            count += len(found)
+            progress.at(found[-1].sequence)
     return count
+
+
+async def _base(bus: Bus, first: int) -> tuple[int, list[Delivered]]:
+    """From which sequence on all is known, and what was said before the history begins."""
+    _, covered = base_of(0, first, await sequences(bus))
+    if covered == 0:
+        return 0, []
+    latest, base = await latest_at(bus, str(covered) if covered else "")
+    return base, sorted((message for message in latest.values() if message.sequence < first), key=lambda message: message.sequence)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,15 +10,17 @@ from typing import Any, TypeVar
 
 import typer
 
-from weir.bus import STATE, STREAM, Bus
+from weir.bus import Bus
 from weir.cli.moments import MomentError, parse
 from weir.cli.output import Progress
 from weir.cli.recording import Recording, RecordingError
 from weir.decider import Fact, Index, World
-from weir.reader import Delivered, Entry, LogError, LogUnreachable, Refused, decode
+from weir.reader import Delivered, Entry, LogError, LogUnreachable, Refused, Trimmed, decode
+from weir.snapshots import Snapshot, SnapshotLost, base_of, history, live, sequences, snapshot_at, unread_of
 from weir.where import Where
 
 T = TypeVar("T")
+_TRIES = 5  # of a moment at the old end of a history that expires as it is read
 
 
 class Unanswerable(Exception):
@@ -111,31 +113,37 @@ async def entries(log: Bus | Recording, start: int, end: int | None = None, kind
 async def world_at(log: Bus | Recording, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
     """The world as of a sequence or time, and the sequence it stands at; as of now (of a recording: its end), when `moment` is empty.
 
-    The last fact of each entity says all, so only that one is decoded.
+    The last event of each entity says all, so only that one is decoded.  Raises Unanswerable for a moment that is not covered.
     """
-    end = await _end(log, moment)
-    facts = log.latest(end) if isinstance(log, Recording) else await _latest(log, end)
+    latest, position = await latest_at(log, moment)
+    return world_of(latest.values(), indexes), position
+
+
+def world_of(latest: Iterable[Delivered], indexes: Mapping[str, Index] | None = None) -> World:
+    """The world that these events make, one for each entity."""
     world = World(indexes)
-    for fact in facts.values():
-        world.evolve(Fact(fact.sequence, decode(fact.body, fact.key, fact.sequence), fact.key))
-    return world, max((fact.sequence for fact in facts.values()), default=0)
+    for message in latest:
+        world.evolve(Fact(message.sequence, decode(message.body, message.key, message.sequence), message.key))
+    return world
 
 
-async def _end(log: Bus | Recording, moment: str) -> int | None:
-    """The last sequence at a moment, None for now."""
+async def latest_at(log: Bus | Recording, moment: str) -> tuple[dict[str, Delivered], int]:
+    """The last event of each entity as of a moment, not decoded, and the sequence of that moment."""
+    state = (await log.stream())["state"]
     if not moment:
-        return None
+        return (log.latest(), state["last_seq"]) if isinstance(log, Recording) else await _latest_now(log)
     end = await sequence_of(log, moment)
-    held = (await log.stream())["state"]
-    if end < held["first_seq"]:
-        raise Unanswerable(f"{moment} is before the log begins, at {await _named(log, held['first_seq'])}")
-    if end > held["last_seq"]:
-        raise Unanswerable(f"{moment} is in the future: the log ends at {await _named(log, held['last_seq'])}")
-    return end
+    if end > state["last_seq"]:
+        raise Unanswerable(f"{moment} is in the future: the log ends at {await _named(log, state['last_seq'])}")
+    if isinstance(log, Recording):
+        if end < (begin := log.head.base or log.head.first):
+            raise await _too_early(log, moment, begin)
+        return log.latest(end), end
+    return await _latest_then(log, moment, end), end
 
 
 async def _named(log: Bus | Recording, sequence: int) -> str:
-    """`event 12 (2026-11-29 21:28:34 UTC)`; without its time where the log is empty."""
+    """`event 12 (2026-11-29 21:28:34 UTC)`; without its time where the log is empty, or the event expired (a snapshot has it)."""
     try:
         entry = await log.at(sequence)
     except Refused:
@@ -143,28 +151,52 @@ async def _named(log: Bus | Recording, sequence: int) -> str:
     return f"event {sequence} ({when(entry.time_ns):%Y-%m-%d %H:%M:%S} UTC)"
 
 
-async def _latest(bus: Bus, end: int | None) -> dict[str, Delivered]:
-    """The last fact of each entity up to `end`; as of now, STATE has them but for what came since it was read."""
-    facts: dict[str, Delivered] = {}
-    last = 0
-    if end is None:
-        async for batch in _unread(bus, STATE, 0):
-            facts |= {fact.key: fact for fact in batch}
-            last = batch[-1].sequence
-    async for batch in _unread(bus, STREAM, last):
-        facts |= {fact.key: fact for fact in batch if end is None or fact.sequence <= end}
-        if end is not None and batch[-1].sequence >= end:
-            break
-    return facts
+async def _latest_now(bus: Bus) -> tuple[dict[str, Delivered], int]:
+    snapshot, changed, head = await live(bus)
+    return (await _of_snapshot(bus, snapshot) if snapshot else {}) | changed, head
 
 
-async def _unread(bus: Bus, stream: str, position: int) -> AsyncIterator[list[Delivered]]:
-    async with bus.unread(stream, position) as pull:
-        with Progress(f"reading {stream}", position + 1, position + pull.pending) as progress:
-            while pull.pending:
-                found = await pull.next()
-                yield found
-                progress.at(found[-1].sequence)
+async def _latest_then(bus: Bus, moment: str, end: int) -> dict[str, Delivered]:
+    """The newest snapshot up to `end`, and the history behind it.  What expires meanwhile moves both: then it is asked again."""
+    for _ in range(_TRIES):
+        first: int = (await bus.stream())["state"]["first_seq"]
+        base, covered = base_of(end, first, await sequences(bus))
+        if base is None or end < 1:
+            raise await _too_early(bus, moment, covered)
+        try:
+            return await _latest_since(bus, base, end)
+        except (Trimmed, SnapshotLost) as error:
+            lost = error
+    raise lost
+
+
+async def _latest_since(bus: Bus, base: int, end: int) -> dict[str, Delivered]:
+    snapshot = await snapshot_at(bus, base) if base else None
+    if base and not snapshot:
+        raise SnapshotLost(f"the snapshot at {base} was dropped while it was asked for")
+    latest = await _of_snapshot(bus, snapshot) if snapshot else {}
+    with Progress("reading the history", base + 1, end) as progress:
+        async for messages in history(bus, base + 1, end):
+            latest |= {message.key: message for message in messages}
+            progress.at(messages[-1].sequence)
+    return latest
+
+
+async def _of_snapshot(bus: Bus, snapshot: Snapshot) -> dict[str, Delivered]:
+    latest: dict[str, Delivered] = {}
+    with Progress(f"reading the snapshot at {snapshot.sequence}", 0, snapshot.entities) as progress:
+        async for messages in unread_of(bus, snapshot):
+            latest |= {message.key: message for message in messages}
+            progress.at(len(latest))
+    return latest
+
+
+async def _too_early(log: Bus | Recording, moment: str, covered: int | None) -> Unanswerable:
+    """covered: the first sequence that is."""
+    if covered is None:
+        return Unanswerable(f"{moment} is before the first snapshot: only the present can be shown until that is taken")
+    begin = "the log begins, at" if covered <= 1 else "the oldest moment that the log covers,"
+    return Unanswerable(f"{moment} is before {begin} {await _named(log, max(1, covered))}")
 
 
 async def sequence_of(log: Bus | Recording, moment: str) -> int:

@@ -13,13 +13,15 @@ from typing import Any, NamedTuple
 import typer
 
 from weir.access import BOOTSTRAP
-from weir.bus import STATE, STREAM, Bus
+from weir.bus import STATE, STREAM, Bus, seconds_of
 from weir.cli.history import ask, connect
 from weir.reader import Forbidden, LogError
+from weir.snapshots import Snapshot, newest
 from weir.streams import ensure_streams
 
 SIZE_BYTES, AGE_S = 1 << 30, 30 * 86400
 ALARM_PERCENT = 80
+LATE_SHARE_OF_AGE = 4  # without a snapshot for so large a part of what the history keeps
 LEAST_FREE_BYTES = 16 << 20  # on the disk of the log: below, the server may store nothing
 _NS = 1_000_000_000
 _RETRY_S = 0.5
@@ -50,11 +52,14 @@ async def apply_limits(bus: Bus, wanted: Limits) -> dict[str, Any]:
     return info if config == info["config"] else await bus.api(f"STREAM.UPDATE.{STREAM}", config)
 
 
-def alarms(history: dict[str, Any], state: dict[str, Any]) -> Iterator[Alarm]:
-    """What an operator should see to before the log stops.
+async def log_alarms(bus: Bus) -> list[Alarm]:
+    """What an operator should see to before the log stops, or forgets."""
+    state = await bus.stream(STATE)  # first, or an event in between would make it look too new
+    return list(alarms(await bus.stream(), state, await newest(bus)))
 
-    history, state: info of the two streams; `state` asked first, or a fact in between would make it look too new.
-    """
+
+def alarms(history: dict[str, Any], state: dict[str, Any], snapshot: Snapshot | None) -> Iterator[Alarm]:
+    """The same.   history, state: info of the two streams."""
     used, most = history["state"]["bytes"], history["config"]["max_bytes"]
     if used * 100 >= most * ALARM_PERCENT:
         filled = f"{used:,} of {most:,} bytes ({used * 100 // most} %)"
@@ -62,6 +67,12 @@ def alarms(history: dict[str, Any], state: dict[str, Any]) -> Iterator[Alarm]:
     first, last = state["state"]["last_seq"], history["state"]["last_seq"]
     if first > last:
         yield Alarm("StateOfAnotherLog", f"{STATE} is at {first}, beyond the log's last fact {last}: restore both from one backup")
+
+    behind = last - (snapshot.sequence if snapshot else 0)
+    since_s = seconds_of(history["ts"]) - (snapshot.taken_s if snapshot else seconds_of(history["state"]["first_ts"]))
+    if behind > 0 and since_s > history["config"]["max_age"] / _NS / LATE_SHARE_OF_AGE:
+        words = f"{behind:,} events, the oldest of {int(since_s) // 3600} h ago, are in no snapshot"
+        yield Alarm("SnapshotLate", f"{words}: is ipam, which takes them, running?  What expires first cannot be shown later")
 
 
 def disk_alarms(store: Path) -> Iterator[Alarm]:

@@ -9,12 +9,13 @@ from typing import NamedTuple, get_args
 import msgspec
 import typer
 
-from weir.bus import STATE, Bus
+from weir.bus import Bus
 from weir.cli.history import NotFound, Unanswerable, ask, clock, connect, entries, first_since, source, when
 from weir.cli.output import MACHINE, emit, emit_lines, emit_one, harmless, to_yaml
 from weir.cli.tell import tell
 from weir.events import AnyEvent, EndpointSliceObserved, tag_of, untoken
 from weir.reader import Entry, Refused
+from weir.snapshots import SNAPSHOTS, newest, sequences
 
 DEFAULT_LINES = 20
 
@@ -95,7 +96,8 @@ def stat(instance: str, output: str) -> None:
 
     async def question() -> None:
         async with await connect(instance) as bus:
-            info, state = await bus.stream(), await bus.stream(STATE)
+            info, snapshots = await bus.stream(), await bus.stream(SNAPSHOTS)
+            taken, last = await sequences(bus), await newest(bus)
             counts: Counter[tuple[str, str]] = Counter()
             sizes: Counter[tuple[str, str]] = Counter()
             async for entry in entries(bus, 1):
@@ -108,7 +110,9 @@ def stat(instance: str, output: str) -> None:
             emit(rows, output)
             used, most = info["state"]["bytes"], info["config"]["max_bytes"]
             size = f"{info['state']['messages']} facts, {used >> 10} of {most >> 10} KiB ({used * 100 // most} %)"
-            print(f"\n{size}; today's state: {state['state']['messages']} entities", file=sys.stderr)
+            kept = f"{len(taken)} snapshots, {snapshots['state']['bytes'] >> 10} KiB"
+            newest_one = f", the newest at {last.sequence} with {last.entities} entities" if last else ""
+            print(f"\n{size}; {kept}{newest_one}", file=sys.stderr)
 
     ask(instance, question())
 

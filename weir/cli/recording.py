@@ -18,8 +18,7 @@ from typing import Any, BinaryIO, Self, TypeVar, cast
 import msgspec
 
 from weir.cli.output import Progress
-from weir.decider import Fact
-from weir.events import AnyEvent
+from weir.lines import ENCODE_LINE, LINES, RAW_LINES, Line, RawLine
 from weir.reader import Delivered, Entry, Refused
 
 NOT_THERE = 10037  # as JetStream numbers it
@@ -27,46 +26,21 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="weir_log"):
-    """The first line: what the file should hold, so that a torn one is known for it."""
+    """The first line: what the file should hold, so that a torn one is known for it.
 
-    version: int = 1
+    first, last: of the history, which has every event between them.   base: from here on all is known: before `first` stands what every
+    entity last said that was live then.
+    """
+
+    version: int = 2
     cluster: str
     first: int
     last: int
+    base: int = 0
 
 
-class _Place(msgspec.Struct, frozen=True, gc=False):
-    """A fact's place in the log.  key: its subject without `weir.<cluster>.`; size_bytes: of its body there."""
-
-    sequence: int
-    time_ns: int
-    cause: int
-    key: str
-    size_bytes: int
-
-
-class Line(_Place, frozen=True, gc=False):
-    """One fact."""
-
-    fact: AnyEvent
-
-    def entry(self) -> Entry:
-        return Entry(Fact(self.sequence, self.fact), self.key, self.cause, self.time_ns, self.size_bytes)
-
-
-class _Unread(_Place, frozen=True, gc=False):
-    """A line whose fact is taken as it is."""
-
-    fact: msgspec.Raw
-
-    def delivered(self) -> Delivered:
-        return Delivered(self.sequence, self.time_ns, self.key, {}, bytes(self.fact))
-
-
-L = TypeVar("L", Line, _Unread)
-_HEAD, _LINES, _UNREAD = msgspec.json.Decoder(Head), msgspec.json.Decoder(Line), msgspec.json.Decoder(_Unread)
-_RAW = msgspec.json.Decoder(msgspec.Raw)
-_ENCODE = msgspec.json.Encoder(order="deterministic").encode
+L = TypeVar("L", Line, RawLine)
+_HEAD = msgspec.json.Decoder(Head)
 
 
 class RecordingError(Exception):
@@ -93,22 +67,22 @@ class Recording:
 
     def batches(self, start: int, end: int | None = None) -> Iterator[list[Line]]:
         """Facts from `start` to `end`, both within, a megabyte at a time."""
-        return self._batches(_LINES, start, end)
+        return self._batches(LINES, start, end)
 
     def latest(self, end: int | None = None) -> dict[str, Delivered]:
         """The last fact of each entity, undecoded."""
         found: dict[str, Delivered] = {}
-        for batch in self._batches(_UNREAD, self.head.first, end):
+        for batch in self._batches(RAW_LINES, 1, end):
             found |= {line.key: line.delivered() for line in {line.key: line for line in batch}.values()}
         return found
 
     def unread(self) -> Iterator[list[Delivered]]:
         """Every fact as the log had it, undecoded."""
-        for batch in self._batches(_UNREAD, self.head.first):
+        for batch in self._batches(RAW_LINES, self.head.first):
             yield [line.delivered() for line in batch]
 
     def _batches(self, decoder: msgspec.json.Decoder[L], start: int, end: int | None = None) -> Iterator[list[L]]:
-        self._file.seek(self._find(start) if start > self.head.first else self._begin)
+        self._file.seek(self._find(start) if start > 1 else self._begin)
         last, rest = start - 1, b""
         with Progress(f"reading {self._path}", start, end or self.head.last) as progress:
             while chunk := self._file.read(_CHUNK_BYTES):
@@ -127,12 +101,12 @@ class Recording:
         """The sequence of the last whole line; one before the first where there is none."""
         self._file.seek(max(self._begin, os.fstat(self._file.fileno()).st_size - 2 * _CHUNK_BYTES))
         lines = self._file.read().rpartition(b"\n")[0].rpartition(b"\n")[2]
-        return self._decode(_UNREAD, lines)[0].sequence if lines else self.head.first - 1
+        return self._decode(RAW_LINES, lines)[0].sequence if lines else self.head.first - 1
 
     async def at(self, sequence: int) -> Entry:
         """One fact.  Raises Refused (NOT_THERE)."""
         self._file.seek(self._find(sequence))
-        for line in self._decode(_LINES, self._file.readline()):
+        for line in self._decode(LINES, self._file.readline()):
             if line.sequence == sequence:
                 return line.entry()
         raise Refused(NOT_THERE, "no message found")
@@ -161,7 +135,7 @@ class Recording:
             self._file.seek(middle - 1)
             self._file.readline()  # to the begin of the first line at or after `middle`
             line = self._file.readline()
-            if line and self._decode(_UNREAD, line)[0].sequence < sequence:
+            if line and self._decode(RAW_LINES, line)[0].sequence < sequence:
                 low = self._file.tell()
             else:
                 high = middle
@@ -195,17 +169,6 @@ def _first_fault(decoder: msgspec.json.Decoder[L], lines: bytes) -> str:
     return ""
 
 
-def head_line(cluster: str, first: int, last: int) -> bytes:
+def head_line(cluster: str, first: int, last: int, base: int = 0) -> bytes:
     """The first line of a recording."""
-    return _ENCODE(Head(cluster=cluster, first=first, last=last)) + b"\n"
-
-
-def line(message: Delivered) -> bytes:
-    """The line of one fact, its body as it is in the log; a body that is no JSON becomes text, so that the line can be read."""
-    try:
-        fact = _RAW.decode(message.body)
-    except msgspec.MsgspecError:
-        fact = msgspec.Raw(_ENCODE(message.body.decode(errors="backslashreplace")))
-    cause = message.headers.get("Weir-Cause", "0")
-    number = int(cause) if cause.isdecimal() else 0
-    return _ENCODE(_Unread(message.sequence, message.time_ns, number, message.key, len(message.body), fact)) + b"\n"
+    return ENCODE_LINE(Head(cluster=cluster, first=first, last=last, base=base)) + b"\n"

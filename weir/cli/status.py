@@ -8,10 +8,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from weir.bus import STATE
 from weir.cli.get_log import backends_of, statuses
 from weir.cli.history import connect, world_at
-from weir.cli.limits import Alarm, alarms, disk_alarms
+from weir.cli.limits import Alarm, disk_alarms, log_alarms
 from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
 from weir.cli.processes import GOOD, add_lag, line, processes, remote, unanswered
 from weir.cli.sync import unapplied
@@ -71,11 +70,10 @@ async def look(instance: str) -> Row:
     try:
         async with await connect(instance) as bus:
             world, head = await world_at(bus, "")
-            state = await bus.stream(STATE)
             rows += await remote(bus, world) if away else []
             await add_lag(bus, rows)
             nodes = [node | {"behind": await unapplied(bus, node["applied"])} for node in _nodes(world)]
-            problems = [*_problems(world), *_alarms(alarms(await bus.stream(), state)), *full]
+            problems = [*_problems(world), *_alarms(await log_alarms(bus)), *full]
     except LogError as error:
         unanswered(rows)
         forwarding = "; the kernel keeps forwarding with what it holds" if where.pins.exists() else ""

@@ -32,7 +32,6 @@ from weir.where import Health, Where, write_file
 
 RESTART_MOST_S = 5.0
 _ANY_BYTES = 1 << 50
-_BEYOND_ANY = 2**62  # a position: whatever a log says by itself is older
 SERVICES = ("watcher", "ipam", "planner", "dataplane", "health")
 Work = Callable[[], Awaitable[None]]
 Env = Mapping[str, str]
@@ -164,8 +163,8 @@ async def up(
     counted = metrics_options(metrics)
     async with instance(where, interfaces, node, hook) as supervisor, asyncio.TaskGroup() as group:
         store = where.state / "nats"
-        if (not store.exists() or (store.is_dir() and not any(store.iterdir()))) and outrank(where):
-            log.error("log_lost", reason="the log is new, and this node holds a plan: it forwards by that until the log knows one")
+        if (not store.exists() or (store.is_dir() and not any(store.iterdir()))) and holds_plan(where):
+            log.error("log_lost", reason="the log is new, and this node holds a plan: it forwards by that until the log has one")
         nats = nats_command(where, nats_port)
         group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor)))
         group.create_task(forward(supervisor, interfaces, node, hook, counted))
@@ -233,16 +232,12 @@ def claim(where: Where) -> int:
     return lock
 
 
-def outrank(where: Where) -> bool:
-    """Lets the plan that this node holds stand against a log that knows less; False where it holds none."""
-    path = where.state / "plan.json"
+def holds_plan(where: Where, position: int = 0) -> bool:
+    """Whether this node has a plan on disk that is beyond `position`."""
     try:
-        plan = PlanFile.read(path)
-    except (msgspec.MsgspecError, ValueError):  # torn, or foreign: the agent says so
+        return PlanFile.place_of(where.state / "plan.json")[0] > position
+    except (msgspec.MsgspecError, ValueError, OSError):  # torn, or foreign: the agent reports it
         return False
-    if plan:
-        PlanFile(_BEYOND_ANY, plan.facts).write(path)
-    return bool(plan)
 
 
 def _settle_node(where: Where, node: str) -> None:

@@ -11,8 +11,8 @@ from typing import Protocol
 import msgspec
 import structlog
 
-from weir.bus import STATE, Bus
-from weir.cli.limits import AGE_S, LEAST_FREE_BYTES, SIZE_BYTES, Limits, alarms, apply_limits, disk_alarms, free_bytes
+from weir.bus import Bus
+from weir.cli.limits import AGE_S, LEAST_FREE_BYTES, SIZE_BYTES, Limits, apply_limits, disk_alarms, free_bytes, log_alarms
 from weir.reader import LogError, LogStuck
 from weir.streams import ensure_streams
 from weir.where import Health, Where
@@ -70,8 +70,7 @@ async def _watch(where: Where, server: Server) -> None:
         found, before = list(disk_alarms(store)), refused
         async with bus:
             try:
-                state = await bus.stream(STATE)
-                found += alarms(await bus.stream(), state)
+                found += await log_alarms(bus)
                 refused = _refused(where)
             except LogError:
                 refused = {"up"}

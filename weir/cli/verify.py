@@ -2,15 +2,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from weir.bus import STATE, STREAM, Bus
+from weir.bus import STATE, Bus
 from weir.cli.history import ask, source
 from weir.cli.output import MACHINE, Progress, emit, emit_one
 from weir.cli.recording import Recording
+from weir.events import is_gone
 from weir.reader import Delivered, NotUnderstood, read
+from weir.snapshots import history, live, sequences, snapshot_at, unread_of
 
 MIRROR_WAIT_S = 5.0
 
@@ -56,16 +59,27 @@ class Audit:
             self._fault(message, str(error).partition(": ")[2] or str(error))
         self._hear_fence(message)
 
-    def compare(self, state: Iterable[Delivered]) -> None:
-        """STATE against the last fact of each entity; it may hold what the history has dropped, and what came since."""
-        held = {message.key: message for message in state}
+    def compare(self, messages: Iterable[Delivered], where: str = STATE, since: int = 0) -> None:
+        """What is held elsewhere against the last event of each entity that came after `since`.  It may hold more: what came later."""
+        held = {message.key: message for message in messages}
         for key, (sequence, body) in self.latest.items():
-            if key not in held:
-                self.faults.append(Fault(sequence, key, "STATE does not hold this entity"))
-            elif held[key].sequence < sequence:
-                self.faults.append(Fault(sequence, key, f"STATE holds its fact {held[key].sequence} instead"))
-            elif held[key].sequence == sequence and held[key].body != body:
-                self.faults.append(Fault(sequence, key, "STATE holds another body under this sequence"))
+            found = held.get(key)
+            if sequence <= since or (found is None and is_gone(body)):
+                continue
+            if found is None:
+                self.faults.append(Fault(sequence, key, f"{where} does not hold this entity"))
+            elif found.sequence < sequence:
+                self.faults.append(Fault(sequence, key, f"{where} holds its event {found.sequence} instead"))
+            elif found.sequence == sequence and found.body != body:
+                self.faults.append(Fault(sequence, key, f"{where} holds another body under this sequence"))
+
+    def compare_back(self, messages: Iterable[Delivered], where: str, first: int) -> None:
+        """What is held elsewhere by an event of the history, which begins at `first`, that is not an entity's last or says it is gone."""
+        for message in messages:
+            key = message.key
+            sequence, body = self.latest.get(key, (0, b""))
+            if message.sequence >= first and (sequence != message.sequence or is_gone(body)):
+                self.faults.append(Fault(message.sequence, key, f"{where} holds it, and the history's last event of it is {sequence}"))
 
     def _hear_fence(self, message: Delivered) -> None:
         """An append names the last fact of its author that it knew of: `…AUTHOR.FENCE.INDEX` as its id."""
@@ -85,7 +99,7 @@ class Audit:
 
 
 def verify(instance: str, file: Path | None, output: str) -> int:
-    """Prints what is wrong; returns 1 when anything is.  file: of a recording, which has neither STATE nor fences."""
+    """Prints what is wrong; returns 1 when anything is.  file: of a recording, which has no snapshots, mirror or fences."""
 
     async def question() -> Audit:
         async with source(instance, file) as log:
@@ -114,32 +128,36 @@ def _audit_file(recording: Recording) -> Audit:
 
 async def _audit(bus: Bus) -> Audit:
     stream = (await bus.stream())["state"]
-    audit = Audit(stream["first_seq"])
-    async for message in _messages(bus, STREAM, stream["first_seq"], stream["last_seq"]):
-        audit.hear(message)
+    first, last = stream["first_seq"], stream["last_seq"]
+    audit, snapshots = Audit(first), await sequences(bus)
+    with Progress("verifying the history", first, last) as progress:
+        for start, end in pairwise(sorted({first - 1, *(at for at in snapshots if first <= at <= last), last})):
+            async for messages in history(bus, start + 1, end):
+                for message in messages:
+                    audit.hear(message)
+                progress.at(audit.last)
+            if end in snapshots:
+                await _compare_snapshot(bus, audit, end, first)
     mirrored = await _mirrored(bus, audit.last)
-    newest = (await bus.stream())["state"]["last_seq"]  # asked after STATE was: it can only have grown
+    newest = (await bus.stream())["state"]["last_seq"]  # asked after the mirror was: it can only have grown
     if mirrored < audit.last:
-        audit.faults.append(Fault(0, "", f"STATE has come to {mirrored} of {audit.last}"))
+        audit.faults.append(Fault(0, "", f"{STATE} has come to {mirrored} of {audit.last}"))
     if mirrored > newest:
-        audit.faults.append(Fault(0, "", f"STATE is at {mirrored}, ahead of the history's {newest}"))
-    audit.compare([message async for message in _messages(bus, STATE, 1)])
+        audit.faults.append(Fault(0, "", f"{STATE} is at {mirrored}, ahead of the history's {newest}"))
+    _, changed, _ = await live(bus)
+    audit.compare(changed.values(), STATE, since=snapshots[-1] if snapshots else 0)
     return audit
 
 
-async def _messages(bus: Bus, stream: str, first: int, last: int | None = None) -> AsyncIterator[Delivered]:
-    async with bus.unread(stream, first - 1) as pull:
-        with Progress(f"verifying {stream}", first, last or first + pull.pending) as progress:
-            while pull.pending:
-                for message in await pull.next():
-                    if last is not None and message.sequence > last:
-                        return
-                    yield message
-                progress.at(message.sequence)
+async def _compare_snapshot(bus: Bus, audit: Audit, at: int, first: int) -> None:
+    if snapshot := await snapshot_at(bus, at):
+        held = [message async for messages in unread_of(bus, snapshot) for message in messages]
+        audit.compare(held, f"the snapshot at {at}")
+        audit.compare_back(held, f"the snapshot at {at}", first)
 
 
 async def _mirrored(bus: Bus, position: int) -> int:
-    """How far STATE is; it gets a while to come to `position`."""
+    """How far the mirror is; it gets a while to come to `position`."""
     end = asyncio.get_running_loop().time() + MIRROR_WAIT_S
     while True:
         reached: int = (await bus.stream(STATE))["state"]["last_seq"]

@@ -1,10 +1,10 @@
 """`weir log why`: the chain of causes that led to what is now, oldest first, on one screen."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from weir.bus import Bus
-from weir.cli.history import NotFound, ask, entries, source, world_at
+from weir.cli.history import NotFound, ask, entries, latest_at, source, world_of
 from weir.cli.log import tell_all, whole
 from weir.cli.output import MACHINE, emit
 from weir.cli.recording import Recording
@@ -29,7 +29,7 @@ from weir.events import (
     VipWithdrawn,
 )
 from weir.model import Endpoint, endpoint_name
-from weir.reader import Entry, Refused
+from weir.reader import Delivered, Entry, Refused, read
 
 LINES_MOST, FIRST = 24, 6  # of a longer chain the first and the latest are shown
 LOOK_BACK = 20_000  # facts of history searched for what turned or is gone
@@ -40,15 +40,17 @@ def why(instance: str, subject: str, at: str, output: str, file: Path | None = N
 
     async def question() -> list[Entry]:
         async with source(instance, file) as log:
+            latest: Mapping[str, Delivered] = {}
             if subject.isdecimal():
                 sequences = [int(subject)]
             else:
-                world, head = await world_at(log, at)
+                latest, head = await latest_at(log, at)
+                world = world_of(latest.values())
                 about = list(_about(world, subject))
                 sequences = [world.seq(event) for event in about] + await _turns(log, subject, head)
                 if not sequences or _is_gone(subject, about):
                     sequences += await _past(log, subject, head)
-            found = await _chain(log, sequences)
+            found = await _chain(log, sequences, latest)
             if not found:
                 expected = "a VIP, namespace/service, backend address or sequence"
                 raise NotFound(f"no events found for {subject!r}; expected {expected}")
@@ -153,8 +155,9 @@ def _host(subject: str) -> str:
     return subject.partition(":")[0] if subject.count(":") == 1 else subject
 
 
-async def _chain(log: Bus | Recording, sequences: list[int]) -> list[Entry]:
-    """The facts at `sequences` and all their causes, by sequence; what the history has dropped is left out."""
+async def _chain(log: Bus | Recording, sequences: list[int], latest: Mapping[str, Delivered]) -> list[Entry]:
+    """The events at `sequences` and all their causes, by sequence.  Of those that expired, the last of each entity are in `latest`."""
+    kept = {message.sequence: message for message in latest.values()}
     found: dict[int, Entry] = {}
     asked = [seq for seq in sequences if seq]
     while asked:
@@ -164,7 +167,9 @@ async def _chain(log: Bus | Recording, sequences: list[int]) -> list[Entry]:
         try:
             found[sequence] = await log.at(sequence)
         except Refused:
-            continue
+            if sequence not in kept:
+                continue
+            found[sequence] = read(kept[sequence])
         if found[sequence].cause:
             asked.append(found[sequence].cause)
     return [found[sequence] for sequence in sorted(found)]

@@ -1,0 +1,60 @@
+"""Which log a log is: an id made with it, and a branch for each restore since.
+
+Both are metadata of the stream WEIR.  A node keeps them beside its plan, so that another log, or an older copy of the same one, is
+never taken for the log that the plan came from, however long it has grown.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+_LOG: Final = "weir-log"
+_BRANCHES: Final = "weir-branches"
+
+Kinship = Literal["same", "older copy", "another log"]
+
+
+class Branch(msgspec.Struct, frozen=True, array_like=True):
+    """A restore.  at: the last sequence that it has in common with the log that it was made from."""
+
+    name: str
+    at: int
+
+
+class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """log: letters and digits, made once.   branches: oldest first."""
+
+    log: str = "0"
+    branches: tuple[Branch, ...] = ()
+
+    def branched(self, name: str, at: int) -> "Identity":
+        """What a copy up to `at` is that goes on by itself."""
+        return Identity(self.log, (*self.branches, Branch(name, at)))
+
+    def metadata(self) -> dict[str, str]:
+        """As the stream's configuration has it."""
+        return {_LOG: self.log, _BRANCHES: msgspec.json.encode(self.branches).decode()}
+
+
+def identity_of(config: Mapping[str, Any]) -> Identity:
+    """Of the stream with this configuration."""
+    metadata: Mapping[str, str] = config.get("metadata") or {}
+    branches = msgspec.json.decode(metadata.get(_BRANCHES, "[]"), type=tuple[Branch, ...])
+    return Identity(metadata.get(_LOG, "0"), branches)
+
+
+def kinship(known: Identity, position: int, found: Identity, head: int) -> Kinship:
+    """What a log that is at `head` is to whoever knew one up to `position`.
+
+    "same": it has all that was known.   "older copy": a part of it.   "another log": it never had any.
+    """
+    if known.log != found.log:
+        return "another log"
+    together = 0
+    for mine, theirs in zip(known.branches, found.branches, strict=False):
+        if mine != theirs:
+            break
+        together += 1
+    apart = [branch.at for branches in (known.branches, found.branches) for branch in branches[together : together + 1]]
+    return "same" if position <= min([head, *apart]) else "older copy"
