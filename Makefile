@@ -27,6 +27,9 @@ bare: ## `make demo` and `make test` in a pristine Debian 12, on this kernel; ne
 stress: setup ## chosen tests again and again with all processors busy: make stress T=tests/chaos/test_flap.py N=20
 	@tests/stress $(or $(N),20) $(T)
 
+images: setup ## OCI images of Weir into out/images, and their sizes
+	@$(PY) -m tests.cluster.image_build --output out/images
+
 cluster: setup ## a real Kubernetes in network namespaces with Weir deployed in it, until Ctrl-C or `make cluster-down`
 	@$(PY) -m tests.cluster
 
@@ -43,4 +46,4 @@ docs: setup ## docs/events.md and docs/metrics.md, made from the code
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo check test bare stress cluster cluster-down bench docs clean
+.PHONY: help setup demo check test bare stress images cluster cluster-down bench docs clean

@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.binaries import BuildError, binary
+from tests.cluster.binaries import PROGRAMS, BuildError, binary
 from tests.cluster.cluster import folder_of
+from tests.cluster.containers import store
 from tests.cluster.deployed import WEB, Deployed, vips
 from tests.cluster.machines import Machines, machines
-from tests.cluster.rig import LB, Rig
+from tests.cluster.node import family
+from tests.cluster.rig import Rig
 from weir.demo.network import wait_until
 
 NAME = "weircl"
@@ -28,9 +30,11 @@ def up(name: str = NAME) -> int:
     if pid := _up(name):
         sys.exit(f"cluster: it is up already, pid {pid}: make cluster-down ends it")
     began_s = time.monotonic()
-    with _step("programs (built once, then kept)"):
-        binary("cluster")
     with contextlib.ExitStack() as stack:
+        with _step("programs and images (built once, then kept)"):
+            for program in PROGRAMS:
+                binary(program)
+            stack.enter_context(store())
         with _step("network, control plane, nodes"):
             site = stack.enter_context(machines(name, apart=True))
             (site.cluster.folder / "pid").write_text(str(os.getpid()))
@@ -40,7 +44,8 @@ def up(name: str = NAME) -> int:
             weir.wait()
         with _step("a Service, and an answer on its VIP"):
             vip = _serve(site)
-        print(f"up after {time.monotonic() - began_s:.1f} s, {_memory_mb(name)} MB in {len(_pids(name))} processes", flush=True)
+        pids = _pids(site)
+        print(f"up after {time.monotonic() - began_s:.1f} s, {_memory_mb(pids)} MB in {len(pids)} processes", flush=True)
         _what_to_try(site, weir, vip)
         with contextlib.suppress(KeyboardInterrupt, SystemExit):
             signal.pause()
@@ -82,19 +87,19 @@ def _step(what: str) -> Iterator[None]:
     print(f"  {time.monotonic() - began_s:6.1f} s  {what}", flush=True)
 
 
-def _pids(name: str) -> list[str]:
-    spaces = [path.name for path in Path("/run/netns").glob(f"{name}-*")]
-    return [
-        pid
-        for space in spaces
-        for pid in subprocess.run(["ip", "netns", "pids", space], text=True, capture_output=True, check=True).stdout.split()
-    ]
+def _pids(site: Machines) -> set[int]:
+    """Of all that runs in the rig, in pods too."""
+    found = {pid for first in site.processes() for pid in family(first)}
+    for space in Path("/run/netns").glob(f"{site.rig.name}-*"):
+        done = subprocess.run(["ip", "netns", "pids", space.name], text=True, capture_output=True, check=True)
+        found |= {int(pid) for pid in done.stdout.split()}
+    return found
 
 
-def _memory_mb(name: str) -> int:
-    """Of all that runs in the rig: what is shared is shared out (PSS)."""
+def _memory_mb(pids: set[int]) -> int:
+    """What is shared is shared out (PSS)."""
     total_kb = 0
-    for pid in _pids(name):
+    for pid in pids:
         with contextlib.suppress(OSError):
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             total_kb += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
@@ -107,8 +112,8 @@ def _what_to_try(site: Machines, weir: Deployed, vip: str) -> None:
     tools.mkdir()
     for tool, command in {
         "kubectl": f'{binary("cluster")} kubectl "$@"',
-        "lb": f'nsenter --net=/run/netns/{name}-lb "$@"',
-        "weir": f'{shlex.join(site.rig.command(LB, *weir.command()))} "$@"',
+        **{node: f'{shlex.join(site.inside(node))} "$@"' for node in site.nodes},
+        "weir": f'{shlex.join(weir.command())} "$@"',
         "client": f'nsenter --net=/run/netns/{name}-client "$@"',
     }.items():
         (tools / tool).write_text(f"#!/bin/sh\nexec {command}\n")
@@ -120,11 +125,12 @@ To try it, in another terminal:
   kubectl get nodes,pods,svc,lbservices,vippools -o wide
   client curl http://{vip}/                       # again and again: pods of routed and of overlay nodes take turns
   kubectl scale deployment web --replicas 0; kubectl get events; kubectl scale deployment web --replicas 5
-  kubectl set image deployment web web=weir/backend:2         # of images that serve there is weir/backend alone, of any tag
+  kubectl set image deployment web web=weir/backend:2
   kubectl logs deployment/web
   kubectl -n weir-system get pods -o wide; kubectl -n weir-system logs -l app.kubernetes.io/name=node -c dataplane
   weir get lb; weir get ep; weir log tail -f; weir log why default/web
-  nsenter --net=/run/netns/{name}-n1 bash           # a node; its pods are {name}-pod-…
+  kubectl exec -it deployment/web -- bash
+  n1 bash                                           # a node; {", ".join(site.nodes)}
 Ctrl-C here, or `make cluster-down`, removes all of it.""",
         flush=True,
     )

@@ -50,17 +50,13 @@ class Deployed:
 
     def weir(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `weir` command on the LB node, as the operator."""
-        return self.site.rig.run(LB, *self.command(*words), check=False, cwd=ROOT)
+        return subprocess.run(self.command(*words), text=True, capture_output=True, check=False, cwd=ROOT)
 
     def command(self, *words: str) -> list[str]:
-        """To be run on the LB node: it sees that node's BPF file system and the cluster's names."""
-        resolver = self._cluster.folder / "resolv.conf"
-        resolver.write_text(f"nameserver {self.site.rig.node_addresses(LB)[0]}\nsearch cluster.local\noptions ndots:5\n")
-        bpf = f"/sys/fs/bpf/{self._cluster.name}-{LB}"
-        mounts = f'mount --bind {bpf} /sys/fs/bpf; mount --bind {resolver} /etc/resolv.conf; exec "$@"'
-        told = {"WEIR_NATS": _NATS, "WEIR_NATS_SEED": f"{self.keys}/operator.seed", "WEIR_NATS_CA": f"{self.keys}/ca.crt"}
-        env = ["env", *(f"{name}={value}" for name, value in told.items())]
-        return ["unshare", "--mount", "sh", "-euc", mounts, "sh", *env, sys.executable, "-m", "weir.cli", *words]
+        """As it is run from anywhere: on the LB node, with its BPF file system and the cluster's names."""
+        access = {"WEIR_NATS": _NATS, "WEIR_NATS_SEED": f"{self.keys}/operator.seed", "WEIR_NATS_CA": f"{self.keys}/ca.crt"}
+        env = ["env", *(f"{name}={value}" for name, value in access.items())]
+        return [*self.site.inside(LB), *env, sys.executable, "-m", "weir.cli", *words]
 
 
 def vips(site: Machines, namespace: str = "default", name: str = "web") -> list[str]:

@@ -1,4 +1,4 @@
-"""A whole cluster on a rig: its control plane on one of the rig's machines, a kubelet on each of its nodes.
+"""A whole cluster on a rig: its control plane on one of the rig's machines, a real kubelet and containerd on each of its nodes.
 
 with machines("mytest") as found:
     found.cluster.api.apply(DEPLOYMENT)
@@ -14,6 +14,8 @@ from pathlib import Path
 from tests.cluster.api import Object
 from tests.cluster.binaries import binary
 from tests.cluster.cluster import ROOT, Cluster
+from tests.cluster.containers import store
+from tests.cluster.node import APART, Node, end, first_process, sweep
 from tests.cluster.rig import LB, NODES, PODS, Kind, Rig
 
 LB_LABEL = "weir.dev/lb"
@@ -22,23 +24,47 @@ LB_LABEL = "weir.dev/lb"
 class Machines:
     """The nodes of one cluster; leaving the rig ends all that runs on them."""
 
-    def __init__(self, rig: Rig, cluster: Cluster, nodes: Iterable[str]) -> None:
-        self.rig, self.cluster, self.nodes = rig, cluster, tuple(nodes)
-        self._kubelets: dict[str, subprocess.Popen[str]] = {}
-        self._proxies: dict[str, subprocess.Popen[str]] = {}
+    def __init__(self, rig: Rig, cluster: Cluster, nodes: Iterable[str], control: str) -> None:
+        """control: the place of its control plane."""
+        self.rig, self.cluster, self.nodes, self._control = rig, cluster, tuple(nodes), control
+        self._running: dict[str, subprocess.Popen[str]] = {}
+        self._others: dict[str, subprocess.Popen[str]] = {}
+        self._held = contextlib.ExitStack()
 
-    def start(self, *nodes: str) -> None:
-        """Starts the kubelets of nodes, all where none is named, and returns once those are Ready."""
-        for node in nodes or self.nodes:
-            self._kubelets[node] = self._run("kubelet", node, *self._kubelet(node))
-        for node in nodes or self.nodes:
-            path = f"/api/v1/nodes/{node}"
-            self.cluster.wait_for(f"node {node} Ready", lambda path=path: _takes_pods(self.cluster.api.get(path)))
+    def start(self) -> None:
+        """Starts every node, and returns once all are Ready.  Raises BuildError."""
+        images = self._held.enter_context(store())
+        words = (
+            "--kubeconfig",
+            str(self.cluster.kubeconfig),
+            "--address",
+            self.cluster.address,
+            "--claims",
+            str(self.cluster.folder / "claims"),
+        )
+        self._others["addons"] = self._run("addons", self._control, sys.executable, "-m", "tests.cluster.addons", *words)
+        for name in self.nodes:
+            made = self._node(name)
+            made.prepare(images)
+            self._running[name] = self._run("node", name, *made.command())
+        self.cluster.api.apply({"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": APART}, "handler": APART})
+        for name in self.nodes:
+            self._wait_node(name)
+
+    def _wait_node(self, name: str) -> None:
+        path = f"/api/v1/nodes/{name}"
+        try:
+            self.cluster.wait_for(f"node {name} Ready", lambda: _takes_pods(self.cluster.api.get(path)))
+        except AssertionError as late:
+            folder = self._node(name).folder
+            for log in (self.cluster.folder / f"node-{name}.log", folder / "containerd.log", folder / "kubelet.log"):
+                late.add_note(f"{log.name}: {log.read_text()[-2000:] if log.exists() else 'none'}")
+            raise
 
     def start_proxies(self) -> None:
         """kube-proxy on every node, in nftables mode; returns once each has written its rules."""
         for node in self.nodes:
-            self._proxies[node] = self._run("kube-proxy", node, *self._proxy(node))
+            self._others[f"proxy of {node}"] = self._run("kube-proxy", node, *self._proxy(node))
         for node in self.nodes:
             found = (node, "nft", "list", "table", "ip", "kube-proxy")
             try:
@@ -47,19 +73,25 @@ class Machines:
                 late.add_note((self.cluster.folder / f"kube-proxy-{node}.log").read_text()[-3000:])
                 raise
 
-    def kill(self, node: str) -> None:
-        """The kubelet; its pods run on."""
-        process = self._kubelets.pop(node)
-        process.kill()
-        process.wait()
+    def inside(self, node: str) -> list[str]:
+        """Words before a command that run it on a node, with its file systems.  Raises LookupError once the node has ended."""
+        return ["nsenter", f"--target={first_process(self._running[node])}", "--mount", "--net", "--uts"]
+
+    def processes(self) -> list[int]:
+        """The first one of each node."""
+        return [first_process(process) for process in self._running.values()]
 
     def stop(self) -> None:
-        """Kills all kubelets and kube-proxies."""
-        for process in (*self._kubelets.values(), *self._proxies.values()):
+        """Ends all nodes and kube-proxies at once."""
+        for process in self._running.values():
+            end(process)
+        for process in self._others.values():
             process.kill()
             process.wait()
-        self._kubelets.clear()
-        self._proxies.clear()
+        sweep(self.cluster.name)
+        self._running.clear()
+        self._others.clear()
+        self._held.close()
 
     def pods(self, namespace: str = "default", **labels: str) -> list[Object]:
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
@@ -76,13 +108,9 @@ class Machines:
         return self.pods(namespace, **labels)
 
     def volume(self, pod: Object, name: str) -> Path:
-        """The folder behind a volume of a pod that runs."""
-        meta = pod["metadata"]
-        return self.cluster.folder / "nodes" / pod["spec"]["nodeName"] / "pods" / meta["namespace"] / meta["name"] / "volumes" / name
-
-    def pod_namespace(self, pod: Object) -> str:
-        """Of its network, as `ip netns` lists it."""
-        return f"{self.cluster.name}-pod-{pod['metadata']['namespace']}-{pod['metadata']['name']}"
+        """The folder behind an emptyDir of a pod that runs."""
+        pods = self._node(pod["spec"]["nodeName"]).folder / "kubelet" / "pods"
+        return pods / str(pod["metadata"]["uid"]) / "volumes" / "kubernetes.io~empty-dir" / name
 
     def _run(self, what: str, node: str, *argv: str) -> subprocess.Popen[str]:
         with (self.cluster.folder / f"{what}-{node}.log").open("a") as log:
@@ -99,15 +127,19 @@ class Machines:
         }
         return [str(binary("cluster")), "kube-proxy", *(f"--{name}={value}" for name, value in flags.items())]
 
-    def _kubelet(self, node: str) -> list[str]:
+    def _node(self, name: str) -> Node:
         rig = self.rig
-        words = ["--cluster", self.cluster.name, "--kubeconfig", str(self.cluster.kubeconfig), "--node", node, "--mtu", str(rig.mtu(node))]
-        words += [word for address in rig.node_addresses(node) for word in ("--address", address)]
-        words += [word for network in rig.pod_networks(node) for word in ("--pods", network)]
-        words += ["--apart"] if node == LB and rig.apart else []
-        words += ["--claims"] if node == self.nodes[0] else []
-        words += ["--label", f"network={rig.nodes[node]}", *(("--label", f"{LB_LABEL}=true") if node == LB else ())]
-        return [sys.executable, "-m", "tests.cluster.kubelet", *words]
+        return Node(
+            cluster=self.cluster.name,
+            name=name,
+            folder=self.cluster.folder / "nodes" / name,
+            kubeconfig=self.cluster.kubeconfig,
+            addresses=rig.node_addresses(name),
+            pods=rig.pod_networks(name),
+            mtu=rig.mtu(name),
+            dns=self.cluster.address,
+            labels={"network": rig.nodes[name], **({LB_LABEL: "true"} if name == LB else {})},
+        )
 
 
 @contextlib.contextmanager
@@ -124,7 +156,7 @@ def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = ()) ->
     """A cluster of some of the rig's nodes, all where none is named; their kubelets are not started yet."""
     name = rig.name if control == rig.controls[0] else f"{rig.name}-{control}"
     with Cluster(name, address=rig.control_address(control), command=rig.command(control)) as cluster:
-        found = Machines(rig, cluster, nodes or rig.nodes)
+        found = Machines(rig, cluster, nodes or rig.nodes, control)
         try:
             yield found
         finally:

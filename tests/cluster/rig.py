@@ -12,12 +12,12 @@ packet that bears their addresses.  The machine the tests run on reaches the con
 
 import contextlib
 import fcntl
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from tests.cluster.node import sweep
 from weir.demo.network import Network
 
 Kind = Literal["routed", "overlay"]
@@ -100,10 +100,9 @@ class Rig(Network):
             self._pod_routes(node)
 
     def destroy(self) -> None:
-        """Removes all of it, also the links of the tests' machine and what its nodes have pinned."""
+        """Removes all of it, also the links of the tests' machine and the cgroups of nodes."""
         super().destroy()
-        for node in self.nodes:
-            shutil.rmtree(f"/sys/fs/bpf/{self.name}-{node}", ignore_errors=True)
+        sweep(self.name)
         for link in self._links():
             subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
 

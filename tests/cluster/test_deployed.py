@@ -1,19 +1,23 @@
 """Weir as pods: `kubectl apply -k` on a cluster that has nothing of it, and what clients outside the cluster see."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from tests.cluster.api import Object
 from tests.cluster.conftest import unused
 from tests.cluster.deployed import SPACE, WEB, Deployed, vips
 from tests.cluster.machines import Machines, machines
-from tests.cluster.network import is_even
+from tests.cluster.node import family
 from tests.cluster.rig import LB
 from weir.demo.load import Load
 
 BESIDE = Path(__file__).with_name("testdata") / "beside.yaml"
+CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "PERFMON": 38, "BPF": 39}
 PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 
 
@@ -55,6 +59,59 @@ def test_the_operator_sees_how_it_stands_from_wherever_the_log_can_be_reached(we
     assert [each["summary"] for each in found["services"]] == ["serving"]
 
 
+def test_every_container_runs_as_confined_as_its_manifest_says(weir: Deployed) -> None:
+    """By what the kernel says of its first process."""
+    pids = {pid for node in weir.site.processes() for pid in family(node) if _is_first(pid)}
+    by_container = {Path(_read(pid, "cgroup").splitlines()[0]).name: pid for pid in pids}
+    seen = set()
+    for pod in weir.site.pods(SPACE):
+        spec, status = pod["spec"], pod["status"]
+        specs = {each["name"]: each for each in (*spec.get("initContainers", ()), *spec["containers"])}
+        for each in (*status.get("initContainerStatuses", ()), *status["containerStatuses"]):
+            if "running" in each["state"]:
+                wanted = {**spec["securityContext"], **specs[each["name"]]["securityContext"]}
+                assert _confinement(by_container[each["containerID"].rpartition("/")[2]]) == _wanted(wanted), each["name"]
+                seen.add(each["name"])
+    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "health"}
+
+
+class Confinement(NamedTuple):
+    """users: real, effective, saved, of files; seccomp: 2 with a filter; root: ro or rw."""
+
+    users: list[str]
+    effective: int
+    bounding: int
+    seccomp: str
+    no_new_privileges: str
+    root: str
+
+
+def _wanted(context: Object) -> Confinement:
+    added = sum(1 << CAPABILITIES[name] for name in context["capabilities"].get("add", ()))
+    filtered = {"RuntimeDefault": "2", "Unconfined": "0"}[context["seccompProfile"]["type"]]
+    root = "ro" if context["readOnlyRootFilesystem"] else "rw"
+    return Confinement([str(context["runAsUser"])] * 4, added, added, filtered, "0" if context["allowPrivilegeEscalation"] else "1", root)
+
+
+def _confinement(pid: int) -> Confinement:
+    found = dict(line.split(":\t") for line in _read(pid, "status").splitlines() if ":\t" in line)
+    root = next(line.split()[5] for line in _read(pid, "mountinfo").splitlines() if line.split()[4] == "/")
+    capabilities = (int(found[name], 16) for name in ("CapEff", "CapBnd"))
+    return Confinement(found["Uid"].split(), *capabilities, found["Seccomp"], found["NoNewPrivs"], root.split(",")[0])
+
+
+def _is_first(pid: int) -> bool:
+    """Whether it is the first process of a container, and not of the pod's own."""
+    return any(line.startswith("NSpid:") and line.endswith("\t1") for line in _read(pid, "status").splitlines())
+
+
+def _read(pid: int, file: str) -> str:
+    """Empty once the process has ended."""
+    with contextlib.suppress(OSError):
+        return (Path("/proc") / str(pid) / file).read_text()
+    return ""
+
+
 def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:
     site = weir.site
     before = {pod["metadata"]["name"] for pod in site.pods(app="web")}
@@ -75,7 +132,9 @@ def test_pods_of_the_lb_node_serve_whether_they_share_a_bridge_or_have_an_interf
     before = _restarts(site)
     site.cluster.api.apply(BESIDE.read_text())
     pods = site.wait_ready(2, app="beside")
-    assert {is_even(int(pod["status"]["podIP"].rpartition(".")[2])) for pod in pods} == {False, True}
+    links = {_link(site, pod["status"]["podIP"]) for pod in pods}
+    assert [link for link in links if link.startswith("cali")], links
+    assert "pods" in links, "of the bridge"
     names = {pod["metadata"]["name"] for pod in pods}
     site.cluster.wait_for("two VIPs", lambda: len(vips(site, name="beside")) == 2)
     for vip in vips(site, name="beside"):
@@ -94,6 +153,12 @@ def test_an_interface_that_comes_anew_is_loaded_again(weir: Deployed) -> None:
     after = _restarts(site)
     print(f"\nrestarts before {restarts}, after {after}")
     assert after["health"] == restarts["health"]
+
+
+def _link(site: Machines, address: str) -> str:
+    """The interface by which the LB node reaches an address."""
+    (route,) = json.loads(site.rig.run(LB, "ip", "-json", "route", "get", address).stdout)
+    return str(route["dev"])
 
 
 def _restarts(site: Machines) -> dict[str, int]:
