@@ -71,6 +71,11 @@ class Field:
             return step
         return f"{above}.{step}" if _PLAIN.fullmatch(step) else f"{above}[{_quoted(step)}]"
 
+    @property
+    def step(self) -> str:
+        """The last part of the path."""
+        return str(self._step)
+
     def unnoted(self) -> "Field":
         """The same field, its faults going nowhere."""
         return Field(self.value, self.path, {})

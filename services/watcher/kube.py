@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from services.watcher.annotations import ALIAS, PREFIX
+from services.watcher.annotations import PREFIXES
 from services.watcher.api import UNREACHABLE, Api, ApiError, ConfigError, configured
 from services.watcher.kinds import KINDS, Kind, Seen
 from services.watcher.manifest import Document
@@ -284,5 +284,5 @@ def _document(unit: str, kind: Kind, content: dict[str, Any], prefix: str) -> Do
     """The object with the fields that are read; its other annotations may hold anything, and go no further."""
     metadata = content.get("metadata", {})
     if isinstance(annotations := metadata.get("annotations"), Mapping):
-        metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith((PREFIX, ALIAS))}
+        metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
     return Document(unit, content | {"apiVersion": kind.api, "kind": kind.word}, prefix=prefix)

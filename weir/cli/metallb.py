@@ -4,15 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from services.ipam.holdings import NAMESPACE_LABEL
-from services.watcher.annotations import PREFIX
+from services.watcher.annotations import METALLB, METALLB_PREFIXES, PREFIX
 from services.watcher.fields import Field
 from services.watcher.settings import ALIASES, OURS, Settings
 from weir.cli.migrate import Manifest, Migrated, MigrateError, vip_pool
 from weir.cli.migrate_services import full_name, moved
 
 GROUP: Final = "metallb.io"
-ANNOTATIONS: Final = {"address-pool": "pool", "loadBalancerIPs": "ips", "allow-shared-ip": "share-key"}
-_PREFIXES: Final = ("metallb.io/", "metallb.universe.tf/")
 _TOLD: Final = {
     "L2Advertisement": "every node that runs Weir answers for all VIPs, on the interfaces that it is given (-i)",
     **dict.fromkeys(("BGPPeer", "BGPAdvertisement", "BFDProfile", "Community"), "BGP is not served yet"),
@@ -111,13 +109,13 @@ def _asked(service: Field) -> dict[str, str]:
     """MetalLB's annotations, by the name behind its prefix."""
     annotations, found = service["metadata"]["annotations"], dict[str, str]()
     for key in annotations.value if isinstance(annotations.value, dict) else ():
-        if prefix := next((prefix for prefix in _PREFIXES if str(key).startswith(prefix)), ""):
+        if prefix := next((prefix for prefix in METALLB_PREFIXES if str(key).startswith(prefix)), ""):
             found[key.removeprefix(prefix)] = annotations[key].text()
     return found
 
 
 def _renamed(key: str) -> str:
     """ "" for what MetalLB itself writes down."""
-    prefix = next((prefix for prefix in _PREFIXES if key.startswith(prefix)), "")
-    name = ANNOTATIONS.get(key.removeprefix(prefix), "")
+    prefix = next((prefix for prefix in METALLB_PREFIXES if key.startswith(prefix)), "")
+    name = METALLB.get(key.removeprefix(prefix), "")
     return key if not prefix else PREFIX + name if name else ""
