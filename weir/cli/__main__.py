@@ -66,6 +66,9 @@ app.command(
         "weir install --join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0",
     )
 )(box_commands.install)
+app.command(
+    epilog=example("weir lint -f manifests/", "helm template shop | weir lint -f -", "weir lint -f manifests/ -o json"),
+)(box_commands.lint)
 app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
 app.command(epilog=example("weir credentials keys --node lb-1 --node lb-2"))(box_commands.credentials)
 
@@ -93,9 +96,9 @@ class Wait(StrEnum):
     serving = "serving"
 
 
-@app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600"))
+@app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600", "weir up -f manifests/ --dry-run"))
 def up(
-    interface: Annotated[list[str], Interfaces],
+    interface: Annotated[list[str] | None, Interfaces] = None,
     manifests: Manifests = None,
     cluster: Clusters = None,
     load_balancer_class: Classes = None,
@@ -113,8 +116,14 @@ def up(
     log_age: LogAge = None,
     metrics: Metrics = "",
     verbose: Verbose = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the manifests as weir lint does, and start nothing.")] = False,
+    output: As = Output.table,
 ) -> None:
     """Run Weir on this machine.  The log, the services and the packet path, until Ctrl-C or SIGTERM; the kernel keeps forwarding after."""
+    if dry_run:
+        box_commands.lint(manifests, load_balancer_class, default_class, mode, targets, liveness, external_ips, output)
+    if not interface:
+        fail("Missing option '--interface' / '-i'.", 2)
     import asyncio
     from pathlib import Path
 

@@ -1,0 +1,160 @@
+"""`weir lint`: what can be said before applying, and its exit code."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_watcher_core import endpoints, pool, service
+
+from services.watcher.decode import documents
+from services.watcher.settings import DEFAULT
+from weir.cli.lint import Finding, findings, lint
+
+POOL = pool("addresses: [203.0.113.0/28]")
+WEB = service("ports: [{name: http, port: 80, targetPort: http}]")
+SLICE = endpoints("addressType: IPv4, ports: [{name: http, port: 8080}], endpoints: [{addresses: [10.0.0.1]}]")
+SERVICE = ("shop.yaml#2", "Service shop/web")
+BRACKET = "did not find expected ',' or ']'"
+OVERLAP = "each address in one pool; pool demo has 203.0.113.0/28"
+GOOD = (POOL, WEB, SLICE)
+
+
+def of(*texts: str) -> list[Finding]:
+    return findings({"shop.yaml": documents("shop.yaml", "\n---\n".join(texts).encode())}, DEFAULT)
+
+
+FOUND = {
+    "an unknown field": (
+        (POOL, WEB.replace("ports", "loadBalancerSourceRange: [10.0.0.0/8], ports"), SLICE),
+        [
+            (
+                *SERVICE,
+                "Invalid",
+                "spec.loadBalancerSourceRange: got an unknown field, accepted: loadBalancerSourceRanges",
+            )
+        ],
+    ),
+    "a kind misspelt": (
+        (POOL, WEB.replace("kind: Service", "kind: Servce"), SLICE),
+        [("shop.yaml#2", "", "Invalid", "kind: got 'Servce', accepted: Service")],
+    ),
+    "malformed text": (
+        (*GOOD, "a: [1"),
+        [
+            (
+                "shop.yaml#4",
+                "",
+                "Invalid",
+                "line 8, column 1: got malformed text, accepted: well-formed text (did not find expected ',' or ']')",
+            )
+        ],
+    ),
+    "an object twice": (
+        (*GOOD, WEB),
+        [("shop.yaml#4", "Service shop/web", "Invalid", "metadata.name: got shop/web, accepted: each Service once; shop.yaml#2 has it")],
+    ),
+    "pools that overlap": (
+        (*GOOD, POOL.replace("demo", "more").replace("/28", "/30")),
+        [
+            (
+                "shop.yaml#4",
+                "VIPPool more",
+                "Invalid",
+                "spec.addresses: got 203.0.113.0/30, accepted: each address in one pool; pool demo has 203.0.113.0/28",
+            )
+        ],
+    ),
+    "an address outside the pools": (
+        (POOL, WEB.replace("ports", "loadBalancerIP: 198.51.100.1, ports"), SLICE),
+        [
+            (
+                *SERVICE,
+                "AddressOutsidePools",
+                "198.51.100.1 is in no pool; pools offer 203.0.113.0/28",
+            )
+        ],
+    ),
+    "no pool": ((WEB, SLICE), [("shop.yaml#1", "Service shop/web", "NoPool", "no pool offers IPv4 addresses")]),
+    "a Service without a slice": (
+        (POOL, WEB),
+        [(*SERVICE, "NoEndpoints", "this Service has no EndpointSlice")],
+    ),
+    "a slice without a Service": (
+        (POOL, SLICE),
+        [("shop.yaml#2", "EndpointSlice shop/web-1", "NoService", "no manifest has Service shop/web, which it names")],
+    ),
+    "a port that no slice has": (
+        (POOL, WEB, SLICE.replace("name: http", "name: web")),
+        [
+            (
+                *SERVICE,
+                "NoEndpoints",
+                "no ready endpoint of this Service is of the VIP's family and has its ports: 80/TCP (targetPort http)",
+            )
+        ],
+    ),
+    "an annotation that is not served": (
+        (POOL, WEB.replace("annotations: {}", "annotations: {weir.dev/lbmode: dsr}"), SLICE),
+        [
+            (
+                *SERVICE,
+                "Unsupported",
+                "metadata.annotations[weir.dev/lbmode]: got 'dsr', accepted: default, onearm, fullnat (not served yet)",
+            )
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize(("texts", "expected"), FOUND.values(), ids=FOUND)
+def test_what_is_wrong_is_found_with_its_place(texts: tuple[str, ...], expected: list[tuple[str, ...]]) -> None:
+    assert [tuple(finding) for finding in of(*texts)] == expected
+
+
+def test_what_is_well_has_no_findings() -> None:
+    local = WEB.replace("ports", "externalTrafficPolicy: Local, healthCheckNodePort: 31000, ports")
+    others = ("{apiVersion: v1, kind: Secret, data: {a: b}}", "{apiVersion: apps/v1, kind: Deployment}")
+    nodes = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 10.9.0.1}]}}"
+    assert of(*GOOD, *others) == []
+    assert of(POOL, local, SLICE, nodes) == []
+
+
+def test_the_exit_code_tells_clean_from_findings_from_what_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text("\n---\n".join(GOOD))
+    assert lint([tmp_path], DEFAULT, "table") == 0
+    assert capsys.readouterr().out == "✓ 3 documents, 0 findings\n"
+    file.write_text("\n---\n".join([POOL, SLICE]))
+    assert lint([file], DEFAULT, "json") == 1
+    assert [row["source"] for row in json.loads(capsys.readouterr().out)] == ["shop.yaml#2"]
+    (tmp_path / "empty.yaml").write_text("")
+    assert lint([tmp_path], DEFAULT, "table") == 1
+    assert f"✗ {tmp_path.name}/empty.yaml: file: got an empty file" in capsys.readouterr().out
+    for path in (tmp_path / "typo", tmp_path / "typo.yaml"):
+        assert lint([path], DEFAULT, "table") == 2
+        assert capsys.readouterr().err == f"weir: {path}: no such file or directory\n"
+    (tmp_path / "none").mkdir()
+    assert lint([tmp_path / "none"], DEFAULT, "table") == 2
+
+
+def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n---\n".join(GOOD).encode())))
+    assert lint([Path("-")], DEFAULT, "table") == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("lint",), ("up", "--dry-run")])
+def test_examples_are_clean_by_both_commands_without_a_machine_to_run_on(words: tuple[str, ...]) -> None:
+    argv = [sys.executable, "-m", "weir.cli", *words, "-f", "examples/shop"]
+    done = subprocess.run(argv, text=True, capture_output=True, check=False, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stderr) == (0, ""), done
+    assert done.stdout.endswith(" documents, 0 findings\n")
+
+
+def test_an_installations_own_settings_count() -> None:
+    argv = [sys.executable, "-m", "weir.cli", "lint", "-f", "-", "--no-default-class"]
+    done = subprocess.run(argv, text=True, capture_output=True, check=False, input="\n---\n".join([WEB, SLICE]))
+    assert (done.returncode, done.stdout) == (0, "✓ 2 documents, 0 findings\n"), done

@@ -1,0 +1,132 @@
+"""`weir lint`: everything that can be said of manifests before they are applied, offline.
+
+The services' own cores run over a world in memory: the watcher's for what is written, ipam's for addresses, the planner's for
+backends.  So what is found here is what `weir status` would report.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import typer
+
+from services.ipam.core import Ipam
+from services.planner.core import Planner
+from services.watcher.core import Watcher, differences
+from services.watcher.decode import documents, fault
+from services.watcher.files import base_of, documents_of, manifests_in, unit_name
+from services.watcher.manifest import Document
+from services.watcher.said import Observation
+from services.watcher.settings import Settings
+from weir.cli.output import MACHINE, emit, harmless
+from weir.decider import Core, Fact, World
+from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, ServiceObserved, StatusPlanned, key
+from weir.words import few
+
+STDIN: Final = Path("-")
+_INVALID: Final = "Invalid"
+_JUDGED: Final = ("Accepted", "Allocated", "Serving")  # of a Service: what does not depend on a machine
+Units = dict[str, tuple[Document, ...]]
+
+
+class Finding(NamedTuple):
+    """source: "shop.yaml#2".   object: "Service shop/web", empty where the document names none.   reason: CamelCase."""
+
+    source: str
+    object: str
+    reason: str
+    message: str
+
+    def __str__(self) -> str:
+        reason = "" if self.reason == _INVALID else self.reason
+        return ": ".join(filter(None, (self.source, self.object, reason, self.message)))
+
+
+def lint(paths: Sequence[Path], settings: Settings, output: str) -> int:
+    """Print findings; returns 0 where there are none, 1 where there are some, 2 where a path cannot be read."""
+    try:
+        units = _read(paths)
+    except OSError as error:
+        typer.echo(f"weir: {error.filename}: {(error.strerror or type(error).__name__).lower()}", err=True)
+        return 2
+    if not units:
+        typer.echo(f"weir: no manifest in {few(map(str, paths))}", err=True)
+        return 2
+    found = findings(units, settings)
+    if output in MACHINE:
+        emit([finding._asdict() for finding in found], output)
+    else:
+        for finding in found:
+            typer.echo(harmless(f"✗ {finding}"))
+        count = sum(map(len, units.values()))
+        typer.echo(f"{'✗' if found else '✓'} {count} document{'s' * (count != 1)}, {len(found)} finding{'s' * (len(found) != 1)}")
+    return 1 if found else 0
+
+
+def findings(units: Units, settings: Settings) -> list[Finding]:
+    """By source, then object."""
+    watcher, ipam, planner = Watcher(settings), Ipam(), Planner()
+    world = World({**watcher.indexes, **ipam.indexes, **planner.indexes})
+    seen = watcher.said.read(Observation(units, complete=True))
+    _take(world, differences(world, watcher.said, watcher.said.take(seen)))
+    for core in (ipam, planner):
+        _reconcile(world, core)
+    found = [*_rejected(world), *_conditions(world), *_slices(world)]
+    return sorted(set(found))
+
+
+def _take(world: World, events: Iterable[AnyEvent]) -> None:
+    for event in events:
+        world.evolve(Fact(len(world.facts) + 1, event))
+
+
+def _reconcile(world: World, core: Core) -> None:
+    _take(world, list(core.reconcile(world)))
+
+
+def _rejected(world: World) -> Iterator[Finding]:
+    for rejected in world.of(ManifestRejected):
+        named = f"{rejected.root.kind} {rejected.root.path}" if rejected.root else ""
+        for problem in rejected.problems:
+            yield Finding(rejected.source, named, _INVALID, str(problem))
+
+
+def _conditions(world: World) -> Iterator[Finding]:
+    """Of Services that are exposed; a rejection is a finding of its own."""
+    for status in world.of(StatusPlanned):
+        for condition in status.conditions:
+            if condition.type in _JUDGED and not condition.status and condition.reason != _INVALID:
+                yield Finding(status.root.resource_version, f"Service {status.service}", condition.reason, condition.message)
+
+
+def _slices(world: World) -> Iterator[Finding]:
+    """Slices that no Service uses."""
+    refused = {rejected.service or (rejected.root.path if rejected.root else "") for rejected in world.of(ManifestRejected)}
+    for found in world.of(EndpointSliceObserved):
+        service = f"{found.root.namespace}/{found.service}"
+        known = world.get(key("watcher", "service", found.root.namespace, found.service))
+        if not isinstance(known, ServiceObserved) and service not in refused:
+            words = f"no manifest has Service {service}, which it names"
+            yield Finding(found.root.resource_version, f"EndpointSlice {found.root.path}", "NoService", words)
+
+
+# ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(paths: Sequence[Path]) -> Units:
+    """Raises OSError."""
+    if list(paths) == [STDIN]:
+        return {"stdin.yaml": documents("stdin.yaml", sys.stdin.buffer.read())}
+    given = sorted({path.absolute() for path in paths})
+    files = sorted({file for path in given for file in (manifests_in(path) if path.is_dir() else {path})})
+    base = base_of(given)
+    return {name: _documents(name, file) for file in files for name in [unit_name(base, file)]}
+
+
+def _documents(name: str, file: Path) -> tuple[Document, ...]:
+    try:
+        found = documents_of(name, file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+    return (fault(name, "an empty file", "at least one document"),) if found is None else found
