@@ -239,9 +239,8 @@ def test_settings_of_another_boot_or_interface_are_not_put_back(
         (tmp_path / "boot").write_text("another")
         monkeypatch.setattr("services.dataplane.settings._BOOT", tmp_path / "boot")
     else:
-        sh(
-            "sysctl -qw net.ipv4.conf.default.forwarding=1; ip link del eth0; ip link add eth0 type veth peer name eth1; ip link set eth0 up"
-        )
+        sh("sysctl -qw net.ipv4.conf.default.forwarding=1; ip link del eth0")
+        sh("ip link add eth0 type veth peer name eth1; ip link set eth0 up")
     list(detach(options.pins, record))
     assert Path("/proc/sys/net/ipv4/conf/eth0/forwarding").read_text() == "1\n"
 

@@ -20,6 +20,8 @@ from weir.demo.network import wait_until
 from weir.events import VipReleased
 from weir.model import Root
 from weir.reader import LogError, Refused
+from weir.snapshots import sequences
+from weir.snapshotter import take, tidy
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "base" / "nats"
 PORTS = free_ports(12)
@@ -75,10 +77,12 @@ def test_three_servers_hold_the_log_and_two_go_on(tmp_path: Path, monkeypatch: p
         server = LogServer(servers.keys, ",".join(urls), tmp_path)
         assert _create(server, "--timeout=2m").returncode == 0
         assert wait_until(lambda: _append(server, monkeypatch, fence=0), 60)
+        assert asyncio.run(_snapshots(server)) == [1]
         leader = _leader(server, monkeypatch)
         servers.processes[leader].kill()
         left = LogServer(servers.keys, ",".join(url for number, url in enumerate(urls) if number != leader), tmp_path)
         assert wait_until(lambda: _append(left, monkeypatch, fence=1), 60)
+        assert asyncio.run(_snapshots(left)) == [1, 2]
 
 
 def test_creating_the_log_waits_for_its_servers(tmp_path: Path) -> None:
@@ -134,6 +138,14 @@ def _append(server: LogServer, monkeypatch: pytest.MonkeyPatch, fence: int) -> b
         print(error)
         return False
     return True
+
+
+async def _snapshots(server: LogServer) -> list[int]:
+    """Where there are snapshots, with one as of now, taken with ipam's key."""
+    async with await Bus.connect(server.url, "ipam") as bus:
+        assert (await take(bus)).entities == (await bus.stream())["state"]["last_seq"]
+        await tidy(bus)
+        return await sequences(bus)
 
 
 def _leader(server: LogServer, monkeypatch: pytest.MonkeyPatch) -> int:

@@ -16,13 +16,15 @@ from weir.cli.history import Unanswerable, world_at
 from weir.cli.recording import Recording
 from weir.cli.verify import verify
 from weir.cli.why import why
-from weir.decider import Decided, Fact, World
-from weir.events import AnyEvent, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
+from weir.decider import Decided, Fact, Recorder, World
+from weir.events import AnyEvent, EndpointDown, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
 from weir.model import Root
 from weir.reader import Delivered, LogError, Pull, Trimmed
+from weir.service import Runner
 from weir.snapshots import SNAPSHOTS, Snapshot, base_of, history, sequences
 from weir.snapshotter import LEAST_EVENTS, SHARE_OF_AGE, due, is_due, take, tidy
 from weir.streams import ensure_streams
+from weir.where import Where
 
 
 @pytest.fixture
@@ -249,6 +251,27 @@ def test_names_that_are_gone_leave_nothing_behind(server: NatsServer) -> None:
         assert await started(log.bus) == log.world(len(log.events)).facts
 
     run(server, random.Random(1), scenario)
+
+
+def test_a_service_takes_them_when_they_are_due(server: NatsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("WEIR_NATS", server.url)
+    monkeypatch.setattr(snapshotter, "LOOK_EVERY_S", 0.02)
+    monkeypatch.setattr(snapshotter, "LEAST_EVENTS", 100)
+    monkeypatch.setattr(Where, "run", tmp_path)
+
+    async def scenario(log: Log) -> None:
+        runner = Runner("health", Recorder(), (EndpointDown,), Where())
+        working = [asyncio.create_task(runner.run()), asyncio.create_task(snapshotter.keep_snapshots(runner))]
+        for last in (120, 240):
+            await log.append(60)
+            async with asyncio.timeout(20):
+                while (await sequences(log.bus))[-1:] != [last]:
+                    await asyncio.sleep(0.02)
+        assert await ask(log, 130)
+        for task in working:
+            task.cancel()
+
+    run(server, random.Random(10), scenario)
 
 
 def test_what_was_trimmed_stays_away_when_the_server_is_killed(server: NatsServer) -> None:
