@@ -17,7 +17,7 @@ BEAT_S: Final = 1.0
 BEATS_OF_MESSAGE: Final = 2  # between messages to who listens at the log's server
 SILENT_S: Final = 5.0  # a service that was not heard for longer is reported
 HUNG_S: Final = 15.0  # and restarted, unless it computes
-BUSY_MOST_S: Final = 120.0  # a start with very many Services may hold the loop, but not for ever
+BUSY_MOST_S: Final = 600.0  # a start with very many Services may hold the loop, but not for ever
 _TICKS_PER_S: Final = 100  # USER_HZ of proc(5), the same on every architecture
 _STATES: Final = {"T": "stopped by a signal", "t": "stopped by a debugger", "D": "waiting for a disk or the kernel", "Z": "ended"}
 

@@ -91,7 +91,7 @@ def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, to
     """`status` of an LBService."""
     names = sorted(nodes)
     conditions = [_condition(condition, "", before, now) for condition in planned.conditions]
-    counts = {"healthy": healthy, "total": total}
+    counts = {"addresses": ", ".join(planned.vips), "healthy": healthy, "total": total}  # a column of kubectl shows text only
     return {"vips": list(planned.vips), "node": names[0] if len(names) == 1 else "", "nodes": names, **counts, "conditions": conditions}
 
 

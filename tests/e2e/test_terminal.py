@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,10 @@ def test_up_says_that_it_is_ready_and_that_it_stopped(found: Stage) -> None:
     )
     assert wait_until(lambda: shown.exists() and "ready: " in shown.read_text(), 60), shown.read_text()
     up = found.pids()["up"]
+    completing = os.environ | {"WEIR_INSTANCE": found.where.instance, "_WEIR_COMPLETE": "complete_bash", "COMP_CWORD": "3"}
+    for words, offered in (("weir get svc ", "shop/web"), ("weir describe pools pu", "public"), ("weir get lb s", "shop/web")):
+        done = found.network.run("lb", str(Path(sys.executable).with_name("weir")), env=completing | {"COMP_WORDS": words})
+        assert done.stdout.split() == [offered], words
     os.kill(up, signal.SIGINT)
     os.kill(up, signal.SIGTERM)
     assert terminal.wait(20) == 0

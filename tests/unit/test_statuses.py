@@ -129,6 +129,7 @@ def test_a_denial_is_told_with_its_reason() -> None:
 
 def test_a_record_names_its_node_where_it_is_one() -> None:
     told = record_status(planned(V4), ["n1"], 2, 3, {}, NOW)
+    assert told["addresses"] == V4
     assert (told["vips"], told["node"], told["nodes"], told["healthy"], told["total"]) == ([V4], "n1", ["n1"], 2, 3)
     assert record_status(planned(V4), ["n2", "n1"], 2, 3, {}, NOW)["node"] == ""
 

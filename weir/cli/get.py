@@ -74,6 +74,23 @@ def get(noun: str, instance: str, output: str, wanted: Wanted, *, watch: bool) -
         _of_kernel(noun, instance, output, wanted, watch=watch)
 
 
+def names(noun: str, instance: str) -> list[str]:
+    """The names that can be asked for, for the shell to complete.  Ends the command where there is no answer."""
+
+    async def question() -> View:
+        async with await connect(instance) as bus:
+            return log_view(noun, (await world_at(bus, ""))[0])
+
+    if noun in OF_LOG:
+        from weir.cli.history import ask, connect, world_at
+
+        view = ask(instance, question())
+    else:
+        with closing(Kernel(instance)) as kernel:
+            view = kernel_view(noun, kernel, "")
+    return sorted({word for row in view.rows for word in _words(row, view.names[:1])})
+
+
 def _of_kernel(noun: str, instance: str, output: str, wanted: Wanted, *, watch: bool) -> None:
     def look() -> View:
         with closing(Kernel(instance)) as kernel:

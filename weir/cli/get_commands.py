@@ -1,6 +1,7 @@
 """`weir get` and `weir describe`: what there is."""
 
 import contextlib
+import io
 from enum import StrEnum
 from typing import Annotated
 
@@ -39,9 +40,22 @@ Selector = Annotated[str, typer.Option("--selector", "-l", metavar="NAME=VALUE",
 Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces: the default.", show_default=False)]
 
 
+_NAME = "NAME, NAMESPACE/NAME or an address."
+
+
+def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names for the shell; none where there is no answer, as nobody reads an error while typing."""
+    from weir.cli.get import names
+
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(typer.Exit, OSError):
+        noun = Noun(ctx.params["noun"])
+        return [name for name in names(noun.kind, ctx.params.get("instance") or "weir") if name.startswith(incomplete)]
+    return []
+
+
 def get(
     noun: Kind,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", help="NAME, NAMESPACE/NAME or an address.", show_default=False)] = "",
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help=_NAME, show_default=False, autocompletion=_complete)] = "",
     namespace: Namespace = "",
     selector: Selector = "",
     everywhere: Everywhere = False,  # noqa: ARG001  as users of kubectl write it
@@ -62,7 +76,7 @@ def get(
 
 def describe(
     noun: Kind,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME, NAMESPACE/NAME or an address.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=_complete)],
     namespace: Namespace = "",
     instance: Instance = "weir",
 ) -> None:
