@@ -176,7 +176,10 @@ def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> N
     join = ("join", URL, "-i", "front", "--instance", BOX)
     strange = site.weir("lb", *join, "--credentials", str(site.keys), "--node", "lb-9", check=False)
     missing = site.keys / "dataplane-lb-9.seed"
-    assert (strange.returncode, strange.stderr) == (1, f"weir: {missing} is not there: weir credentials --node lb-9 makes it\n")
+    assert (strange.returncode, strange.stderr) == (
+        1,
+        f"weir: {missing}: no such file; create it with: weir credentials FOLDER --node lb-9\n",
+    )
     (Where(BOX).state / "nats").mkdir(parents=True)
     own = site.weir("lb", *join, check=False)
     assert (own.returncode, own.stderr) == (1, f"weir: instance {BOX} has a log of its own: join as another, with --instance\n")

@@ -317,7 +317,7 @@ def test_with_the_log_away_commands_say_so_and_maps_are_still_shown(machine: Mac
     done = machine.weir("status")
     assert done.returncode == 2
     assert "EventLogUnreachable" in done.stdout
-    assert "forwards on" in done.stdout
+    assert "keeps forwarding" in done.stdout
     for noun in ("lb", "ep", "ct"):
         done = machine.weir("get", noun)
         assert (done.returncode, done.stderr) == (0, ""), noun

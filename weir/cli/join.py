@@ -30,5 +30,6 @@ def keys(credentials: Path, service: str, node: str) -> Env:
     """Raises UpError where the node has none."""
     seed, authority = credentials.absolute() / user(service, node).file, credentials.absolute() / "ca.crt"
     if missing := [path for path in (seed, authority) if not path.is_file()]:
-        raise UpError(f"{missing[0]}: no such file; create it with: weir credentials FOLDER --node {node}")
+        option = f" --node {node}" if node else ""
+        raise UpError(f"{missing[0]}: no such file; create it with: weir credentials FOLDER{option}")
     return {"WEIR_NATS_SEED": str(seed), "WEIR_NATS_CA": str(authority)}
