@@ -1,10 +1,12 @@
 """Every command: found, explained, and shown by an example that it accepts."""
 
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from weir.cli.__main__ import app
 from weir.cli.backup import BackupError, restore
@@ -53,3 +55,30 @@ def test_a_log_that_is_not_the_instances_own_is_not_put_back(tmp_path: Path, mon
     monkeypatch.setenv("WEIR_NATS", "nats://nats.weir-system.svc:4222")
     with pytest.raises(BackupError, match=r"WEIR_NATS names the log at nats://nats.weir-system.svc:4222"):
         restore("weirnone", tmp_path / "before.weir", force=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "wait", "timeout_s"),
+    [
+        ((), "", 60),
+        (("--wait",), "all", 60),
+        (("--wait", "--timeout", "3"), "all", 3),
+        (("--timeout", "3", "--wait"), "all", 3),
+        (("--wait=serving",), "serving", 60),
+        (("--wait", "programmed", "-o", "json"), "programmed", 60),
+    ],
+)
+def test_wait_takes_a_value_or_none(monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], wait: str, timeout_s: int) -> None:
+    asked = []
+
+    def status(_: str, *, wait: str, timeout_s: int, output: str) -> int:
+        asked.append((wait, timeout_s))
+        return 0 if output else 1
+
+    monkeypatch.setattr("weir.cli.status.status", status)
+    assert CliRunner().invoke(app, ["status", *words]).exit_code == 0
+    assert asked == [(wait, timeout_s)]
+
+
+def test_version_is_shown() -> None:
+    assert CliRunner().invoke(app, ["--version"]).stdout == f"weir {version('weir')}\n"
