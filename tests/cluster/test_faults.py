@@ -148,16 +148,18 @@ def test_an_api_server_that_hangs_costs_nothing(weir: Balanced) -> None:
 def test_a_server_that_forgot_is_listed_again_and_only_what_differs_is_told(weir: Balanced) -> None:
     name = "web-1"
     vip = weir.wait_vip("shop", name)
-    watcher = weir.pids()["watcher"]
+    up, watcher = weir.pids()["up"], weir.pids()["watcher"]
     before = weir.head()
-    os.kill(watcher, signal.SIGSTOP)
+    for pid in (up, watcher):  # `weir up` would start it again
+        os.kill(pid, signal.SIGSTOP)
     weir.cluster.api.delete(f"/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/{name}-1")
     for number in range(3):
         weir.cluster.api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"namespace": "shop", "name": f"filler-{number}"}})
     weir.cluster.forget()
     weir.cluster.kill_apiserver()
     weir.cluster.start_apiserver()
-    os.kill(watcher, signal.SIGCONT)
+    for pid in (watcher, up):
+        os.kill(pid, signal.SIGCONT)
     weir.cluster.wait_for("the slice missed", lambda: conditions_of(service_of(weir.cluster, "shop", name))["Serving"][1] == "NoEndpoints")
     assert "watch_expired" in weir.log.read_text()
     assert observed(weir, before) == ["endpointslice_gone"], f"{MANY} Services were listed again, and one slice was gone"
