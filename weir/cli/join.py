@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from weir.cli.oversee import oversee
 from weir.cli.supervise import Env, UpError, forward, instance, metrics_options
 from weir.permissions import OF_NODES, user
 from weir.where import Where, write_file
@@ -23,7 +24,7 @@ async def join(
         write_file(where.state / "nats.url", f"{url}\n".encode(), secret=True)  # for commands
         async with asyncio.TaskGroup() as group:
             group.create_task(forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs))
-            group.create_task(supervisor.watch(OF_NODES))
+            group.create_task(oversee(supervisor, OF_NODES))
 
 
 def keys(credentials: Path, service: str, node: str) -> Env:

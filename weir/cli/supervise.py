@@ -24,11 +24,11 @@ import structlog
 from services.dataplane.plan_file import PlanFile
 from weir.cli.limits import Limits
 from weir.cli.notify import notify
+from weir.cli.oversee import oversee
 from weir.cli.tend import tend
-from weir.heartbeat import BEAT_S, SILENT_S, Child, Watch, age_s, heard, scheduled
 from weir.permissions import OF_NODES
 from weir.service import RELOAD
-from weir.where import Health, Where, write_file
+from weir.where import Where, write_file
 
 RESTART_MOST_S = 5.0
 _ANY_BYTES = 1 << 50
@@ -55,7 +55,7 @@ class Supervisor:
         self.where = where
         self._pids: dict[str, int] = {"up": os.getpid()}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
-        self._nats_beat_s: float | None = None  # when NATS last answered in this life
+        self.nats_beat_s: float | None = None  # when NATS last answered in this life
 
     async def keep(
         self, name: str, command: Sequence[str], started: Work | None = None, reload: Work | None = None, env: Env = NO_ENV
@@ -70,7 +70,7 @@ class Supervisor:
             process = self._processes[name] = await asyncio.create_subprocess_exec(
                 *command, preexec_fn=partial(_confine, CAPABILITIES.get(name, ())), env={**os.environ, **env}
             )
-            self._nats_beat_s = None if name == "nats" else self._nats_beat_s
+            self.nats_beat_s = None if name == "nats" else self.nats_beat_s
             self._note(name, process.pid)
             preparing = asyncio.ensure_future(started()) if started else None
             code = await process.wait()
@@ -85,37 +85,14 @@ class Supervisor:
                     log.error("reload_failed", child=name, reason=str(error))
             await asyncio.sleep(wait_s)
 
-    async def watch(self, expected: Sequence[str]) -> None:
-        """End children that hang, so that they start again; give our own sign of life, to systemd too.  For ever.
-
-        expected: the children there will be.
-        """
-        watch, status, ready = Watch(time.monotonic()), "", False
-        while True:
-            await asyncio.sleep(BEAT_S)
-            now_s = time.monotonic()
-            with contextlib.suppress(OSError):  # a full /run: then `weir status` reports us as silent
-                write_file(self.where.run / "up.json", msgspec.json.encode(Health("up", os.getpid(), "up", beat_s=now_s)))
-            running = {name: process for name, process in self._processes.items() if process.returncode is None}
-            healths = {name: heard(self.where, name, process.pid) for name, process in running.items()}
-            beats = {name: health.beat_s for name, health in healths.items() if health}
-            if self._nats_beat_s is not None:
-                beats["nats"] = self._nats_beat_s
-            looks = [Child(name, process.pid, beats.get(name), scheduled(process.pid).cpu_s) for name, process in running.items()]
-            for name, silent_s in watch.hung(now_s, looks):
-                log.error("child_hung", child=name, silent_s=int(silent_s), state=scheduled(running[name].pid).state)
-                running[name].kill()
-            line = _status_line(expected, healths, now_s)
-            news = [f"STATUS={line}"] if line != status else []
-            if not ready and running.keys() >= set(expected):
-                news.append("READY=1")
-                ready = True
-            notify("WATCHDOG=1", *news)
-            status = line
+    @property
+    def running(self) -> dict[str, asyncio.subprocess.Process]:
+        """The children that have not ended."""
+        return {name: process for name, process in self._processes.items() if process.returncode is None}
 
     def nats_answered(self) -> None:
         """A sign of life of NATS, which writes none itself."""
-        self._nats_beat_s = time.monotonic()
+        self.nats_beat_s = time.monotonic()
 
     def end_nats(self) -> None:
         """It is started again."""
@@ -171,7 +148,7 @@ async def up(
         group.create_task(supervisor.keep("planner", _service(where, "planner", *counted["planner"])))
         group.create_task(supervisor.keep("ipam", _service(where, "ipam", *counted["ipam"])))
         group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *follows)))
-        group.create_task(supervisor.watch(("nats", *SERVICES)))
+        group.create_task(oversee(supervisor, ("nats", *SERVICES)))
 
 
 @asynccontextmanager
@@ -206,19 +183,6 @@ async def forward(
     async with asyncio.TaskGroup() as group:
         group.create_task(supervisor.keep("dataplane", agent, reload=reload, env=envs.get("dataplane", NO_ENV)))
         group.create_task(supervisor.keep("health", prober, env=envs.get("health", NO_ENV)))
-
-
-def _status_line(expected: Sequence[str], healths: Mapping[str, Health | None], now_s: float) -> str:
-    """For `systemctl status`: the services that are not well, or that all are."""
-    services = [name for name in expected if name != "nats"]
-    faults = []
-    for name in services:
-        health = healths.get(name)
-        if health and age_s(health, now_s) > SILENT_S:
-            faults.append(f"{name} not responding")
-        elif not health or health.state != "following":
-            faults.append(f"{name} {health.state if health else 'starting'}")
-    return "; ".join(faults) or f"{len(services)} services following the log"
 
 
 def claim(where: Where) -> int:
