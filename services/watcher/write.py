@@ -217,7 +217,7 @@ class Writer:
         planned = self._planned(namespace, target.name)
         seen = cluster.seen.get(cluster.unit(*target[1:]))
         observed = self._world.get(key("watcher", "service", namespace, target.name))
-        if not service or not planned or not (planned.vips or self._is_stale(namespace, target.name, seen)):
+        if not service or not planned or (not planned.vips and self._returns(namespace, target.name, seen)):
             unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
             if seen and unexposed and not self._holds(f"{namespace}/{target.name}"):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
@@ -231,9 +231,9 @@ class Writer:
         if not same(wanted, before):
             await self._write(cluster, RECORD, seen, {"status": wanted}, "status")
 
-    def _is_stale(self, namespace: str, name: str, seen: Seen | None) -> bool:
-        """Whether a record names what its Service has lost.  While the log has the addresses from there, they are to be given again."""
-        return bool(seen and _decoded(seen).get("vips")) and not self._world.get(key("watcher", "record", namespace, name))
+    def _returns(self, namespace: str, name: str, seen: Seen | None) -> bool:
+        """Whether the addresses that a record names are to be given again: while the log has them from there, the record keeps them."""
+        return bool(seen and _decoded(seen).get("vips")) and bool(self._world.get(key("watcher", "record", namespace, name)))
 
     def _retired(self, known: NodeSeen, world: World) -> list[AnyEvent]:
         """Somebody deleted the LBNode.  A node that is alive reports itself again, and gets another."""

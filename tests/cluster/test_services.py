@@ -61,6 +61,19 @@ def test_a_deployment_answers_on_its_vip_and_its_owner_is_told_how_it_stands(wei
     assert record["status"]["vips"] == [vip]
 
 
+def test_a_service_in_trouble_has_a_record_too(weir: Balanced, site: Machines, space: str) -> None:
+    site.cluster.api.apply(balancer(space, loadBalancerIP="198.51.100.1"))
+    record = f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web"
+    site.cluster.wait_for("its record", lambda: not is_gone(site.cluster, record) and "status" in site.cluster.api.get(record))
+    status = site.cluster.api.get(record)["status"]
+    reasons = {each["type"]: each["reason"] for each in status["conditions"] if each["status"] != "True"}
+    assert (status.get("vips", []), reasons["Allocated"]) == ([], "AddressOutsidePools")
+    site.cluster.api.patch(path_of(space), {"spec": {"loadBalancerIP": "203.0.113.52"}})
+    site.cluster.wait_for("its address", lambda: site.cluster.api.get(record)["status"].get("addresses") == "203.0.113.52")
+    columns = site.cluster.kubectl("get", "lbservices", "-n", space).stdout
+    assert columns.splitlines()[1].split()[1] == "203.0.113.52"
+
+
 def test_a_service_that_is_no_longer_exposed_leaves_nothing(weir: Balanced, site: Machines, space: str) -> None:
     site.cluster.api.apply(balancer(space))
     vip = weir.wait_vip(space)
