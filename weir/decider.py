@@ -90,7 +90,9 @@ class World:
 
     def find(self, index: str, word: str, kind: type[E]) -> list[E]:
         """Events of class `kind` that `index` lists under `word`, by key."""
-        keys = self._found[index].get(word, ())
+        keys = self._found[index].get(word)
+        if not keys:
+            return []
         if isinstance(keys, str):
             event = self.facts[keys].event
             return [event] if isinstance(event, kind) else []

@@ -14,7 +14,10 @@ ABOUT_NODES = (NodeSeen, NodeSilent, *RETIRED)  # what a world must hold for the
 
 def counted(world: World) -> list[NodeSeen]:
     """The LB nodes that count, by name."""
-    return [seen for seen in world.of(NodeSeen) if counts(world, seen)]
+    nodes = world.of(NodeSeen)
+    if not any(world.of(kind) for kind in RETIRED):  # asked for each Service that is planned
+        return nodes
+    return [seen for seen in nodes if counts(world, seen)]
 
 
 def counts(world: World, seen: NodeSeen) -> bool:
@@ -29,7 +32,8 @@ def is_silent(world: World, node: str) -> bool:
 
 def heard(world: World) -> list[str]:
     """Names of the nodes that count and are not silent."""
-    return [seen.node for seen in counted(world) if not is_silent(world, seen.node)]
+    silent = {event.lbnode for event in world.of(NodeSilent)}
+    return [seen.node for seen in counted(world) if seen.node not in silent]
 
 
 def how_to_end(node: str) -> str:

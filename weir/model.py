@@ -120,12 +120,23 @@ class Selector(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Backend(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """One address + port that serves a frontend.  Only active backends get new flows; all down counts as all up."""
+    """One address + port that serves a frontend.  Only active backends get new flows; all down counts as all up.
+
+    Each LB node acts on the verdicts of its own probes: see `seen_from`.
+    """
 
     address: str
     port: int
     state: BackendState = "active"
     node: str = ""  # where it runs; told only where a frontend is `local`
+    down_on: tuple[str, ...] = ()  # LB nodes whose probes find it dead; `state` is down where all that are heard do
+
+
+def seen_from(node: str, backend: Backend) -> BackendState:
+    """The state of a backend on an LB node, which acts on its own verdict and not on another's."""
+    if backend.state == "draining":
+        return "draining"
+    return "down" if node in backend.down_on else "active"
 
 
 class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):

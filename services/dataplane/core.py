@@ -23,7 +23,7 @@ from weir.events import (
     endpoints_of,
 )
 from weir.lbnodes import ABOUT_NODES
-from weir.model import Algorithm, Backend, Root
+from weir.model import Algorithm, Backend, Root, seen_from
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
 PLAN_KINDS = frozenset(event.kind for event in PLAN)
@@ -161,7 +161,11 @@ def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int
 
 
 def members_on(node: str, frontend: FrontendPlanned, backends: list[Backend]) -> list[Backend]:
-    """The `members` that serve on `node`.  Where a frontend is local and all of its own leave, these serve on (KEP-1669)."""
+    """The `members` that serve on `node`, in the state that its own probes find them in.
+
+    Where a frontend is local and all of its own leave, these serve on (KEP-1669).
+    """
+    backends = [backend if (state := seen_from(node, backend)) == backend.state else replace(backend, state=state) for backend in backends]
     if not frontend.local:
         return backends
     ours = [backend for backend in backends if backend.node == node]

@@ -27,7 +27,7 @@ from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, 
 from weir.identity import Identity, kinship
 from weir.lbnodes import RETIRED, counts
 from weir.metrics import Histogram, Sample
-from weir.model import MORE_REJECTED, Rejection
+from weir.model import MORE_REJECTED, Rejection, seen_from
 from weir.pins import Map, backend_key
 from weir.service import LoadAgain, Runner, Where
 
@@ -93,7 +93,7 @@ class Agent:
         """Without a log nobody is told whom to probe: who was dead before the machine stopped stays so until it can be asked."""
         for chunk in world.of(BackendsPlanned):
             for backend in chunk.backends:
-                if backend.state == "down":
+                if seen_from(self._node, backend) == "down":
                     self._maps["backend_up"].put(backend_key(backend.address, backend.port, chunk.protocol), b"\0")
 
     def opened(self, log: Identity) -> None:

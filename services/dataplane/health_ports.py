@@ -16,7 +16,7 @@ import structlog
 from services.dataplane.core import INDEXES, members
 from weir.decider import World
 from weir.events import FrontendPlanned, key, key_of
-from weir.model import Rejection
+from weir.model import Rejection, seen_from
 from weir.service import Runner
 
 RETRY_S = 10.0
@@ -41,7 +41,7 @@ def local_endpoints(world: World, node: str, port: int, refused: Iterable[Reject
     if not frontends:
         return None
     backends = (backend for frontend in frontends for backend in members(world, frontend)[0])
-    ready = {backend.address for backend in backends if backend.node == node and backend.state == "active"}
+    ready = {backend.address for backend in backends if backend.node == node and seen_from(node, backend) == "active"}
     stuck = {key_of(frontend) for frontend in frontends} & {rejection.entity for rejection in refused}
     return Local(frontends[0].service, len(ready), not stuck)
 

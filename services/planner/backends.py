@@ -1,5 +1,7 @@
 """Which backends serve a port of a Service, in which state, and in which chunk of the plan each of them is."""
 
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from zlib import crc32
 
 import msgspec
@@ -7,6 +9,7 @@ import msgspec
 from services.planner.nodes import is_local, node_backends, node_name
 from weir.decider import World
 from weir.events import EndpointDown, EndpointSliceObserved, ServiceObserved
+from weir.lbnodes import counted, heard
 from weir.model import Backend, BackendState, Endpoint, Family, ServicePort, SlicePort, better, endpoint_name
 
 CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
@@ -16,12 +19,15 @@ CHUNK_MOST = 100  # a set up to this size is one chunk
 def backends_of(world: World, observed: ServiceObserved, port: ServicePort, family: Family, *, probed: bool = True) -> list[Backend]:
     """The backends of one port and family, each once, by address and port.
 
-    A backend that a probe found dead is down; without a VIP nothing is `probed`.
+    An active backend carries the LB nodes that find it dead; without a VIP nothing is `probed`.
     """
     backends = (node_backends if observed.targets == "nodes" else _endpoints)(world, observed, port, family)
     if observed.probe and probed:
-        down = _down(world, observed, port, family, backends)
-        backends = [msgspec.structs.replace(b, state="down") if b.state == "active" and b in down else b for b in backends]
+        found = list(zip(backends, _down_on(world, observed, port, family, backends), strict=True))
+        if any(down for _, down in found):
+            nodes = [seen.node for seen in counted(world)]
+            asked = {*heard(world)} or {*nodes}
+            backends = [_judged(backend, tuple(node for node in nodes if node in down), asked) for backend, down in found]
     return sorted(backends, key=lambda backend: (backend.address, backend.port))
 
 
@@ -59,16 +65,31 @@ def _state(endpoint: Endpoint) -> BackendState:
     return "active" if endpoint.ready else "draining"
 
 
-def _down(world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend]) -> set[Backend]:
-    """Those that a probe found dead.  UDP cannot be probed by connecting: there an address is dead that is dead on a TCP port."""
+def _judged(backend: Backend, down_on: tuple[str, ...], asked: set[str]) -> Backend:
+    """asked: the LB nodes whose verdicts are to be had."""
+    if backend.state != "active" or not down_on:
+        return backend
+    return msgspec.structs.replace(backend, down_on=down_on, state="down" if asked <= {*down_on} else "active")
+
+
+def _down_on(
+    world: World, observed: ServiceObserved, port: ServicePort, family: Family, backends: Iterable[Backend]
+) -> Iterator[Collection[str]]:
+    """For each backend the nodes that find it dead.
+
+    UDP cannot be probed by connecting: there an address is dead that is dead on a TCP port.
+    """
     if is_asked(observed, port):
-        return {b for b in backends if world.find("down", endpoint_name(b.address, b.port, port.protocol), EndpointDown)}
-    dead: set[str] = set()
+        for b in backends:
+            yield [event.node for event in world.find("down", endpoint_name(b.address, b.port, port.protocol), EndpointDown)]
+        return
+    dead: defaultdict[str, set[str]] = defaultdict(set)
     for other in observed.ports:
         if other.protocol == "TCP":
-            found = backends_of(world, observed, other, family)
-            dead |= {backend.address for backend in found if backend.state == "down"}
-    return {backend for backend in backends if backend.address in dead}
+            for backend in backends_of(world, observed, other, family):
+                dead[backend.address].update(backend.down_on)
+    for b in backends:
+        yield dead.get(b.address, ())
 
 
 def is_asked(observed: ServiceObserved, port: ServicePort) -> bool:

@@ -68,6 +68,13 @@ def _down_backend(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
+def _suspected(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case BackendsPlanned(backends=backends) if any(backend.down_on for backend in backends):
+            return ("",)
+    return ()
+
+
 def _pending(event: AnyEvent) -> Iterable[str]:
     match event:
         case StatusPlanned(conditions=conditions) if any(c.type == "Programmed" and c.reason == "Pending" for c in conditions):
@@ -88,6 +95,7 @@ INDEXES: Mapping[str, Index] = {
     "planned": _planned_for,
     "backend": endpoints_of,
     "down": _down_backend,
+    "suspected": _suspected,  # chunks with a backend that some node finds dead
     "pending": _pending,
     "acknowledged": BySequence(FrontendPlanned, VipPlanned),  # what nodes acknowledge by its sequence
     "by nodes": _by_nodes,
@@ -140,14 +148,16 @@ def _was_retired(world: World, node: str) -> bool:
 
 
 def _by_silence(world: World, node: str) -> set[str]:
-    """The Services that wait for a node, or that it refuses; all, where it is the only one that is heard, or was."""
+    """The Services that wait for a node, that it refuses, or on whose backends its verdict counts; all, where no other is heard."""
     if not {*heard(world)} - {node}:
         return set(world.words("planned"))
     applied = world.get(key_of(AppliedThrough(node=node, seq=0)))
     rejected = {rejection.entity for rejection in applied.rejected} if isinstance(applied, AppliedThrough) else set[str]()
     if MORE_REJECTED in rejected:
         return set(world.words("planned"))
-    return {status.root.path for status in world.find("pending", "", StatusPlanned)} | _rejected(world, rejected)
+    waiting = {status.root.path for status in world.find("pending", "", StatusPlanned)}
+    suspected = {chunk.root.path for chunk in world.find("suspected", "", BackendsPlanned)}
+    return waiting | suspected | _rejected(world, rejected)
 
 
 def _acknowledged(world: World, now: AppliedThrough, before: AppliedThrough | None) -> set[str]:

@@ -292,7 +292,12 @@ class Writer:
         if not isinstance(observed, ServiceObserved):
             return 0, 0
         slices = self._world.find("slices of", observed.root.path, EndpointSliceObserved)
-        return counts(observed, slices, lambda address: bool(self._world.find("endpoint", address, EndpointDown)))
+        return counts(observed, slices, self._is_down)
+
+    def _is_down(self, address: str) -> bool:
+        """Whether every LB node that is heard finds the endpoint dead."""
+        down_on = {event.node for event in self._world.find("endpoint", address, EndpointDown)}
+        return bool(down_on) and {*heard(self._world)} <= down_on
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 

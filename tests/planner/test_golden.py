@@ -60,7 +60,9 @@ def shown(event: AnyEvent) -> dict[str, Any]:
     fields = {name: value for name, value in msgspec.to_builtins(event).items() if name != "root"}
     match event:
         case BackendsPlanned(backends=backends):
-            words = [" ".join(filter(None, (backend.address, str(backend.port), backend.state, backend.node))) for backend in backends]
+            words = [
+                " ".join(filter(None, (b.address, str(b.port), b.state, b.node, *(f"!{node}" for node in b.down_on)))) for b in backends
+            ]
             fields["backends"] = words if len(words) <= MANY else f"{len(words)} from {words[0]} to {words[-1]}"
         case StatusPlanned(conditions=conditions):
             fields["conditions"] = [condition(found) for found in conditions]

@@ -3,8 +3,23 @@
 import pytest
 
 from tests.planner.test_touched import Log, seen, served
-from weir.events import AppliedThrough, NodeHeard, NodeLeft, NodeRetired, NodeSeen, NodeSilent, StatusPlanned
-from weir.model import Condition
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    BackendsPlanned,
+    EndpointDown,
+    EndpointSliceObserved,
+    EndpointUp,
+    NodeHeard,
+    NodeLeft,
+    NodeRetired,
+    NodeSeen,
+    NodeSilent,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+)
+from weir.model import Condition, Endpoint, Probe, Root, ServicePort, SlicePort
 
 
 def programmed(log: Log, service: str = "shop/s1") -> Condition:
@@ -85,6 +100,35 @@ def test_where_every_node_is_silent_nobody_knows_and_the_command_that_ends_it_is
     assert programmed(log).status
     log.ack("lb-1")
     assert log.programmed("shop/s2")
+
+
+def test_of_nodes_that_are_heard_all_must_find_a_backend_dead_and_a_verdict_rewrites_one_chunk() -> None:
+    log = Log()
+    root, place = Root(kind="Service", namespace="shop", name="web"), Root(kind="EndpointSlice", namespace="shop", name="web-x")
+    endpoints = tuple(Endpoint(address=f"10.0.{n >> 8}.{n & 255}") for n in range(300))
+    log.take(
+        *(seen("lb-1"), seen("lb-2"), ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80),), probe=Probe())),
+        EndpointSliceObserved(root=place, service="web", family="IPv4", ports=(SlicePort(port=80),), endpoints=endpoints),
+        VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), root=root),
+    )
+
+    def down(node: str) -> EndpointDown:
+        return EndpointDown(node=node, address="10.0.0.7", port=80, protocol="TCP", reason="refused", failures=2)
+
+    def state(event: AnyEvent) -> tuple[str, tuple[str, ...], int]:
+        before = log.head
+        log.take(event)
+        chunks = log.fold.world.find("planned", "shop/web", BackendsPlanned)
+        (found,) = (b for chunk in chunks for b in chunk.backends if b.address == "10.0.0.7")
+        return found.state, found.down_on, log.head - before - 1
+
+    assert state(down("lb-3")) == ("active", (), 0), "no LB node"
+    assert state(down("lb-1")) == ("active", ("lb-1",), 1)
+    assert state(NodeSilent(lbnode="lb-2"))[:2] == ("down", ("lb-1",))
+    assert state(NodeHeard(lbnode="lb-2"))[:2] == ("active", ("lb-1",))
+    assert state(down("lb-2")) == ("down", ("lb-1", "lb-2"), 1)
+    assert state(NodeLeft(lbnode="lb-1"))[:2] == ("down", ("lb-2",))
+    assert state(EndpointUp(node="lb-2", address="10.0.0.7", port=80, protocol="TCP", reason="")) == ("active", (), 1)
 
 
 def test_hooks_that_change_touch_nothing_and_a_return_touches_all() -> None:

@@ -192,10 +192,15 @@ def no_frontend(address: str, protocol: str = "TCP") -> FrontendWithdrawn:
     return FrontendWithdrawn(vip=address, port=80, protocol=protocol, root=ROOT)  # type: ignore[arg-type]
 
 
+def backend(host: int, state: BackendState, *down_on: str) -> Planned:
+    """As down, where it is, by this node's own probes; a `Node` has no name."""
+    return Planned(address=f"10.0.0.{host}", port=8080, state=state, down_on=down_on or ("",) * (state == "down"))
+
+
 def backends(
     service: str, *hosts: int, chunk: int = 0, chunks: int = 1, protocol: str = "TCP", states: dict[int, BackendState] | None = None
 ) -> BackendsPlanned:
-    found = tuple(Planned(address=f"10.0.0.{host}", port=8080, state=(states or {}).get(host, "active")) for host in sorted(hosts))
+    found = tuple(backend(host, (states or {}).get(host, "active")) for host in sorted(hosts))
     return BackendsPlanned(set=name_of(service, protocol), chunk=chunk, chunks=chunks, protocol=protocol, backends=found, root=ROOT)  # type: ignore[arg-type]
 
 
@@ -324,6 +329,18 @@ def test_backends_that_are_down_leave_the_table_once_they_are_most_of_it(node: N
     assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.2:8080/TCP", "10.0.0.3:8080/TCP"}, "all down = all up"
     node.plan(backends("web", 1, 2, 3, states={1: "down", 2: "draining"}))
     assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.3:8080/TCP"}
+    assert node.content() == node.fresh()
+
+
+def test_a_node_acts_on_its_own_verdicts_and_not_on_those_of_others(node: Node) -> None:
+    def planned(*found: Planned) -> BackendsPlanned:
+        return BackendsPlanned(set=name_of("web"), chunk=0, chunks=1, protocol="TCP", backends=found, root=ROOT)
+
+    node.plan(*WEB)
+    node.plan(planned(backend(1, "down", "lb-2"), backend(2, "active", "lb-2"), backend(3, "active")))
+    assert node.in_table() == {"10.0.0.1:8080/TCP", "10.0.0.2:8080/TCP", "10.0.0.3:8080/TCP"}, "lb-2 has a broken leg"
+    node.plan(planned(backend(1, "active", "", "lb-2"), backend(2, "active", ""), backend(3, "active")))
+    assert node.in_table() == {"10.0.0.3:8080/TCP"}, "and so have we, which others need not know"
     assert node.content() == node.fresh()
 
 

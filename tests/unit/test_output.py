@@ -178,9 +178,9 @@ def test_fact_is_told_in_one_line(event: bytes, line: str) -> None:
 
 
 def test_long_lists_are_told_in_short() -> None:
-    backends = tuple(Backend(address=f"10.0.0.{n}", port=80, state="down" if n == 2 else "active") for n in range(1, 9))
+    backends = tuple(Backend(address=f"10.0.0.{n}", port=80, down_on=("lb-1",) if n == 2 else ()) for n in range(1, 9))
     chunk = BackendsPlanned(set="shop/web:80/TCP:IPv4", chunk=0, chunks=1, protocol="TCP", backends=backends, root=ROOT)
-    assert tell(chunk) == "shop/web:80/TCP:IPv4: 10.0.0.1, 10.0.0.2 down, 10.0.0.3, 10.0.0.4, 10.0.0.5, and 3 more"
+    assert tell(chunk) == "shop/web:80/TCP:IPv4: 10.0.0.1, 10.0.0.2 down on lb-1, 10.0.0.3, 10.0.0.4, 10.0.0.5, and 3 more"
 
 
 def test_slice_tells_how_many_are_ready() -> None:

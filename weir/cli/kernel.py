@@ -26,7 +26,7 @@ from services.dataplane.plan_file import PlanFile
 from services.health.delays import Delay
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned, untoken
-from weir.model import BackendState
+from weir.model import BackendState, seen_from
 from weir.pins import Map, MapError
 from weir.where import Where
 
@@ -141,7 +141,7 @@ class Kernel:
     def _planned_states(self, planned: FrontendPlanned | None) -> dict[bytes, BackendState]:
         """By key of `backend_up`.  One probe can take out backends of other ports: they are down in the plan only."""
         chunks = self.plan.find("set", planned.backends, BackendsPlanned) if planned else []
-        return {Backend(b.address, b.port, chunk.protocol).key(): b.state for chunk in chunks for b in chunk.backends}
+        return {Backend(b.address, b.port, chunk.protocol).key(): seen_from(self.node, b) for chunk in chunks for b in chunk.backends}
 
     def flows(self) -> list[tuple[FlowKey, Flow]]:
         """Flows that have not timed out, by client."""

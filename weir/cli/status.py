@@ -124,7 +124,9 @@ def _problems(world: World) -> list[str]:
     nodes = {seen.node for seen in counted(world)}
     rejected = [f"{event.source}: {problem}" for event in world.of(ManifestRejected) for problem in event.problems]
     down = [
-        f"backend {endpoint_name(e.address, e.port, e.protocol)} is down: {e.reason}" for e in world.of(EndpointDown) if e.node in nodes
+        f"backend {endpoint_name(e.address, e.port, e.protocol)} is down: {e.reason} (on {e.node})"
+        for e in world.of(EndpointDown)
+        if e.node in nodes
     ]
     refused = [
         f"{event.node} refused {r.entity}: {r.reason}" for event in world.of(AppliedThrough) if event.node in nodes for r in event.rejected

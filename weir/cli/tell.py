@@ -104,4 +104,10 @@ def _source(root: Root) -> str:
 
 
 def _stated(backends: Sequence[Backend]) -> list[str]:
-    return [each.address if each.state == "active" else f"{each.address} {each.state}" for each in backends]
+    return [" ".join(filter(None, (each.address, _state(each)))) for each in backends]
+
+
+def _state(backend: Backend) -> str:
+    if backend.down_on:
+        return f"down on {', '.join(backend.down_on)}"
+    return "" if backend.state == "active" else backend.state

@@ -75,7 +75,7 @@ def _about(world: World, subject: str) -> Iterable[AnyEvent]:
             names |= {allocated.vip, *allocated.services}
     about = [fact.event for _, fact in sorted(world.facts.items()) if _names(fact.event) & names]
     backends = [backend for event in about if isinstance(event, BackendsPlanned) for backend in event.backends]
-    down = {backend.address for backend in backends if backend.state == "down"}
+    down = {backend.address for backend in backends if backend.down_on}
     return [*about, *(event for event in world.of(EndpointDown) if event.address in down)]
 
 
