@@ -73,6 +73,7 @@ def _of_runner(runner: Runner) -> list[Sample]:
     return [
         Sample("weir_service_info", (runner.name, runner.node), 1),
         Sample("weir_following", (), runner.following),
+        Sample("weir_ready", (), runner.ready),
         Sample("weir_entities", (), len(runner.world.facts)),
         *runner.meter.samples(),
     ]

@@ -55,6 +55,7 @@ class Metric(NamedTuple):
 METRICS = (
     Metric("weir_service_info", "gauge", EVERY, "Always 1; which service this is, and on which node.", ("service", "node")),
     Metric("weir_following", "gauge", EVERY, "1 while the service follows the log, 0 while it is without it."),
+    Metric("weir_ready", "gauge", EVERY, "1 while it is caught up with the log and sees and does all it should, as /readyz says."),
     Metric("weir_sessions_total", "counter", EVERY, "How often the service began to follow the log; more than 1: it lost it."),
     Metric("weir_log_position", "gauge", EVERY, "Sequence of the last fact it has heard."),
     Metric("weir_log_behind", "gauge", EVERY, "Facts it follows that the log held behind that one, when last heard of."),
@@ -66,6 +67,7 @@ METRICS = (
     Metric("weir_objects", "gauge", "watcher", "Objects as last observed.", ("kind",)),
     Metric("weir_manifest_files", "gauge", "watcher", "Files of manifests that it reads."),
     Metric("weir_cluster_kinds_lost", "gauge", "watcher", "Kinds of a cluster that cannot be followed now.", ("cluster",)),
+    Metric("weir_writes_refused", "gauge", "watcher", "Objects of clusters that it may not write to.", ()),
     Metric("weir_manifests_rejected", "gauge", "watcher", "Documents that cannot be used; what they said before still holds."),
     Metric("weir_pool_addresses", "gauge", "ipam", "Addresses that a pool offers.", ("pool",)),
     Metric(

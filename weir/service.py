@@ -57,6 +57,7 @@ class Runner:
     heard: called with the world, the changes (None after catching up: everything may be new) and the sequence reached.
     lease: one of several replicas acts, the others fold along.
     listens: called with the author and the report of each sign of life.
+    impaired: what the service cannot see or do now, besides following the log; "" for nothing.
     keeps: what of a fact is folded; its entity must stay the same.
     """
 
@@ -74,12 +75,13 @@ class Runner:
         lease: Lease | None = None,
         keeps: Callable[[Fact], Fact] = lambda fact: fact,
         listens: Callable[[str, bytes], None] | None = None,
+        impaired: Callable[[], str] = lambda: "",
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
         self._core, self._opened, self._heard, self._connect, self._lease, self._keeps = core, opened, heard, connect, lease, keeps
-        self._listens = listens
+        self._listens, self._impaired = listens, impaired
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
@@ -99,8 +101,8 @@ class Runner:
 
     @property
     def ready(self) -> bool:
-        """Whether it knows what the log says, as the one that acts or standing by."""
-        return self._health.state not in ("starting", "degraded")
+        """True once caught up with the log, as leader or standby, while it sees and does all it should."""
+        return self._report().state not in ("starting", "degraded")
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]], cause: int = 0) -> None:
         """Appends what `decide` makes of the world, waiting for the log as long as it takes.
@@ -293,7 +295,10 @@ class Runner:
                     await self._live[0].beat(self.author, msgspec.json.encode(self._report()))
 
     def _report(self) -> Health:
-        return msgspec.structs.replace(self._health, beat_s=time.monotonic(), position=self.meter.position)
+        health = self._health
+        if health.state in ("standby", "following") and (why := self._impaired()):
+            health = msgspec.structs.replace(health, state="degraded", reason=why)
+        return msgspec.structs.replace(health, beat_s=time.monotonic(), position=self.meter.position)
 
     def _tell(self, state: str, reason: str = "") -> None:
         if (state, reason) != (self._health.state, self._health.reason):

@@ -19,7 +19,15 @@ def main() -> None:
     where = Where(chosen.instance)
     agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
     runner = Runner(
-        "dataplane", Recorder(INDEXES), HEARS, where, node=chosen.node, opened=agent.opened, heard=agent.heard, keeps=without_root
+        "dataplane",
+        Recorder(INDEXES),
+        HEARS,
+        where,
+        node=chosen.node,
+        opened=agent.opened,
+        heard=agent.heard,
+        keeps=without_root,
+        impaired=agent.impaired,
     )
     agent.start()
     counted = exposed(chosen.metrics, samples(where, agent))

@@ -67,6 +67,7 @@ class Agent:
         self._untold: list[VipTaken] = []  # to be recorded
         self._absent: dict[str, str] = {}  # interfaces that cannot be used, and why
         self._bare_since_s: dict[str, float] = {}  # those that came by a pattern, and have no program yet
+        self._unsaved = ""  # why the plan is not on disk
         self._kept = False  # the log knows less than the plan we forward by
         self._kept_since_s = self._heard_s = 0.0
         self._applied = asyncio.Event()
@@ -158,6 +159,10 @@ class Agent:
 
     # ── edges: each runs for the life of the process ───────────────────────────────────────────────────────────────
 
+    def impaired(self) -> str:
+        """What this node cannot do, in words: it could not forward by this plan after a reboot without the log."""
+        return self._unsaved
+
     async def acknowledge(self, runner: Runner) -> None:
         """Says what is applied, at most each 100 ms, and only what the log does not know yet."""
         while True:
@@ -195,9 +200,12 @@ class Agent:
                 await asyncio.to_thread(self._plan.saving())
             except OSError as error:  # a full disk must not end what keeps the kernel up to date
                 log.error("plan_not_saved", path=str(self._path), reason=str(error))
+                self._unsaved = f"the plan is not saved to {self._path}: {error.strerror or error}"
                 self._plan.unsaved()
                 self._changed.set()
                 await asyncio.sleep(SAVE_AGAIN_S)
+            else:
+                self._unsaved = ""
             await asyncio.sleep(SAVE_EVERY_S)
 
     async def sweep(self, _: Runner) -> None:

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
 from services.watcher.core import HEARS, Watcher
-from services.watcher.edge import FolderSource, Source, Told, follow, nobody
+from services.watcher.edge import FolderSource, Source, follow, nobody
 from services.watcher.metrics import samples
 from services.watcher.presence import Presence
 from services.watcher.settings import ALIASES, OURS, Settings
 from weir.exporter import exposed, of_world
 from weir.model import Mode, Targets
-from weir.service import Edge, Heard, Runner, Where, lease_of, options, serve
+from weir.service import Edge, Runner, Where, lease_of, options, serve
 
 if TYPE_CHECKING:
     from services.watcher.kube import Kube
+    from services.watcher.write import Writer
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # it stands before namespaces and names
 
@@ -35,13 +36,23 @@ def main() -> None:
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
     watcher = Watcher(settings_of(chosen), [cluster.scope for cluster in clusters] + [""] * bool(folder))
     watcher.late = lambda: frozenset(cluster.scope for cluster in clusters if cluster.lost)
-    writes, heard, told, writing = _writer(clusters, chosen.status_hostname)
-    where, lease = Where(chosen.instance), lease_of("watcher", chosen)
+    writer = _writer(clusters, chosen.status_hostname)
+    told = writer.marks.told if writer else nobody
     presence = Presence(told)
-    runner = Runner("watcher", watcher, (*HEARS, *writes), where, heard=heard, lease=lease, listens=presence.beat)
+    runner = Runner(
+        "watcher",
+        watcher,
+        (*HEARS, *(writer.hears if writer else ())),
+        Where(chosen.instance),
+        heard=writer.marks.heard if writer else None,
+        lease=lease_of("watcher", chosen),
+        listens=presence.beat,
+        impaired=partial(_impaired, clusters, writer),
+    )
     following = [partial(follow, source, watcher.said, told) for source in sources]
     running: list[Edge] = [cluster.run for cluster in clusters]
-    counted = exposed(chosen.metrics, of_world(partial(samples, folder, clusters)))
+    writing = [writer.run] if writer else []
+    counted = exposed(chosen.metrics, of_world(partial(samples, folder, clusters, writer)))
     serve(runner, presence.run, *following, *running, *writing, *counted)
 
 
@@ -115,14 +126,18 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
     return clusters
 
 
-def _writer(clusters: "Sequence[Kube]", host: str) -> tuple[tuple[type, ...], Heard | None, Told, list[Edge]]:
-    """What must be heard to write into clusters, by whom, who is told what the watcher itself states, and the writing."""
+def _writer(clusters: "Sequence[Kube]", host: str) -> "Writer | None":
+    """What writes into clusters."""
     if not clusters:
-        return (), None, nobody, []
-    from services.watcher.write import HEARS, Writer
+        return None
+    from services.watcher.write import Writer
 
-    writer = Writer(clusters, host)
-    return HEARS, writer.marks.heard, writer.marks.told, [writer.run]
+    return Writer(clusters, host)
+
+
+def _impaired(clusters: "Sequence[Kube]", writer: "Writer | None") -> str:
+    """What cannot be seen or written, in words; "" for nothing."""
+    return "; ".join(filter(None, [*(cluster.unseen for cluster in clusters), writer.undone if writer else ""]))
 
 
 if __name__ == "__main__":

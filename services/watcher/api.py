@@ -37,6 +37,7 @@ class ApiError(Exception):
     def __init__(self, code: int, reason: str, words: str) -> None:
         super().__init__(f"{code} {reason}: {words}")
         self.code, self.reason = code, reason
+        self.forbidden = code == 401 or (code == 403 and " cannot " in words)  # by rights, and not by the state of its namespace
 
 
 class ConfigError(Exception):

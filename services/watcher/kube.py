@@ -19,6 +19,7 @@ from services.watcher.api import UNREACHABLE, Api, ApiError, ConfigError, config
 from services.watcher.kinds import KINDS, Kind, Seen
 from services.watcher.manifest import Document
 from services.watcher.said import Observation
+from weir.words import few
 
 PAGE: Final = 500
 SMALL: Final = 4  # objects whose reading takes no time worth a thread
@@ -111,6 +112,16 @@ class Kube:
     def lost(self) -> int:
         """How many kinds that are there cannot be followed now."""
         return len(self._lost.keys() - self.absent)
+
+    @property
+    def unseen(self) -> str:
+        """What cannot be seen of the cluster now, and why, in words; "" for nothing."""
+        lost = sorted(self._lost.keys() - self.absent)
+        kinds = lost or sorted(self._unlisted)
+        if not kinds:
+            return ""
+        why = self._lost[lost[0]] if lost else "not listed yet"
+        return f"cluster {self.name}: cannot see {few(kinds)}: {why}"
 
     async def run(self, _: object) -> None:
         """Follows every kind, for ever."""

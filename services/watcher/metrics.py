@@ -21,11 +21,21 @@ class Cluster(Protocol):
         """Kinds that cannot be followed now."""
 
 
-def samples(folder: FolderSource | None, clusters: Sequence[Cluster], world: World) -> Iterator[Sample]:
-    """For `weir_objects`, `weir_manifest*` and `weir_cluster_kinds_lost`."""
+class Writes(Protocol):
+    """What writes into clusters."""
+
+    @property
+    def refused(self) -> int:
+        """Objects that may not be written to."""
+
+
+def samples(folder: FolderSource | None, clusters: Sequence[Cluster], writer: Writes | None, world: World) -> Iterator[Sample]:
+    """For `weir_objects`, `weir_manifest*`, `weir_cluster_kinds_lost` and `weir_writes_refused`."""
     for kind in KINDS:
         yield Sample("weir_objects", (kind.kind,), len(world.of(kind)))
     for cluster in clusters:
         yield Sample("weir_cluster_kinds_lost", (cluster.name,), cluster.lost)
+    if writer:
+        yield Sample("weir_writes_refused", (), writer.refused)
     yield Sample("weir_manifest_files", (), folder.files if folder else 0)
     yield Sample("weir_manifests_rejected", (), len(world.of(ManifestRejected)))

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 import structlog
@@ -55,7 +55,6 @@ from weir.events import (
 from weir.lbnodes import counted, heard, is_silent
 from weir.service import Runner
 
-HEARS: Final = (StatusPlanned, VipAllocated, NodeSeen, AppliedThrough, EndpointDown)  # beside what the watcher itself states
 WORKERS: Final = 16
 RETRY_FIRST_S, RETRY_MOST_S = 0.5, 30.0
 PENDING_S: Final = 1.0  # what waits for nodes is told after so long
@@ -65,6 +64,8 @@ log = structlog.get_logger()
 
 class Writer:
     """Writes for all clusters.  host: VIPs are told as hostnames HOST-VIP; "" as addresses."""
+
+    hears: ClassVar = (StatusPlanned, VipAllocated, AppliedThrough, EndpointDown)  # beside what each watcher folds
 
     def __init__(self, clusters: Sequence[Kube], host: str = "") -> None:
         self.marks = Marks(clusters)
@@ -76,6 +77,7 @@ class Writer:
         self._notes = Notes()
         self._lbnodes: set[Target] = set()  # that exist: one that is missing later was deleted by somebody
         self._runner: Runner | None = None
+        self._refused: dict[Target, str] = {}  # what may not be written
 
     @property
     def _world(self) -> World:
@@ -119,6 +121,8 @@ class Writer:
                 log.error("write_refused", **target._asdict(), reason=str(error))
             else:
                 self._again(target, str(error))
+                if error.forbidden:
+                    self._refused[target] = str(error)
                 if error.code == 401:
                     await cluster.log_in()
                 return
@@ -126,6 +130,21 @@ class Writer:
             self._again(target, f"{type(error).__name__} {error}".strip())
             return
         self._retry_s.pop(target, None)
+        self._refused.pop(target, None)
+
+    @property
+    def refused(self) -> int:
+        """How many objects may not be written to."""
+        return len(self._refused)
+
+    @property
+    def undone(self) -> str:
+        """What may not be written, and why, in words; "" for nothing."""
+        target, why = next(iter(self._refused.items()), (None, ""))
+        if not target:
+            return ""
+        more = f" and {len(self._refused) - 1} more" if len(self._refused) > 1 else ""
+        return f"cluster {target.cluster[1:]}: cannot write {target.kind} {'/'.join(filter(None, target[2:]))}{more}: {why}"
 
     def _again(self, target: Target, why: str) -> None:
         wait_s = self._retry_s.get(target, RETRY_FIRST_S)
@@ -185,6 +204,7 @@ class Writer:
         self._contention.wrote(ours, seen.metadata.uid, _now_s())
 
     def _forget(self, target: Target) -> None:
+        self._refused.pop(target, None)
         self._pending_s.pop(target, None)
         self._retry_s.pop(target, None)
         self._notes.forget(target)
