@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -295,14 +296,15 @@ def services(folder: Path, server: LogServer, kubeconfig: Path) -> Iterator[Call
         shutil.rmtree(Where(own("weirdeployrbac")).run, ignore_errors=True)
 
 
-async def _acknowledged(server: LogServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _acknowledged(server: LogServer, monkeypatch: pytest.MonkeyPatch, node: str = "n1") -> None:
     """A node says that it holds all that is planned, for a cluster without machines."""
-    for key, value in server.environment("dataplane-n1.seed").items():
+    author = f"dataplane-{node}"
+    for key, value in server.environment(f"{author}.seed").items():
         monkeypatch.setenv(key, value)
-    async with await Bus.connect(server.url, "dataplane-n1") as bus:
+    async with await Bus.connect(server.url, author) as bus:
         planned = [entry.fact.seq async for entries in bus.state(["frontend", "backends", "planvip"]) for entry in entries]
-        facts = (NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",), hooks=("tc",)), AppliedThrough(node="n1", seq=max(planned)))
-        await bus.append("dataplane-n1", [Decided(fact, 0) for fact in facts], await bus.last("dataplane-n1"))
+        facts = (NodeSeen(node=node, hook="tc", layout=1, interfaces=("eth0",), hooks=("tc",)), AppliedThrough(node=node, seq=max(planned)))
+        await bus.append(author, [Decided(fact, 0) for fact in facts], await bus.last(author))
 
 
 def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,3 +340,58 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
     assert web["status"]["loadBalancer"]["ingress"][0]["ip"] == "198.51.100.7"
     assert "weir.dev/vip" in web["metadata"]["finalizers"]
     assert [line for line in lines if '"level": "error"' in line or '"reason": "403' in line] == []
+
+
+def test_an_lb_node_whose_node_or_lbnode_is_deleted_holds_up_nothing(
+    deployed: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """n1 is replaced by n2, then n2's LBNode is deleted by hand, though n2 lives."""
+    kubeconfig = deployed.kubeconfig_of_account(NAMESPACE, "watcher")
+    api, here, nodes = deployed.api, "/api/v1/namespaces/weirgone", "/apis/weir.dev/v1alpha1/lbnodes"
+    api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "weirgone"}})
+    api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+    spec = {"addresses": ["198.51.100.16/30"]}
+    pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "gone"}, "spec": spec}
+
+    def service(name: str) -> Object:
+        return _service(name, "weirgone", {}, {"loadBalancerClass": "weir.dev/weir", "allocateLoadBalancerNodePorts": False})
+
+    def address(name: str) -> Any:
+        return api.get(f"{here}/services/{name}")["status"]["loadBalancer"].get("ingress")
+
+    def names() -> list[str]:
+        return [each["metadata"]["name"] for each in api.items(nodes)]
+
+    with log_server(tmp_path, ["n1", "n2"], free_port()) as server, services(tmp_path, server, kubeconfig) as log:
+        try:
+            api.apply(pool, service("old"))
+            deployed.wait_for("a plan", lambda: '"frontend_planned"' in log("planner"))
+            for node in ("n1", "n2"):
+                asyncio.run(_acknowledged(server, monkeypatch, node))
+            deployed.wait_for("the address of the old one", lambda: address("old"))
+            deployed.wait_for("both nodes", lambda: names() == ["n1", "n2"])
+            api.apply(service("new"))
+            deployed.wait_for("its plan", lambda: log("planner").count('"vip_planned"') == 2)
+            api.delete(f"{here}/services/old")
+            deployed.wait_for("the end of the old one", lambda: '"vip_withdrawn"' in log("planner"))
+            asyncio.run(_acknowledged(server, monkeypatch, "n2"))
+            deployed.wait_for("what it waits for", lambda: "waiting for n1 to confirm" in str(api.get(f"{here}/services/new")["status"]))
+            assert not address("new")
+            begun_s = time.monotonic()
+            api.delete("/api/v1/nodes/n1")
+            deployed.wait_for("the address of the new one", lambda: address("new"))
+            print(f"address {time.monotonic() - begun_s:.2f} s after the Node was deleted")
+            deployed.wait_for(
+                "the finalizer of the old one to go",
+                lambda: [each["metadata"]["name"] for each in api.items(f"{here}/services")] == ["new"],
+            )
+            deployed.wait_for("n1 to go", lambda: names() == ["n2"])
+            api.delete(f"{nodes}/n2")
+            deployed.wait_for("its retirement", lambda: log("watcher").count('"node_retired"') == 2)
+            assert names() == []
+            asyncio.run(_acknowledged(server, monkeypatch, "n2"))
+            deployed.wait_for("n2, which lives", lambda: names() == ["n2"])
+            deployed.wait_for("Programmed", lambda: "on n2" in str(api.get(f"{here}/services/new")["status"]))
+        finally:
+            api.remove(pool)
+            api.delete(f"{here}/services/new")
