@@ -197,6 +197,17 @@ class NodeRetired(_OfLbNode, frozen=True, kw_only=True, tag="node_retired"):
     reason: str = ""
 
 
+class HomeNamed(Event, frozen=True, kw_only=True, tag="home_named"):
+    """The names of this cluster stand in the log as they are; those of any other stand behind its name, as in "east:shop"."""
+
+    author: ClassVar[str] = "watcher"
+    kind: ClassVar[str] = "home"
+    cluster: str
+
+    def entity(self) -> tuple[str, str]:
+        return "", ""
+
+
 class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
     """What Weir wrote down, in the LBService of a Service's name, of its VIPs: given again when the log is lost."""
 
@@ -553,6 +564,7 @@ AnyEvent = (
     | NodeSilent
     | NodeHeard
     | NodeRetired
+    | HomeNamed
     | RecordObserved
     | RecordGone
     | ManifestRejected

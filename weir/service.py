@@ -58,6 +58,7 @@ class Runner:
     lease: one of several replicas acts, the others fold along.
     listens: called with the author and the report of each sign of life.
     impaired: what the service cannot see or do now, besides following the log; "" for nothing.
+    read: called with the world of each session once it was read to the head, before anything is decided on it.
     keeps: what of a fact is folded; its entity must stay the same.
     """
 
@@ -76,12 +77,13 @@ class Runner:
         keeps: Callable[[Fact], Fact] = lambda fact: fact,
         listens: Callable[[str, bytes], None] | None = None,
         impaired: Callable[[], str] = lambda: "",
+        read: Callable[[World], None] | None = None,
     ) -> None:
         self.name, self.node, self.where = name, node, where
         self.author = f"{name}-{token(node)}" if node else name
         self.world = World(core.indexes)
         self._core, self._opened, self._heard, self._connect, self._lease, self._keeps = core, opened, heard, connect, lease, keeps
-        self._listens, self._impaired = listens, impaired
+        self._listens, self._impaired, self._read = listens, impaired, read
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
         self._live: tuple[Bus, Fold] | None = None
@@ -164,6 +166,8 @@ class Runner:
             async with bus.follow(fold.position, self._kinds) as pull:
                 while pull.pending:
                     self._load(fold, await pull.next())
+                if self._read:
+                    self._read(fold.world)
                 if self._lease:
                     fence = await self._stand_by(self._lease, bus, fold, pull)
                 # STATE may remember own facts that the history has dropped; the server compares with the history.

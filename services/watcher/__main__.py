@@ -18,9 +18,10 @@ from services.watcher.presence import Presence
 from services.watcher.settings import ALIASES, OURS, Settings
 from weir.exporter import exposed, of_world
 from weir.model import Mode, Targets
-from weir.service import Edge, Runner, Where, lease_of, options, serve
+from weir.service import Runner, Where, lease_of, options, serve
 
 if TYPE_CHECKING:
+    from services.watcher.home import Home
     from services.watcher.kube import Kube
     from services.watcher.write import Writer
 
@@ -34,7 +35,9 @@ def main() -> None:
     clusters = asyncio.run(_clusters(chosen.cluster))
     folder = FolderSource(chosen.path) if chosen.path else None
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
-    watcher = Watcher(settings_of(chosen), [cluster.scope for cluster in clusters] + [""] * bool(folder))
+    home = _home(clusters)
+    scopes = [cluster.scope for cluster in clusters] + [""] * bool(folder)
+    watcher = Watcher(settings_of(chosen), scopes, lambda: home.name if home else "")
     watcher.late = lambda: frozenset(cluster.scope for cluster in clusters if cluster.lost)
     writer = _writer(clusters, chosen.status_hostname)
     told = writer.marks.told if writer else nobody
@@ -48,9 +51,10 @@ def main() -> None:
         lease=lease_of("watcher", chosen),
         listens=presence.beat,
         impaired=partial(_impaired, clusters, writer),
+        read=home.read if home else None,
     )
     following = [partial(follow, source, watcher.said, told) for source in sources]
-    running: list[Edge] = [cluster.run for cluster in clusters]
+    running = home.edges() if home else []
     writing = [writer.run] if writer else []
     counted = exposed(chosen.metrics, of_world(partial(samples, folder, clusters, writer)))
     serve(runner, presence.run, *following, *running, *writing, *counted)
@@ -109,7 +113,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
 
 
 async def _clusters(words: Sequence[str]) -> "list[Kube]":
-    """The first one's namespaces stand in the log as they are, a further one's behind its name."""
+    """How each stands in the log is known once that is read: see home.py."""
     if not words:
         return []
     from services.watcher.api import ConfigError, configured  # a folder needs no client
@@ -122,8 +126,16 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
             await configured(Path(kubeconfig) if kubeconfig else None)
         except ConfigError as error:
             sys.exit(f"weir-watcher: cluster {name}: {error}")
-        clusters.append(Kube(name, Path(kubeconfig) if kubeconfig else None, prefix=f"{name}:" if clusters else ""))
+        clusters.append(Kube(name, Path(kubeconfig) if kubeconfig else None))
     return clusters
+
+
+def _home(clusters: "Sequence[Kube]") -> "Home | None":
+    if not clusters:
+        return None
+    from services.watcher.home import Home
+
+    return Home(clusters)
 
 
 def _writer(clusters: "Sequence[Kube]", host: str) -> "Writer | None":

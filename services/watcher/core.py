@@ -22,6 +22,7 @@ from weir.events import (
     EndpointSliceGone,
     EndpointSliceObserved,
     Event,
+    HomeNamed,
     ManifestAccepted,
     ManifestRejected,
     NamespaceGone,
@@ -46,7 +47,7 @@ from weir.model import Endpoint, Problem, Root
 __all__ = ["HEARS", "Observation", "Said", "Watcher", "differences"]
 
 _OBSERVED: Final = (PoolObserved, NamespaceObserved, NodeObserved, RecordObserved, ServiceObserved, EndpointSliceObserved)
-HEARS: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected, *ABOUT_NODES)
+HEARS: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected, *ABOUT_NODES, HomeNamed)
 _STATED: Final[tuple[type[Event], ...]] = (*_OBSERVED, ManifestRejected, NodeRetired)
 _ORDER: Final = {event.kind: i for i, event in enumerate(_STATED)}  # records before the Services that they are of, rejections late
 
@@ -81,9 +82,10 @@ class Watcher:
 
     indexes: Mapping[str, Index] = {"unit": units_of, "node address": _addresses_of}
 
-    def __init__(self, settings: Settings = DEFAULT, scopes: Sequence[str] = ("",)) -> None:
+    def __init__(self, settings: Settings = DEFAULT, scopes: Sequence[str] = ("",), home: Callable[[], str] = str) -> None:
         """scopes: of all sources; what the log has from others is gone.  Where one is a cluster, what is written there is looked up."""
         self.said = Said(settings, scopes)
+        self._home = home  # which cluster's names stand in the log as they are, "" where there is none
         self.late: Callable[[], frozenset[str]] = frozenset  # scopes of sources that cannot be followed now
         if any(scopes):
             of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
@@ -98,7 +100,8 @@ class Watcher:
 
         Of a source that cannot be followed now the log may know more, by another replica: what it says is told when it changes.
         """
-        return differences(world, self.said, late=self.late()) if self.said.complete else ()
+        home = [HomeNamed(cluster=name)] if (name := self._home()) and not world.of(HomeNamed) else []
+        return [*home, *(differences(world, self.said, late=self.late()) if self.said.complete else ())]
 
 
 def differences(world: World, said: Said, units: Iterable[str] | None = None, late: frozenset[str] = frozenset()) -> list[AnyEvent]:

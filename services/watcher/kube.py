@@ -68,7 +68,8 @@ class Kube:
     seen: objects that Weir writes to, by unit.   absent: kinds that are not installed there.
     looked: called with (this, kind, namespace, name) when a seen object became different.
     listed: called with this when all objects are known, or those of one kind more.
-    Units are named `@CLUSTER/Service/shop/web`.  prefix: goes before namespaces, and names of what has none, in the log.
+    prefix: goes before namespaces, and names of what has none, in the log; set before it runs.
+    Units are named `@CLUSTER/Service/shop/web`.
     """
 
     api: Api

@@ -53,7 +53,6 @@ class Marks:
 
     def __init__(self, clusters: Sequence[Kube]) -> None:
         self.clusters = {cluster.scope: cluster for cluster in clusters}
-        self.home = clusters[0]  # where the nodes of this installation are told
         self.world = World()
         self._queue: asyncio.PriorityQueue[tuple[bool, int, Target]] = asyncio.PriorityQueue()
         self._numbers = count()
@@ -69,7 +68,9 @@ class Marks:
         return target
 
     def mark(self, target: Target, delay_s: float = SETTLE_S) -> None:
-        """It is due after `delay_s`, or sooner where it is to be sooner already."""
+        """It is due after `delay_s`, or sooner where it is to be sooner already.  Of a cluster that is not followed nothing is."""
+        if target.cluster not in self.clusters:
+            return
         due = asyncio.get_running_loop().time() + delay_s
         timer = self._marked.get(target)
         if timer and timer.when() <= due:
@@ -84,6 +85,11 @@ class Marks:
     def looked(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
         """An object that Weir writes to became different in the cluster."""
         self.mark(Target(cluster.scope, kind, namespace, name))
+
+    @property
+    def home(self) -> str:
+        """The scope of the cluster whose names stand in the log as they are, where LB nodes are told; "" where it is followed no more."""
+        return next((cluster.scope for cluster in self.clusters.values() if not cluster.prefix), "")
 
     async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
         """Facts came; None: everything may be new."""
@@ -110,7 +116,7 @@ class Marks:
             self.mark(target)
             if kind == SERVICE.word:
                 self.mark(target._replace(kind=RECORD.word))
-        for seen in counted(self.world) if cluster is self.home else ():
+        for seen in counted(self.world) if cluster.scope == self.home else ():
             self.mark(Target(cluster.scope, LBNODE.word, "", seen.node))
 
     def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
@@ -128,16 +134,16 @@ class Marks:
             case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
                 self._mark_named(POOL, before.root.name)
             case NodeSeen(node=node):
-                self.mark(Target(self.home.scope, LBNODE.word, "", node))
+                self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeSilent(lbnode=node) | NodeHeard(lbnode=node) | NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
-                self.mark(Target(self.home.scope, LBNODE.word, "", node))
+                self.mark(Target(self.home, LBNODE.word, "", node))
                 for released in self.world.of(VipReleased):
                     for service in released.services:
                         self._mark_service(service)
             case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
-                self.mark(Target(self.home.scope, LBNODE.word, "", node))
+                self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeObserved(root=root) | NodeGone(root=root):
-                self.mark(Target(self.home.scope, LBNODE.word, "", root.name))
+                self.mark(Target(self.home, LBNODE.word, "", root.name))
             case EndpointSliceObserved(root=root, service=service):
                 self._mark_record(f"{root.namespace}/{service}")
             case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
@@ -155,17 +161,17 @@ class Marks:
         self.mark(self._of(RECORD, service), COUNT_S)
 
     def _mark_named(self, kind: Kind, name: str) -> None:
-        cluster, bare = self._split(name)
-        self.mark(Target(cluster.scope, kind.word, "", bare))
+        scope, bare = self._split(name)
+        self.mark(Target(scope, kind.word, "", bare))
 
     def _of(self, kind: Kind, service: str) -> Target:
         namespace, _, name = service.partition("/")
-        cluster, bare = self._split(namespace)
-        return Target(cluster.scope, kind.word, bare, name)
+        scope, bare = self._split(namespace)
+        return Target(scope, kind.word, bare, name)
 
-    def _split(self, word: str) -> tuple[Kube, str]:
-        """The cluster that a namespace or name of the log is of, and how it is called there."""
+    def _split(self, word: str) -> tuple[str, str]:
+        """The scope of the cluster that a namespace or name of the log is of, and how it is called there."""
         for cluster in self.clusters.values():
             if cluster.prefix and word.startswith(cluster.prefix):
-                return cluster, word.removeprefix(cluster.prefix)
+                return cluster.scope, word.removeprefix(cluster.prefix)
         return self.home, word

@@ -285,7 +285,7 @@ class Writer:
             return
         if not known:
             self._lbnodes.discard(target)
-            if seen and cluster is self.marks.home:
+            if seen and cluster.scope == self.marks.home:
                 await cluster.api.delete(LBNODE.path("", target.name))
             return
         seen = seen or await self._made(cluster, LBNODE, target, {})

@@ -279,11 +279,15 @@ def test_the_watchers_account_changes_nothing_of_a_service_but_its_finalizers(bo
 
 
 @contextmanager
-def services(folder: Path, server: LogServer, kubeconfig: Path) -> Iterator[Callable[[str], str]]:
-    """Watcher, ipam and planner, each as its own user; yields what reads their logs."""
+def services(folder: Path, server: LogServer, kubeconfig: Path, *clusters: str) -> Iterator[Callable[[str], str]]:
+    """Watcher, ipam and planner, each as its own user; yields what reads their logs.  clusters: names of the one that there is."""
     running = []
     try:
-        for name, *options in (["watcher", f"--cluster=c={kubeconfig}"], ["ipam"], ["planner"]):
+        for name, *options in (
+            ["watcher", *(f"--cluster={each}={kubeconfig}" for each in clusters or ("c",))],
+            ["ipam"],
+            ["planner"],
+        ):
             command = [sys.executable, "-m", f"services.{name}", "--instance", own("weirdeployrbac"), *options]
             with (folder / f"{name}.log").open("w") as log:
                 running.append(subprocess.Popen(command, env=server.environment(f"{name}.seed"), stderr=log, cwd=ROOT))
@@ -395,3 +399,37 @@ def test_an_lb_node_whose_node_or_lbnode_is_deleted_holds_up_nothing(
         finally:
             api.remove(pool)
             api.delete(f"{here}/services/new")
+
+
+def test_the_order_of_clusters_changes_nothing_and_one_that_is_retired_leaves_the_other_its_names(
+    deployed: Cluster, tmp_path: Path
+) -> None:
+    """One API server stands for two clusters."""
+    kubeconfig = deployed.kubeconfig_of_account(NAMESPACE, "watcher")
+
+    def appended(server: LogServer, *clusters: str) -> str:
+        """What a watcher of these adds to the log until it has added a Namespace that is made meanwhile, but for that."""
+        mark = f"weirorder{len(marks)}"
+        marks.append({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": mark}})
+        with services(tmp_path, server, kubeconfig, *clusters) as log:
+            deployed.wait_for("all to be compared once", lambda: '"caught_up"' in log("watcher"))
+            deployed.api.apply(marks[-1])
+            names = [f'"{mark}"' if each == "east" else f'"{each}:{mark}"' for each in clusters]
+            deployed.wait_for("the mark of each", lambda: all(name in log("watcher") for name in names))
+            lines = [line for line in log("watcher").splitlines() if '"seq"' in line and '"caught_up"' not in line and mark not in line]
+        return "\n".join(lines)
+
+    marks: list[Object] = []
+    with log_server(tmp_path, ["n1"], free_port()) as server:
+        try:
+            first = appended(server, "east", "west")
+            assert '"home_named"' in first
+            assert "west:weir-system" in first
+            assert "east:" not in first
+            assert appended(server, "west", "east") == ""
+            assert appended(server, "east", "west") == ""
+            gone = appended(server, "west")
+            assert '"namespace_gone"' in gone
+            assert "west:" not in gone
+        finally:
+            deployed.api.remove(*marks)

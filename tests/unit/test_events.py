@@ -37,6 +37,7 @@ TAGS = {
     "node_silent": ("watcher", "silence"),
     "node_heard": ("watcher", "silence"),
     "node_retired": ("watcher", "retired"),
+    "home_named": ("watcher", "home"),
     "record_observed": ("watcher", "record"),
     "record_gone": ("watcher", "record"),
     "node_observed": ("watcher", "node"),

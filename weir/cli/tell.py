@@ -14,6 +14,7 @@ from weir.events import (
     EndpointUp,
     FrontendPlanned,
     FrontendWithdrawn,
+    HomeNamed,
     ManifestAccepted,
     ManifestRejected,
     MapPressure,
@@ -75,6 +76,8 @@ def tell(event: AnyEvent) -> str:
             return f"{service}: {', '.join(condition(c) for c in conditions)}"
         case NodeSeen():
             return f"{event.node}: {event.hook} on {', '.join(event.interfaces)}"
+        case HomeNamed(cluster=cluster):
+            return cluster
         case NodeRetired(lbnode=node, reason=reason):
             return f"{node}: {reason}"
         case AppliedThrough(node=node, seq=seq, writes=writes, rejected=rejected):

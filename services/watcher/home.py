@@ -1,0 +1,45 @@
+"""Which cluster's names stand in the log as they are; those of any other stand behind its name ("east:shop").
+
+It is the first one that this log ever followed, recorded in it by name: so the identity of a source is its name, not the order of
+options.  Nothing of a cluster is observed before the log has been read, since an object has no name in it until then.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from services.watcher.kube import Kube
+from weir.decider import World
+from weir.events import HomeNamed
+from weir.service import Edge, Runner
+
+
+class HomeError(Exception):
+    """The log names another cluster than the one that this process began with.  React: end, the next life begins with that."""
+
+
+class Home:
+    """clusters: as they are given, at least one.   name: "" until the log has been read."""
+
+    def __init__(self, clusters: Sequence[Kube]) -> None:
+        self._clusters = clusters
+        self._settled = asyncio.Event()
+        self.name = ""
+
+    def read(self, world: World) -> None:
+        """The log was read to its head, as `world`.  Raises HomeError."""
+        name = next((event.cluster for event in world.of(HomeNamed)), self._clusters[0].name)
+        if self.name not in ("", name):
+            raise HomeError(f"the log has the names of cluster {name} without a prefix, not those of {self.name}")
+        self.name = name
+        for cluster in self._clusters:
+            cluster.prefix = "" if cluster.name == name else f"{cluster.name}:"
+        self._settled.set()
+
+    def edges(self) -> list[Edge]:
+        """Follow each cluster, once it is known how its names stand in the log."""
+        return [partial(self._follow, cluster) for cluster in self._clusters]
+
+    async def _follow(self, cluster: Kube, runner: Runner) -> None:
+        await self._settled.wait()
+        await cluster.run(runner)
