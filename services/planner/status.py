@@ -83,6 +83,8 @@ def _allocated(world: World, service: str) -> Condition:
 
 def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequence[Backend]], vips: Sequence[str]) -> Condition:
     backends = [backend for found in sets.values() for backend in found]
+    if not observed.ports:
+        return Condition(type="Serving", status=False, reason="NoPorts", message="none of its ports can be served")
     if unserved := _unserved(world, observed, backends):
         return Condition(type="Serving", status=False, reason=unserved[0], message=unserved[1])
     if empty := [name for name, found in sets.items() if vips and not found]:
@@ -150,8 +152,10 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
     if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
         return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
+    if not observed.ports:
+        return Condition(type="Programmed", status=False, reason="NoPorts")
     if not entries:
-        return Condition(type="Programmed", status=False, reason="Pending")
+        return Condition(type="Programmed", status=False, reason="NotAllocated")
     head = max(_seq(world, entry) for entry in entries)
     holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
     if behind := [node for node in listening or nodes if node not in holding]:

@@ -85,7 +85,7 @@ _POOL: Final = _kind(
     spec=_fields("addresses autoAssign avoidBuggyIPs priority share", serviceSelector=_SELECTOR, namespaceSelector=_SELECTOR),
     status=_fields("total used", conditions=_CONDITIONS),
 )
-_RECORD: Final = _kind(_META, status=_fields("addresses healthy node nodes total vips", conditions=_CONDITIONS))
+_RECORD: Final = _kind(_META, status=_fields("addresses healthy node nodes reason total vips", conditions=_CONDITIONS))
 
 FIELDS: Final = {
     "Service": _SERVICE,

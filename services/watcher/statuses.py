@@ -92,7 +92,9 @@ def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, to
     names = sorted(nodes)
     conditions = [_condition(condition, "", before, now) for condition in planned.conditions]
     counts = {"addresses": ", ".join(planned.vips), "healthy": healthy, "total": total}  # a column of kubectl shows text only
-    return {"vips": list(planned.vips), "node": names[0] if len(names) == 1 else "", "nodes": names, **counts, "conditions": conditions}
+    reason = next((each.reason for each in planned.conditions if not each.status), "Serving")
+    node = names[0] if len(names) == 1 else ""
+    return {"vips": list(planned.vips), "reason": reason, "node": node, "nodes": names, **counts, "conditions": conditions}
 
 
 def counts(observed: ServiceObserved, slices: Iterable[EndpointSliceObserved], is_down: Callable[[str], bool]) -> tuple[int, int]:

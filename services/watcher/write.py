@@ -216,7 +216,7 @@ class Writer:
         pending = planned is not None and any(each.type == "Programmed" and each.reason == "Pending" for each in planned.conditions)
         now_s = _now_s()
         since_s = self._pending_s.setdefault(target, now_s) if pending else self._pending_s.pop(target, now_s)
-        if not pending or now_s - since_s > PENDING_S:
+        if not pending or now_s - since_s >= PENDING_S:
             return False
         self.marks.mark(target, PENDING_S)
         return True

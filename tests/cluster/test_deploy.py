@@ -328,6 +328,15 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
                 "a record", lambda: api.get(f"{ours}/namespaces/weirrbac/lbservices/web")["status"]["vips"] == ["198.51.100.7"]
             )
             deployed.wait_for("a node", lambda: api.get(f"{ours}/lbnodes/n1")["status"]["hook"] == "tc")
+            api.apply(service | {"metadata": {"namespace": "weirrbac", "name": "second"}})
+            second = f"{ours}/namespaces/weirrbac/lbservices/second"
+            deployed.wait_for("a record of one without an address", lambda: api.get(second)["status"]["reason"] == "PoolExhausted")
+            row = deployed.kubectl("get", "lbservices", "-n", "weirrbac", "web", "--no-headers").stdout.split()
+            assert row[:2] == ["web", "198.51.100.7"]
+            deployed.wait_for(
+                "its Event", lambda: "PoolExhausted" in [e["reason"] for e in api.items(f"{here}/events") if "second" in str(e)]
+            )
+            api.delete(f"{here}/services/second")
             api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
             api.patch("/api/v1/nodes/n1/status", {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}}, "merge-patch")
             deployed.wait_for("a node that is not Ready", lambda: "NodeNotReady" in str(api.get(f"{ours}/lbnodes/n1")["status"]))

@@ -134,6 +134,12 @@ def test_a_record_names_its_node_where_it_is_one() -> None:
     assert record_status(planned(V4), ["n2", "n1"], 2, 3, {}, NOW)["node"] == ""
 
 
+def test_a_record_says_in_one_line_what_a_service_has_and_why_not() -> None:
+    served, refused = planned(V4, V6), planned(programmed=False, Allocated="PoolExhausted")
+    told = [record_status(each, [], 0, 0, {}, NOW) for each in (served, refused)]
+    assert [(each["addresses"], each["reason"]) for each in told] == [(f"{V4}, {V6}", "Serving"), ("", "PoolExhausted")]
+
+
 def slice_of(family: Family, *endpoints: Endpoint, port: str = "") -> EndpointSliceObserved:
     ports = (SlicePort(port=8080, name=port),)
     return EndpointSliceObserved(root=ROOT, service="web", family=family, ports=ports, endpoints=endpoints)
