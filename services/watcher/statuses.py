@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from services.watcher.ranges import buggy, range_of
+from weir.decider import World
 from weir.events import (
     AppliedThrough,
     EndpointSliceObserved,
@@ -20,7 +21,7 @@ from weir.events import (
     StatusPlanned,
     VipAllocated,
 )
-from weir.lbnodes import how_to_end
+from weir.lbnodes import counted, how_to_end, is_silent
 from weir.model import Condition, Endpoint, Family, ServicePort, family_of
 
 DOMAIN: Final = "weir.dev/"
@@ -150,6 +151,17 @@ def node_status(
         ready = Condition(type="Ready", status=False, reason="NodeNotReady", message=words)
     conditions = [_condition(each, "", before, now) for each in (ready, programmed)]
     return {"hook": seen.attached, "interfaces": list(seen.interfaces), "conditions": conditions}
+
+
+def is_held(world: World, service: str) -> bool:
+    """Whether the Service has an address, or had one that a node may still forward for.  It does not wait for a node that is silent.
+
+    world: with the index "holder" of the watcher.
+    """
+    if world.find("holder", service, VipAllocated):
+        return True
+    releasing = world.count("holder", service) > 0
+    return releasing and not any(is_silent(world, seen.node) for seen in counted(world))
 
 
 def same(wanted: Json, stands: Mapping[str, Any]) -> bool:

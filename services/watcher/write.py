@@ -27,6 +27,7 @@ from services.watcher.statuses import (
     Note,
     counts,
     digest,
+    is_held,
     is_programmed,
     node_status,
     own,
@@ -162,7 +163,7 @@ class Writer:
         namespace = cluster.prefix + target.namespace
         observed = self._world.get(key("watcher", "service", namespace, target.name))
         planned = self._planned(namespace, target.name)
-        held = self._holds(f"{namespace}/{target.name}")
+        held = is_held(self._world, f"{namespace}/{target.name}")
         known = observed if isinstance(observed, ServiceObserved) else None
         if not planned and (not known or known.exposed):
             return  # the log does not know it yet, or nobody has decided
@@ -239,7 +240,7 @@ class Writer:
         observed = self._world.get(key("watcher", "service", namespace, target.name))
         if not service or not planned or (not planned.vips and self._returns(namespace, target.name, seen)):
             unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
-            if seen and unexposed and not self._holds(f"{namespace}/{target.name}"):
+            if seen and unexposed and not is_held(self._world, f"{namespace}/{target.name}"):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
             return  # a record is also collected with its Service
         if not seen:
@@ -296,13 +297,6 @@ class Writer:
         wanted = node_status(known, applied, before, _now(), lost=lost, silent=is_silent(self._world, target.name))
         if not same(wanted, before):
             await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")
-
-    def _holds(self, service: str) -> bool:
-        """Whether the Service has an address, or had one that may still be forwarded for.  It does not wait for nodes that are silent."""
-        if self._world.find("holder", service, VipAllocated):
-            return True
-        releasing = self._world.count("holder", service) > 0
-        return releasing and not any(is_silent(self._world, seen.node) for seen in counted(self._world))
 
     def _planned(self, namespace: str, name: str) -> StatusPlanned | None:
         planned = self._world.get(key("planner", "status", namespace, name))

@@ -5,16 +5,32 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from services.watcher.statuses import Note, counts, node_status, own, pool_status, record_status, same, service_notes, service_status
+from services.watcher.core import Watcher
+from services.watcher.statuses import (
+    Note,
+    counts,
+    is_held,
+    node_status,
+    own,
+    pool_status,
+    record_status,
+    same,
+    service_notes,
+    service_status,
+)
+from weir.decider import Fact, World
 from weir.events import (
     AppliedThrough,
     EndpointSliceObserved,
     ManifestRejected,
+    NodeHeard,
     NodeSeen,
+    NodeSilent,
     PoolObserved,
     ServiceObserved,
     StatusPlanned,
     VipAllocated,
+    VipReleased,
 )
 from weir.model import Condition, Endpoint, Family, Problem, Rejection, Root, ServicePort, SlicePort
 
@@ -224,6 +240,20 @@ def test_of_a_silent_node_nothing_is_known_and_the_command_that_ends_it_is_named
         ("Programmed", "Unknown", "NodeSilent"),
     ]
     assert "kubectl delete lbnode n1" in conditions[0]["message"]
+
+
+def test_a_service_is_held_until_its_address_is_free_or_only_a_silent_node_is_waited_for() -> None:
+    world = World(Watcher(scopes=("@local",)).indexes)
+    seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
+    assert not is_held(world, "shop/web")
+    for seq, event in enumerate((seen, VipAllocated(vip=V4, pool="p", services=("shop/web",), root=ROOT)), 1):
+        world.evolve(Fact(seq, event))
+    world.evolve(Fact(3, NodeSilent(lbnode="n1")))
+    assert is_held(world, "shop/web")
+    world.evolve(Fact(4, VipReleased(vip=V4, pool="p", services=("shop/web",), root=ROOT)))
+    assert not is_held(world, "shop/web")
+    world.evolve(Fact(5, NodeHeard(lbnode="n1")))
+    assert is_held(world, "shop/web")
 
 
 def test_a_node_is_programmed_when_it_refused_nothing() -> None:
