@@ -30,9 +30,9 @@ def frontend(vip: str = "198.51.100.1", **changes: object) -> FrontendPlanned:
 
 
 def backends(*states: str, nodes: Sequence[str] = ()) -> BackendsPlanned:
-    """10.0.0.1 and so on.  nodes: where each runs."""
+    """10.0.0.1 and so on.  nodes: where each runs, and by whose probes it is down."""
     some = tuple(
-        Backend(address=f"10.0.0.{number}", port=8080, state=state, node=node)  # type: ignore[arg-type]
+        Backend(address=f"10.0.0.{number}", port=8080, state=state, node=node, down_on=(node,) * (state == "down"))  # type: ignore[arg-type]
         for number, (state, node) in enumerate(zip_longest(states, nodes, fillvalue=""), 1)
     )
     return BackendsPlanned(set=SET, chunk=0, chunks=1, protocol="TCP", backends=some, root=ROOT)
