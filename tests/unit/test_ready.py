@@ -1,7 +1,7 @@
 """Ready means: caught up with the log, and able to see and do all that the service should."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,26 +11,35 @@ from services.watcher.kube import Kube
 from weir.decider import Recorder
 from weir.events import NodeSeen
 from weir.exporter import _answer
+from weir.identity import Identity
 from weir.service import Runner
 from weir.where import Where
 
 
 class Log:
-    """An empty log, and a connection to it and a reader of it at once."""
+    """An empty log, and a connection to it, its state and a reader of it at once."""
 
-    pending = 0
+    pending = position = 0
 
     async def __aenter__(self) -> "Log":
         return self
 
     async def __aexit__(self, *_: object) -> None: ...
 
+    async def identity(self) -> Identity:
+        return Identity()
+
     async def last(self, _: str) -> int:
         return 0
 
-    async def state(self, _: Sequence[str]) -> AsyncIterator[list[Any]]:
-        for nothing in ():
-            yield nothing
+    def state(self, _: Sequence[str]) -> "Log":
+        return self
+
+    def __aiter__(self) -> "Log":
+        return self
+
+    async def __anext__(self) -> list[Any]:
+        raise StopAsyncIteration
 
     def follow(self, *_: object) -> "Log":
         return self
@@ -54,8 +63,9 @@ def test_what_a_service_cannot_see_is_in_its_readiness_though_its_file_cannot_be
         runner = Runner("watcher", Recorder(), (NodeSeen,), Where("test"), connect=connect, impaired=lambda: why[0])
         found = [(runner.ready, await asked(runner))]
         running = asyncio.ensure_future(runner.run())
-        while not runner.following:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while not runner.following:
+                await asyncio.sleep(0)
         for why[0] in ("", "cluster east: cannot see Node: 403 Forbidden", ""):
             found.append((runner.ready, await asked(runner)))
         running.cancel()
