@@ -1,6 +1,7 @@
 """deploy/ against a real API server: it admits every overlay, refuses bad pools, and the watcher does its work with its account alone."""
 
 import asyncio
+import json
 import shutil
 import subprocess
 import sys
@@ -408,6 +409,17 @@ def test_an_lb_node_whose_node_or_lbnode_is_deleted_holds_up_nothing(
         finally:
             api.remove(pool)
             api.delete(f"{here}/services/new")
+
+
+def test_a_watcher_that_may_not_see_a_kind_says_so_and_is_not_ready(deployed: Cluster, tmp_path: Path) -> None:
+    kubeconfig, told = deployed.kubeconfig_of_account(NAMESPACE, "ipam"), Where(own("weirdeployrbac")).run / "watcher.json"
+
+    def reason() -> str:
+        return json.loads(told.read_text()).get("reason", "") if told.exists() else ""
+
+    with log_server(tmp_path, ["n1"], free_port()) as server, services(tmp_path, server, kubeconfig):
+        deployed.wait_for("a reason", lambda: "cannot see EndpointSlice, LBNode" in reason() and "403 Forbidden" in reason())
+        assert json.loads(told.read_text())["state"] == "degraded"
 
 
 def test_the_order_of_clusters_changes_nothing_and_one_that_is_retired_leaves_the_other_its_names(
