@@ -169,7 +169,7 @@ ROOT = Root(kind="Service", name="web", namespace="shop", resource_version="shop
          "n1 holds the plan up to 9, 0 map writes; refused e: r"),
         (
             b'{"type":"endpoint_down","node":"n1","address":"10.0.0.1","port":80,"protocol":"TCP","reason":"refused","failures":2}',
-            "10.0.0.1:80/TCP after 2 failures: refused",
+            "10.0.0.1:80/TCP on n1 after 2 failures: refused",
         ),
     ],
 )  # fmt: skip

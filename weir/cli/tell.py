@@ -89,9 +89,9 @@ def tell(event: AnyEvent) -> str:
         case MapPressure(node=node, map=name, used_percent=percent):
             return f"{node}: {name} {percent} % full"
         case EndpointDown(reason=reason, failures=failures):
-            return f"{endpoint_name(event.address, event.port, event.protocol)} after {failures} failures: {reason}"
+            return f"{endpoint_name(event.address, event.port, event.protocol)} on {event.node} after {failures} failures: {reason}"
         case EndpointUp(reason=reason):
-            return f"{endpoint_name(event.address, event.port, event.protocol)}: {reason}"
+            return f"{endpoint_name(event.address, event.port, event.protocol)} on {event.node}: {reason}"
     return "/".join(filter(None, event.entity()))
 
 
