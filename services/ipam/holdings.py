@@ -25,6 +25,7 @@ from weir.events import (
     key,
     token,
 )
+from weir.lbnodes import counted, is_silent
 from weir.model import Family, cluster_of, name_in
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it (KEP-2161)
@@ -49,6 +50,11 @@ class Holdings:
     def pools(self) -> dict[str, PoolObserved]:
         """By name."""
         return {pool.root.name: pool for pool in self.world.of(PoolObserved)}
+
+    @cached_property
+    def silent(self) -> list[str]:
+        """LB nodes that count, and of which nothing is heard."""
+        return [seen.node for seen in counted(self.world) if is_silent(self.world, seen.node)]
 
     @cached_property
     def automatic(self) -> list[PoolObserved]:

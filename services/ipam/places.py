@@ -8,7 +8,7 @@ from services.ipam.holdings import Holdings
 from services.ipam.pools import first_addresses, first_free, offers, ranges
 from services.ipam.wants import Want, clash, may_share
 from weir.events import PoolObserved, ServiceObserved, VipAllocated, VipReleased
-from weir.lbnodes import counted, how_to_end, is_silent
+from weir.lbnodes import how_to_end
 from weir.model import Family, family_of
 from weir.words import few
 
@@ -106,8 +106,10 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     message = f"every {family} address of {few(sorted(names))} is held"
     if any(pool.share == "ports" for pool in serving):
         message += ", and none is free on the ports asked for"
-    releasing = [vip for vip in holdings.world.of(VipReleased) if vip.pool in names and family_of(vip.vip) == family]
-    return Refusal("PoolExhausted", message + _stuck(holdings, releasing), _holders(holdings, observed, serving, family))
+    if holdings.silent:
+        releasing = [vip for vip in holdings.world.of(VipReleased) if vip.pool in names and family_of(vip.vip) == family]
+        message += _stuck(holdings, releasing)
+    return Refusal("PoolExhausted", message, _holders(holdings, observed, serving, family))
 
 
 def _again(holdings: Holdings, observed: ServiceObserved, vip: str, pools: Iterable[PoolObserved]) -> Place | None:
@@ -160,8 +162,8 @@ def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | V
 
 def _stuck(holdings: Holdings, releasing: Sequence[VipReleased]) -> str:
     """Which silent node keeps released addresses from being reassigned, "" for none."""
-    silent = [seen.node for seen in counted(holdings.world) if is_silent(holdings.world, seen.node)] if releasing else []
-    if not silent:
+    silent = holdings.silent
+    if not (silent and releasing):
         return ""
     vips = few([vip.vip for vip in releasing])
     return f"; {vips} is released, and waits for {few(silent)}, of which nothing is heard; {how_to_end(silent[0])}"

@@ -246,7 +246,7 @@ class Writer:
         if not seen:
             owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
-        nodes = heard(self._world) if is_programmed(planned) else []
+        nodes = [seen.node for seen in counted(self._world)] if is_programmed(planned) else []  # a silent one holds it as well
         before = _decoded(seen)
         wanted = record_status(planned, nodes, *self._counts(observed), before, _now())
         if not same(wanted, before):
