@@ -751,6 +751,8 @@ class Model:
                 self.namespaces.pop(root.name, None)
             case NodeSeen(node=name):
                 self.nodes.add(name)
+            case NodeLeft(lbnode=name):
+                self.nodes.discard(name)
             case AppliedThrough(node=name, seq=through):
                 self.applied[name] = through
             case VipWithdrawn(vip=vip, release=release):
@@ -919,6 +921,10 @@ class Machine(RuleBasedStateMachine):
     def node_comes(self, name: str) -> None:
         self.feed(node(name))
 
+    @rule(name=st.sampled_from(NODES))
+    def node_leaves(self, name: str) -> None:
+        self.feed(NodeLeft(lbnode=name))
+
     @rule(name=st.sampled_from(NODES), behind=st.integers(0, 4))
     def node_applies(self, name: str, behind: int) -> None:
         self.feed(AppliedThrough(node=name, seq=max(0, len(self.log.facts) - behind)))
@@ -933,7 +939,7 @@ class Machine(RuleBasedStateMachine):
     def event_repeats(self, data: st.DataObject) -> None:
         """The last word of any entity once more, as a source says it that has forgotten."""
         said = [fact.event for fact in self.log.fold.world.facts.values() if fact.event.author != "ipam"]
-        said = [event for event in said if not isinstance(event, VipWithdrawn)]
+        said = [event for event in said if not isinstance(event, VipWithdrawn | NodeLeft)]  # each means what came before it
         if said:
             assert self.log.say(data.draw(st.sampled_from(said))) == []
             self.follow()
