@@ -30,7 +30,7 @@ address = '{socket}'
 [plugins.'io.containerd.server.v1.ttrpc']
 address = '{socket}.ttrpc'
 """
-_QUIET = ("nice", "-n", "19")
+_QUIET = ("nice",)
 _CRI = ("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime")
 _KEPT = 3  # stores, the newest and all that are in use
 _PATIENCE_S = 60

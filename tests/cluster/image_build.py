@@ -29,7 +29,7 @@ PAUSE, BACKEND, TOOLS = "localhost/pause:1", ("docker.io/weir/backend:1", "docke
 _DEBIAN = "docker.io/library/debian:bookworm-slim"
 _SUITE = "bookworm"
 _AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-_KEPT = 2  # finished layouts, the newest
+_KEPT = 4  # finished layouts, the newest: other checkouts may be at work on theirs
 _SLIM = (  # as the image of that name has it
     "path-exclude=/usr/share/man/*",
     "path-exclude=/usr/share/info/*",
@@ -193,7 +193,7 @@ def _ours() -> tuple[Path, ...]:
 
 
 def _call(*words: str) -> None:
-    done = subprocess.run([*_PRIVATE, "nice", "-n", "19", *words], text=True, capture_output=True, check=False)
+    done = subprocess.run([*_PRIVATE, "nice", *words], text=True, capture_output=True, check=False)
     if done.returncode:
         raise BuildError(f"`{' '.join(words)}`: {done.stdout.strip()[-2000:]} {done.stderr.strip()[-4000:]}")
 

@@ -1,4 +1,4 @@
-"""The cluster's names for pods: a DNS server on each node for `SERVICE.NAMESPACE.svc.cluster.local`, A and AAAA, and nothing else.
+"""The cluster's names for pods: a DNS server beside the API server for `SERVICE.NAMESPACE.svc.cluster.local`, A and AAAA, and nothing else.
 
 It asks the API for each name anew, and tells what it last heard where that does not answer: pods find each other without it too.
 """
@@ -55,7 +55,7 @@ class Names:
 
 
 def serve_names(api: Api, address: str) -> None:
-    """On UDP at an address of the node, for as long as the process lives."""
+    """On UDP at an address of this place, for as long as the process lives."""
     names = Names(api)
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((address, PORT))
@@ -85,17 +85,3 @@ def answer(query: bytes, addresses: Callable[[str], list[str] | None]) -> bytes:
     ]
     flags = _REFUSED_NAME if found is None else _ANSWERED
     return query[:2] + struct.pack("!HHHHH", flags, 1, len(records), 0, 0) + query[12 : at + 5] + b"".join(records)
-
-
-def main() -> None:
-    """As a pod: a server that knows no name, for who only wants an answer."""
-    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    server.bind(("::", PORT))
-    while True:
-        query, client = server.recvfrom(4096)
-        with contextlib.suppress(ValueError, IndexError, struct.error):
-            server.sendto(answer(query, lambda name: None), client)
-
-
-if __name__ == "__main__":
-    main()
