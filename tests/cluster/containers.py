@@ -44,13 +44,15 @@ def store() -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     name = images.name.removeprefix("layout-")
     with (folder / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         found = folder / name
-        if not found.exists():
-            _remove_old(folder, found)
-            _fill(images, found)
-        os.utime(found)
         fcntl.flock(lock, fcntl.LOCK_SH)
+        if not found.exists():
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not found.exists():
+                _remove_old(folder)
+                _fill(images, found)
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        os.utime(found)
         yield found
 
 
@@ -73,6 +75,8 @@ def settings(root: Path, state: Path, disabled: tuple[str, ...] = ()) -> str:
 def _fill(images: Path, found: Path) -> None:
     new = found.with_name(f".{found.name}.new")
     shutil.rmtree(new, ignore_errors=True)
+    if others := _stores(found.parent):
+        _clone(others[0], new)
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         socket = scratch / "containerd.sock"
@@ -84,6 +88,14 @@ def _fill(images: Path, found: Path) -> None:
             for image in _call([*ctr, "ls", "-q"]).split():
                 _call([*ctr, "label", image, "io.cri-containerd.image=managed"])
     new.rename(found)
+
+
+def _clone(store: Path, new: Path) -> None:
+    """A store of its own that starts with another's layers: files are shared, for none is ever written again, but for databases."""
+    subprocess.run(["cp", "-al", store, new], check=True)
+    for path in new.rglob("*.db"):
+        path.unlink()
+        shutil.copyfile(store / path.relative_to(new), path)
 
 
 @contextlib.contextmanager
@@ -110,11 +122,15 @@ def _call(argv: list[str], stdin: object = None) -> str:
     return str(done.stdout)
 
 
-def _remove_old(folder: Path, wanted: Path) -> None:
-    """Stores that no cluster uses, but for the newest."""
-    others = [path for path in folder.iterdir() if path.is_dir() and path != wanted]
-    stores = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in stores[_KEPT - 1 :]:
+def _stores(folder: Path) -> list[Path]:
+    """Finished ones, the newest first."""
+    found = [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+
+
+def _remove_old(folder: Path) -> None:
+    """Stores that no cluster uses, but for the newest, and what a killed run left unfinished."""
+    for old in (*_stores(folder)[_KEPT - 1 :], *folder.glob(".*.new")):
         with (folder / f".{old.name.removesuffix('.new').lstrip('.')}.lock").open("w") as lock, contextlib.suppress(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(old)

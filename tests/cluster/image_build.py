@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -63,13 +64,18 @@ def layout() -> Path:
 def sizes(found: Path) -> dict[str, int]:
     """Bytes of each image of a layout, unpacked."""
     blobs = found / "blobs" / "sha256"
-    index = json.loads((found / "index.json").read_text())["manifests"]
-    manifests = {one["annotations"]["org.opencontainers.image.ref.name"]: _read(blobs, one) for one in index}
+    manifests = {one["annotations"]["org.opencontainers.image.ref.name"]: _read(blobs, one) for one in _index(found)}
     return {name: sum(layer["size"] for layer in manifest["layers"]) for name, manifest in manifests.items()}
 
 
-def _read(blobs: Path, descriptor: dict[str, str]) -> dict[str, list[dict[str, int]]]:
-    found: dict[str, list[dict[str, int]]] = json.loads((blobs / descriptor["digest"].removeprefix("sha256:")).read_text())
+def _index(found: Path) -> list[dict[str, Any]]:
+    index: list[dict[str, Any]] = json.loads((found / "index.json").read_text())["manifests"]
+    return index
+
+
+def _read(blobs: Path, descriptor: dict[str, Any]) -> dict[str, Any]:
+    """The manifest that an index names."""
+    found: dict[str, Any] = json.loads((blobs / descriptor["digest"].removeprefix("sha256:")).read_text())
     return found
 
 
@@ -79,10 +85,15 @@ def _read(blobs: Path, descriptor: dict[str, str]) -> dict[str, list[dict[str, i
 def _build(folder: Path, found: Path) -> None:
     print("building images: about 3 minutes on a new machine, 30 s after a change of Weir", file=sys.stderr, flush=True)
     install("buildah", "skopeo", "mmdebstrap")
-    for old in sorted(folder.glob("layout-*"), key=lambda path: path.stat().st_mtime, reverse=True)[_KEPT - 1 :]:
+    layouts = sorted(folder.glob("layout-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in layouts[_KEPT - 1 :]:
         shutil.rmtree(old)
     new = folder / "new"
     shutil.rmtree(new, ignore_errors=True)
+    if layouts:  # layers that have not changed are not written again
+        new.mkdir()
+        subprocess.run(["cp", "-al", layouts[0] / "blobs", new], check=True)
+        (new / "oci-layout").write_text((layouts[0] / "oci-layout").read_text())
     with Builder(folder) as builder:
         builder.debian()
         names = weir_images()
@@ -95,7 +106,20 @@ def _build(folder: Path, found: Path) -> None:
             for each in made:
                 each.result()
         builder.copy([*weir_images().values(), PAUSE, TOOLS, *BACKEND], new)
+    _remove_unnamed(new)
     new.rename(found)
+
+
+def _remove_unnamed(found: Path) -> None:
+    """Blobs of a layout that no image of it has."""
+    blobs = found / "blobs" / "sha256"
+    named = set()
+    for manifest in _index(found):
+        parts = _read(blobs, manifest)
+        named |= {one["digest"].removeprefix("sha256:") for one in (manifest, parts["config"], *parts["layers"])}
+    for path in blobs.iterdir():
+        if path.name not in named:
+            path.unlink()
 
 
 class Builder:

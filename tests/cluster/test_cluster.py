@@ -19,7 +19,7 @@ NEW_USER = {"x86_64": 272, "aarch64": 97}  # unshare()
 
 def backend(space: str, replicas: int = 3, **more: Any) -> Object:
     """A Deployment of servers that answer with their pod's name.  more: of the container."""
-    server = {"name": "web", "image": "weir/backend:1", "ports": [{"containerPort": 8080, "name": "http"}]}
+    server: Object = {"name": "web", "image": "weir/backend:1", "ports": [{"containerPort": 8080, "name": "http"}]}
     server |= {"readinessProbe": {"tcpSocket": {"port": "http"}, "periodSeconds": 1}, **more}
     template = {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [server], "terminationGracePeriodSeconds": 5}}
     spec = {"replicas": replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template}

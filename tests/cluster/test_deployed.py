@@ -98,8 +98,8 @@ def _wanted(context: Object) -> Confinement:
 def _confinement(pid: int) -> Confinement:
     found = dict(line.split(":\t") for line in _read(pid, "status").splitlines() if ":\t" in line)
     root = next(line.split()[5] for line in _read(pid, "mountinfo").splitlines() if line.split()[4] == "/")
-    capabilities = (int(found[name], 16) for name in ("CapEff", "CapBnd"))
-    return Confinement(found["Uid"].split(), *capabilities, found["Seccomp"], found["NoNewPrivs"], root.split(",")[0])
+    effective, bounding = (int(found[name], 16) for name in ("CapEff", "CapBnd"))
+    return Confinement(found["Uid"].split(), effective, bounding, found["Seccomp"], found["NoNewPrivs"], root.split(",")[0])
 
 
 def _is_first(pid: int) -> bool:

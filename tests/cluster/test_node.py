@@ -62,6 +62,11 @@ def test_what_a_killed_run_left_is_removed_with_its_network(rig: Rig, running: s
     assert not _groups(rig)
 
 
+def test_several_runs_share_a_store(root: None, built: None) -> None:
+    with store() as one, store() as other:
+        assert one == other
+
+
 def _log(node: Node) -> str:
     path = node.folder / "containerd.log"
     return path.read_text() if path.exists() else ""
