@@ -38,25 +38,28 @@ _NS = 1_000_000_000
 log = structlog.get_logger()
 
 
-def is_due(behind: int, entities: int, since_s: float, age_s: float) -> bool:
+def is_due(behind: int, grown: int, entities: int, since_s: float, age_s: float) -> bool:
     """Whether the next snapshot is due.
 
-    behind: events since the last one, which holds `entities`.   since_s: since it was taken, or since the first event.
-    age_s: how long the history is kept.   So a snapshot costs no more than the history that it shortens, and of that only a small
-    part cannot be answered at its old end.
+    behind: events since the last one, which holds `entities`; grown: those of the last LOOK_EVERY_S.   since_s: since it was taken, or
+    since the first event.   age_s: how long the history is kept.   So a snapshot costs no more than the history that it shortens, it
+    waits out a burst, as of a start, and only a small part of the history cannot be answered at its old end.
     """
-    return behind >= max(LEAST_EVENTS, entities // 2) or (behind > 0 and since_s >= age_s / SHARE_OF_AGE)
+    long = behind >= max(LEAST_EVENTS, entities // 2) and grown <= behind // 10
+    return long or (behind > 0 and since_s >= age_s / SHARE_OF_AGE)
 
 
 async def keep_snapshots(runner: Runner) -> None:
     """Takes each snapshot when it is due; of several replicas the one that acts."""
+    head = 0
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         if not runner.following:
             continue
         try:
             async with await Bus.connect(runner.where.nats_url(), runner.author) as bus:
-                if await due(bus):
+                before, head = head, (await bus.stream())["state"]["last_seq"]
+                if await due(bus, grown=head - before):
                     taken = await take(bus)
                     log.info("snapshot_taken", seq=taken.sequence, entities=taken.entities, size_bytes=taken.size_bytes)
                     await tidy(bus)
@@ -64,13 +67,13 @@ async def keep_snapshots(runner: Runner) -> None:
             log.warning("snapshot_not_taken", reason=str(error))
 
 
-async def due(bus: Bus) -> bool:
-    """Whether the next snapshot is due now, by the clock of the log's server."""
+async def due(bus: Bus, grown: int = 0) -> bool:
+    """Whether the next snapshot is due now, by the clock of the log's server.   grown: see `is_due`."""
     info, last = await bus.stream(), await newest(bus)
     state, now = info["state"], seconds_of(info["ts"])
     behind = state["last_seq"] - (last.sequence if last else 0)
     since = last.taken_s if last else int(seconds_of(state["first_ts"])) if state["messages"] else int(now)
-    return is_due(behind, last.entities if last else 0, now - since, info["config"]["max_age"] / _NS)
+    return is_due(behind, grown, last.entities if last else 0, now - since, info["config"]["max_age"] / _NS)
 
 
 async def take(bus: Bus) -> Snapshot:

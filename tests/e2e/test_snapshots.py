@@ -342,13 +342,18 @@ def test_a_snapshot_is_never_read_as_another_logs(server: NatsServer) -> None:
 
 def test_one_is_due_by_how_much_there_is_behind_the_last_and_by_how_old_that_is() -> None:
     day = 86400.0
-    assert not is_due(0, 0, 1000 * day, day)
-    assert not is_due(LEAST_EVENTS - 1, 0, 0, day)
-    assert is_due(LEAST_EVENTS, 0, 0, day)
-    assert not is_due(LEAST_EVENTS, 4 * LEAST_EVENTS, 0, day)
-    assert is_due(2 * LEAST_EVENTS, 4 * LEAST_EVENTS, 0, day)
-    assert is_due(1, 0, day / SHARE_OF_AGE, day)
-    assert not is_due(1, 0, day / SHARE_OF_AGE - 1, day)
+    assert not is_due(0, 0, 0, 1000 * day, day)
+    assert not is_due(LEAST_EVENTS - 1, 0, 0, 0, day)
+    assert is_due(LEAST_EVENTS, 0, 0, 0, day)
+    assert not is_due(LEAST_EVENTS, 0, 4 * LEAST_EVENTS, 0, day)
+    assert is_due(2 * LEAST_EVENTS, 0, 4 * LEAST_EVENTS, 0, day)
+    assert is_due(1, 1, 0, day / SHARE_OF_AGE, day)
+    assert not is_due(1, 1, 0, day / SHARE_OF_AGE - 1, day)
+
+
+def test_a_burst_is_waited_out_and_a_steady_rate_is_not() -> None:
+    assert not is_due(5 * LEAST_EVENTS, LEAST_EVENTS, 0, 0, 86400)
+    assert is_due(10 * LEAST_EVENTS, LEAST_EVENTS, 0, 0, 86400)
 
 
 def test_a_history_that_grows_old_is_due_by_the_servers_clock(server: NatsServer) -> None:
