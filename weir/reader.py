@@ -63,7 +63,7 @@ class FactTooLargeError(Exception):
 
 
 class Trimmed(LogError):
-    """What was to be read expired, or was purged, before it came.  React: read again from a newer snapshot."""
+    """What was to be read has expired.  React: read again from a newer snapshot."""
 
 
 class NotUnderstood(LogError):
@@ -91,8 +91,9 @@ class Delivered(NamedTuple):
 
 
 class Pull(Generic[T]):
-    """One reader.  `pending`: how many messages the stream still holds behind the last one given out.
+    """One reader.  `pending`: how many messages the stream still holds behind the last one given out, as far as the server said.
 
+    What it announced may expire, or be replaced by a newer message, before it comes: where the server is idle meanwhile, it is asked.
     Use: `async with bus.follow(position) as pull: entries = await pull.next()`.
     """
 
@@ -117,6 +118,7 @@ class Pull(Generic[T]):
         self._heard = time.monotonic()
         self._behind = self.pending = 0
         self._beats = 0  # heartbeats since the last message
+        self._gone = False  # what was pending
         self._delivered = 0  # by the consumer's own count: a hole in it is a fact lost on the way
 
     async def __aenter__(self) -> Self:
@@ -139,10 +141,12 @@ class Pull(Generic[T]):
             await self._nc.publish(f"{self._nc.api}CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def arrived(self) -> None:
-        """Returns once there is something to give out.  Raises LogError when the reader is lost."""
+        """Returns once there is something to give out, or what was pending is gone.  Raises LogError when the reader is lost."""
         while not self._buffer:
             if self._lost:
                 raise self._lost
+            if self._gone:
+                return
             self._ready.clear()
             try:
                 async with asyncio.timeout(_HEARTBEAT_S):
@@ -152,10 +156,10 @@ class Pull(Generic[T]):
                     self.lose("reader is silent")
 
     async def next(self) -> list[T]:
-        """What has come since the last call, at least one entry.  Raises LogError when the reader is lost."""
+        """What has come since the last call; nothing where all that was pending is gone.  Raises LogError when the reader is lost."""
         await self.arrived()
         entries, self._buffer = self._buffer, []
-        self.pending = self._behind
+        self.pending, self._gone = self._behind, False
         await self._top_up()
         return entries
 
@@ -167,8 +171,10 @@ class Pull(Generic[T]):
     async def _top_up(self) -> None:
         if self._credit > self._most // 2:
             return
-        request = {"batch": self._most - self._credit, "expires": 30 * _NS, "idle_heartbeat": int(_HEARTBEAT_S * _NS)}
+        await self._request({"batch": self._most - self._credit, "expires": 30 * _NS, "idle_heartbeat": int(_HEARTBEAT_S * _NS)})
         self._credit = self._most
+
+    async def _request(self, request: dict[str, Any]) -> None:
         try:
             where = f"{self._nc.api}CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
             await self._nc.publish(where, msgspec.json.encode(request), reply=self._inbox)
@@ -199,9 +205,13 @@ class Pull(Generic[T]):
         if status == "100":  # heartbeat: the server has nothing to send
             self._beats += 1
             if self.pending and not self._buffer and self._beats > 1:
-                self.lose(Trimmed(f"{self._stream}: {self.pending} messages went before they were read"))
+                await self._request({"batch": 1, "no_wait": True})
             return
-        if status in ("404", "408") or (status == "409" and "Nats-Pending-Messages" in headers and "Deleted" not in words):
+        if status == "404":  # the answer to that: there is no message
+            self._behind, self._gone = 0, True
+            self._ready.set()
+            return
+        if status == "408" or (status == "409" and "Nats-Pending-Messages" in headers and "Deleted" not in words):
             self._credit -= int(headers.get("Nats-Pending-Messages", "0"))
             await self._top_up()
         else:

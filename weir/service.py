@@ -175,7 +175,8 @@ class Runner:
                 async with self._kept(bus):
                     await self._catch_up(bus, fold)
                     while True:
-                        entries = await pull.next()
+                        if not (entries := await pull.next()):
+                            continue
                         self.meter.hear([entry.fact for entry in entries], pull.pending)
                         async with self._turn:
                             changes = await self._hear(bus, fold, [self._keeps(entry.fact) for entry in entries])

@@ -122,9 +122,9 @@ class State:
         self.position = start
         async with self._bus.mirror(start, self._kinds) as pull:
             while pull.pending:
-                entries = await pull.next()
-                self.position = entries[-1].fact.seq
-                yield entries
+                if entries := await pull.next():
+                    self.position = entries[-1].fact.seq
+                    yield entries
         await check_covered(self._bus, start)
 
 
@@ -160,7 +160,8 @@ async def history(bus: "Bus", first: int, last: int) -> AsyncIterator[list[Deliv
                 if message.sequence != position + 1:
                     raise Trimmed(f"the history begins at {message.sequence}, wanted from {position + 1} on")
                 position = message.sequence
-            yield found
+            if found:
+                yield found
 
 
 async def live(bus: "Bus") -> tuple[Snapshot | None, dict[str, Delivered], int]:
@@ -174,9 +175,9 @@ async def live(bus: "Bus") -> tuple[Snapshot | None, dict[str, Delivered], int]:
     position = start
     async with bus.unread_mirror(start) as pull:
         while pull.pending:
-            found = await pull.next()
-            position = found[-1].sequence
-            changed |= {message.key: message for message in found}
+            if found := await pull.next():
+                position = found[-1].sequence
+                changed |= {message.key: message for message in found}
     head: int = (await bus.stream())["state"]["last_seq"]
     async for found in history(bus, position + 1, head):
         changed |= {message.key: message for message in found}

@@ -95,7 +95,8 @@ async def batches(log: Bus | Recording, start: int, end: int | None = None, kind
             return
         with Progress("reading the log", start, end or start + pull.pending) as progress:
             while pull.pending:
-                found = await pull.next()
+                if not (found := await pull.next()):
+                    continue
                 progress.at(found[-1].fact.seq)
                 if end is not None and found[-1].fact.seq >= end:
                     yield [entry for entry in found if entry.fact.seq <= end]

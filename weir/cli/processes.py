@@ -75,7 +75,8 @@ async def add_lag(bus: Bus, rows: list[Row]) -> None:
             continue
         async with bus.follow(row["position"], row["kinds"]) as pull:
             row["behind"] = pull.pending
-            waits_s = time.time() - (await pull.next())[0].time_ns / 1e9 if pull.pending else 0.0
+            found = await pull.next() if pull.pending else []
+            waits_s = time.time() - found[0].time_ns / 1e9 if found else 0.0
         if waits_s > SILENT_S and row["state"] == "following":
             row |= {"state": "stuck", "reason": f"has not consumed an event for {waits_s:.0f} s"}
 
