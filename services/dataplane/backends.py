@@ -125,6 +125,7 @@ class Backends:
     def _drop_strays(self) -> None:
         """What an interrupted life left: halves of backends, places and hosts of none.  And counts those that share a host."""
         kernel, hosts = self._kernel, Counter[bytes]()
+        known = {host for host, _ in kernel.maps["backend_hosts"].items()}  # the last that goes when one is forgotten
         halves = [
             where for where, origin in kernel.maps["origins"].items() if (kernel.get("backends", origin[:4]) or b"")[:19] != where[:19]
         ]
@@ -132,11 +133,13 @@ class Backends:
             kernel.delete("origins", where)
         for number, value in kernel.maps["backends"].filled():
             origin = kernel.get("origins", value[:19] + b"\0")
-            if origin and origin[:4] == number:
+            if origin and origin[:4] == number and value[:16] in known:
                 hosts[value[:16]] += 1
-            else:
-                self.empty(ID.unpack(number)[0])
-        for host in [host for host, _ in kernel.maps["backend_hosts"].items() if host not in hosts]:
+                continue
+            if origin and origin[:4] == number:
+                kernel.delete("origins", value[:19] + b"\0")
+            self.empty(ID.unpack(number)[0])
+        for host in known - hosts.keys():
             kernel.delete("backend_hosts", host)
         self._more = Counter({host: count - 1 for host, count in hosts.items() if count > 1})
 

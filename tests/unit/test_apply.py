@@ -1,5 +1,6 @@
 """The plan in the kernel's maps: whatever happened on the way, they hold what a first application would have put there."""
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -763,6 +764,20 @@ def test_kernel_that_fails_one_time_in_ten_ends_with_the_same_maps(steps: list[l
         node.plan(*withdrawn(node.world, service))
     node.applier.backends.release(node.applier.backends.lingering, set())
     assert node.is_empty(), "maps are empty"
+
+
+def test_a_backend_that_would_not_go_is_forgotten_by_the_next_life() -> None:
+    node = Node()
+    node.plan(*_events("a", [1], {}, 1, "maglev", "TCP"))
+    node.plan(*withdrawn(node.world, "a"))
+    for name in ("origins", "backends"):
+        node.maps[name].fails = itertools.repeat(True)
+    node.applier.backends.release(node.applier.backends.lingering, set())
+    node.heal()
+    node.restart()
+    node.plan(*_events("a", [1], {}, 1, "maglev", "UDP"))
+    node.applier.backends.release(node.applier.backends.lingering, set())
+    assert node.content() == node.fresh()
 
 
 def test_ten_thousand_refusals_fit_into_one_fact_and_say_that_they_are_more() -> None:
