@@ -8,7 +8,7 @@ RUN apt-get update \
  && ln -s python3 /usr/bin/python
 
 FROM python AS dependencies
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates python3-venv && python3 -m venv /uv && /uv/bin/pip install uv==0.13.8
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates gcc python3-venv && python3 -m venv /uv && /uv/bin/pip install uv==0.13.8
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
 # Without the server of the log, which has an image of its own, and without what only tests need.
@@ -19,6 +19,7 @@ RUN python3 -m venv --without-pip --system-site-packages /venv \
 FROM dependencies AS build
 COPY weir weir
 COPY services services
+RUN gcc -O2 -shared -fPIC -ffreestanding -nostdlib -o services/dataplane/libmaglev.so services/dataplane/maglev.c
 RUN touch README.md && /uv/bin/uv pip install --python /venv/bin/python --no-deps --target /weir .
 
 FROM python AS base

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from services.dataplane import maglev
 from services.dataplane.maglev import SIZES, PlanError, maglev_table, round_robin_table, table_size
 
 NAMES = st.lists(st.integers(0, 250).map(lambda number: f"10.0.0.{number}:80/TCP"), min_size=1, max_size=10, unique=True)
@@ -42,9 +43,15 @@ def slow_table(names: Sequence[str], ids: Sequence[int], size: int) -> list[int]
 
 @settings(max_examples=40, deadline=None)
 @given(NAMES, st.sampled_from(SIZES[:3]))
-def test_table_is_that_of_the_paper(names: list[str], size: int) -> None:
+def test_table_is_that_of_the_paper_in_c_and_in_python(names: list[str], size: int) -> None:
+    """A node without the library chooses as the others do."""
     ids = list(range(1, len(names) + 1))
-    assert list(maglev_table(names, ids, size)) == slow_table(names, ids, size)
+    expected = slow_table(names, ids, size)
+    assert maglev._compiled(), "deploy/setup compiles it"
+    assert list(maglev_table(names, ids, size)) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maglev, "_compiled", lambda: None)
+        assert list(maglev_table(names, ids, size)) == expected
 
 
 @settings(max_examples=30, deadline=None)
