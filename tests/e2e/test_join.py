@@ -114,6 +114,25 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
     assert not site.serves()
 
 
+def test_nothing_is_attached_before_the_log_has_answered_to_our_keys(site: Site) -> None:
+    def refused(*words: str) -> str:
+        front = ("-i", "front", "--instance", BOX, "--timeout", "1")
+        done = site.weir("lb", "join", URL, *front, *words, check=False)
+        assert done.returncode == 2, done.stderr
+        assert not Where(BOX).pins.exists()
+        return done.stderr.splitlines()[-1]
+
+    ours = ("--credentials", str(site.keys), "--node", NODE)
+    assert "no NATS at nats://10.77.0.13:4222" in refused(*ours)
+    assert "lb-2.seed: no such file; create it with: weir credentials" in refused("--credentials", str(site.keys), "--node", "lb-2")
+    with site.hub():
+        assert refused("--node", NODE).endswith("give its keys with --credentials FOLDER")
+        other = site.folder / "other"
+        credentials(other, [NODE], ["10.77.0.13"])
+        (other / "ca.crt").write_bytes((site.keys / "ca.crt").read_bytes())
+        assert "does not know the key of dataplane-lb-1" in refused("--credentials", str(other), "--node", NODE)
+
+
 def test_services_elsewhere_are_shown_by_their_signs_of_life_and_a_frozen_one_is_silent(site: Site) -> None:
     with site.hub(), site.join():
         assert wait_until(lambda: site.status("elsewhere")["ok"], 60), site.told()

@@ -182,14 +182,19 @@ def join(
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
     metrics: Metrics = "",
     verbose: Verbose = False,
+    timeout: Annotated[int, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the log, the first time.")] = 60,
 ) -> None:
-    """Forward on this machine by the log of a cluster, until Ctrl-C or SIGTERM; the kernel keeps forwarding after."""
+    """Forward on this machine by the log of a cluster, until Ctrl-C or SIGTERM; the kernel keeps forwarding after.
+
+    Attaches nothing before it has reached the log.  Exit code 2: the log does not answer, or this node has no keys.
+    """
     import asyncio
 
     from weir.cli.check import hindrances
-    from weir.cli.join import join
+    from weir.cli.join import NoKeysError, join
     from weir.cli.ready import announce, forwarding, quiet_at_a_terminal, stopped
     from weir.cli.supervise import UpError
+    from weir.reader import LogError
     from weir.service import configure_logging
     from weir.where import Where, listen_address
 
@@ -200,8 +205,10 @@ def join(
         fail("; ".join(found))
     counted = listen_address(metrics) if metrics else None
     try:
-        work = join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted)
+        work = join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted, timeout_s=timeout)
         asyncio.run(_until_terminated(work, beside=announce(lambda: forwarding(instance, url)) if attended else None))
+    except (NoKeysError, LogError) as error:
+        fail(str(error), 2)
     except (UpError, OSError) as error:
         fail(str(error))
     if attended:

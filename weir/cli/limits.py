@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import typer
 
@@ -25,6 +25,7 @@ LATE_SHARE_OF_AGE = 4  # without a snapshot for so large a part of what the hist
 LEAST_FREE_BYTES = 16 << 20  # on the disk of the log: below, the server may store nothing
 _NS = 1_000_000_000
 _RETRY_S = 0.5
+T = TypeVar("T")
 
 
 class Limits(NamedTuple):
@@ -95,10 +96,10 @@ def create(instance: str, wanted: Limits, replicas: int, timeout_s: float) -> No
             await ensure_streams(bus, replicas=replicas, max_bytes=wanted.size_bytes or SIZE_BYTES, max_age_s=wanted.age_s or AGE_S)
             return await bus.stream()
 
-    _show("is", ask(instance, _answered(question, timeout_s)))
+    _show("is", ask(instance, answered(question, timeout_s)))
 
 
-async def _answered(question: Callable[[], Awaitable[dict[str, Any]]], timeout_s: float) -> dict[str, Any]:
+async def answered(question: Callable[[], Awaitable[T]], timeout_s: float) -> T:
     """The answer to `question`, asked again while NATS does not answer or has too few servers yet.
 
     Raises the last LogError once timeout_s are over, and Forbidden at once: waiting does not help an unknown key.
