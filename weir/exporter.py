@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 
 import structlog
 
 from weir.decider import World
+from weir.http import HEAD_BYTES, Connections
 from weir.metrics import BY_NAME, SECONDS, Histogram, Sample
 from weir.service import Edge, Runner
 
 RETRY_S = 5.0
 log = structlog.get_logger()
-_HEAD_BYTES, _HEAD_S, _TAKEN_S = 16_384, 5.0, 30.0
+_TAKEN_S = 30.0
 _EMPTY = b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 Source = Callable[[Runner], Awaitable[Iterable[Sample]]]
 
@@ -32,20 +32,14 @@ def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ..
         return ()
 
     async def serve(runner: Runner) -> None:
+        connections = Connections(taken_s=_TAKEN_S)
+
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                async with asyncio.timeout(_HEAD_S):
-                    head = await reader.readuntil(b"\r\n\r\n")
-                writer.write(await _answer(head, runner, sources))
-                async with asyncio.timeout(_TAKEN_S):
-                    await writer.drain()
-                writer.close()
-                return
-            writer.transport.abort()  # who asks nothing, or takes no answer, is not kept
+            await connections.serve(reader, writer, lambda head: _answer(head, runner, sources))
 
         while True:
             try:
-                async with await asyncio.start_server(answer, *address, limit=_HEAD_BYTES) as server:
+                async with await asyncio.start_server(answer, *address, limit=HEAD_BYTES) as server:
                     await server.serve_forever()
             except OSError as error:  # who serves nothing to Prometheus still serves
                 log.error("metrics_not_served", address=address, reason=str(error))

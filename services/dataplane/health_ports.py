@@ -16,12 +16,12 @@ import structlog
 from services.dataplane.core import INDEXES, members
 from weir.decider import World
 from weir.events import FrontendPlanned, key, key_of
+from weir.http import HEAD_BYTES, Connections
 from weir.model import Rejection, seen_from
 from weir.service import Runner
 
 RETRY_S = 10.0
-MOST_OPEN = 64  # connections, all ports together
-_HEAD_BYTES, _TAKEN_S, _ASKED_S = 4096, 5.0, 1.0
+_ASKED_S, _ANSWER_BYTES = 1.0, 65_536
 _STATUS = {True: b"200 OK", False: b"503 Service Unavailable"}
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ class HealthPorts:
         self._changed = asyncio.Event()
         self._servers: dict[int, asyncio.Server] = {}
         self._failed: dict[int, str] = {}
-        self._open = 0
+        self._connections = Connections()  # of all ports together
 
     def heard(self, world: World) -> None:
         """The kernel follows the plan in `world` from now on."""
@@ -86,7 +86,7 @@ class HealthPorts:
         failed = {}
         for port in sorted(wanted - self._servers.keys()):
             try:
-                self._servers[port] = await asyncio.start_server(partial(self._answer, port), None, port, limit=_HEAD_BYTES)
+                self._servers[port] = await asyncio.start_server(partial(self._answer, port), None, port, limit=HEAD_BYTES)
             except OSError as error:
                 if not await _another_tells(port, self._local(port)):
                     failed[port] = f"health port {port}: {os.strerror(error.errno or 0)}"
@@ -97,19 +97,10 @@ class HealthPorts:
         return self._servers.keys() == wanted
 
     async def _answer(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._open += 1
-        try:
-            with suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-                if self._open <= MOST_OPEN:
-                    async with asyncio.timeout(_TAKEN_S):
-                        await reader.readuntil(b"\r\n\r\n")
-                        writer.write(_response(self._local(port)))
-                        await writer.drain()
-                    writer.close()
-                    return
-            writer.transport.abort()  # one too many, or one who asks nothing
-        finally:
-            self._open -= 1
+        async def respond(_: bytes) -> bytes:
+            return _response(self._local(port))
+
+        await self._connections.serve(reader, writer, respond)
 
     def _local(self, port: int) -> Local | None:
         return local_endpoints(self._world, self._node, port, self._refused())
@@ -121,7 +112,10 @@ async def _another_tells(port: int, local: Local | None) -> bool:
             reader, writer = await asyncio.open_connection("localhost", port)
             with closing(writer):
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
-                told = (await reader.read()).partition(b"\r\n\r\n")[2]
+                answer = b""
+                while len(answer) < _ANSWER_BYTES and (part := await reader.read(_ANSWER_BYTES)):
+                    answer += part
+                told = answer.partition(b"\r\n\r\n")[2]
         return bool(json.loads(told)["service"] == _named(local))
     return False
 

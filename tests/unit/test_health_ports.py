@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from services.dataplane.core import INDEXES
-from services.dataplane.health_ports import MOST_OPEN, HealthPorts
+from services.dataplane.health_ports import HealthPorts, _another_tells
 from tests.own import free_port
 from tests.unit.test_sources import backends, frontend
 from weir.decider import Fact, World
 from weir.events import AnyEvent, FrontendWithdrawn, key_of
+from weir.http import MOST_OPEN
 from weir.model import Rejection
 
 ASK = b"GET / HTTP/1.1\r\nHost: n1\r\n\r\n"
@@ -166,3 +167,22 @@ def test_more_connections_than_are_kept_are_ended() -> None:
                 writer.close()
 
     asyncio.run(test())
+
+
+def test_what_another_has_on_the_port_cannot_fill_our_memory() -> None:
+    """It sends without end: reading stops after 64 KiB."""
+
+    async def flood(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while True:
+                writer.write(b"x" * 65_536)
+                sent.append(65_536)
+                await writer.drain()
+
+    async def test() -> None:
+        async with await asyncio.start_server(flood, "localhost", port := free_port()):
+            assert not await _another_tells(port, None)
+
+    sent: list[int] = []
+    asyncio.run(test())
+    assert sum(sent) < 32 << 20, "what the sockets hold, and no more"
