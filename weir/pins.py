@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from typing import Self
 
-LAYOUT = 2  # of every pinned map, and so the directory of the pins, `v1`; raised with any change of a size, an offset or a meaning
+LAYOUT = 2  # of every pinned map, and so the directory of the pins, `v2`; raised with any change of a size, an offset or a meaning
 
 PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": 132}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}

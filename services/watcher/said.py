@@ -1,6 +1,6 @@
 """What a source says now: its units, their readings, and which objects these name.
 
-A source speaks in units (a file of a folder, later an object of the API), each with all its documents.
+A source speaks in units (a file of a folder, an object of the API), each with all its documents.
 """
 
 from collections import defaultdict
