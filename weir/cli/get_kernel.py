@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from services.dataplane.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Stats
+from services.dataplane.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Flow, FlowKey, FrontendKey, Stats
 from services.health.delays import Delay
 from weir.cli.kernel import Kernel, Served
 from weir.cli.output import Row
@@ -25,6 +25,7 @@ LB_WIDE = (
     "weight",
     "state",
     "counters",
+    "all services",
 )
 
 
@@ -56,8 +57,15 @@ def load_balancers(kernel: Kernel) -> list[Row]:
 
 
 def wide(found: Iterable[Row]) -> list[Row]:
-    """A row for each endpoint of each frontend."""
-    return [row | each for row in found for each in row["endpoints"] or [dict.fromkeys(LB_WIDE[10:], "")]]
+    """A row for each endpoint of each frontend.  counters: of the frontend; all services: of the endpoint, whatever it serves."""
+    nobody = [dict.fromkeys(LB_WIDE[10:], "")]
+    pairs = ((row, each) for row in found for each in row["endpoints"] or nobody)
+    return [row | each | {"counters": _brief(**row["counters"]), "all services": each["counters"]} for row, each in pairs]
+
+
+def _brief(packets_in: int, packets_out: int, bytes_in: int, bytes_out: int, **_: int) -> str:
+    """Packets and bytes, as loxicmd prints them."""
+    return f"{packets_in + packets_out}:{bytes_in + bytes_out}"
 
 
 def _endpoint_row(served: Served, monitored: bool) -> Row:
@@ -68,7 +76,7 @@ def _endpoint_row(served: Served, monitored: bool) -> Row:
         "eport": served.backend.port,
         "weight": 1,
         "state": state,
-        "counters": f"{stats.packets_in + stats.packets_out}:{stats.bytes_in + stats.bytes_out}",
+        "counters": _brief(stats.packets_in, stats.packets_out, stats.bytes_in, stats.bytes_out),
     }
 
 
@@ -107,10 +115,9 @@ def _delays(found: Delay | None) -> Row:
 
 def connections(kernel: Kernel) -> list[Row]:
     """Each flow that has not timed out."""
-    names = {frontend.id: planned.service for where, frontend in kernel.frontends.items() if (planned := kernel.planned(where))}
     return [
         {
-            "service name": names.get(flow.frontend_id, ""),
+            "service name": _service_of(kernel, key, flow),
             "destip": key.destination,
             "srcip": key.source,
             "dport": key.destination_port,
@@ -124,6 +131,16 @@ def connections(kernel: Kernel) -> list[Row]:
         }
         for key, flow in kernel.flows()
     ]
+
+
+def _service_of(kernel: Kernel, key: FlowKey, flow: Flow) -> str:
+    """The Service whose frontend the client dialled.  The frontend may be gone while its flows live on, and its id be another's."""
+    where = FrontendKey(key.destination, key.destination_port, key.protocol)
+    held = kernel.frontends.get(where)
+    if not held or held.id != flow.frontend_id:
+        return f"{endpoint_name(where.vip, where.port, where.protocol)} (gone)"
+    planned = kernel.planned(where)
+    return planned.service if planned else ""
 
 
 def verdicts(kernel: Kernel) -> list[Row]:
