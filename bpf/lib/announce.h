@@ -3,19 +3,10 @@
  * The kernel never answers ARP or NDP for a VIP, so that only the node that owns it does.  Forwarding is not fenced.
  */
 
-/* Past the deadline a VIP goes on being announced once no other node was heard for a while: all agents may be dead. */
+/* Past its deadline another node announces the VIP. */
 static __always_inline bool announces(const struct vip *vip)
 {
-	__u64 now = bpf_ktime_get_ns();
-	__u32 zero = 0;
-	struct fence *fence;
-	__u64 *heard;
-
-	if (!vip->announce_until_ns || now < vip->announce_until_ns)
-		return true;
-	fence = map_get(fence, &zero);
-	heard = map_get(hello_heard, &zero);
-	return fence && heard && fence->silence_ns && (__s64)(now - *heard) > (__s64)fence->silence_ns;
+	return !vip->announce_until_ns || bpf_ktime_get_ns() < vip->announce_until_ns;
 }
 
 /* May and can we answer for the address?  NULL with PASSED: it is no VIP. */

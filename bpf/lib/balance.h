@@ -1,25 +1,10 @@
 /* The whole path of one packet: an established flow, a reply, a new flow, or not ours. */
 
-static __always_inline void hear_hello(const struct packet *p)
-{
-	__u32 zero = 0;
-	struct fence *fence;
-	__u64 *heard;
-
-	if (p->key->proto != IPPROTO_UDP)
-		return;
-	fence = map_get(fence, &zero);
-	heard = map_get(hello_heard, &zero);
-	if (fence && heard && fence->hello_port && fence->hello_port == p->key->dport)
-		*heard = p->now;
-}
-
 /* To a VIP: dropped for `reason`.  Anything else is not ours. */
 static __always_inline int not_balanced(struct packet *p, enum verdict reason)
 {
 	if (map_get(vips, &p->key->dst))
 		return drop(p, reason);
-	hear_hello(p);
 	return CTX_PASS;
 }
 

@@ -189,13 +189,6 @@ struct affinity_of {
 	__u32 backend_id;
 };
 
-/* Past its deadline a VIP is still announced once no peer's hello came for silence_ns. */
-struct fence {
-	__u64 silence_ns;	/* 0 = the deadline alone decides */
-	__be16 hello_port;
-	__u8 pad[6];
-};
-
 struct stats {
 	__u64 packets_in;
 	__u64 bytes_in;

@@ -317,26 +317,6 @@ class Interface:
 
 
 @dataclass(frozen=True, slots=True)
-class Fence:
-    """Value of `fence`, one entry: past its deadline a VIP is still announced once no peer's hello came for silence_ns.
-
-    BPF notes in `hello_heard` when it last saw a UDP packet to hello_port.  silence_ns 0 = the deadline alone decides.
-    """
-
-    FORMAT: ClassVar[Struct] = Struct("=Q2s6x")
-    silence_ns: int = 0
-    hello_port: int = 0
-
-    def pack(self) -> bytes:
-        return self.FORMAT.pack(self.silence_ns, self.hello_port.to_bytes(2, "big"))
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        silence_ns, port = cls.FORMAT.unpack(data)
-        return cls(silence_ns, int.from_bytes(port, "big"))
-
-
-@dataclass(frozen=True, slots=True)
 class Stats:
     """Value of `frontend_stats` and `backend_stats`, per CPU.  in: from clients; bytes with the Ethernet header."""
 
@@ -385,8 +365,6 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),
         MapSpec("affinity", LRU_HASH, AFFINITY_KEY.size, AFFINITY.size, conntrack // 4),
         MapSpec("affinity_s", HASH, AFFINITY_OF.size, 4, backends, NO_PREALLOC),
-        MapSpec("fence", ARRAY, 4, Fence.FORMAT.size, 1),
-        MapSpec("hello_heard", ARRAY, 4, 8, 1),
         MapSpec("frontend_stats", PERCPU_ARRAY, 4, Stats.FORMAT.size, frontends),
         MapSpec("backend_stats", PERCPU_ARRAY, 4, Stats.FORMAT.size, backends),
         MapSpec("verdicts", PERCPU_ARRAY, 4, 8, VERDICT_COUNT),

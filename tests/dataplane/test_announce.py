@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from services.dataplane.layout import ID, Fence, Vip
+from services.dataplane.layout import ID, Vip
 from tests.dataplane.frames import CLIENT_MAC, HOST_MAC, Packet, arp, packed, read, solicitation
-from tests.dataplane.lab import MAC, OUT, TICK_MOST_NS, Lab
+from tests.dataplane.lab import MAC, OUT, Lab
 from weir.pins import address_bytes
 
 VIP4, VIP6 = "198.51.100.1", "fd03::1"
@@ -78,26 +78,6 @@ def test_past_the_deadline_another_node_answers(lab: Lab, v6: bool) -> None:
     assert lab.send(question)[0] == ("ndp_answered" if v6 else "arp_answered")
     own(lab, VIP4, VIP6, until_ns=now - 1)
     lab.dropped(question, "not_owner")
-
-
-def test_past_the_deadline_and_no_peer_heard_this_node_answers(lab: Lab) -> None:
-    own(lab, VIP4, until_ns=1)
-    lab.map("fence").put(ID.pack(0), Fence(silence_ns=60 * SECOND, hello_port=7946).pack())
-    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    lab.passed(Packet(src="192.0.2.9", dst="192.0.2.254", proto="UDP", dport=7946))
-    after = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    lab.dropped(arp(1, "192.0.2.1", VIP4), "not_owner")
-    heard = int.from_bytes(lab.map("hello_heard").get(ID.pack(0)) or b"", "little")
-    assert before - TICK_MOST_NS < heard < after + TICK_MOST_NS
-    lab.map("hello_heard").put(ID.pack(0), ((heard - 61 * SECOND) % 2**64).to_bytes(8, "little"))
-    assert lab.send(arp(1, "192.0.2.1", VIP4))[0] == "arp_answered"
-
-
-def test_other_udp_is_no_hello(lab: Lab) -> None:
-    lab.map("fence").put(ID.pack(0), Fence(silence_ns=SECOND, hello_port=7946).pack())
-    lab.passed(Packet(src="192.0.2.9", dst="192.0.2.254", proto="UDP", dport=7947))
-    lab.passed(Packet(src="192.0.2.9", dst="192.0.2.254", proto="TCP", dport=7946))
-    assert lab.map("hello_heard").get(ID.pack(0)) == bytes(8)
 
 
 def test_forwarding_is_not_fenced(lab: Lab) -> None:

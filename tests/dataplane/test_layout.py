@@ -19,7 +19,6 @@ from services.dataplane.layout import (
     VERDICT_COUNT,
     VERDICTS,
     Backend,
-    Fence,
     Flow,
     FlowKey,
     Frontend,
@@ -49,7 +48,6 @@ FIELDS: dict[str, tuple[Struct, str]] = {
     ),
     "vip": (Vip.FORMAT, "announce_until_ns flags pad"),
     "interface": (Interface.FORMAT, "v4 v6 mac flags"),
-    "fence": (Fence.FORMAT, "silence_ns hello_port"),
     "stats": (Stats.FORMAT, "packets_in bytes_in packets_out bytes_out flows"),
     "affinity_key": (AFFINITY_KEY, "frontend_id client"),
     "affinity": (AFFINITY, "backend_id last_ns"),
@@ -118,7 +116,6 @@ def test_every_value_survives_the_way_there_and_back() -> None:
         Flow("192.0.2.1", "10.1.0.11", 40000, 8080, 1, 2, 3, 4, 1, 60, 7, 8, 9, 10, 11, 12, 13, 14, 15),
         Vip(2**60, 1),
         Interface(b"abcdef", "192.0.2.1", "fd00::1", 1),
-        Fence(300_000_000, 7946),
     ):
         assert type(value).unpack(value.pack()) == value
     assert Backend.unpack(bytes(20)) is None
