@@ -51,6 +51,17 @@ def attach(path: Path, mode: str, program: int, nic: Nic, held: int) -> str:
     return f"{mode} program attached"
 
 
+def attach_egress(path: Path, program: int, nic: Nic) -> None:
+    """Makes `program` the one that sees what leaves by this interface, by the link pinned at `path`.  Raises LoaderError."""
+    if path.exists() and _update_link(path, HOOKS["egress"], program, nic):
+        return
+    drop_link(path)
+    link = _create_link("egress", program, nic)
+    pin(link, path)
+    path.chmod(0o600)
+    os.close(link)
+
+
 def drop_link(path: Path) -> None:
     """Detach now: once unpinned, a link goes at a time of the kernel's choosing."""
     link = libbpf().bpf_obj_get(os.fsencode(path))

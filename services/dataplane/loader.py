@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic
 from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
-from services.dataplane.links import MODES, attach, drop_link, hook_of, is_on, open_pin, pin
+from services.dataplane.links import MODES, attach, attach_egress, drop_link, hook_of, is_on, open_pin, pin
 from services.dataplane.migrate import Migration, older
 from services.dataplane.pinned_maps import create_or_open
 from services.dataplane.preflight import PINS
@@ -138,6 +138,7 @@ def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], s
         else:
             yield from prepare(each.nic, settings)
             yield _attach(options, known, each.nic, each.mode, programs.get)
+            _attach_egress(options, known, each.nic, programs.get)
     yield from _detach_others(options, known, wanted, settings)
     if migration and old:
         migration.follow()
@@ -189,6 +190,16 @@ def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callabl
     return f"{each.name}: {done}"
 
 
+def _attach_egress(options: Options, known: Map, each: Nic, program: Callable[[str], int]) -> None:
+    """What this machine sends to a VIP comes in again by the same interface, which native XDP would not see."""
+    path = _egress_pin(options, each.name)
+    held = known.get(ID.pack(each.index))
+    if held and Interface.unpack(held).flags & ~INTERFACE_STACK:
+        drop_link(path)
+    else:
+        attach_egress(path, program("egress"), each)
+
+
 def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int], flags: int) -> str:
     """XDP where the driver takes it, which only trying tells; where our own program is why another finds no place, it does.
 
@@ -216,8 +227,10 @@ def detach(pins: Path, record: Path | None = None) -> Iterator[str]:
 
 def _remove(directory: Path) -> Iterator[str]:
     """The pins of one layout, links first."""
-    for held in sorted(directory.iterdir(), key=lambda path: (not path.name.startswith("link_"), path.name)):
-        if held.name.startswith("link_"):
+    for held in sorted(directory.iterdir(), key=lambda path: (not path.name.startswith(("link_", "egress_")), path.name)):
+        if held.name.startswith("egress_"):
+            drop_link(held)
+        elif held.name.startswith("link_"):
             drop_link(held)
             yield f"{_interface_of(held)}: detached"
         else:
@@ -227,7 +240,7 @@ def _remove(directory: Path) -> Iterator[str]:
 
 def _take_links(old: Path, directory: Path) -> None:
     """The links stay where they are in the kernel; they are turned from the new directory."""
-    for held in sorted(old.glob("link_*")):
+    for held in sorted([*old.glob("link_*"), *old.glob("egress_*")]):
         held.rename(directory / held.name)
 
 
@@ -246,6 +259,7 @@ def _detach_others(options: Options, known: Map, wanted: Sequence[Wanted], setti
     for path in sorted(options.directory.glob("link_*")):
         if path not in pins:
             drop_link(path)
+            drop_link(_egress_pin(options, _interface_of(path)))
             yield f"{_interface_of(path)}: detached"
             yield from settings.put_back(_interface_of(path))
     indexes = {ID.pack(each.nic.index) for each in wanted}
@@ -258,6 +272,10 @@ def _interface_of(link: Path) -> str:
 
 def _link_pin(options: Options, interface: str) -> Path:
     return options.directory / f"link_{interface.replace('.', '%')}"  # a VLAN's name has a dot, a pin cannot
+
+
+def _egress_pin(options: Options, interface: str) -> Path:
+    return options.directory / f"egress_{interface.replace('.', '%')}"
 
 
 def parser() -> argparse.ArgumentParser:

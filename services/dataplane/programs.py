@@ -1,6 +1,7 @@
 """The packet path as the kernel takes it: compiled with bcc, loaded, and led from one program to the next.
 
-Each hook has three programs: `main` sees every packet; a drop that is to be told leads to `answer`, a full flow table to `room`.
+Ingress has three programs: `main` sees every packet; a drop that is to be told leads to `answer`, a full flow table to `room`.
+Egress has one, for what this machine itself sends to a VIP.
 """
 
 import ctypes
@@ -16,6 +17,7 @@ from services.dataplane.layout import ID
 from weir.pins import libbpf, map_info
 
 SOURCE = Path(__file__).parents[2] / "bpf"
+MAIN_ALONE = ("",)
 PARTS = ("", "_answer", "_room")  # behind `weir_HOOK`, in the order of the programs' numbers in maps.h
 
 _QUOTED_INCLUDE = re.compile(r'#include "(.+)"')
@@ -33,18 +35,19 @@ class Hook:
     program_type: int
     attach_type: int
     link_type: int
+    parts: tuple[str, ...] = PARTS
 
 
-HOOKS = {"tc": Hook("tc", 3, 46, 11), "xdp": Hook("xdp", 6, 37, 6)}
+HOOKS = {"tc": Hook("tc", 3, 46, 11), "xdp": Hook("xdp", 6, 37, 6), "egress": Hook("egress", 3, 47, 11, MAIN_ALONE)}
 
 
 @contextmanager
 def load_programs(hook: Hook, maps: Mapping[str, int], source: Path = SOURCE) -> Iterator[int]:
     """The hook's main program, and the others where it looks for them.  maps: descriptors by name.  Raises LoaderError."""
-    parts = zip(PARTS, compile_programs(hook, maps, source), strict=True)
+    parts = zip(hook.parts, compile_programs(hook, maps, source), strict=True)
     programs = [load_program(hook, code, f"weir_{hook.name}{part}") for part, code in parts]
     try:
-        for number, program in reversed(list(enumerate(programs))):
+        for number, program in reversed(list(enumerate(programs)) if len(programs) > 1 else []):
             _lead_to(maps[f"programs_{hook.name}"], number, program)
         yield programs[0]
     finally:
@@ -59,11 +62,12 @@ def compile_programs(hook: Hook, maps: Mapping[str, int], source: Path = SOURCE)
     name = f"weir_{hook.name}"
     clock = read_clock()
     flags = [f"-DFD_{map_name}={fd}" for map_name, fd in maps.items()]
-    flags += [f"-DFD_programs={maps[f'programs_{hook.name}']}", f"-DFLOWS={map_info(maps['flow_keys'], 'flow_keys').max_entries}"]
+    flags += [f"-DFD_programs={maps[f'programs_{hook.name}']}"] if hook.parts != MAIN_ALONE else []
+    flags += [f"-DFLOWS={map_info(maps['flow_keys'], 'flow_keys').max_entries}"]
     flags += [f"-DTICK_NS={clock.tick_ns}ULL", f"-DEPOCH_NS=({clock.epoch_ns}LL)"]
     try:
         module = BPF(text=one_text(source / f"{name}.c").encode(), cflags=flags)
-        return [bytes(module.dump_func(f"{name}{part}".encode())) for part in PARTS]
+        return [bytes(module.dump_func(f"{name}{part}".encode())) for part in hook.parts]
     except Exception as error:  # bcc raises bare Exception; the compiler has told why on stderr
         raise LoaderError(f"{name}.c does not compile: {error}") from error
 

@@ -123,15 +123,8 @@ def test_gso_packets_go_through_whole(w: Wire, vip: str) -> None:
 @pytest.mark.parametrize("vip", VIPS)
 def test_vip_is_pinged_by_a_real_stack(w: Wire, vip: str) -> None:
     w.serve("b1")
-    v6 = ":" in vip
-    ping = Packet(src="::" if v6 else "0.0.0.0", dst=vip, proto="ICMPV6" if v6 else "ICMP", sport=128 if v6 else 8, dport=0)
     with inside(name("c")):
-        family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
-        with socket.socket(family, socket.SOCK_RAW, protocol) as raw:
-            raw.settimeout(2)
-            raw.sendto(ping.but(body=b"\0\1\0\2hello").l4(), (vip, 0))
-            replies = (raw.recv(2000) for _ in range(20))
-            assert any(reply.endswith(b"\0\1\0\2hello") and reply[0 if v6 else 20] == (129 if v6 else 0) for reply in replies)
+        ping(vip)
 
 
 @pytest.mark.parametrize("vip", VIPS)
@@ -164,3 +157,48 @@ def test_new_mac_of_a_backend_is_noticed_with_every_process_dead(w: Wire, vip: s
         pinger.wait_for(30, within_s=15)
     assert pinger.last > changed
     assert mac in sh(f"ip -n {name('lb')} neighbour show dev back")
+
+
+def ping(vip: str) -> None:
+    """From where we are."""
+    v6 = ":" in vip
+    asks, answers = (128, 129) if v6 else (8, 0)
+    families = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+    with socket.socket(families[0], socket.SOCK_RAW, families[1]) as raw:
+        raw.settimeout(5)
+        raw.sendto(
+            Packet(
+                src="::" if v6 else "0.0.0.0", dst=vip, proto="ICMPV6" if v6 else "ICMP", sport=asks, dport=0, body=b"\0\1\0\2here"
+            ).l4(),
+            (vip, 0),
+        )
+        while not ((reply := raw.recv(2048)).endswith(b"\0\1\0\2here") and reply[0 if v6 else 20] == answers):
+            pass
+
+
+@pytest.mark.parametrize("vip", VIPS)
+@pytest.mark.parametrize("mode", range(len(MODES)), ids=MODES)
+def test_the_balancer_itself_reaches_a_vip(w: Wire, vip: str, mode: int) -> None:
+    """By TCP, segments larger than the MTU, and UDP; pinged; both where the VIP is on the wire and behind a router."""
+    w.serve("b1", "b2", mode=mode)
+    v6 = ":" in vip
+    network, router = ("fd03::/64", "fd02::1") if v6 else ("198.51.100.0/24", "192.0.2.1")
+    with inside(name("lb")):
+        for route in (f"{network} dev front", f"{network} via {router}"):
+            sh(f"ip route replace {route}; ip neigh flush dev front")
+            try:
+                connection = http.client.HTTPConnection(vip, 80, timeout=5)
+                connection.request("GET", "/100000")
+                assert len(connection.getresponse().read()) == 300_000
+                connection.request("POST", "/", b"x" * 1_000_000)
+                assert connection.getresponse().status == 200
+                connection.close()
+                with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                    udp.connect((vip, 80))
+                    udp.settimeout(5)
+                    udp.send(b"ask")
+                    assert udp.recv(100).endswith(b" ask")
+                ping(vip)
+            finally:
+                sh(f"ip route del {route}")
+    assert checksum_errors("lb") == 0
