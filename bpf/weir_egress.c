@@ -18,12 +18,12 @@ static __always_inline void *pulled(struct __sk_buff *ctx)
 	return (void *)(long)ctx->data;
 }
 
-/* Our own answer to what we sent: no frame on the wire goes from a MAC to itself. */
+/* Our own answer to what we sent: no frame on the wire goes from a MAC to itself.  Loopback has none. */
 static __always_inline bool same_mac(const struct ethhdr *eth)
 {
 	const __u16 *to = (void *)eth->h_dest, *from = (void *)eth->h_source;
 
-	return to[0] == from[0] && to[1] == from[1] && to[2] == from[2];
+	return to[0] == from[0] && to[1] == from[1] && to[2] == from[2] && (to[0] || to[1] || to[2]);
 }
 
 static __always_inline void from_v4(struct addr *to, __be32 v4)

@@ -63,7 +63,7 @@ def test_owner_may_open_maps_but_not_programs(options: Options) -> None:
     list(load(replace(options, owner=65534)))
     for pin in options.directory.iterdir():
         status = pin.stat()
-        mine = pin.name.startswith(("prog_", "link_"))
+        mine = pin.name.startswith(("prog_", "link_", "egress_"))
         assert (status.st_uid, status.st_mode & 0o777) == (0 if mine else 65534, 0o600), pin.name
 
 
