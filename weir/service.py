@@ -29,7 +29,7 @@ from weir.identity import Identity
 from weir.lease import Lease
 from weir.metrics import Meter
 from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
-from weir.where import Health, listen_address, write_file
+from weir.where import Health, listen_address, node_name, write_file
 from weir.where import Where as Where
 from weir.words import few
 
@@ -345,7 +345,7 @@ def options(name: str) -> argparse.ArgumentParser:
     if name in REPLICATED:
         parser.add_argument("--replicated", action="store_true", help="one of several: acts while it holds the lease")
     parser.add_argument("--metrics", type=listen_address, metavar="ADDRESS:PORT", help="serve metrics there (default: nowhere)")
-    parser.add_argument("--node", default=os.uname().nodename, help="name of this node (default: %(default)s)")
+    parser.add_argument("--node", type=node_name, default=os.uname().nodename, help="name of this node (default: %(default)s)")
     return parser
 
 

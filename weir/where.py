@@ -50,6 +50,11 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     kinds: tuple[str, ...] = ()  # that it consumes
 
 
+def node_name(text: str) -> str:
+    """A machine's name as Kubernetes names its Node: in lower case (kubelet lowers the hostname)."""
+    return text.strip().lower()
+
+
 def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool = False) -> None:
     """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.
 

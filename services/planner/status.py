@@ -98,7 +98,17 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
         return Condition(
             type="Serving", status=False, reason="AllDown", message="every probe fails; all backends get traffic as if all were up"
         )
+    if strangers := _outside(world, observed):
+        words = f"externalTrafficPolicy Local counts as Cluster: no Node has the name of an LB node ({few(strangers)})"
+        return Condition(type="Serving", status=True, reason="LocalIgnored", message=words)
     return Condition(type="Serving", status=True, reason="Serving")
+
+
+def _outside(world: World, observed: ServiceObserved) -> list[str]:
+    """The nodes that forward, where the Service asks for endpoints of the node alone and none of them is a Node; else none."""
+    if not observed.local or observed.targets == "nodes" or is_local(world, observed):
+        return []
+    return [seen.node for seen in counted(world)]
 
 
 def _unserved(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> tuple[str, str] | None:

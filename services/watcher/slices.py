@@ -66,7 +66,7 @@ def _endpoint(item: Field, family: Family) -> Endpoint | None:
     ready = conditions["ready"].flag(absent=True)
     serving = conditions["serving"].flag(absent=ready)
     terminating = conditions["terminating"].flag(absent=False)
-    node = item["nodeName"].text()
+    node = item["nodeName"].text().lower()  # as Kubernetes names Nodes
     if not address or len(item.faults) > faults:
         return None
     return Endpoint(address=address, ready=ready, serving=serving, terminating=terminating, node=node)

@@ -22,7 +22,7 @@ from weir.events import (
     VipAllocated,
 )
 from weir.lbnodes import counted, how_to_end, is_silent
-from weir.model import Condition, Endpoint, Family, ServicePort, family_of
+from weir.model import Condition, Endpoint, Family, ServicePort, better, family_of
 
 DOMAIN: Final = "weir.dev/"
 FINALIZER: Final = "weir.dev/vip"
@@ -104,7 +104,9 @@ def counts(observed: ServiceObserved, slices: Iterable[EndpointSliceObserved], i
     found = defaultdict[Family, dict[str, Endpoint]](dict)
     for each in slices:
         if any((port.name, port.protocol) in ports for port in each.ports):
-            found[each.family] |= {endpoint.address: endpoint for endpoint in each.endpoints}
+            of_family = found[each.family]
+            for endpoint in each.endpoints:
+                of_family[endpoint.address] = better(of_family.get(endpoint.address, endpoint), endpoint)
     endpoints = max(found.values(), key=len, default={})
     return sum(each.ready and not is_down(each.address) for each in endpoints.values()), len(endpoints)
 

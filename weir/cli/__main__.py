@@ -28,6 +28,7 @@ from weir.cli.options import (
     ModeWord,
     Moment,
     MomentArguments,
+    Node,
     Output,
     Port,
     Recorded,
@@ -39,6 +40,7 @@ from weir.cli.options import (
     example,
     fail,
 )
+from weir.where import node_name
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -109,7 +111,7 @@ def up(
     external_ips: ExternalIps = False,
     status_hostname: StatusHostname = "",
     instance: Instance = "weir",
-    node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
+    node: Node = os.uname().nodename,
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
     nats_port: Port = 4222,
     log_size: LogSize = None,
@@ -178,7 +180,7 @@ def join(
     interface: Annotated[list[str], Interfaces],
     credentials: Credentials = None,
     instance: Instance = "weir",
-    node: Annotated[str, typer.Option(metavar="NAME", help="Name of this node.")] = os.uname().nodename,
+    node: Node = os.uname().nodename,
     hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
     metrics: Metrics = "",
     verbose: Verbose = False,
@@ -217,7 +219,7 @@ def join(
 
 @app.command(epilog=example("weir leave --node lb-1"))
 def leave(
-    node: Annotated[str, typer.Option(metavar="NAME", help="Name of the node.")],
+    node: Annotated[str, typer.Option(metavar="NAME", callback=node_name, help="Name of the node.")],
     url: Annotated[str, typer.Argument(metavar="[URL]", help="The NATS of the log; without it WEIR_NATS, or this machine's.")] = "",
     credentials: Credentials = None,
     instance: Instance = "weir",

@@ -23,6 +23,7 @@ from weir.cli.options import (
     TargetsWord,
     fail,
 )
+from weir.where import node_name
 
 
 def limit(instance: Instance = "weir", age: Age = None, size: Size = None) -> None:
@@ -131,7 +132,7 @@ def credentials(
     from weir.cli.credentials import CredentialsError, credentials
 
     try:
-        names = credentials(folder, node or (), host or ())
+        names = credentials(folder, [node_name(name) for name in node or ()], host or ())
     except (CredentialsError, OSError) as error:
         fail(str(error))
     typer.echo(f"{folder}: {len(names)} users: {', '.join(names)}")

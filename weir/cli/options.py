@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 import typer.core
 
-from weir.where import listen_address
+from weir.where import listen_address, node_name
 
 
 class Output(StrEnum):
@@ -62,6 +62,9 @@ def _listen_address(text: str) -> str:
 
 Instance = Annotated[
     str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
+]
+Node = Annotated[
+    str, typer.Option("--node", metavar="NAME", callback=node_name, help="Name of this node, in lower case as Kubernetes has it.")
 ]
 As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json, jsonl or yaml.", show_default=False)]
 Moment = Annotated[

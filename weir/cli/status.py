@@ -14,7 +14,7 @@ from weir.cli.limits import Alarm, disk_alarms, log_alarms
 from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
 from weir.cli.processes import GOOD, add_lag, line, processes, remote, unanswered
 from weir.cli.sync import unapplied
-from weir.cli.tell import condition
+from weir.cli.tell import condition, notes
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected
 from weir.lbnodes import counted, how_to_end, is_silent
@@ -113,7 +113,7 @@ def _services(world: World) -> list[Row]:
             "service": told.service,
             "vips": list(told.vips),
             "backends": len(backends.get(told.service, ())),
-            "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "serving",
+            "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "; ".join(["serving", *notes(told.conditions)]),
             "conditions": [msgspec.to_builtins(c) | {"status": c.status} for c in told.conditions],
         }
         for told in statuses(world)

@@ -28,7 +28,7 @@ from weir.cli.oversee import oversee
 from weir.cli.tend import tend
 from weir.permissions import OF_NODES
 from weir.service import RELOAD
-from weir.where import Where, write_file
+from weir.where import Where, node_name, write_file
 
 RESTART_MOST_S = 5.0
 _ANY_BYTES = 1 << 50
@@ -207,7 +207,7 @@ def holds_plan(where: Where, position: int = 0) -> bool:
 def _settle_node(where: Where, node: str) -> None:
     """A node's name is its identity in the log, and the log waits for its acks for ever.  Raises UpError for another name."""
     known = where.state / "node"
-    if known.exists() and (name := known.read_text().strip()) != node:
+    if known.exists() and (name := node_name(known.read_text())) != node:
         raise UpError(f"this instance is node {name} in its log: start it with --node {name}")
     write_file(known, node.encode())
 

@@ -102,6 +102,11 @@ def condition(found: Condition) -> str:
     return f"not {found.type} ({': '.join(filter(None, (found.reason, found.message)))})"
 
 
+def notes(conditions: Sequence[Condition]) -> list[str]:
+    """What is worth knowing though all is well: of conditions that are true for a reason of their own."""
+    return [found.message for found in conditions if found.status and found.message and found.reason != found.type]
+
+
 def _source(root: Root) -> str:
     return f"  ({root.resource_version})" if root.resource_version else ""
 
