@@ -58,7 +58,8 @@ def _problems(rejected: Sequence[ManifestRejected]) -> str:
 
 def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
     if rejected := world.find("service", service, ManifestRejected):
-        message = f"what was valid before still serves; {_problems(rejected)}"
+        own = any(event.root is None or event.root.kind == "Service" for event in rejected)  # of a slice, the rest may be in use
+        message = f"{'what was valid before still serves; ' if own else ''}{_problems(rejected)}"
         return Condition(type="Accepted", status=False, reason="Invalid", message=message)
     if observed.unsupported:
         return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(map(str, observed.unsupported)))
