@@ -777,7 +777,15 @@ class Model:
                 self.settled[name] = self.waiting.pop((name, family))
 
     def lost(self, vip: str, services: set[str]) -> None:
-        assert services <= {self.speaker}, f"{vip} was pulled from {services}, who said nothing"
+        silent = {name for name in services - {self.speaker} if not self.moves(name, vip)}
+        assert not silent, f"{vip} was pulled from {silent}, who said nothing"
+
+    def moves(self, name: str, vip: str) -> bool:
+        """Whether it kept `vip` for want of an address that it asks for by name, and that a pool offers now."""
+        observed = self.exposed[name]
+        asked = {*observed.requested, *observed.more_requested}
+        missing = asked - {held for held, event in self.held.items() if name in event.services}
+        return vip not in asked and any(other in addresses_of(pool) for other in missing for pool in self.pools.values())
 
     def allocated(self, event: VipAllocated) -> None:
         before = self.held.get(event.vip)
