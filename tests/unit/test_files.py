@@ -1,6 +1,8 @@
 """What `weir up -f` refuses at its start, because following it would withdraw what was stated before."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,9 @@ def test_a_folder_without_manifests_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_file_is_refused_without_waiting_on_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.yaml")
     assert list(unreadable([tmp_path / "pipe.yaml"])) == [f"{tmp_path / 'pipe.yaml'}: not a regular file"]
+
+
+def test_weir_up_refuses_it_before_it_touches_anything(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "weir.cli", "up", "-f", str(tmp_path / "typo"), "-i", "lo", "--instance", "weirtypo"]
+    done = subprocess.run(argv, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"weir: {tmp_path / 'typo'}: no such file or directory\n")

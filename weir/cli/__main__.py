@@ -142,7 +142,7 @@ def up(
     where = Where(instance)
     if not (manifests or cluster):
         fail("nothing to follow: expected --manifests or --cluster", 2)
-    if found := [*unreadable(map(Path.absolute, manifests or ())), *hindrances(where, interface, nats_port)]:
+    if found := list(unreadable(map(Path.absolute, manifests or ()))) or hindrances(where, interface, nats_port):
         fail("; ".join(found))
     try:
         asyncio.run(
