@@ -19,7 +19,7 @@ check: setup ## lint, types, unit and golden tests: under a minute
 	@$(PY) -m pytest -q tests/unit tests/planner tests/sim tests/test_layers.py
 
 test: check ## everything: check, packets through the kernel, end to end, chaos, a real cluster
-	@$(PY) -m pytest -q tests/dataplane tests/e2e tests/chaos tests/cluster
+	@tests/suites
 
 bare: ## `make demo` and `make test` in a pristine Debian 12, on this kernel; needs root
 	@WEIR_REQUIRE=all tests/bare
