@@ -205,16 +205,22 @@ class Book:
     # ── telling ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tell(self, asking: _Asking) -> None:
-        """Claims as they should stand.  Of a Service that gets all or nothing one missing family says enough."""
+        """Claims as they should stand.  Of a Service that gets all or nothing one missing family says enough.
+
+        Of several reasons the one in the log stays while it holds: an address that another takes wakes nobody who waits.
+        """
         if not asking.observed:
             return
         _, refusals = places_for(self._holdings, asking.observed, asking.wants)
         if asking.whole and refusals.keys() & asking.claims.keys():
             refusals = {family: refusals[family] for family in refusals if family in asking.claims}
         self._settle_claims(asking, asking.claims.keys() - refusals.keys())
-        for family, refusal in refusals.items():
-            denied = VipDenied(service=asking.service, family=family, since=asking.turn[1], root=asking.observed.root, **refusal._asdict())
-            if denied != asking.claims.get(family):
+        for family, found in refusals.items():
+            known = asking.claims.get(family)
+            if asking.whole and known and known.root == asking.observed.root and any(_still(known, each) for each in found):
+                continue
+            denied = VipDenied(service=asking.service, family=family, since=asking.turn[1], root=asking.observed.root, **found[0]._asdict())
+            if denied != known:
                 self._holdings.events.append(denied)
 
     def _settle_claims(self, asking: _Asking, families: Iterable[Family]) -> None:
@@ -268,3 +274,8 @@ class Book:
         others = [other for service in vip.services if service != observed.root.path and (other := self._holdings.exposed(service))]
         unfit = [other for other in others if not may_share(observed, other, vip.share) or clash(observed, other)]
         return any(self._world.seq(other) < self._world.seq(observed) for other in unfit)
+
+
+def _still(known: VipDenied, refusal: Refusal) -> bool:
+    """Whether it is the reason that the claim has, of those holders and maybe more."""
+    return (known.reason, known.message) == (refusal.reason, refusal.message) and set(known.holders) <= set(refusal.holders)

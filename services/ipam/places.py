@@ -30,17 +30,19 @@ class Refusal(NamedTuple):
     holders: tuple[str, ...] = ()
 
 
-def places_for(holdings: Holdings, observed: ServiceObserved, wants: Iterable[Want]) -> tuple[dict[Want, Place], dict[Family, Refusal]]:
-    """Places that can all be taken together, and the first refusal of each family; changes nothing."""
+def places_for(
+    holdings: Holdings, observed: ServiceObserved, wants: Iterable[Want]
+) -> tuple[dict[Want, Place], dict[Family, list[Refusal]]]:
+    """Places that can all be taken together, and the refusals of each family; changes nothing."""
     places: dict[Want, Place] = {}
-    refusals: dict[Family, Refusal] = {}
+    refusals: dict[Family, list[Refusal]] = {}
     for want in wants:
         if want.address:
             found = _asked_for(holdings, observed, want.address)
         else:
             found = _draw(holdings, observed, want, {place.vip for place in places.values()})
         if isinstance(found, Refusal):
-            refusals.setdefault(want.family, found)
+            refusals.setdefault(want.family, []).append(found)
         else:
             places[want] = found
             holdings.count([found.vip], 1)  # not for the next want

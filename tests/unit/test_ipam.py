@@ -1055,6 +1055,14 @@ def test_log_is_the_same_byte_for_byte_under_any_hash_seed() -> None:
 # ── a misspelt wish ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.parametrize("pools", [(), ("q", "p")])
+def test_a_reason_in_the_log_stays_while_it_holds(pools: tuple[str, ...]) -> None:
+    """All or nothing: of several reasons another may come first once an address is taken, which wakes nobody who waits."""
+    log = Log(service("b", pools=pools, more_pools=("q",), family_policy="RequireDualStack"), pool("q", "192.0.2.4", auto_assign=False))
+    log.say(service("a", more_pools=("q",)))
+    assert log.restart() == []
+
+
 @pytest.mark.parametrize("wish", ["203.0.113.99", "2001:db8:ffff::1"])
 def test_a_service_that_asks_for_what_no_pool_offers_keeps_what_it_holds_and_is_told(wish: str) -> None:
     log = Log(pool("p", "192.0.2.8/29"), service("web", "192.0.2.9"))
