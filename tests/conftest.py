@@ -9,9 +9,15 @@ from collections import defaultdict
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REQUIRED = os.environ.get("WEIR_REQUIRE", "")
 SKIPPED: defaultdict[str, list[str]] = defaultdict(list)  # by reason: node ids
+
+
+if not os.environ.get("CI"):  # there Hypothesis has a profile of its own: as patient, and the same examples each time
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
 
 
 def pytest_configure() -> None:
