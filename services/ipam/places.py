@@ -150,8 +150,7 @@ def _apart(holdings: Holdings, observed: ServiceObserved, held: VipAllocated | V
     others = [other for service in held.services if (other := holdings.exposed(service))]
     share = pool.share if (pool := holdings.pools.get(held.pool)) else "key"
     if isinstance(held, VipReleased) or not all(may_share(observed, other, share) for other in others):
-        keyed = [other for other in others if observed.share_key and other.share_key == observed.share_key]
-        apart = any(other.root.namespace != observed.root.namespace for other in keyed)
+        apart = observed.share_key and any(other.root.namespace != observed.root.namespace for other in others)
         words = "; a share key counts within a namespace, a pool with `share: ports` is shared by all" if apart else ""
         words += _stuck(holdings, [held] if isinstance(held, VipReleased) else [])
         return Refusal("AddressHeld", f"{held.vip} is held by {held.services[0]}{words}", held.services[:HOLDERS_TOLD])

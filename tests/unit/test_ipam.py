@@ -1055,6 +1055,13 @@ def test_log_is_the_same_byte_for_byte_under_any_hash_seed() -> None:
 # ── a misspelt wish ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def test_what_is_said_of_a_key_does_not_depend_on_the_keys_of_other_namespaces() -> None:
+    """Whose changes wake nobody here."""
+    log = Log(pool("p", "192.0.2.0/31", auto_assign=False), service("b", "192.0.2.0"), service("blog/d", "192.0.2.0", share_key="k"))
+    log.say(service("b", share_key="k"))
+    assert log.restart() == []
+
+
 @pytest.mark.parametrize("pools", [(), ("q", "p")])
 def test_a_reason_in_the_log_stays_while_it_holds(pools: tuple[str, ...]) -> None:
     """All or nothing: of several reasons another may come first once an address is taken, which wakes nobody who waits."""
