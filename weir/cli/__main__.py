@@ -39,6 +39,7 @@ from weir.cli.options import (
     WithWait,
     example,
     fail,
+    of_file,
 )
 from weir.where import node_name
 
@@ -382,8 +383,7 @@ def main() -> None:
     except OSError as error:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left of the output cannot be written at exit either
-        message = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-        typer.echo(f"weir: {message}", err=True)
+        typer.echo(f"weir: {of_file(error)}", err=True)
         sys.exit(2)
 
 

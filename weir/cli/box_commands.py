@@ -22,6 +22,7 @@ from weir.cli.options import (
     TargetsOfAll,
     TargetsWord,
     fail,
+    of_file,
 )
 from weir.where import node_name
 
@@ -89,7 +90,7 @@ def install(
     try:
         install(instance, command, only_print=only_print)
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
+        fail(of_file(error))
 
 
 def lint(

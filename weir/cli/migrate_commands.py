@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from weir.cli.options import example, fail
+from weir.cli.options import example, fail, of_file
 
 if TYPE_CHECKING:
     from services.watcher.fields import Field
@@ -51,5 +51,5 @@ def _run(files: list[Path], made_of: "Callable[[Iterable[Field]], Migrated]") ->
     except MigrateError as error:
         fail(str(error), 2)
     except OSError as error:
-        fail(f"{error.filename}: {error.strerror}", 2)
+        fail(of_file(error), 2)
     raise typer.Exit(0 if complete else 1)

@@ -147,6 +147,12 @@ def example(*lines: str) -> str:
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
+def of_file(error: OSError) -> str:
+    """Which file, if any, and why."""
+    words = error.strerror or str(error)
+    return f"{error.filename}: {words}" if error.filename else words
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     typer.echo(f"weir: {message}", err=True)
     raise typer.Exit(code)
