@@ -81,7 +81,7 @@ class Machine:
         return self.process.wait(30)
 
     def well(self) -> None:
-        assert wait_until(lambda: self.ask("status")[0]["ok"], 30), self.log.read_text()[-3000:]
+        assert wait_until(lambda: self.ask("status")[0]["ok"], 120), self.log.read_text()[-3000:]
 
     def pids(self) -> dict[str, int]:
         return running(self.where)
