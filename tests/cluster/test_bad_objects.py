@@ -85,7 +85,6 @@ ADMITTED = {
     "address with a zone": ([service("a", loadBalancerIP="fe80::1%eth0")], ("Accepted", "Invalid", "without a zone")),
     "IPv4-mapped address": ([service("a", loadBalancerIP="::ffff:203.0.113.2")], ("Accepted", "Invalid", "not IPv4-mapped")),
     "multicast address": ([service("a", loadBalancerIP="224.0.0.1")], ("Accepted", "Invalid", "multicast")),
-    "source ranges of loopback": ([service("a", loadBalancerSourceRanges=["127.0.0.0/8"])], ("Accepted", "Invalid", "loopback")),
     "external addresses": ([service("a", externalIPs=["198.51.100.9"])], ("Accepted", "Unsupported", "CVE-2020-8554")),
     "a mode that nobody knows": ([service("a", {"weir.dev/lbmode": "fullnt"})], ("Accepted", "Invalid", "got 'fullnt'")),
     "a mode that is not served": ([service("a", {"loxilb.io/lbmode": "dsr"})], ("Accepted", "Unsupported", "got 'dsr'")),
