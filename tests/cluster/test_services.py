@@ -192,12 +192,14 @@ def _is_refused(site: Machines, space: str) -> bool:
 
 
 def test_an_address_that_a_service_lost_is_not_in_its_record_and_others_get_it(weir: Balanced, site: Machines, space: str) -> None:
-    site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.51"))
+    """It asks for one that another holds; an address that no pool has would not take it its own."""
+    site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.51"), balancer(space, "holder", loadBalancerIP="203.0.113.52"))
     assert weir.wait_vip(space) == "203.0.113.51"
+    assert weir.wait_vip(space, "holder") == "203.0.113.52"
     record = f"/apis/weir.dev/v1alpha1/namespaces/{space}/lbservices/web"
     site.cluster.wait_for("its record", lambda: site.cluster.api.get(record)["status"]["vips"] == ["203.0.113.51"])
-    site.cluster.api.patch(path_of(space), {"spec": {"loadBalancerIP": "198.51.100.1"}})
-    site.cluster.wait_for("told", lambda: conditions_of(service_of(site.cluster, space))["Allocated"] == ("False", "AddressOutsidePools"))
+    site.cluster.api.patch(path_of(space), {"spec": {"loadBalancerIP": "203.0.113.52"}})
+    site.cluster.wait_for("told", lambda: conditions_of(service_of(site.cluster, space))["Allocated"] == ("False", "AddressHeld"))
     site.cluster.wait_for("its record empty", lambda: not site.cluster.api.get(record)["status"].get("vips"))
     weir.kill("watcher")
     weir.settled()
