@@ -196,8 +196,8 @@ def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> N
     strange = site.weir("lb", *join, "--credentials", str(site.keys), "--node", "lb-9", check=False)
     missing = site.keys / "dataplane-lb-9.seed"
     assert (strange.returncode, strange.stderr) == (
-        1,
-        f"weir: {missing}: no such file; create it with: weir credentials FOLDER --node lb-9\n",
+        2,
+        f"weir: {missing}: no such file; create it with: weir credentials {site.keys} --node lb-9\n",
     )
     (Where(BOX).state / "nats").mkdir(parents=True)
     own = site.weir("lb", *join, check=False)
