@@ -34,9 +34,9 @@ class NatsServer:
         (self._folder / "nats.conf").write_bytes(msgspec.json.encode(config))
         server = Path(sys.executable).with_name("nats-server")
         self._process = subprocess.Popen([server, "-c", self._folder / "nats.conf"], stderr=subprocess.DEVNULL)
-        assert wait_until(lambda: any(ports.glob("*.ports")), 10), (self._folder / "nats.log").read_text()
+        assert wait_until(lambda: any(ports.glob("*.ports")), 30), (self._folder / "nats.log").read_text()
         self.url = msgspec.json.decode(next(ports.glob("*.ports")).read_bytes())["nats"][0]
-        assert wait_until(lambda: asyncio.run(self._answers()), 10), (self._folder / "nats.log").read_text()
+        assert wait_until(lambda: asyncio.run(self._answers()), 30), (self._folder / "nats.log").read_text()
 
     async def _answers(self) -> bool:
         try:

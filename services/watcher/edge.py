@@ -25,6 +25,7 @@ from weir.decider import World
 from weir.events import AnyEvent
 
 AWAY_S: Final = 0.5
+EMPTY: Final = "no manifest in it"
 BATCH: Final = 64  # files read in one go beside the loop
 SMALL_BYTES: Final = 8192  # a single file up to this size is read at once: a thread takes longer to wake
 RETRY_FIRST_S: Final = 0.1
@@ -180,7 +181,7 @@ class FolderSource:
         except OSError as error:
             return self._lose(folder, _reason(error))
         if not found and not any(path.parent == folder for path in self._said):
-            return self._lose(folder, "no manifest in it")  # not mounted yet?  What the log has from it must not go for that
+            return self._lose(folder, EMPTY)  # not mounted yet?  What the log has from it must not go for that
         units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
         units |= await self._read(found, settled=settled)
         for path in self._said.keys() - found:
@@ -212,7 +213,9 @@ class FolderSource:
         if isinstance(found, FileNotFoundError):
             if not settled:
                 return self._leave(path)
-            return self._cannot(path, found) if path in self._files or path.is_symlink() else self._forget(path)
+            if path in self._files or path.is_symlink():
+                return self._cannot(path, found)
+            return self._forget(path) if _holds_manifests(path.parent) else self._lose(path.parent, EMPTY)
         if isinstance(found, OSError):
             return self._cannot(path, found)
         if found is not None:
@@ -224,7 +227,8 @@ class FolderSource:
 
     async def _settle(self, path: Path) -> Units:
         """What was away or empty for long enough; one that is being written will be read when it is closed."""
-        del self._away[path]
+        if self._away.pop(path, None) is None:
+            return {}  # its folder was lost meanwhile
         try:
             written = (await asyncio.to_thread(content, path)).strip()
         except OSError:
@@ -256,6 +260,13 @@ def _differences(said: Said, units: Sequence[str] | None, told: Told, world: Wor
     events = differences(world, said, units)
     told(events)
     return events
+
+
+def _holds_manifests(folder: Path) -> bool:
+    """Whether any is left: a folder that is emptied, or made again and not yet filled, is no wish to withdraw all."""
+    with contextlib.suppress(OSError):
+        return bool(manifests_in(folder))
+    return False
 
 
 def _inside(paths: set[Path], folders: set[Path]) -> set[Path]:

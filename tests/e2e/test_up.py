@@ -203,7 +203,7 @@ def test_machine_that_lacks_nothing_is_told_so(machine: Machine) -> None:
 def test_instance_that_is_up_already_is_not_started_again(machine: Machine) -> None:
     machine.up()
     before = machine.pids()
-    done = machine.weir("up", "-f", str(machine.folder), "-i", "front")
+    done = machine.weir("up", "-f", str(machine.folder / "shop"), "-i", "front")
     assert done.returncode == 1
     assert done.stderr == f"weir: instance {NAME} is up already, pid {before['up']}; give this one another name with --instance\n"
     assert machine.pids() == before

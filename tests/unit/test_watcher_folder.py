@@ -183,6 +183,8 @@ def test_what_is_away_or_empty_for_a_moment_does_not_count(
 
 
 def test_a_deleted_file_takes_its_objects_away_and_a_renamed_one_does_not(folder: Path) -> None:
+    (folder / "kept.yaml").write_text("# a folder without any file counts as lost\n")
+
     async def test() -> None:
         async with Followed(folder) as followed:
             (folder / "web.yaml").rename(folder / "shop.yaml")
@@ -195,6 +197,31 @@ def test_a_deleted_file_takes_its_objects_away_and_a_renamed_one_does_not(folder
             await followed.until("ServiceObserved shop web")
             (folder / "shop.yaml").rename(folder / "shop.yaml.off")
             await followed.until("ServiceGone shop web")
+
+    run(test)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["emptied", "made again and still empty"])
+def test_a_folder_that_is_emptied_keeps_what_it_said_until_it_is_filled(folder: Path, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge, "AWAY_S", 0)
+    (folder / "other.yaml").write_text(service(81, "other"))
+
+    async def test() -> None:
+        async with Followed(folder) as followed:
+            if again:
+                shutil.rmtree(folder)
+                folder.mkdir()
+            else:
+                for file in folder.iterdir():
+                    file.unlink()
+            await followed.until("ManifestRejected manifests")
+            while "no manifest in it" not in str(followed.faults()):
+                await followed.step()
+            assert followed.ports() == {"web": 80, "other": 81}
+            (folder / "other.yaml").write_text(service(82, "other"))
+            while followed.ports() != {"other": 82}:
+                await followed.step()
+            assert followed.faults() == {}
 
     run(test)
 
