@@ -272,7 +272,7 @@ def test_pids_file_that_cannot_be_read_is_nobody_up(machine: Machine, content: b
             done = machine.weir(*words)
             assert "Traceback" not in done.stderr
             assert done.returncode == (1 if words == ("check",) else 2), done
-        done = machine.weir("up", "-f", str(machine.folder), "-i", "front")
+        done = machine.weir("up", "-f", str(machine.folder / "shop"), "-i", "front")
         assert (done.returncode, done.stderr.count("\n")) == (1, 1), "its NATS holds the port"
     finally:
         file.write_bytes(pids)
@@ -350,7 +350,8 @@ def test_after_a_kill_of_up_alone_its_children_are_gone_and_it_starts_again_at_o
 def test_signal_while_the_packet_path_is_loaded_leaves_nothing_running(machine: Machine) -> None:
     if machine.pids():
         machine.end()
-    process = machine.network.popen("lb", *command("up", "-f", str(machine.folder), "-i", "front"), cwd=ROOT, stderr=subprocess.PIPE)
+    up = command("up", "-f", str(machine.folder / "shop"), "-i", "front")
+    process = machine.network.popen("lb", *up, cwd=ROOT, stderr=subprocess.PIPE)
 
     def loaders() -> list[str]:
         listed = subprocess.run(

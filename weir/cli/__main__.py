@@ -251,7 +251,7 @@ def down(instance: Instance = "weir") -> None:
     if pids := running(where):
         fail(f"instance {instance} is up, pid {pids['up']}: stop it first")
     try:
-        if not where.pins.exists():
+        if not where.pins.exists() and not where.settings.exists():
             fail(f"the packet path of instance {instance} is not on this machine", 2)
         if where.run.exists():
             claim(where)  # held until this command ends
