@@ -1,6 +1,7 @@
 """A NATS of a test's own, on a port that was free, with JetStream in a folder."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ class NatsServer:
         (self._folder / "nats.conf").write_bytes(msgspec.json.encode(config))
         server = Path(sys.executable).with_name("nats-server")
         self._process = subprocess.Popen([server, "-c", self._folder / "nats.conf"], stderr=subprocess.DEVNULL)
-        assert wait_until(lambda: any(ports.glob("*.ports")), 30), (self._folder / "nats.log").read_text()
-        self.url = msgspec.json.decode(next(ports.glob("*.ports")).read_bytes())["nats"][0]
+        assert wait_until(lambda: _told(ports), 30), (self._folder / "nats.log").read_text()
+        self.url = _told(ports)
         assert wait_until(lambda: asyncio.run(self._answers()), 30), (self._folder / "nats.log").read_text()
 
     async def _answers(self) -> bool:
@@ -52,6 +53,14 @@ class NatsServer:
         self._process.wait()
         for left in (self._folder / "ports").glob("*.ports"):
             left.unlink()
+
+
+def _told(ports: Path) -> str:
+    """The URL that the server wrote there; "" while it has not, or not all of it."""
+    for file in ports.glob("*.ports"):
+        with contextlib.suppress(msgspec.DecodeError):
+            return str(msgspec.json.decode(file.read_bytes())["nats"][0])
+    return ""
 
 
 @contextmanager

@@ -71,10 +71,11 @@ def test_a_full_disk_is_told_loses_nothing_and_the_log_goes_on_when_there_is_roo
 
 
 def ask_for_more(weir: Running) -> None:
-    """One port more than the example's."""
+    """One annotation more than the example's: each frontend is planned again."""
     manifest = weir.stage.folder / "shop" / "service.yaml"
     text = manifest.read_text()
-    manifest.write_text(text + "    - {name: more, port: 8081, targetPort: 8080}\n")
+    assert "  annotations:\n" in text
+    manifest.write_text(text.replace("  annotations:\n", '  annotations:\n    weir.dev/timeout: "900"\n'))
 
 
 def fill(weir: Running, percent: int) -> str:
