@@ -155,11 +155,11 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     nodes, listening = [seen.node for seen in counted(world)], heard(world)
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
-    entries: list[FrontendPlanned | VipPlanned] = [event for event in planned if isinstance(event, FrontendPlanned)]
-    entries += [VipPlanned(vip=vip, root=observed.root) for vip in vips]
+    vip_entries: list[AnyEvent] = [VipPlanned(vip=vip, root=observed.root) for vip in vips]
+    entries = [*(event for event in planned if isinstance(event, FrontendPlanned)), *vip_entries]
     through = {event.node: event for event in world.of(AppliedThrough)}
     rejecting = any(each.rejected for each in through.values())
-    ours = {MORE_REJECTED, *(key_of(event) for event in (*planned, *entries))} if rejecting else set()  # it may be among those
+    ours = {MORE_REJECTED, *(key_of(event) for event in (*planned, *vip_entries))} if rejecting else set()  # it may be among those
     refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
     if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
         return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
@@ -167,10 +167,12 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
         return Condition(type="Programmed", status=False, reason="NoPorts")
     if not entries:
         return Condition(type="Programmed", status=False, reason="NotAllocated")
-    head = max(_seq(world, entry) for entry in entries)
+    head, newest = (max(_seq(world, entry) for entry in part) for part in (entries, [*planned, *vip_entries]))
     holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
     if behind := [node for node in listening or nodes if node not in holding]:
         return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
+    if any(through[node].seq < newest for node in listening):  # unnamed: a message that each node shortens is an event for each
+        return Condition(type="Programmed", status=False, reason="Pending", message="waiting for nodes to confirm its newest backends")
     if not listening:
         words = f"nothing is heard of {few(nodes)}, whose kernel may still forward; {how_to_end(nodes[0])}"
         return Condition(type="Programmed", status=False, reason="NodeSilent", message=words, unknown=True)
@@ -185,7 +187,7 @@ def _waiting_for(world: World, nodes: Sequence[str]) -> str:
     return f"{words}; nothing is heard of {few(silent)}, {how_to_end(silent[0])}" if silent else words
 
 
-def _seq(world: World, entry: FrontendPlanned | VipPlanned) -> int:
+def _seq(world: World, entry: AnyEvent) -> int:
     """The sequence at which the log holds this very entry; one that differs is still to be planned, and has none yet."""
     held = world.facts.get(key_of(entry))
     return held.seq if held and same(entry, held.event) else PENDING

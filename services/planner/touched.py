@@ -97,7 +97,7 @@ INDEXES: Mapping[str, Index] = {
     "down": _down_backend,
     "suspected": _suspected,  # chunks with a backend that some node finds dead
     "pending": _pending,
-    "acknowledged": BySequence(FrontendPlanned, VipPlanned),  # what nodes acknowledge by its sequence
+    "acknowledged": BySequence(FrontendPlanned, BackendsPlanned, VipPlanned),  # what nodes acknowledge by its sequence
     "by nodes": _by_nodes,
 }
 

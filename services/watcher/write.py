@@ -243,6 +243,8 @@ class Writer:
             if seen and unexposed and not is_held(self._world, f"{namespace}/{target.name}"):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
             return  # a record is also collected with its Service
+        if seen and self._passes(target, planned):
+            return
         if not seen:
             owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})

@@ -80,6 +80,29 @@ def test_status_waits_for_what_is_asked_and_no_longer_than_is_asked(weir: Runnin
     assert status(weir, "--wait", "--timeout", "30").returncode == 0
 
 
+def test_an_edit_that_a_frozen_node_has_not_applied_is_not_serving(weir: Running) -> None:
+    """From the moment the edit is planned, long before the frozen process counts as silent; `weir up` stands still meanwhile."""
+    manifest = weir.stage.folder / "shop" / "endpoints.yaml"
+    text, pids = manifest.read_text(), weir.pids()
+
+    def planned() -> list[int]:
+        return [row["sequence"] for row in weir.stage.ask("log tail -k backends --service shop/web")]
+
+    assert status(weir, "--wait=serving", "--timeout", "10").returncode == 0
+    before = max(planned())
+    for name in ("up", "dataplane"):
+        os.kill(pids[name], signal.SIGSTOP)
+    try:
+        manifest.write_text(text.replace("addresses: [10.77.0.11]", "addresses: [10.77.0.99]"))
+        assert wait_until(lambda: max(planned()) > before, 30)
+        assert status(weir, "--wait=serving", "--timeout", "0").returncode == 1
+        manifest.write_text(text)
+    finally:
+        for name in ("dataplane", "up"):
+            os.kill(pids[name], signal.SIGCONT)
+    weir.settled(60)
+
+
 def test_every_service_shows_when_it_was_heard_and_how_far_it_is_behind(weir: Running) -> None:
     def services() -> list[dict[str, Any]]:
         found = json.loads(status(weir, "-o", "json").stdout)

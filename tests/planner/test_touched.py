@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from msgspec import structs
+
 from services.planner.core import Planner
 from services.planner.touched import touched
 from weir.decider import Change, Decided, Fact, Fold, World
@@ -100,6 +102,25 @@ def test_an_acknowledgement_touches_what_it_acknowledges_and_no_service_that_wai
     assert log.ack("n2") == {"shop/s51", "shop/s52"}
     assert log.programmed("shop/s51")
     assert log.programmed("shop/s52")
+
+
+def test_an_endpoint_that_changes_is_pending_until_every_node_holds_it_and_costs_two_statuses_whatever_the_nodes() -> None:
+    log = Log()
+    log.take(seen("n1"), seen("n2"), seen("n3"), *served(1), *served(2))
+    for node in ("n1", "n2", "n3"):
+        log.ack(node)
+    _, slice_of_it, _ = served(1)
+    assert isinstance(slice_of_it, EndpointSliceObserved)
+    log.take(structs.replace(slice_of_it, endpoints=(Endpoint(address="10.0.0.101"),)))
+    assert not log.programmed("shop/s1")
+    assert log.programmed("shop/s2")
+    before = log.head
+    assert log.ack("n1") == log.ack("n2") == {"shop/s1"}
+    assert log.head == before + 2, "what one node of three confirms is no news"
+    assert not log.programmed("shop/s1")
+    log.ack("n3")
+    assert log.programmed("shop/s1")
+    assert log.head == before + 4
 
 
 def test_refusals_that_stand_touch_nothing_again() -> None:
