@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,22 @@ def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     problems = " / ".join(preflight())
     assert "install python3-bpfcc" in problems
     assert "missing capability: CAP_NOT_YET" in problems
+
+
+def test_preflight_refuses_a_shell_whose_mounts_vanish_with_it_whether_or_not_it_may_mount() -> None:
+    """`ip netns exec` mounts a sysfs of its own over /sys, and nothing that is mounted below it then outlives the command."""
+    name = f"weir-shell-{os.getpid()}"
+    ask = "from services.dataplane.preflight import preflight; print(preflight(mount={}))"
+    sh(f"ip netns add {name}")
+    try:
+        for mount in (True, False):
+            for before in ("true", "mount -t bpf bpf /sys/fs/bpf"):
+                found = sh(f"ip netns exec {name} sh -c '{before} && {sys.executable} -c \"{ask.format(mount)}\"'")
+                words = f"this shell is of ip netns exec {name}: pins would vanish with its mounts; use nsenter --net=/run/netns/{name}"
+                assert found.strip() == str([words])
+            assert sh(f"nsenter --net=/run/netns/{name} {sys.executable} -c '{ask.format(mount)}'").strip() == "[]"
+    finally:
+        sh(f"ip netns del {name}")
 
 
 def test_includes_are_put_in_place(tmp_path: Path) -> None:

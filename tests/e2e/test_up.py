@@ -166,6 +166,7 @@ IN_THE_WAY = {
     "no such interface": (nothing, {"interface": "nope0"}, ["nope0"]),
     "pins of another layout": (pins_of_another_layout, {}, ["v999", f"v{LAYOUT}", str(Where(NAME).pins)]),
     "no CAP_BPF": (nothing, {"wrap": NO_BPF}, ["CAP_BPF"]),
+    "a shell of ip netns exec": (nothing, {"wrap": ["ip", "netns", "exec", f"{NAME}-lb"]}, [f"ip netns exec {NAME}-lb", "nsenter"]),
     "no kernel headers": (nothing, {"wrap": NO_HEADERS}, ["headers", "/usr/src"]),
     "bcc not importable": (nothing, {"without_bcc": True}, ["bcc", "python3-bpfcc"]),
     "state directory is a file": (state_is_a_file, {"instance": FILE}, [str(Where(FILE).state)]),

@@ -17,7 +17,7 @@ LEAST_FREE_BYTES = 2 << 30
 
 def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[str]:
     """Empty where all is there."""
-    return [*_lacking(where, interfaces, mount=False), *([] if running(where) else _in_the_way(where, nats_port)), *_risks(where)]
+    return [*_lacking(where, interfaces, mount=False), *([] if running(where) else _in_the_way(where, nats_port)), *risks(where)]
 
 
 def hindrances(where: Where, interfaces: Sequence[str], nats_port: int | None) -> list[str]:
@@ -63,12 +63,13 @@ def _in_the_way(where: Where, nats_port: int | None) -> Iterator[str]:
             yield f"port {nats_port} on 127.0.0.1, meant for NATS: {error.strerror}; choose another with --nats-port"
 
 
-def _risks(where: Where) -> Iterator[str]:
+def risks(where: Where) -> Iterator[str]:
+    """What `weir up` starts in spite of, and says."""
     free = shutil.disk_usage(_existing(where.state)).free
     if free < LEAST_FREE_BYTES:
         yield f"{free >> 20} MiB free below {where.state}, expected at least {LEAST_FREE_BYTES >> 20}"
     if _own_mounts():
-        yield "this shell has a mount namespace of its own (ip netns exec?): pins would vanish with it; use nsenter --net=/run/netns/NAME"
+        yield "this shell has a mount namespace of its own: pins vanish when it ends"
 
 
 def _existing(path: Path) -> Path:
