@@ -10,6 +10,7 @@ from typing import Final
 from services.watcher.decode import MOST_BYTES, documents
 from services.watcher.fields import escaped
 from services.watcher.manifest import Document
+from weir.words import few
 
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 
@@ -59,6 +60,22 @@ def unreadable(paths: Iterable[Path]) -> Iterator[str]:
             if not path.is_dir():
                 content(path)
             elif not manifests_in(path):
-                yield f"{path}: no manifest in this folder (*{', *'.join(SUFFIXES)})"
+                yield "; ".join([f"{path}: no manifest in this folder (*{', *'.join(SUFFIXES)})", *not_read([path])])
         except OSError as error:
             yield f"{path}: {(error.strerror or type(error).__name__).lower()}"
+
+
+def not_read(paths: Iterable[Path]) -> Iterator[str]:
+    """Which subfolders of the given folders hold manifests; nobody reads them unless they are given too."""
+    for path in paths:
+        if path.is_dir() and (found := [str(below) for below in _subfolders(path) if _has_manifests(below)]):
+            yield f"{few(found)} not read: -f takes a folder's own files; add -f for {'it' if len(found) == 1 else 'each'}"
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir() and not entry.is_symlink())
+
+
+def _has_manifests(folder: Path) -> bool:
+    """At any depth."""
+    return any(is_manifest(name) for _, _, names in os.walk(folder) for name in names)

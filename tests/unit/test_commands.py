@@ -1,6 +1,8 @@
 """Every command: found, explained, and shown by an example that it accepts."""
 
 import shlex
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -55,6 +57,18 @@ def test_a_log_that_is_not_the_instances_own_is_not_put_back(tmp_path: Path, mon
     monkeypatch.setenv("WEIR_NATS", "nats://nats.weir-system.svc:4222")
     with pytest.raises(BackupError, match=r"WEIR_NATS names the log at nats://nats.weir-system.svc:4222"):
         restore("weirnone", tmp_path / "before.weir", force=False)
+
+
+@pytest.mark.parametrize("documents", [1, 3000], ids=["less than a buffer", "more"])
+def test_a_reader_that_ends_early_is_no_fault(tmp_path: Path, documents: int) -> None:
+    (tmp_path / "a.yaml").write_text("\n---\n".join(f"{{kind: Servce, metadata: {{name: a{n}}}}}" for n in range(documents)))
+    argv = [sys.executable, "-m", "weir.cli", "lint", "-f", str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        assert running.stderr
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
 
 
 @pytest.mark.parametrize(

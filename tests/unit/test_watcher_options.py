@@ -7,6 +7,7 @@ import pytest
 
 from services.watcher.__main__ import given_options, settings_of
 from services.watcher.settings import CLASSES, Settings
+from weir.cli.run_commands import watcher_options
 
 LINES = """\
 # ours alone
@@ -30,6 +31,18 @@ def test_options_of_a_file_count_where_it_is_named(tmp_path: Path, monkeypatch: 
         classes=("weir.dev/weir", "shop.example/lb", "shop.example/vip"), default_class=False, mode="fullnat", external_ips=True
     )
     assert settings(["--mode=onearm", f"@{file}"], monkeypatch) == expected
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        Settings(),
+        Settings(classes=("weir.dev/weir", "a/b", "c/d"), default_class=False, mode="onearm", targets="nodes"),
+        Settings(liveness=True, external_ips=True),
+    ],
+)
+def test_weir_up_gives_the_watcher_the_settings_that_weir_lint_checks_with(given: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(watcher_options(given), monkeypatch) == given
 
 
 def test_an_empty_file_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,41 +1,25 @@
 """`weir`: every command.  Imports of what a command needs stand in the command, so that --help answers at once."""
 
-import contextlib
 import os
+import signal
 import sys
-from collections.abc import Coroutine
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+import typer.core
 
-from weir.cli import box_commands, get_commands, log_commands, migrate_commands
-from weir.cli.amounts import LogAge, LogSize
+from weir.cli import box_commands, get_commands, log_commands, migrate_commands, run_commands
 from weir.cli.options import (
     As,
-    Classes,
-    Clusters,
     Credentials,
-    DefaultClass,
-    ExternalIps,
-    Hook,
     Instance,
     Interfaces,
-    Liveness,
-    Manifests,
-    Metrics,
-    ModeOfAll,
-    ModeWord,
     Moment,
     MomentArguments,
-    Node,
     Output,
     Port,
     Recorded,
-    StatusHostname,
-    TargetsOfAll,
-    TargetsWord,
-    Verbose,
     WithWait,
     example,
     fail,
@@ -43,7 +27,22 @@ from weir.cli.options import (
 )
 from weir.where import node_name
 
+BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code of a command whose reader has gone, as a shell shows it of others
+
+
+class Commands(typer.core.TyperGroup):
+    """All commands.  A reader that ends early (`| head -1`) is no fault."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise typer.Exit(BROKEN_PIPE) from error
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=True,
@@ -71,7 +70,9 @@ app.command(
 )(box_commands.install)
 app.command(
     epilog=example("weir lint -f manifests/", "helm template shop | weir lint -f -", "weir lint -f manifests/ -o json"),
-)(box_commands.lint)
+)(run_commands.lint)
+app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600", "weir up -f manifests/ --dry-run"))(run_commands.up)
+app.command(epilog=example("weir join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0 --node lb-1"))(run_commands.join)
 app.command(epilog=example("weir uninstall"))(box_commands.uninstall)
 app.command(epilog=example("weir credentials keys --node lb-1 --node lb-2"))(box_commands.credentials)
 
@@ -97,125 +98,6 @@ class Wait(StrEnum):
     all = "all"
     programmed = "programmed"
     serving = "serving"
-
-
-@app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600", "weir up -f manifests/ --dry-run"))
-def up(
-    interface: Annotated[list[str] | None, Interfaces] = None,
-    manifests: Manifests = None,
-    cluster: Clusters = None,
-    load_balancer_class: Classes = None,
-    default_class: DefaultClass = True,
-    mode: ModeOfAll = ModeWord.default,
-    targets: TargetsOfAll = TargetsWord.endpoints,
-    liveness: Liveness = False,
-    external_ips: ExternalIps = False,
-    status_hostname: StatusHostname = "",
-    instance: Instance = "weir",
-    node: Node = os.uname().nodename,
-    hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
-    nats_port: Port = 4222,
-    log_size: LogSize = None,
-    log_age: LogAge = None,
-    metrics: Metrics = "",
-    verbose: Verbose = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the manifests as weir lint does, and start nothing.")] = False,
-    output: As = Output.table,
-) -> None:
-    """Run Weir on this machine.  The log, the services and the packet path, until Ctrl-C or SIGTERM; the kernel keeps forwarding after."""
-    if dry_run:
-        box_commands.lint(manifests, load_balancer_class, default_class, mode, targets, liveness, external_ips, output)
-    if not interface:
-        fail("Missing option '--interface' / '-i'.", 2)
-    import asyncio
-    from pathlib import Path
-
-    from services.watcher.files import unreadable
-    from weir.cli.check import hindrances
-    from weir.cli.limits import Limits
-    from weir.cli.ready import announce, quiet_at_a_terminal, serving, stopped
-    from weir.cli.supervise import UpError, up
-    from weir.service import configure_logging
-    from weir.where import Where, listen_address
-
-    attended = quiet_at_a_terminal(verbose=verbose)
-    configure_logging()
-    where = Where(instance)
-    if not (manifests or cluster):
-        fail("nothing to follow: expected --manifests or --cluster", 2)
-    if found := list(unreadable(map(Path.absolute, manifests or ()))) or hindrances(where, interface, nats_port):
-        fail("; ".join(found))
-    try:
-        asyncio.run(
-            _until_terminated(
-                up(
-                    where,
-                    follows=[
-                        *(f"--cluster={word}" for word in cluster or ()),
-                        *(f"--class={word}" for word in load_balancer_class or ()),
-                        *(["--no-default-class"] if not default_class else []),
-                        *(["--liveness"] if liveness else []),
-                        *(["--external-ips"] if external_ips else []),
-                        *(f"--mode={mode.value}", f"--targets={targets.value}", f"--status-hostname={status_hostname}"),
-                        *(str(path.resolve()) for path in manifests or ()),
-                    ],
-                    interfaces=interface,
-                    node=node,
-                    hook=hook,
-                    nats_port=nats_port,
-                    limits=Limits(log_size, log_age),
-                    metrics=listen_address(metrics) if metrics else None,
-                ),
-                beside=announce(lambda: serving(instance)) if attended else None,
-            )
-        )
-    except (UpError, OSError) as error:
-        fail(str(error))
-    if attended:
-        stopped(instance)
-
-
-@app.command(epilog=example("weir join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0 --node lb-1"))
-def join(
-    url: Annotated[str, typer.Argument(metavar="URL", help="NATS of the log to follow.")],
-    interface: Annotated[list[str], Interfaces],
-    credentials: Credentials = None,
-    instance: Instance = "weir",
-    node: Node = os.uname().nodename,
-    hook: Annotated[Hook, typer.Option(help="tc for virtual devices, xdp for NICs with native support.")] = Hook.tc,
-    metrics: Metrics = "",
-    verbose: Verbose = False,
-    timeout: Annotated[int, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the log, the first time.")] = 60,
-) -> None:
-    """Forward on this machine by the log of a cluster, until Ctrl-C or SIGTERM; the kernel keeps forwarding after.
-
-    Attaches nothing before it has reached the log.  Exit code 2: the log does not answer, or this node has no keys.
-    """
-    import asyncio
-
-    from weir.cli.check import hindrances
-    from weir.cli.join import NoKeysError, join
-    from weir.cli.ready import announce, forwarding, quiet_at_a_terminal, stopped
-    from weir.cli.supervise import UpError
-    from weir.reader import LogError
-    from weir.service import configure_logging
-    from weir.where import Where, listen_address
-
-    attended = quiet_at_a_terminal(verbose=verbose)
-    configure_logging()
-    where = Where(instance)
-    if found := hindrances(where, interface, nats_port=None):
-        fail("; ".join(found))
-    counted = listen_address(metrics) if metrics else None
-    try:
-        work = join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted, timeout_s=timeout)
-        asyncio.run(_until_terminated(work, beside=announce(lambda: forwarding(instance, url)) if attended else None))
-    except (NoKeysError, LogError) as error:
-        fail(str(error), 2)
-    except (UpError, OSError) as error:
-        fail(str(error))
-    if attended:
-        stopped(instance)
 
 
 @app.command(epilog=example("weir leave --node lb-1"))
@@ -349,30 +231,6 @@ def demo(
     raise typer.Exit(stop() if ended else run(keep=keep, fast=fast))
 
 
-async def _until_terminated(work: "Coroutine[Any, Any, None]", beside: "Coroutine[Any, Any, None] | None" = None) -> None:
-    import asyncio
-    import signal
-
-    task = asyncio.ensure_future(work)
-    signals = (signal.SIGTERM, signal.SIGINT)
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        for number in signals:  # once: a second one must not disturb the orderly end, which has its own limit
-            loop.add_signal_handler(number, lambda: None)
-        task.cancel()
-
-    for number in signals:
-        loop.add_signal_handler(number, end)
-    other = asyncio.ensure_future(beside) if beside else None
-    try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-    finally:
-        if other:
-            other.cancel()
-
-
 def main() -> None:
     """The entry point.  A file that cannot be read or written is no fault of the program: one line, exit code 2."""
     try:
@@ -383,6 +241,8 @@ def main() -> None:
     except OSError as error:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())  # what is left of the output cannot be written at exit either
+        if isinstance(error, BrokenPipeError):
+            sys.exit(BROKEN_PIPE)
         typer.echo(f"weir: {of_file(error)}", err=True)
         sys.exit(2)
 

@@ -41,7 +41,7 @@ _PATIENCE_S = 30.0
 
 
 class BackupError(Exception):
-    """The file is no backup, or it cannot be put where it was asked to be put."""
+    """The file is no backup, or it was asked for where it cannot be restored."""
 
 
 class Manifest(msgspec.Struct, frozen=True, tag_field="type", tag="weir_backup"):
@@ -67,7 +67,7 @@ def backup(instance: str, path: Path) -> None:
         return taken[STREAM]["state"]["last_seq"], path.stat().st_size
 
     last, size_bytes = ask(instance, question())
-    typer.echo(f"{path}: the log up to fact {last}, {size_bytes:,} bytes")
+    typer.echo(f"{path}: the log up to event {last}, {size_bytes:,} bytes")
 
 
 def restore(instance: str, path: Path, *, force: bool) -> None:
@@ -77,17 +77,23 @@ def restore(instance: str, path: Path, *, force: bool) -> None:
         raise BackupError(f"WEIR_NATS names the log at {where.nats_url()}: only an instance's own can be put back, without WEIR_NATS")
     if pids := running(where):
         raise UpError(f"instance {instance} is up, pid {pids['up']}: stop it first; the kernel forwards on")
+    with _opened(path) as (tar, manifest):  # before anything is made: it may be no backup
+        last = _restore_into(where, tar, manifest, force=force)
+    typer.echo(f"the log of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(manifest.taken_s))} is back, up to event {last}")
+    if holds_plan(where, last):
+        typer.echo("the node forwards by its own plan until this log has caught up with what is asked for: weir up")
+
+
+def _restore_into(where: Where, tar: tarfile.TarFile, manifest: Manifest, *, force: bool) -> int:
+    """Returns the sequence that the log then ends with."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
     claim(where)  # held until this command ends
     store, aside = where.state / "nats", where.state / "nats.before"
     if store.exists() and any(store.iterdir()) and not force:
-        raise BackupError(f"{store} holds a log: --force puts it aside, as {aside}")
-    with _opened(path) as (tar, manifest), _in_place_of(store, aside):
-        last = asyncio.run(_restore(where, tar, manifest))
-    typer.echo(f"the log of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(manifest.taken_s))} is back, up to fact {last}")
-    if holds_plan(where, last):
-        typer.echo("the node forwards by its own plan until this log has caught up with what is asked for: weir up")
+        raise UpError(f"{store} holds a log: --force puts it aside, as {aside}")
+    with _in_place_of(store, aside):
+        return asyncio.run(_restore(where, tar, manifest))
 
 
 async def _restore(where: Where, tar: tarfile.TarFile, manifest: Manifest) -> int:

@@ -1,26 +1,16 @@
 """Commands for whoever runs Weir on a machine: the log's limits, backup, and the systemd unit."""
 
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
 from weir.cli.amounts import Age, Size
 from weir.cli.options import (
-    As,
-    Classes,
     Credentials,
-    DefaultClass,
-    ExternalIps,
     Instance,
     Interfaces,
-    Liveness,
     Manifests,
-    ModeOfAll,
-    ModeWord,
-    Output,
-    TargetsOfAll,
-    TargetsWord,
     fail,
     of_file,
 )
@@ -44,7 +34,7 @@ def backup(
     try:
         backup(instance, file.absolute())
     except OSError as error:
-        fail(f"{file}: {error.strerror}")
+        fail(f"{file}: {error.strerror}", 2)
 
 
 def restore(
@@ -59,7 +49,9 @@ def restore(
 
     try:
         restore(instance, file, force=force)
-    except (BackupError, UpError, LogError, OSError) as error:
+    except (BackupError, OSError) as error:
+        fail(str(error), 2)
+    except (UpError, LogError) as error:
         fail(str(error))
 
 
@@ -91,26 +83,6 @@ def install(
         install(instance, command, only_print=only_print)
     except OSError as error:
         fail(of_file(error))
-
-
-def lint(
-    manifests: Manifests = None,
-    load_balancer_class: Classes = None,
-    default_class: DefaultClass = True,
-    mode: ModeOfAll = ModeWord.default,
-    targets: TargetsOfAll = TargetsWord.endpoints,
-    liveness: Liveness = False,
-    external_ips: ExternalIps = False,
-    output: As = Output.table,
-) -> NoReturn:
-    """Check manifests before they are applied.  Offline.  Exit code 0: no findings, 1: findings, 2: a path cannot be read."""
-    from services.watcher.settings import ALIASES, OURS, Settings
-    from weir.cli.lint import lint
-
-    if not manifests:
-        fail("expected --manifests", 2)
-    classes = (OURS, *(load_balancer_class or ALIASES))
-    raise typer.Exit(lint(manifests, Settings(classes, default_class, mode.value, targets.value, liveness, external_ips), output))
 
 
 def uninstall(instance: Instance = "weir") -> None:

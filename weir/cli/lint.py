@@ -15,7 +15,7 @@ from services.ipam.core import Ipam
 from services.planner.core import Planner
 from services.watcher.core import Watcher, differences
 from services.watcher.decode import documents, fault
-from services.watcher.files import base_of, documents_of, manifests_in, unit_name
+from services.watcher.files import base_of, documents_of, manifests_in, not_read, unit_name
 from services.watcher.manifest import Document
 from services.watcher.said import Observation
 from services.watcher.settings import Settings
@@ -50,6 +50,8 @@ def lint(paths: Sequence[Path], settings: Settings, output: str) -> int:
     except OSError as error:
         typer.echo(f"weir: {error.filename}: {(error.strerror or type(error).__name__).lower()}", err=True)
         return 2
+    for note in not_read(paths):
+        typer.echo(f"weir: note: {note}", err=True)
     if not units:
         typer.echo(f"weir: no manifest in {few(map(str, paths))}", err=True)
         return 2

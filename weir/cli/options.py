@@ -67,6 +67,7 @@ Node = Annotated[
     str, typer.Option("--node", metavar="NAME", callback=node_name, help="Name of this node, in lower case as Kubernetes has it.")
 ]
 As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json, jsonl or yaml.", show_default=False)]
+HookOfAll = Annotated[Hook, typer.Option("--hook", help="tc for virtual devices, xdp for NICs with native support.")]
 Moment = Annotated[
     str,
     typer.Option("--at", metavar="MOMENT", help="A sequence, a UTC time (14:03, 2026-11-24T14:03) or an age (15m).", show_default=False),
