@@ -118,6 +118,11 @@ class World:
         fact = self.facts.get(key_of(event))
         return fact.seq if fact else 0
 
+    def newest(self, keys: Iterable[str]) -> int:
+        """The latest sequence of the entities at `keys`, of those that the log has; 0 when there is none."""
+        found = (fact.seq for key in keys if (fact := self.facts.get(key)) and fact.seq != PENDING)
+        return max(found, default=0)
+
     def words(self, index: str) -> list[str]:
         """Every word that `index` lists something under, sorted."""
         return sorted(self._found[index])
@@ -176,9 +181,10 @@ class Core(Protocol):
         Whatever is yielded is in the world when the next is asked for.
         """
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+    def reconcile(self, world: World) -> Iterable[Decided]:
         """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append.
 
+        Its cause is the newest event that it rests on, or 0: which events came last is no matter of its.
         Here, too, what is yielded is in the world at once: one Service may take what another just let go of.
         """
 
@@ -200,7 +206,7 @@ class Recorder:
         """Nothing."""
         return ()
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:  # noqa: ARG002
+    def reconcile(self, world: World) -> Iterable[Decided]:  # noqa: ARG002
         """Nothing."""
         return ()
 
@@ -232,7 +238,7 @@ class Fold:
 
     def caught_up(self) -> list[Decided]:
         """Decisions that are owed once the past is read; none, unless a life ended between deciding and appending."""
-        return self.propose(self._core.reconcile(self.world), self.position)
+        return self._guess(self._core.reconcile(self.world))
 
     def hear(self, facts: Iterable[Fact]) -> tuple[list[Decided], list[Change]]:
         """Facts of now: what follows from them, and what they changed; own facts come back change nothing."""

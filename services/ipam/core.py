@@ -34,6 +34,7 @@ from weir.events import (
     ServiceObserved,
     VipAllocated,
     VipDenied,
+    VipFreed,
     VipPlanned,
     VipReleased,
     VipWithdrawn,
@@ -145,7 +146,7 @@ class Ipam:
                 book.settle_waiting(*FAMILIES)  # they are told for whom an address waits
         return book.conclude()
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+    def reconcile(self, world: World) -> Iterable[Decided]:
         """The same over every Service."""
         book = Book(world, max((fact.seq for fact in world.facts.values()), default=0))
         services = [observed.root.path for observed in world.of(ServiceObserved)]
@@ -153,7 +154,7 @@ class Ipam:
         for service in sorted({*services, *waiting, *world.words("holder")}):
             book.settle(service)
         book.free(_let_go(world, world.of(VipReleased)))
-        return book.conclude()
+        return [Decided(event, _because(world, event)) for event in book.conclude()]
 
     def _pool_changed(self, world: World, book: Book, name: str) -> None:
         book.restate([*world.find("pool", name, VipAllocated), *(vip for vip in world.of(VipAllocated) if vip.orphaned)])
@@ -178,6 +179,18 @@ def _acknowledged(world: World, now: AppliedThrough, before: AnyEvent | None) ->
         return world.of(VipReleased)  # it may be any
     withdrawn = [*world.between(was.seq, now.seq), *(world.get(entity) for entity in sorted(no_longer))]
     return [world.get(key("ipam", "vip", "", event.vip)) for event in withdrawn if isinstance(event, VipWithdrawn)]
+
+
+def _because(world: World, event: AnyEvent) -> int:
+    """The sequence of the newest event that a decision rests on, as far as its own Services, pool and withdrawal say."""
+    names = event.services if isinstance(event, VipAllocated | VipReleased | VipFreed) else (getattr(event, "service", ""),)
+    keys = [key("watcher", "service", *name.split("/", 1)) for name in names if "/" in name]
+    match event:
+        case VipAllocated(pool=pool):
+            keys.append(key("watcher", "pool", "", pool))
+        case VipFreed(vip=vip):
+            keys.append(key("planner", "planvip", "", vip))
+    return world.newest(keys)
 
 
 def _let_go(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[VipReleased]:

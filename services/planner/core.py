@@ -33,6 +33,7 @@ from weir.events import (
     VipPlanned,
     VipReleased,
     VipWithdrawn,
+    endpoints_of,
     key,
     key_of,
 )
@@ -86,12 +87,12 @@ class Planner:
             for event in _differences(world, service):
                 yield Decided(event, max((causes.get((service, scope), 0) for scope in _causes(event)), default=0) or cause)
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+    def reconcile(self, world: World) -> Iterable[Decided]:
         """The whole plan, as a difference from what is planned."""
         for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
-            yield from _plan_vip(world, vip.vip)
+            yield from (Decided(event, world.seq(vip)) for event in _plan_vip(world, vip.vip))
         for service in sorted({*_services(world), *world.words("planned")}):
-            yield from _differences(world, service)
+            yield from (Decided(event, _because(world, service, event)) for event in _differences(world, service))
 
 
 def _scopes(event: AnyEvent) -> tuple[str, ...]:
@@ -115,6 +116,16 @@ def _causes(part: AnyEvent) -> tuple[str, ...]:
             family = name.rpartition(":")[2]
             return "", family, f"VIP of {family}"
     return ()
+
+
+def _because(world: World, service: str, part: AnyEvent) -> int:
+    """The sequence of the newest event that a part of the Service's plan rests on."""
+    namespace, _, name = service.partition("/")
+    observed = world.listed("service", service)
+    scopes = {*_causes(part)} or {scope for event in observed.values() for scope in _scopes(event)}
+    keys = [where for where, event in observed.items() if scopes & {*_scopes(event)}]
+    down = [where for backend in endpoints_of(part) for where in world.listed("down", backend)]
+    return world.newest([key("watcher", "service", namespace, name), *keys, *down])
 
 
 def plan(world: World) -> dict[str, AnyEvent]:

@@ -95,13 +95,14 @@ class Watcher:
         """Nothing: what others state does not change what the source says."""
         return ()
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+    def reconcile(self, world: World) -> Iterable[Decided]:
         """Everything by which the sources differ; nothing before one has been listed once.
 
         Of a source that cannot be followed now the log may know more, by another replica: what it says is told when it changes.
         """
         home = [HomeNamed(cluster=name)] if (name := self._home()) and not world.of(HomeNamed) else []
-        return [*home, *(differences(world, self.said, late=self.late()) if self.said.complete else ())]
+        found = differences(world, self.said, late=self.late()) if self.said.complete else []
+        return [Decided(event, 0) for event in (*home, *found)]  # what is observed follows from no event
 
 
 def differences(world: World, said: Said, units: Iterable[str] | None = None, late: frozenset[str] = frozenset()) -> list[AnyEvent]:

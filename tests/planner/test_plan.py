@@ -75,6 +75,7 @@ class Log:
     def __init__(self, *events: AnyEvent) -> None:
         self.facts: list[Fact] = []
         self.fold = Fold(Planner(), "planner")
+        self.causes: dict[tuple[str, str], int] = {}  # of the last decisions: name of the Service and type of the event
         for event in events:
             self.say(event)
 
@@ -93,6 +94,7 @@ class Log:
 
     def _take(self, decided: list[Decided]) -> list[AnyEvent]:
         self.fold.acked(decided, len(self.facts) + 1)
+        self.causes = {(item.event.root.name, type(item.event).__name__): item.cause for item in decided}
         for item in decided:
             self.fold.hear([self._append(item.event)])
         return [item.event for item in decided]
@@ -115,6 +117,21 @@ class Log:
     def _append(self, event: AnyEvent) -> Fact:
         self.facts.append(Fact(len(self.facts) + 1, event))
         return self.facts[-1]
+
+
+def test_what_a_restart_owes_names_the_event_it_follows_from_not_the_last_of_the_log() -> None:
+    first, then = endpoint_slice("s1", "a", [Endpoint(address="10.0.0.1")]), endpoint_slice("s1", "a", [Endpoint(address="10.0.0.2")])
+    log = Log(service("a", probe=Probe()), first, allocated("192.0.2.1", "a"), allocated("2001:db8::1", "a"))
+    at = len(log.facts)
+    down = EndpointDown(node="n1", address="10.0.0.2", port=8080, protocol="TCP", reason="", failures=2)
+    log.miss(then, service("b"), allocated("192.0.2.2", "b"), NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)))
+    assert log.causes == {
+        **{("a", kind): at + 1 for kind in ("BackendsPlanned", "StatusPlanned")},
+        **{("b", kind): at + 3 for kind in ("VipPlanned", "FrontendPlanned", "StatusPlanned")},
+    }
+    at = len(log.facts)
+    log.miss(down, NodeSeen(node="n2", hook="tc", layout=1, interfaces=("eth0",)))
+    assert log.causes[("a", "BackendsPlanned")] == at + 1
 
 
 # ── any order ──────────────────────────────────────────────────────────────────────────────────────────────────────

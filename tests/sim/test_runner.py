@@ -36,12 +36,12 @@ class Numbers:
         event = change.fact.event
         return self._settle(world, event.root.name) if isinstance(event, ServiceObserved | ServiceGone) else ()
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:
+    def reconcile(self, world: World) -> Iterable[Decided]:
         events: list[AnyEvent] = []
         for name in SERVICES:
             taken = {event.vip for event in events if isinstance(event, VipAllocated)}
             events += self._settle(world, name, taken)
-        return events
+        return [Decided(event, 0) for event in events]
 
     def _settle(self, world: World, name: str, taken: set[str] = frozenset()) -> Iterable[AnyEvent]:  # type: ignore[assignment]
         exposed = world.get(key_of(service(name)))

@@ -161,8 +161,12 @@ class Giver:
                 return [freed(at.name)]
         return ()
 
-    def reconcile(self, world: World) -> Iterable[AnyEvent]:
-        return [vip(at.root.name, at.root.name) for at in world.of(ServiceObserved) if world.get(key_of(vip(at.root.name))) is None]
+    def reconcile(self, world: World) -> Iterable[Decided]:
+        return [
+            Decided(vip(at.root.name, at.root.name), world.seq(at))
+            for at in world.of(ServiceObserved)
+            if world.get(key_of(vip(at.root.name))) is None
+        ]
 
 
 @pytest.fixture
@@ -225,7 +229,11 @@ def test_fence_is_the_last_fact_of_our_own_subtree(giver: Fold) -> None:
 def test_past_is_folded_and_not_decided_again(giver: Fold) -> None:
     giver.load(Fact(1, exposed("a")))
     assert giver.world.get(key_of(vip("a"))) is None
-    assert [item[:2] for item in giver.caught_up()] == [(vip("a", "a"), 1)]
+    giver.load(Fact(2, exposed("b")))
+    giver.load(Fact(3, VipPlanned(vip="another's", root=root("c"))))
+    assert [item[:2] for item in giver.caught_up()] == [(vip("a", "a"), 1), (vip("b", "b"), 2)], (
+        "each with its own cause, not the last event"
+    )
     assert giver.caught_up() == []
 
 

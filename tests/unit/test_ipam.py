@@ -106,6 +106,7 @@ class Log:
         self.fold.position = len(self.facts)
         assert self.fold.world.facts == before
         owed = self.fold.caught_up()
+        self.causes = [(type(item.event).__name__, item.cause) for item in owed]
         self.fold.acked(owed, len(self.facts) + 1)
         for item in owed:
             self.fold.hear([self._append(item.event)])
@@ -656,6 +657,15 @@ def test_clash_that_a_crash_left_behind_is_settled_against_the_one_that_was_chan
     log.restart()
     assert log.vips() == {"192.0.2.0": "shop/a"}
     assert log.denied("b").reason == "PortHeld"
+
+
+def test_what_a_restart_owes_names_the_event_it_follows_from_not_the_last_of_the_log() -> None:
+    log = Log(pool("p", "192.0.2.0/31"), service("a"))
+    missed = [log._append(event) for event in (service("b"), service("c"), node("n1"))]
+    for fact in missed:
+        log.fold.load(fact)
+    assert log.restart()
+    assert log.causes == [("VipAllocated", missed[0].seq), ("VipDenied", missed[1].seq)]
 
 
 def test_services_of_a_pool_that_says_so_share_an_address_by_their_ports() -> None:

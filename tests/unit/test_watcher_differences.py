@@ -370,7 +370,7 @@ def test_a_watcher_that_has_not_looked_yet_owes_nothing_and_afterwards_all_that_
         fold.load(Fact(seq, event))
     lost.load(Fact(1, log.facts[0]))
     assert fold.caught_up() == []
-    assert [short(decided.event) for decided in lost.caught_up()] == ["ServiceObserved shop/web"]
+    assert [(short(decided.event), decided.cause) for decided in lost.caught_up()] == [("ServiceObserved shop/web", 0)]
 
 
 def many(count: int) -> dict[str, str]:

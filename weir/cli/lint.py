@@ -84,7 +84,7 @@ def _take(world: World, events: Iterable[AnyEvent]) -> None:
 
 
 def _reconcile(world: World, core: Core) -> None:
-    _take(world, list(core.reconcile(world)))
+    _take(world, [decided.event for decided in core.reconcile(world)])
 
 
 def _rejected(world: World) -> Iterator[Finding]:
