@@ -5,8 +5,10 @@ One that is alive all the same reports itself again, and counts again.  A silent
 forward for would be reassigned; nothing else waits for it.
 """
 
+from collections.abc import Iterable
+
 from weir.decider import World
-from weir.events import NodeLeft, NodeRetired, NodeSeen, NodeSilent, key
+from weir.events import EndpointDown, NodeLeft, NodeRetired, NodeSeen, NodeSilent, key
 
 RETIRED = (NodeRetired, NodeLeft)
 ABOUT_NODES = (NodeSeen, NodeSilent, *RETIRED)  # what a world must hold for the functions below
@@ -34,6 +36,12 @@ def heard(world: World) -> list[str]:
     """Names of the nodes that count and are not silent."""
     silent = {event.lbnode for event in world.of(NodeSilent)}
     return [seen.node for seen in counted(world) if seen.node not in silent]
+
+
+def is_down(world: World, verdicts: Iterable[EndpointDown]) -> bool:
+    """Whether every node that is heard finds a backend dead, going by the `verdicts` about it."""
+    down_on = {event.node for event in verdicts}
+    return bool(down_on) and {*heard(world)} <= down_on
 
 
 def how_to_end(node: str) -> str:

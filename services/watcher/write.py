@@ -53,7 +53,7 @@ from weir.events import (
     VipAllocated,
     key,
 )
-from weir.lbnodes import counted, heard, is_silent
+from weir.lbnodes import counted, is_down, is_silent
 from weir.service import Runner
 
 WORKERS: Final = 16
@@ -311,9 +311,7 @@ class Writer:
         return counts(observed, slices, self._is_down)
 
     def _is_down(self, address: str) -> bool:
-        """Whether every LB node that is heard finds the endpoint dead."""
-        down_on = {event.node for event in self._world.find("endpoint", address, EndpointDown)}
-        return bool(down_on) and {*heard(self._world)} <= down_on
+        return is_down(self._world, self._world.find("endpoint", address, EndpointDown))
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.running import Running, running_weir
 from weir.cli.supervise import SERVICES
+from weir.demo.network import wait_until
 from weir.metrics import BY_NAME, EVERY, METRICS
 
 PORT = 9600
@@ -144,3 +145,25 @@ def test_edit_is_told_by_diff_by_watch_and_stays_in_sync(weir: Running) -> None:
     held = {row["map"]: (row["held"], row["planned"], row["differ"]) for row in synced["maps"]}
     assert held["frontends"][0] == held["frontends"][1] == len(weir.stage.ask("get lb"))
     assert {differ for _, _, differ in held.values()} == {0}
+
+
+def test_describe_names_the_backend_that_is_down_since_when_and_why(weir: Running) -> None:
+    since = weir.stage.ask("log verify")[0]["last"]
+    weir.network.stop("b1")
+    try:
+        assert wait_until(lambda: len(weir.stage.ask("describe svc web")[0]["down"]) == 2, 30)
+        assert weir.stage.ask("get svc web")[0]["ready"] == "2/3"
+        (web,) = weir.stage.ask("describe svc web")
+        found = weir.stage.ask(f"log tail --since {since} --service web --kind endpoint_down")
+    finally:
+        weir.network.start("b1")
+    down = {row["backend"]: row for row in web["down"]}
+    assert sorted(down) == ["10.77.0.11:8080/TCP", "[fd77::11]:8080/TCP"]
+    for entry in found:
+        event = entry["fact"]
+        row = down["[fd77::11]:8080/TCP" if ":" in event["address"] else "10.77.0.11:8080/TCP"]
+        assert (row["reason"], row["node"]) == (event["reason"], event["node"])
+        assert row["since"][:23] == entry["time"][:23]
+    assert "endpoint_down" in {entry["fact"]["type"] for entry in web["events"]} | {entry["fact"]["type"] for entry in found}
+    assert wait_until(lambda: weir.stage.ask("describe svc web")[0]["down"] == [], 30)
+    weir.settled(60)

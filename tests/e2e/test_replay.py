@@ -21,7 +21,7 @@ def weir() -> Iterator[Running]:
     with running_weir("weirreplay") as found:
         found.network.stop("b2")
         # Of the plan, not of the kernel: health tells that at once, and down and up heard together plan nothing.
-        found.stage.wait_for("b2 out", 10, "replay", holds=lambda plan: "down" in states(plan))
+        found.stage.wait_for("b2 out", 10, "replay", holds=lambda answer: "down" in states(answer))
         found.network.start("b2")
         found.stage.wait_for("b2 back", 10, "get ep", holds=lambda rows: all(row["state"] != "nok" for row in rows))
         service = found.stage.folder / "shop" / "service.yaml"
@@ -72,9 +72,9 @@ def test_the_plan_in_the_log_is_what_the_planner_makes_of_the_rest(weir: Running
     assert any(isinstance(event, StatusPlanned) for event in again.values())
 
 
-def states(plan: list[dict[str, Any]]) -> set[str]:
+def states(answer: list[dict[str, Any]]) -> set[str]:
     """Of all planned backends."""
-    sets = [entity["backends"] for entity in plan if entity["type"] == "backends_planned"]
+    sets = [entity["backends"] for entity in answer[0]["entities"] if entity["type"] == "backends_planned"]
     return {backend.get("state", "active") for backends in sets for backend in backends}
 
 

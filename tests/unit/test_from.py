@@ -10,9 +10,11 @@ from typer.testing import CliRunner, Result
 
 from tests.unit.test_recording import delivered, recording, service
 from weir.cli.__main__ import app
-from weir.cli.log import services_of
-from weir.events import AnyEvent, BackendsPlanned, EndpointSliceObserved, VipAllocated, VipDenied
-from weir.model import Root
+from weir.cli.history import Unanswerable
+from weir.cli.service_names import named, services_of
+from weir.decider import Fact, World
+from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved, VipAllocated, VipDenied
+from weir.model import Backend, Root
 
 ROOT = Root(kind="Service", namespace="shop", name="web.1")
 EVENTS: list[AnyEvent] = [
@@ -77,17 +79,52 @@ def test_dump_is_read_compressed_and_through_a_pipe(file: Path, tmp_path: Path) 
         (("--since", "1970-01-01T00:00:03"), [3, 4, 5]),
         (("--since", "1970-01-01T00:00:03", "--service", "shop/web.1"), [3]),
         (("--since", "1h"), []),
+        (("--service", "web.1"), [1, 3]),
+        (("--service", "web.2"), [2, 4, 5]),
     ],
 )
 def test_tail_shows_what_its_filters_ask_for(file: Path, words: tuple[str, ...], expected: list[int]) -> None:
     assert sequences(weir("log", "tail", *words, "--from", str(file))) == expected
 
 
+def test_tail_says_so_where_no_event_is_about_such_a_service(file: Path) -> None:
+    done = weir("log", "tail", "--service", "nope", "--from", str(file))
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "", "weir: no events about Service 'nope'\n")
+    assert weir("log", "tail", "--service", "web.1", "--from", str(file)).stderr == ""
+
+
+def test_what_probes_find_of_the_backends_of_a_service_is_about_it(tmp_path: Path) -> None:
+    backends = BackendsPlanned(
+        set="shop/web.1:80/TCP:IPv4", chunk=0, chunks=1, backends=(Backend(address="10.0.0.1", port=80),), root=ROOT, protocol="TCP"
+    )
+    downs = [EndpointDown(node="n1", address=f"10.0.0.{n}", port=80, protocol="TCP", reason="", failures=2) for n in (1, 2)]
+    recording(tmp_path, *(delivered(seq, event) for seq, event in enumerate([service(1), backends, *downs], 1)))
+    assert sequences(weir("log", "tail", "--service", "shop/web.1", "--from", str(tmp_path / "log"))) == [1, 2, 3]
+
+
+def test_a_name_alone_is_the_only_service_so_called_or_the_one_in_default_as_kubectl_has_it(file: Path) -> None:
+    def known(*services: str) -> World:
+        world = World()
+        for seq, each in enumerate(services, 1):
+            namespace, _, name = each.partition("/")
+            world.evolve(Fact(seq, ServiceObserved(root=Root(kind="Service", namespace=namespace, name=name), exposed=True, ports=())))
+        return world
+
+    assert named(known("shop/web", "shop/api"), "web") == "shop/web"
+    assert named(known("shop/web", "default/web"), "web") == "default/web"
+    assert named(known("shop/web", "two:shop/web"), "shop/web") == "shop/web"
+    assert named(known("shop/web"), "nope") == named(known("shop/web"), "blog/web") == ""
+    with pytest.raises(Unanswerable, match="several Services are called 'web': blog/web, shop/web"):
+        named(known("shop/web", "blog/web"), "web")
+    by_full_name = weir("log", "why", "shop/web.1", "--from", str(file))
+    assert weir("log", "why", "web.1", "--from", str(file)).stdout == by_full_name.stdout != ""
+
+
 def test_each_kind_of_event_is_found_by_its_service() -> None:
     slice_ = EndpointSliceObserved(root=Root(kind="EndpointSlice", namespace="shop", name="web-x7"), service="web", family="IPv4")
     backends = BackendsPlanned(set="shop/web:80/TCP:IPv4", chunk=0, chunks=1, backends=(), root=ROOT, protocol="TCP")
-    assert "shop/web" in services_of(slice_)
-    assert "shop/web" in services_of(backends)
+    assert services_of(slice_) == {"shop/web"}
+    assert services_of(backends) == {"shop/web", "shop/web.1"}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import typer
 from weir.cli.get import View, Wanted, labels_of, log_view
 from weir.cli.get_commands import Noun
 from weir.decider import Fact, World
-from weir.events import BackendsPlanned, ServiceObserved, StatusPlanned, VipAllocated
-from weir.model import Backend, Condition, Root, ServicePort
+from weir.events import BackendsPlanned, EndpointDown, EndpointSliceObserved, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
+from weir.model import Backend, Condition, Endpoint, Family, Root, ServicePort, SlicePort
 
 ROWS = [
     {"name": "shop/web", "ip": "192.0.2.1", "labels": {"app": "web", "tier": "front"}},
@@ -83,7 +83,37 @@ def test_services_are_shown_with_what_is_wrong_first() -> None:
         world.evolve(Fact(seq, event))
     view = log_view("svc", world)
     assert [[row[column] for column in view.columns] for row in view.rows] == [
-        ["shop/late", [], ["80/TCP"], 0, "Pending", "no address was given or denied yet"],
-        ["shop/web", ["192.0.2.1"], ["80/TCP"], 2, "AllDown", "every probe fails"],
+        ["shop/late", [], ["80/TCP"], "0/0", "Pending", "no address was given or denied yet"],
+        ["shop/web", ["192.0.2.1"], ["80/TCP"], "0/0", "AllDown", "every probe fails"],
     ]
     assert [row["name"] for row in Wanted("192.0.2.1").of(view, every_row=True)] == ["shop/web"]
+
+
+def test_a_backend_counts_once_whatever_its_ports_and_families_and_those_that_are_up_are_told_apart() -> None:
+    root = Root(kind="Service", namespace="shop", name="web")
+    ports = (SlicePort(name="http", port=8080), SlicePort(name="dns", port=5353, protocol="UDP"))
+
+    def slice_of(family: Family, *addresses: str) -> EndpointSliceObserved:
+        endpoints = tuple(Endpoint(address=address, ready=not address.endswith("3")) for address in addresses)
+        place = Root(kind="EndpointSlice", namespace="shop", name=f"web-{family}")
+        return EndpointSliceObserved(root=place, service="web", family=family, ports=ports, endpoints=endpoints)
+
+    def down(node: str) -> EndpointDown:
+        return EndpointDown(node=node, address="10.0.0.2", port=8080, protocol="TCP", reason="refused", failures=2)
+
+    served = (ServicePort(name="http", port=80), ServicePort(name="dns", port=53, protocol="UDP"))
+    world = World()
+    events = [
+        ServiceObserved(root=root, exposed=True, ports=served),
+        slice_of("IPv4", "10.0.0.1", "10.0.0.2", "10.0.0.3"),
+        slice_of("IPv6", "fd00::1", "fd00::2", "fd00::3"),
+        *(NodeSeen(node=node, hook="tc", layout=2, interfaces=("eth0",)) for node in ("n1", "n2")),
+        down("n1"),
+    ]
+    for seq, event in enumerate(events, 1):
+        world.evolve(Fact(seq, event))
+    (row,) = log_view("svc", world).rows
+    assert (row["ready"], row["up"], row["backends"]) == ("2/3", 2, 3), "one node alone finds it dead"
+    world.evolve(Fact(9, down("n2")))
+    (row,) = log_view("svc", world).rows
+    assert (row["ready"], row["up"], row["backends"]) == ("1/3", 1, 3)

@@ -79,9 +79,10 @@ def describe(
     name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=_complete)],
     namespace: Namespace = "",
     instance: Instance = "weir",
+    output: As = Output.table,
 ) -> None:
-    """Show all about one thing: its fields, conditions and latest events."""
+    """Show all about one thing: its fields, conditions, backends that are down, and latest events."""
     from weir.cli.describe import describe
     from weir.cli.get import Wanted
 
-    describe(noun.kind, instance, Wanted(name, namespace))
+    describe(noun.kind, instance, Wanted(name, namespace), output)

@@ -1,41 +1,59 @@
 """What `weir get` shows of the log's world."""
 
+from collections import defaultdict
+
 import msgspec
 
 from services.ipam.metrics import usage
+from services.watcher.statuses import counts
 from weir.cli.output import Row
 from weir.decider import World
 from weir.events import (
     AppliedThrough,
     BackendsPlanned,
     EndpointDown,
+    EndpointSliceObserved,
     ManifestRejected,
     ServiceObserved,
     StatusPlanned,
     VipAllocated,
     VipPlanned,
     VipReleased,
+    endpoints_of,
 )
-from weir.lbnodes import counted, is_silent
-from weir.model import Condition, endpoint_name
+from weir.lbnodes import counted, is_down, is_silent
+from weir.model import Condition
 
-SVC = ("name", "vips", "ports", "backends", "state", "message")
+SVC = ("name", "vips", "ports", "ready", "state", "message")
 
 
 def services(world: World) -> list[Row]:
     """Each Service that is served, or should be."""
     observed = {event.root.path: event for event in world.of(ServiceObserved)}
-    backends = backends_of(world)
-    return [_service(status, observed.get(status.service), backends.get(status.service, set())) for status in statuses(world)]
+    endpoints, ready = endpoints_of_services(world), ready_of(world)
+    return [
+        _service(status, observed.get(status.service), endpoints.get(status.service, set()), *ready.get(status.service, (0, 0)))
+        for status in statuses(world)
+    ]
 
 
-def backends_of(world: World) -> dict[str, set[str]]:
-    """Service -> names of the backends that are planned for it."""
+def endpoints_of_services(world: World) -> dict[str, set[str]]:
+    """Service -> names of the endpoints that are planned for it: one for each address, port and protocol."""
     found: dict[str, set[str]] = {}
     for chunk in world.of(BackendsPlanned):
-        names = (endpoint_name(b.address, b.port, chunk.protocol) for b in chunk.backends)
-        found.setdefault(chunk.root.path, set()).update(names)
+        found.setdefault(chunk.root.path, set()).update(endpoints_of(chunk))
     return found
+
+
+def ready_of(world: World) -> dict[str, tuple[int, int]]:
+    """Service -> its backends that get new flows, and all it has; one with several ports or families counts once."""
+    slices, verdicts = defaultdict[str, list[EndpointSliceObserved]](list), defaultdict[str, list[EndpointDown]](list)
+    for found in world.of(EndpointSliceObserved):
+        slices[f"{found.root.namespace}/{found.service}"].append(found)
+    for verdict in world.of(EndpointDown):
+        verdicts[verdict.address].append(verdict)
+    down = {address for address, found in verdicts.items() if is_down(world, found)}
+    return {each.root.path: counts(each, slices[each.root.path], down.__contains__) for each in world.of(ServiceObserved)}
 
 
 def statuses(world: World) -> list[StatusPlanned]:
@@ -48,18 +66,20 @@ def statuses(world: World) -> list[StatusPlanned]:
     return [reported[name] for name in sorted(reported)]
 
 
-def _service(status: StatusPlanned, observed: ServiceObserved | None, backends: set[str]) -> Row:
+def _service(status: StatusPlanned, observed: ServiceObserved | None, endpoints: set[str], up: int, backends: int) -> Row:
     failed = next((condition for condition in status.conditions if not condition.status), None)
     return {
         "name": status.service,
         "vips": list(status.vips),
         "ports": [f"{port.port}/{port.protocol}" for port in observed.ports] if observed else [],
-        "backends": len(backends),
+        "ready": f"{up}/{backends}",
         "state": failed.reason if failed else "Serving",
         "message": failed.message if failed else "",
         "labels": dict(observed.labels) if observed else {},
         "conditions": [msgspec.to_builtins(each) | {"status": each.status} for each in status.conditions],
-        "endpoints": sorted(backends),
+        "backends": backends,
+        "up": up,
+        "endpoints": sorted(endpoints),
     }
 
 

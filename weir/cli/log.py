@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -10,10 +10,14 @@ import msgspec
 import typer
 
 from weir.bus import Bus
-from weir.cli.history import NotFound, Unanswerable, ask, clock, connect, entries, first_since, source, when
+from weir.cli.get_log import endpoints_of_services
+from weir.cli.history import NotFound, Unanswerable, ask, clock, connect, entries, first_since, source, when, world_at
 from weir.cli.output import MACHINE, emit, emit_lines, emit_one, harmless, to_yaml
+from weir.cli.service_names import is_named, named, services_of
 from weir.cli.tell import tell
-from weir.events import AnyEvent, EndpointSliceObserved, tag_of, untoken
+from weir.decider import World
+from weir.events import AnyEvent, EndpointDown, EndpointUp, tag_of, untoken
+from weir.model import endpoint_name
 from weir.reader import Entry, Refused
 from weir.snapshots import SNAPSHOTS, newest, sequences
 
@@ -21,15 +25,29 @@ DEFAULT_LINES = 20
 
 
 class Filter(NamedTuple):
-    """Which events are shown.  kinds: tags of events or kinds of entities; service: "namespace/name".  Empty: all."""
+    """Which events are shown.  kinds: tags of events or kinds of entities; service: "namespace/name", or a name alone.  Empty: all.
+
+    endpoints: names of the Service's own, so that what probes find of them is about it too.
+    """
 
     kinds: Sequence[str] = ()
     service: str = ""
+    endpoints: Container[str] = ()
 
     def __call__(self, entry: Entry) -> bool:
         event = entry.fact.event
         of_kind = not self.kinds or event.kind in self.kinds or tag_of(type(event)) in self.kinds
-        return of_kind and (not self.service or self.service in services_of(event))
+        return of_kind and (not self.service or self._is_about(event))
+
+    def _is_about(self, event: AnyEvent) -> bool:
+        if isinstance(event, EndpointDown | EndpointUp):
+            return endpoint_name(event.address, event.port, event.protocol) in self.endpoints
+        return any(is_named(service, self.service) for service in services_of(event))
+
+    def of(self, world: World) -> "Filter":
+        """The same, of the Service that `world` knows by this name.  Raises Unanswerable where the name may mean several."""
+        service = named(world, self.service)
+        return self._replace(service=service or self.service, endpoints=endpoints_of_services(world).get(service, ()))
 
 
 def tail(instance: str, number: int | None, *, wanted: Filter, since: str, follow: bool, output: str, file: Path | None = None) -> None:
@@ -40,13 +58,16 @@ def tail(instance: str, number: int | None, *, wanted: Filter, since: str, follo
             head = (await log.stream())["state"]["last_seq"]
             most = number if number is not None else None if since else DEFAULT_LINES
             begin = await first_since(log, since) if since else 1 if any(wanted) else head - (most or 0) + 1
-            found = deque([entry async for entry in entries(log, max(1, begin), kinds=_kinds(wanted)) if wanted(entry)], most)
+            wanted_now = wanted.of((await world_at(log, ""))[0]) if wanted.service else wanted
+            found = deque([entry async for entry in entries(log, max(1, begin), kinds=_kinds(wanted)) if wanted_now(entry)], most)
+            if wanted.service and not found:
+                print(f"weir: no events about Service {wanted.service!r}", file=sys.stderr)
             if follow or output not in MACHINE:
                 tell_all(found, output)
             else:
                 emit([whole(entry) for entry in found], output)
             if follow and isinstance(log, Bus):
-                await _follow(log, max(head, found[-1].fact.seq if found else 0), wanted, output)
+                await _follow(log, max(head, found[-1].fact.seq if found else 0), wanted_now, output)
 
     try:
         ask(instance, question())
@@ -66,14 +87,6 @@ def _kinds(wanted: Filter) -> list[str]:
     if unknown := [word for word in wanted.kinds if word not in known and word not in known.values()]:
         raise Unanswerable(f"unknown kind {unknown[0]!r}: expected one of {', '.join(sorted({*known, *known.values()}))}")
     return sorted({known.get(word, word) for word in wanted.kinds})
-
-
-def services_of(event: AnyEvent) -> set[str]:
-    """The Services, "namespace/name", that `event` is about."""
-    root, name = getattr(event, "root", None), getattr(event, "service", "")
-    found = {*getattr(event, "services", ()), getattr(event, "set", "").partition(":")[0]}
-    found.add(f"{root.namespace}/{name}" if isinstance(event, EndpointSliceObserved) and root else name)
-    return found | ({root.path} if root and root.kind == "Service" else set())
 
 
 def show(instance: str, sequence: int, output: str, file: Path | None = None) -> None:

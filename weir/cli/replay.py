@@ -40,13 +40,14 @@ def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None
         print(f"at sequence {sequence}: {', '.join(f'{name} {count}' for name, count in found.items()) or 'kernel and plan match'}")
         return bool(found)
     plan = {key: fact.event for key, fact in sorted(world.facts.items()) if isinstance(fact.event, PLAN)}
+    digest = hashlib.sha256(b"\n".join(ENCODE(event) for event in plan.values())).hexdigest()[:16]
     if output in MACHINE:
-        emit([{"entity": key, **msgspec.to_builtins(event)} for key, event in plan.items()], output)
+        entities = [{"entity": key, **msgspec.to_builtins(event)} for key, event in plan.items()]
+        emit_one({"sequence": sequence, "digest": digest, "entities": entities}, output)
     else:
         emit([_row(world, event) for event in plan.values() if isinstance(event, FrontendPlanned)], output)
         for denied in world.of(VipDenied):
             print(f"{denied.service} has no {denied.family} address: {denied.message}")
-    digest = hashlib.sha256(b"\n".join(ENCODE(event) for event in plan.values())).hexdigest()[:16]
     print(f"\nat sequence {sequence}: {len(plan)} planned entities, {len(world.of(VipAllocated))} VIPs, digest {digest}", file=sys.stderr)
     return 0
 

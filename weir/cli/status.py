@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from weir.cli.get_log import backends_of, statuses
+from weir.cli.get_log import ready_of, statuses
 from weir.cli.history import connect, world_at
 from weir.cli.limits import Alarm, disk_alarms, log_alarms
 from weir.cli.output import MACHINE, Row, emit_one, harmless, paint
@@ -107,12 +107,12 @@ def _nodes(world: World) -> list[Row]:
 
 
 def _services(world: World) -> list[Row]:
-    backends = backends_of(world)
+    ready = ready_of(world)
     return [
         {
             "service": told.service,
             "vips": list(told.vips),
-            "backends": len(backends.get(told.service, ())),
+            "backends": ready.get(told.service, (0, 0))[1],
             "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "; ".join(["serving", *notes(told.conditions)]),
             "conditions": [msgspec.to_builtins(c) | {"status": c.status} for c in told.conditions],
         }

@@ -8,6 +8,7 @@ from weir.cli.history import NotFound, ask, entries, latest_at, source, world_of
 from weir.cli.log import tell_all, whole
 from weir.cli.output import MACHINE, emit
 from weir.cli.recording import Recording
+from weir.cli.service_names import named
 from weir.decider import World
 from weir.events import (
     AnyEvent,
@@ -40,17 +41,11 @@ def why(instance: str, subject: str, at: str, output: str, file: Path | None = N
 
     async def question() -> list[Entry]:
         async with source(instance, file) as log:
-            latest: Mapping[str, Delivered] = {}
             if subject.isdecimal():
-                sequences = [int(subject)]
+                found = await _chain(log, [int(subject)], {})
             else:
                 latest, head = await latest_at(log, at)
-                world = world_of(latest.values())
-                about = list(_about(world, subject))
-                sequences = [world.seq(event) for event in about] + await _turns(log, subject, head)
-                if not sequences or _is_gone(subject, about):
-                    sequences += await _past(log, subject, head)
-            found = await _chain(log, sequences, latest)
+                found = await _behind(log, world_of(latest.values()), latest, head, subject)
             if not found:
                 expected = "a VIP, namespace/service, backend address or sequence"
                 raise NotFound(f"no events found for {subject!r}; expected {expected}")
@@ -65,6 +60,18 @@ def why(instance: str, subject: str, at: str, output: str, file: Path | None = N
         tell_all(found[:FIRST], output)
         print(f"{'…':>7} {len(found) - LINES_MOST} more, all with -o json")
         tell_all(found[FIRST - LINES_MOST :], output)
+
+
+async def _behind(log: Bus | Recording, world: World, latest: Mapping[str, Delivered], head: int, subject: str) -> list[Entry]:
+    """The chain of what is known by a name now, or else was."""
+    about = list(_about(world, subject))
+    if not about and (service := named(world, subject)):
+        subject = service
+        about = list(_about(world, subject))
+    found = [world.seq(event) for event in about] + await _turns(log, subject, head)
+    if not found or _is_gone(subject, about):
+        found += await _past(log, subject, head)
+    return await _chain(log, found, latest)
 
 
 def _about(world: World, subject: str) -> Iterable[AnyEvent]:
