@@ -101,7 +101,7 @@ def _child(probed: int, planned: int, kind: str, interval_s: int, port: int, sec
 
 
 def facts(probed: int, planned: int, probe: Probe, port: int) -> Iterator[AnyEvent]:
-    """A plan of Services of ten endpoints; as from the log, no two facts share a string."""
+    """A plan of Services of ten endpoints; as from the log, no two events share a string."""
     for number in range(planned // OF_SERVICE):
         root = Root(kind="Service", name=f"service-{number}", namespace="bench", generation=1, resource_version=f"s{number}.yaml")
         name = f"bench/service-{number}:80/TCP:IPv4"

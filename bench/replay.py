@@ -1,6 +1,6 @@
-"""The log: appends/s in fenced batches, and facts/s read back and folded, from NATS and from a file that log dump wrote.
+"""The log: appends/s in fenced batches, and events/s read back and folded, from NATS and from a file that log dump wrote.
 
-The facts are those of Services with five endpoints that change all the time, each observed, planned and told.  `weir replay` reads all
+The events are those of Services with five endpoints that change all the time, each observed, planned and told.  `weir replay` reads all
 of them and decodes the last of each entity, which says all; a service that follows decodes and evolves every one.
 """
 
@@ -47,7 +47,7 @@ async def _measure(url: str, facts: list[AnyEvent], file: Path, rounds: int) -> 
         last = str(len(facts))
         ways: dict[str, Callable[[], Awaitable[object]]] = {
             "NATS, decoded": lambda: _decoded(bus),
-            "NATS, every fact evolved, as a service starts": lambda: _evolved(bus),
+            "NATS, every event evolved, as a service starts": lambda: _evolved(bus),
             "NATS, folded, as weir replay": lambda: world_at(bus, last, INDEXES),
             "file, folded, as weir replay --from": lambda: _from_file(file),
         }
@@ -59,14 +59,14 @@ async def _measure(url: str, facts: list[AnyEvent], file: Path, rounds: int) -> 
                 if number:  # the first is to warm up
                     samples[name].append(len(facts) / (time.perf_counter() - begun_s))
     size = sum(len(ENCODE(fact)) for fact in facts) // len(facts)
-    note = f"{len(facts):,} facts of {size} B about {4 * SERVICES:,} entities; one process on one core"
-    read = Table(title="Replay", unit="facts/s", rows=tuple(Row(name, tuple(each)) for name, each in samples.items()), note=note)
-    written = Table(title="Appends", unit="facts/s", rows=(Row(f"fenced batches of {BATCH}, each on disk before the next", appends_s),))
+    note = f"{len(facts):,} events of {size} B about {4 * SERVICES:,} entities; one process on one core"
+    read = Table(title="Replay", unit="events/s", rows=tuple(Row(name, tuple(each)) for name, each in samples.items()), note=note)
+    written = Table(title="Appends", unit="events/s", rows=(Row(f"fenced batches of {BATCH}, each on disk before the next", appends_s),))
     return [written, read]
 
 
 def history(count: int) -> Iterator[AnyEvent]:
-    """Round by round, one kind of fact about every Service, so that an author's facts fill batches."""
+    """Round by round, one kind of event about every Service, so that an author's events fill batches."""
     for number in range(count):
         turn, service = divmod(number, SERVICES)
         name, vip, address = f"web-{service}", f"10.{service >> 8}.{service & 255}.1", f"10.99.{service & 255}"
@@ -89,7 +89,7 @@ def history(count: int) -> Iterator[AnyEvent]:
 
 
 async def _append(bus: Bus, facts: list[AnyEvent]) -> tuple[float, ...]:
-    """Facts/s of each fifth."""
+    """Events/s of each fifth."""
     fences: dict[str, int] = {}
     found = []
     fifth = len(facts) // 5

@@ -34,7 +34,7 @@ def run(quick: bool) -> list[Table]:
     bytes_each = (written["bytes"] - written_before["bytes"]) / (CHANGES_PER_S * seconds)
     pace = f"{CHANGES_PER_S} changes/s for {seconds} s"
     return [
-        Table(title="start", unit="s", rows=starts, note=f"{appended} facts appended by the restart"),
+        Table(title="start", unit="s", rows=starts, note=f"{appended} events appended by the restart"),
         *cold,
         *again,
         Table(title=f"{pace}, file to kernel", unit="ms", rows=quantiles("", lags)),
@@ -56,7 +56,7 @@ def fill(weir: Installation, count: int) -> float:
 
 
 def restart(weir: Installation) -> tuple[float, int]:
-    """Seconds until every service follows the log again, and how many facts that made."""
+    """Seconds until every service follows the log again, and how many events that made."""
     before = weir.log()["last_seq"]
     weir.down()
     began_s = time.monotonic()

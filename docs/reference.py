@@ -92,9 +92,9 @@ def events_page() -> str:
         "",
         "Made by `make docs` from `weir/events.py` and `weir/model.py`: change it there.",
         "",
-        "Every fact of the log is JSON with a `type`; fields that have their default are left out. It stands on the subject",
+        "Every event of the log is JSON with a `type`; fields that have their default are left out. It stands on the subject",
         f"`weir.<cluster>.<author>.<kind>.<namespace>.<name>`: in each token {TOKENS}.",
-        "The author of a fact about a node is `<author>-<node>`. The last fact of a subject is the whole state of its entity.",
+        "The author of an event about a node is `<author>-<node>`. The last event of a subject is the whole state of its entity.",
         "Types and fields are never renamed or reused; new fields have defaults. Headers: `Weir-Cause`, the sequence that led to it.",
     ]
     for author, words in AUTHORS.items():

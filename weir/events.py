@@ -1,7 +1,7 @@
-"""Every fact of the log, grouped by the service that states it.
+"""Every event of the log, grouped by the service that states it.
 
-A fact carries the whole state of its entity, so the last fact per entity is enough to start from.  Its subject is
-`weir.<cluster>.<author>.<kind>.<namespace>.<name>`; `kind` is the entity's, shared by all facts about it.
+An event carries the whole state of its entity, so the last event per entity is enough to start from.  Its subject is
+`weir.<cluster>.<author>.<kind>.<namespace>.<name>`; `kind` is the entity's, shared by all events about it.
 Tags are on disk forever: new fields have defaults, nothing is renamed, retyped or used again.
 """
 
@@ -34,7 +34,7 @@ from weir.model import (
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
-    """A fact.  Past tense, immutable, true forever."""
+    """An event.  Past tense, immutable, true forever."""
 
     author: ClassVar[str]  # the service that states it
     kind: ClassVar[str]  # of the entity
@@ -46,7 +46,7 @@ class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, g
 
 
 class _Object(Event, frozen=True, kw_only=True):
-    """A fact about one object that the watcher follows."""
+    """An event about one object that the watcher follows."""
 
     author: ClassVar[str] = "watcher"
     root: Root
@@ -252,7 +252,7 @@ class ManifestAccepted(Event, frozen=True, kw_only=True, tag="manifest_accepted"
 
 
 class _Vip(Event, frozen=True, kw_only=True):
-    """A fact about one VIP: allocated, released, freed follow one another on one subject."""
+    """An event about one VIP: allocated, released, freed follow one another on one subject."""
 
     author: ClassVar[str] = "ipam"
     kind: ClassVar[str] = "vip"
@@ -456,7 +456,7 @@ class NodeLeft(_OfLbNode, frozen=True, kw_only=True, tag="node_left"):
 
 
 class _OfNode(Event, frozen=True, kw_only=True):
-    """A fact about one node, stated by that node."""
+    """An event about one node, stated by that node."""
 
     author: ClassVar[str] = "dataplane"
     node: str
@@ -515,7 +515,7 @@ class MapPressure(_OfNode, frozen=True, kw_only=True, tag="map_pressure"):
 
 
 class _OfEndpoint(Event, frozen=True, kw_only=True):
-    """A fact about one backend, as probed from `node`."""
+    """An event about one backend, as probed from `node`."""
 
     author: ClassVar[str] = "health"
     kind: ClassVar[str] = "endpoint"
@@ -543,7 +543,7 @@ class EndpointUp(_OfEndpoint, frozen=True, kw_only=True, tag="endpoint_up"):
 
 
 def endpoints_of(event: Event) -> list[str]:
-    """Names of the backends in a planned chunk, none in any other fact."""
+    """Names of the backends in a planned chunk, none in any other event."""
     match event:
         case BackendsPlanned(backends=backends, protocol=protocol):
             return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]

@@ -20,19 +20,19 @@ class _Place(msgspec.Struct, frozen=True, gc=False):
 class Line(_Place, frozen=True, gc=False):
     """One event."""
 
-    fact: AnyEvent
+    event: AnyEvent
 
     def entry(self) -> Entry:
-        return Entry(Fact(self.sequence, self.fact, self.key), self.key, self.cause, self.time_ns, self.size_bytes)
+        return Entry(Fact(self.sequence, self.event, self.key), self.key, self.cause, self.time_ns, self.size_bytes)
 
 
 class RawLine(_Place, frozen=True, gc=False):
     """One event whose body is not decoded."""
 
-    fact: msgspec.Raw
+    event: msgspec.Raw
 
     def delivered(self) -> Delivered:
-        return Delivered(self.sequence, self.time_ns, self.key, {"Weir-Cause": str(self.cause)}, bytes(self.fact))
+        return Delivered(self.sequence, self.time_ns, self.key, {"Weir-Cause": str(self.cause)}, bytes(self.event))
 
 
 LINES, RAW_LINES = msgspec.json.Decoder(Line), msgspec.json.Decoder(RawLine)
@@ -43,9 +43,9 @@ ENCODE_LINE = msgspec.json.Encoder(order="deterministic").encode
 def line(message: Delivered) -> bytes:
     """The line of one event, its body as the log has it; a body that is not JSON becomes text, so that the line can be read."""
     try:
-        fact = _RAW.decode(message.body)
+        event = _RAW.decode(message.body)
     except msgspec.MsgspecError:
-        fact = msgspec.Raw(ENCODE_LINE(message.body.decode(errors="backslashreplace")))
+        event = msgspec.Raw(ENCODE_LINE(message.body.decode(errors="backslashreplace")))
     cause = message.headers.get("Weir-Cause", "0")
     number = int(cause) if cause.isdecimal() else 0
-    return ENCODE_LINE(RawLine(message.sequence, message.time_ns, number, message.key, len(message.body), fact)) + b"\n"
+    return ENCODE_LINE(RawLine(message.sequence, message.time_ns, number, message.key, len(message.body), event)) + b"\n"

@@ -57,11 +57,11 @@ METRICS = (
     Metric("weir_following", "gauge", EVERY, "1 while the service follows the log, 0 while it is without it."),
     Metric("weir_ready", "gauge", EVERY, "1 while it is caught up with the log and sees and does all it should, as /readyz says."),
     Metric("weir_sessions_total", "counter", EVERY, "How often the service began to follow the log; more than 1: it lost it."),
-    Metric("weir_log_position", "gauge", EVERY, "Sequence of the last fact it has heard."),
-    Metric("weir_log_behind", "gauge", EVERY, "Facts it follows that the log held behind that one, when last heard of."),
+    Metric("weir_log_position", "gauge", EVERY, "Sequence of the last event it has heard."),
+    Metric("weir_log_behind", "gauge", EVERY, "Events it follows that the log held behind that one, when last heard of."),
     Metric("weir_entities", "gauge", EVERY, "Entities in its fold of the log."),
-    Metric("weir_facts_heard_total", "counter", EVERY, "Facts it has heard since it caught up, its own come back among them.", ("type",)),
-    Metric("weir_facts_appended_total", "counter", EVERY, "Facts it has appended.", ("type",)),
+    Metric("weir_events_heard_total", "counter", EVERY, "Events it has heard since it caught up, its own come back among them.", ("type",)),
+    Metric("weir_events_appended_total", "counter", EVERY, "Events it has appended.", ("type",)),
     Metric("weir_appends_total", "counter", EVERY, "Batches it sent, by how the log answered: taken, refused, lost.", ("outcome",)),
     Metric("weir_append_seconds", "histogram", EVERY, "From sending a batch to the log's word that it is stored."),
     Metric("weir_objects", "gauge", "watcher", "Objects as last observed.", ("kind",)),
@@ -76,7 +76,7 @@ METRICS = (
     Metric("weir_claims_waiting", "gauge", "ipam", "Addresses that Services wait for."),
     Metric("weir_services", "gauge", "planner", "Exposed Services: programmed (by every node) or unprogrammed.", ("state",)),
     Metric("weir_frontends_planned", "gauge", "planner", "Frontends in the plan."),
-    Metric("weir_log_facts", "gauge", "planner", "Facts that the log holds.", ("stream",)),
+    Metric("weir_log_events", "gauge", "planner", "Events that the log holds.", ("stream",)),
     Metric("weir_log_bytes", "gauge", "planner", "How large the log is.", ("stream",)),
     Metric("weir_log_limit_bytes", "gauge", "planner", "How large it may become; when full, nothing new can be recorded.", ("stream",)),
     Metric("weir_packets_total", "counter", "dataplane", "Packets that were not dropped, by verdict.", ("verdict",)),
@@ -141,7 +141,7 @@ class Meter:
         self.position, self.behind = position, 0
 
     def hear(self, facts: Sequence[Fact], behind: int) -> None:
-        """Facts came, and so many more wait."""
+        """Events came, and so many more wait."""
         self.heard.update([type(fact.event) for fact in facts])
         self.position, self.behind = facts[-1].seq, behind
 
@@ -160,7 +160,7 @@ class Meter:
 
     def samples(self) -> list[Sample]:
         """Of what is counted here."""
-        by_type = (("weir_facts_heard_total", self.heard), ("weir_facts_appended_total", self.appended))
+        by_type = (("weir_events_heard_total", self.heard), ("weir_events_appended_total", self.appended))
         return [
             Sample("weir_sessions_total", (), self.sessions),
             Sample("weir_log_position", (), self.position),

@@ -25,7 +25,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
 
 
 class Root(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """The object a fact goes back to; kept in every fact so that `why` works past the log's retention."""
+    """The object an event goes back to; kept in every event so that `why` works past the log's retention."""
 
     kind: str
     name: str
@@ -149,7 +149,7 @@ class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):
     unknown: bool = False  # `status` Unknown in the Kubernetes API; it counts as not true
 
 
-MORE_REJECTED = "more"  # the entity of a rejection that stands for all beyond those that fit into one fact
+MORE_REJECTED = "more"  # the entity of a rejection that stands for all beyond those that fit into one event
 
 
 class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -55,11 +55,11 @@ class LogStuck(LogUnreachable):
 
 
 class Overtaken(LogError):
-    """A fact in our name that this session did not append: another replica, or an earlier append of ours that came late."""
+    """An event in our name that this session did not append: another replica, or an earlier append of ours that came late."""
 
 
 class FactTooLargeError(Exception):
-    """A fact beyond what the log takes: whoever made it should have bounded it.  No retry helps: the process ends with these words."""
+    """An event beyond what the log takes: whoever made it should have bounded it.  No retry helps: the process ends with these words."""
 
 
 class Trimmed(LogError):
@@ -67,11 +67,11 @@ class Trimmed(LogError):
 
 
 class NotUnderstood(LogError):
-    """A fact that this version cannot fold: an unknown type, or a body that does not fit its subject."""
+    """An event that this version cannot fold: an unknown type, or a body that does not fit its subject."""
 
 
 class Entry(NamedTuple):
-    """A fact as it stands in the log."""
+    """An event as it stands in the log."""
 
     fact: Fact
     key: str
@@ -119,7 +119,7 @@ class Pull(Generic[T]):
         self._behind = self.pending = 0
         self._beats = 0  # heartbeats since the last message
         self._gone = False  # what was pending
-        self._delivered = 0  # by the consumer's own count: a hole in it is a fact lost on the way
+        self._delivered = 0  # by the consumer's own count: a hole in it is an event lost on the way
 
     async def __aenter__(self) -> Self:
         nc = self._nc
@@ -250,7 +250,7 @@ def read(message: Delivered) -> Entry:
     """Raises NotUnderstood."""
     cause = message.headers.get("Weir-Cause", "0")
     if not cause.isdecimal():
-        raise NotUnderstood(f"fact {message.sequence} on {message.key}: Weir-Cause {cause!r}, expected a sequence")
+        raise NotUnderstood(f"event {message.sequence} on {message.key}: Weir-Cause {cause!r}, expected a sequence")
     event = decode(message.body, message.key, message.sequence)
     return Entry(Fact(message.sequence, event, message.key), message.key, int(cause), message.time_ns, len(message.body))
 
@@ -259,9 +259,9 @@ def decode(body: bytes, key: str, sequence: int) -> AnyEvent:
     try:
         event: AnyEvent = DECODE(body)
     except msgspec.MsgspecError as error:
-        raise NotUnderstood(f"fact {sequence} on {key}: {error}") from error
+        raise NotUnderstood(f"event {sequence} on {key}: {error}") from error
     if key_of(event) != key:
-        raise NotUnderstood(f"fact {sequence} on {key} speaks of {key_of(event)}: forged, or misplaced")
+        raise NotUnderstood(f"event {sequence} on {key} speaks of {key_of(event)}: forged, or misplaced")
     return event
 
 

@@ -257,7 +257,7 @@ class Runner:
     async def _hear(self, bus: Bus, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
         for fact in facts:
             if author_of(fact.event) == self.author and not fold.knows(fact.seq):
-                raise Overtaken(f"fact {fact.seq} in our name")
+                raise Overtaken(f"event {fact.seq} in our name")
         decided, changes = fold.hear(facts)
         await self._append(bus, fold, decided)
         return changes
@@ -274,7 +274,7 @@ class Runner:
         """A line for each event; for many one in all, as at a start a line costs as much as the decision, and those of trouble."""
         numbered = list(enumerate(part, first))
         if len(part) > MOST_LINES:
-            log.info("appended", service=self.author, seq=first, facts=Counter(_word(item.event) for item in part))
+            log.info("appended", service=self.author, seq=first, events=Counter(_word(item.event) for item in part))
             numbered = [(seq, item) for seq, item in numbered if isinstance(item.event, TROUBLE)][:MOST_LINES]
         for seq, item in numbered:
             entity = "/".join(filter(None, item.event.entity()))

@@ -29,7 +29,7 @@ async def log_samples(runner: Runner) -> list[Sample]:
         return []
     found = []
     for name, info in streams.items():
-        found.append(Sample("weir_log_facts", (name,), info["state"]["messages"]))
+        found.append(Sample("weir_log_events", (name,), info["state"]["messages"]))
         found.append(Sample("weir_log_bytes", (name,), info["state"]["bytes"]))
         if info["config"]["max_bytes"] > 0:
             found.append(Sample("weir_log_limit_bytes", (name,), info["config"]["max_bytes"]))

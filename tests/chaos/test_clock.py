@@ -53,7 +53,7 @@ def test_a_clock_that_jumps_an_hour_ahead_and_back_decides_nothing(weir: Running
             assert wait_until(lambda number=number: len(facts(weir)) == known + number, 30), facts(weir)[known:]
             assert wait_until(lambda offset_s=offset_s: abs(off_s(weir) - offset_s) < 1.5, 30), "the clock of the watcher did not jump"
         weir.settled(60)
-    assert [fact["fact"]["labels"]["turn"] for fact in facts(weir)[known:]] == ["1", "2", "3", "4", "5"]
+    assert [fact["event"]["labels"]["turn"] for fact in facts(weir)[known:]] == ["1", "2", "3", "4", "5"]
     assert weir.maps() == before
     assert weir.pids() == pids
 

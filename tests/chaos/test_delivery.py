@@ -43,7 +43,7 @@ def test_every_fact_three_times_changes_nothing_and_is_announced_once(weir: Runn
         told = again(weir, "thrice", order)
         took = weir.settled(60)
     heard = int(listener.communicate("\n")[0])
-    print(f"{told} facts appended again: settled after {took:.1f} s, announced {heard} times")
+    print(f"{told} events appended again: settled after {took:.1f} s, announced {heard} times")
     assert weir.stage.ask("replay")[0]["digest"] == plan
     assert forwarding(weir) == before
     assert heard == 0

@@ -161,7 +161,7 @@ def test_a_reboot_with_nats_down_serves_from_the_plan_on_disk(weir: Running) -> 
 def deaths(weir: Running) -> list[Any]:
     """What the log holds of backends that went down; nothing while it cannot be asked."""
     try:
-        return [line["fact"] for line in weir.stage.ask("log tail -n 1000 --kind endpoint_down")]
+        return [line["event"] for line in weir.stage.ask("log tail -n 1000 --kind endpoint_down")]
     except DemoError:  # the log is on its way back
         return []
 

@@ -69,7 +69,7 @@ def test_a_frozen_prober_takes_no_backend_for_dead(weir: Running) -> None:
     for _ in range(2):  # it is written each 5 s, so every backend was asked in between
         before = delays.stat().st_mtime_ns
         assert wait_until(lambda before=before: delays.stat().st_mtime_ns != before, 30)
-    assert [fact for fact in facts(weir) if fact["sequence"] > first and fact["fact"]["type"].startswith("endpoint_")] == []
+    assert [fact for fact in facts(weir) if fact["sequence"] > first and fact["event"]["type"].startswith("endpoint_")] == []
 
 
 def test_all_dead_and_back_with_http_probes(weir: Running) -> None:
@@ -107,7 +107,7 @@ def test_a_flapping_backend_is_held_down_and_costs_the_others_nothing(weir: Runn
         flap()
         time.sleep(FLAP_S)  # the fault
         report = load.stop()
-        since = [fact["fact"] for fact in facts(weir) if fact["sequence"] > first]
+        since = [fact["event"] for fact in facts(weir) if fact["sequence"] > first]
         grown = log_bytes(weir) - bytes_before
     downs = [fact for fact in since if fact["type"] == "endpoint_down"]
     turned = Counter(fact["address"] for fact in since if fact["type"].startswith("endpoint_"))

@@ -85,7 +85,7 @@ def versions(cluster: Cluster) -> dict[str, str]:
 
 def observed(weir: Balanced, after: int) -> list[str]:
     """What the watcher told since."""
-    return [fact["fact"]["type"] for fact in weir.facts(after) if fact["author"] == "watcher"]
+    return [fact["event"]["type"] for fact in weir.facts(after) if fact["author"] == "watcher"]
 
 
 def lost(weir: Balanced, cluster: str) -> int:
@@ -182,7 +182,7 @@ def test_services_that_die_in_any_order_change_nothing(weir: Balanced) -> None:
     assert weir.maps() == before
     assert versions(weir.cluster) == stood, "no status was written that changes nothing"
     assert weir.cluster.api.get("/apis/weir.dev/v1alpha1/vippools/public")["metadata"]["resourceVersion"] == pools
-    assert {fact["fact"]["type"] for fact in weir.facts(at)} <= {"node_seen", "applied_through"}
+    assert {fact["event"]["type"] for fact in weir.facts(at)} <= {"node_seen", "applied_through"}
 
 
 def test_a_lost_log_gives_every_service_the_address_it_had(weir: Balanced) -> None:

@@ -41,7 +41,7 @@ class Log:
         passed = []
         while True:
             try:
-                fact = json.loads(self._lines.get(timeout=seconds))["fact"]
+                fact = json.loads(self._lines.get(timeout=seconds))["event"]
             except queue.Empty:
                 pytest.fail(f"no {' or '.join(types)} {fields or ''}within {seconds} s; but {passed}")
             if fact["type"] in types and fields.items() <= fact.items():
@@ -407,7 +407,7 @@ def test_nothing_from_outside_reaches_a_terminal_raw(site: Site) -> None:
         assert any("\\x1b[2J" in line for line in told)
         assert len(told) >= len(names)
         observed = json.loads(site.weir("log", "why", "shop/shown", "-o", "json"))[0]
-        assert observed["fact"]["labels"] == {"note": html, "漢": "é"}
+        assert observed["event"]["labels"] == {"note": html, "漢": "é"}
     finally:
         site.mend()
         for name in names:

@@ -50,7 +50,7 @@ def test_service_serves_its_metrics_and_no_other(weir: Running, service: str) ->
     served = {name for name, _ in metrics if name.startswith("weir_")}
     families = {name for name in served if name in BY_NAME} | {name.removesuffix("_count") for name in served if name.endswith("_count")}
     wanted = {metric.name for metric in METRICS if metric.service in (service, EVERY)}
-    unsaid = {"weir_facts_heard_total", "weir_facts_appended_total"}  # a service may have had nothing to hear or say yet
+    unsaid = {"weir_events_heard_total", "weir_events_appended_total"}  # a service may have had nothing to hear or say yet
     unsaid |= {"weir_cluster_kinds_lost", "weir_writes_refused"}  # no cluster is followed here
     assert wanted - unsaid <= families <= wanted
     assert value(metrics, "weir_following") == 1
@@ -160,10 +160,10 @@ def test_describe_names_the_backend_that_is_down_since_when_and_why(weir: Runnin
     down = {row["backend"]: row for row in web["down"]}
     assert sorted(down) == ["10.77.0.11:8080/TCP", "[fd77::11]:8080/TCP"]
     for entry in found:
-        event = entry["fact"]
+        event = entry["event"]
         row = down["[fd77::11]:8080/TCP" if ":" in event["address"] else "10.77.0.11:8080/TCP"]
         assert (row["reason"], row["node"]) == (event["reason"], event["node"])
         assert row["since"][:23] == entry["time"][:23]
-    assert "endpoint_down" in {entry["fact"]["type"] for entry in web["events"]} | {entry["fact"]["type"] for entry in found}
+    assert "endpoint_down" in {entry["event"]["type"] for entry in web["events"]} | {entry["event"]["type"] for entry in found}
     assert wait_until(lambda: weir.stage.ask("describe svc web")[0]["down"] == [], 30)
     weir.settled(60)

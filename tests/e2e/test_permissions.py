@@ -87,7 +87,7 @@ def test_every_service_does_its_work_as_its_own_user() -> None:
             refusals = [line for line in server.log.read_text().splitlines() if "Violation" in line]
         said = {name: log.read_text() for name, log in logs.items()}
     assert served, said
-    assert 'weir_log_facts{stream="WEIR"}' in metrics
+    assert 'weir_log_events{stream="WEIR"}' in metrics
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert refusals == []
     assert [name for name, text in said.items() if "violation" in text.lower() or "Forbidden" in text] == []

@@ -43,8 +43,8 @@ def test_any_process_replays_the_same_plan_byte_for_byte(weir: Running) -> None:
 
 def test_state_at_an_earlier_moment_is_the_state_it_was(weir: Running) -> None:
     found = entries(weir)
-    plans = (entry for entry in found if entry["fact"]["type"] == "backends_planned")
-    first = next(entry for entry in plans if any(backend.get("state") == "down" for backend in entry["fact"]["backends"]))
+    plans = (entry for entry in found if entry["event"]["type"] == "backends_planned")
+    first = next(entry for entry in plans if any(backend.get("state") == "down" for backend in entry["event"]["backends"]))
     planned = first["sequence"]
     assert type_at(found, first["cause"]) in ("endpoint_down", "endpoint_up")  # of several heard together the last is the cause
 
@@ -53,7 +53,7 @@ def test_state_at_an_earlier_moment_is_the_state_it_was(weir: Running) -> None:
 
 
 def test_folds_of_a_hundred_random_prefixes_agree(weir: Running) -> None:
-    events = [(entry["sequence"], DECODE(json.dumps(entry["fact"]))) for entry in entries(weir)]
+    events = [(entry["sequence"], DECODE(json.dumps(entry["event"]))) for entry in entries(weir)]
     dice = random.Random(20261121)
     for _ in range(100):
         prefix = events[: dice.randrange(len(events) + 1)]
@@ -63,7 +63,7 @@ def test_folds_of_a_hundred_random_prefixes_agree(weir: Running) -> None:
 def test_the_plan_in_the_log_is_what_the_planner_makes_of_the_rest(weir: Running) -> None:
     world = World(Planner.indexes)
     for entry in entries(weir):
-        world.evolve(Fact(entry["sequence"], DECODE(json.dumps(entry["fact"]))))
+        world.evolve(Fact(entry["sequence"], DECODE(json.dumps(entry["event"]))))
     ours = {key: fact.event for key, fact in world.facts.items() if key.startswith("planner.")}
     planned = {key: event for key, event in ours.items() if not isinstance(event, VipWithdrawn)}
     again = plan(world)
@@ -79,7 +79,7 @@ def states(answer: list[dict[str, Any]]) -> set[str]:
 
 
 def type_at(found: list[dict[str, Any]], sequence: int) -> str:
-    return next(str(entry["fact"]["type"]) for entry in found if entry["sequence"] == sequence)
+    return next(str(entry["event"]["type"]) for entry in found if entry["sequence"] == sequence)
 
 
 def entries(weir: Running) -> list[dict[str, Any]]:

@@ -106,11 +106,11 @@ def tell(after: list[dict[str, object]]) -> None:
     times = {fact["sequence"]: datetime.fromisoformat(str(fact["time"])).timestamp() for fact in after}
     kinds: dict[str, list[int]] = {}
     for fact in after:
-        kinds.setdefault(str(fact["fact"]["type"]), []).append(len(json.dumps(fact["fact"], separators=(",", ":"))))  # type: ignore[index]
-    applied = [fact["fact"] for fact in after if fact["fact"]["type"] == "applied_through"]  # type: ignore[index]
-    observed = sorted(times[f["sequence"]] for f in after if f["fact"]["type"] == "endpointslice_observed")  # type: ignore[index]
-    acks = [(fact["sequence"], fact["fact"]["seq"]) for fact in after if fact["fact"]["type"] == "applied_through"]  # type: ignore[index]
-    seen = {fact["sequence"] for fact in after if fact["fact"]["type"] == "endpointslice_observed"}  # type: ignore[index]
+        kinds.setdefault(str(fact["event"]["type"]), []).append(len(json.dumps(fact["event"], separators=(",", ":"))))  # type: ignore[index]
+    applied = [fact["event"] for fact in after if fact["event"]["type"] == "applied_through"]  # type: ignore[index]
+    observed = sorted(times[f["sequence"]] for f in after if f["event"]["type"] == "endpointslice_observed")  # type: ignore[index]
+    acks = [(fact["sequence"], fact["event"]["seq"]) for fact in after if fact["event"]["type"] == "applied_through"]  # type: ignore[index]
+    seen = {fact["sequence"] for fact in after if fact["event"]["type"] == "endpointslice_observed"}  # type: ignore[index]
     delays = sorted(1000 * (next(times[a] for a, upto in acks if upto > s) - times[s]) for s in seen if any(upto > s for _, upto in acks))
     print(f"\n{len(observed)} changes, {len(after)} facts, {sum(map(sum, kinds.values()))} bytes of log")
     for kind, sizes in sorted(kinds.items()):

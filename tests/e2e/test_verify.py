@@ -56,7 +56,7 @@ def test_sound_log_has_no_fault(url: str, capsys: pytest.CaptureFixture[str]) ->
 
     asyncio.run(given())
     assert verify("weirverify", None, "table") == 0
-    assert f"no fault in {COUNT} facts up to {COUNT}" in capsys.readouterr().out
+    assert f"no fault in {COUNT} events up to {COUNT}" in capsys.readouterr().out
 
 
 def test_each_forged_fact_is_told_and_the_rest_still_read(url: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,9 +68,9 @@ def test_each_forged_fact_is_told_and_the_rest_still_read(url: str, capsys: pyte
     asyncio.run(given())
     assert verify("weirverify", None, "table") == 1
     out = capsys.readouterr().out
-    for number, words in enumerate(("made_up", "misplaced", "was appended behind fact 7"), COUNT + 1):
+    for number, words in enumerate(("made_up", "misplaced", "was appended behind event 7"), COUNT + 1):
         assert any(line.startswith(str(number)) and words in line for line in out.splitlines()), out
-    assert f"3 faults in {COUNT + 3} facts" in out
+    assert f"3 faults in {COUNT + 3} events" in out
 
 
 def test_world_of_a_moment_needs_no_fact_that_came_after(url: str) -> None:

@@ -1,5 +1,6 @@
 """Every command: found, explained, and shown by an example that it accepts."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -96,3 +97,11 @@ def test_wait_takes_a_value_or_none(monkeypatch: pytest.MonkeyPatch, words: tupl
 
 def test_version_is_shown() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"weir {version('weir')}\n"
+
+
+def test_users_read_of_events_nowhere_of_facts() -> None:
+    """One word for one thing: the code's `Fact` is an event with its place in the log."""
+    texts = {str(path): path.read_text() for path in (Path("README.md"), *Path("docs").glob("*.md"))}
+    texts |= {" ".join(path): CliRunner().invoke(app, [*path, "--help"]).stdout for path, _ in COMMANDS}
+    assert len(texts) > len(COMMANDS)
+    assert {name for name, text in texts.items() if re.search(r"\bfacts?\b", text)} == set()

@@ -79,7 +79,7 @@ def test_file_that_ends_too_soon_or_is_none_is_told_by_its_place(tmp_path: Path)
         with pytest.raises(RecordingError, match="ends after event 2, expected 3"):
             list(cut.batches(start))
     (tmp_path / "log").write_bytes(head_line("local", 1, 2) + line(delivered(1, EVENTS[1])) + b'{"sequence": 2}\n')
-    with pytest.raises(RecordingError, match="line after fact 1"):
+    with pytest.raises(RecordingError, match="line after event 1"):
         list(Recording(tmp_path / "log").batches(1))
     (tmp_path / "log").write_bytes(b"\x7fELF\n")
     with pytest.raises(RecordingError, match="line 1"):
@@ -89,7 +89,7 @@ def test_file_that_ends_too_soon_or_is_none_is_told_by_its_place(tmp_path: Path)
 def test_body_that_is_no_json_still_makes_a_line(tmp_path: Path) -> None:
     message = delivered(1, EVENTS[1])._replace(body=b'{"a\xff\n')
     assert line(message).count(b"\n") == 1
-    assert json.loads(line(message))["fact"] == '{"a\\xff\n'
+    assert json.loads(line(message))["event"] == '{"a\\xff\n'
 
 
 # ── verify ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -123,7 +123,7 @@ def test_each_fault_is_told_with_its_sequence() -> None:
     assert [sequence for sequence, _ in found] == [3, 4, 7]
     assert "made_up" in found[0][1]
     assert "forged, or misplaced" in found[1][1]
-    assert "2 facts are missing" in found[2][1]
+    assert "2 events are missing" in found[2][1]
 
 
 def test_append_behind_another_fact_than_its_authors_last_is_a_fault() -> None:

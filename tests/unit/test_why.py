@@ -22,7 +22,7 @@ def told(path: Path, subject: str, capsys: pytest.CaptureFixture[str], *events: 
     """The types of the facts of the chain."""
     recording(path, *(delivered(seq, event) for seq, event in enumerate(events, 1)))
     why("local", subject, "", "json", path / "log")
-    return [found["fact"]["type"] for found in msgspec.json.decode(capsys.readouterr().out)]
+    return [found["event"]["type"] for found in msgspec.json.decode(capsys.readouterr().out)]
 
 
 def test_a_service_that_is_gone_is_told_to_its_end_though_the_vip_it_shared_stands(

@@ -1,4 +1,4 @@
-"""How large the log may grow and how old its facts may get, how near it is to that, and `weir log limit`.
+"""How large the log may grow and how old its events may get, how near it is to that, and `weir log limit`.
 
 A full log refuses writers and leaves traffic alone.  Room comes from an operator alone, by a limit: nothing is ever purged.
 """
@@ -43,7 +43,7 @@ class Alarm(NamedTuple):
 
 
 async def apply_limits(bus: Bus, wanted: Limits) -> dict[str, Any]:
-    """Gives the stream these limits and returns its info; facts beyond a lower age go at once, a lower size takes nothing away."""
+    """Gives the stream these limits and returns its info; events beyond a lower age go at once, a lower size takes nothing away."""
     info = await bus.stream()
     config = dict(info["config"])
     if wanted.size_bytes is not None:
@@ -67,7 +67,7 @@ def alarms(history: dict[str, Any], state: dict[str, Any], snapshot: Snapshot | 
         yield Alarm("LogFilling", f"the log holds {filled}: give it room with weir log limit --age AGE or --size SIZE")
     first, last = state["state"]["last_seq"], history["state"]["last_seq"]
     if first > last:
-        yield Alarm("StateOfAnotherLog", f"{STATE} is at {first}, beyond the log's last fact {last}: restore both from one backup")
+        yield Alarm("StateOfAnotherLog", f"{STATE} is at {first}, beyond the log's last event {last}: restore both from one backup")
 
     behind = last - (snapshot.sequence if snapshot else 0)
     since_s = seconds_of(history["ts"]) - (snapshot.taken_s if snapshot else seconds_of(history["state"]["first_ts"]))
@@ -135,4 +135,4 @@ def limit(instance: str, wanted: Limits) -> None:
 def _show(word: str, info: dict[str, Any]) -> None:
     most, age_h = info["config"]["max_bytes"], info["config"]["max_age"] // _NS // 3600
     first, last, used = (info["state"][name] for name in ("first_seq", "last_seq", "bytes"))
-    typer.echo(f"the limit {word} {most:,} bytes and {age_h} h; facts {first} to {last} take {used:,} bytes ({used * 100 // most} %)")
+    typer.echo(f"the limit {word} {most:,} bytes and {age_h} h; events {first} to {last} take {used:,} bytes ({used * 100 // most} %)")

@@ -90,7 +90,7 @@ def _kinds(wanted: Filter) -> list[str]:
 
 
 def show(instance: str, sequence: int, output: str, file: Path | None = None) -> None:
-    """One fact with all that belongs to it."""
+    """One event with all that belongs to it."""
 
     async def question() -> Entry:
         async with source(instance, file) as log:
@@ -105,7 +105,7 @@ def show(instance: str, sequence: int, output: str, file: Path | None = None) ->
 
 
 def stat(instance: str, output: str) -> None:
-    """Sizes of the streams, and facts per author and type."""
+    """Sizes of the streams, and events per author and type."""
 
     async def question() -> None:
         async with await connect(instance) as bus:
@@ -118,11 +118,11 @@ def stat(instance: str, output: str) -> None:
                 counts[where] += 1
                 sizes[where] += entry.size_bytes
             rows = [
-                {"author": author, "type": kind, "facts": n, "bytes": sizes[author, kind]} for (author, kind), n in sorted(counts.items())
+                {"author": author, "type": kind, "events": n, "bytes": sizes[author, kind]} for (author, kind), n in sorted(counts.items())
             ]
             emit(rows, output)
             used, most = info["state"]["bytes"], info["config"]["max_bytes"]
-            size = f"{info['state']['messages']} facts, {used >> 10} of {most >> 10} KiB ({used * 100 // most} %)"
+            size = f"{info['state']['messages']} events, {used >> 10} of {most >> 10} KiB ({used * 100 // most} %)"
             kept = f"{len(taken)} snapshots, {snapshots['state']['bytes'] >> 10} KiB"
             newest_one = f", the newest at {last.sequence} with {last.entities} entities" if last else ""
             print(f"\n{size}; {kept}{newest_one}", file=sys.stderr)
@@ -131,7 +131,7 @@ def stat(instance: str, output: str) -> None:
 
 
 def tell_all(found: Iterable[Entry], output: str) -> None:
-    """One line for each fact; a document for each in JSON and YAML."""
+    """One line for each event; a document for each in JSON and YAML."""
     for entry in found:
         if output in ("json", "jsonl"):
             emit_lines([whole(entry)])
@@ -144,11 +144,11 @@ def tell_all(found: Iterable[Entry], output: str) -> None:
 
 
 def whole(entry: Entry) -> dict[str, object]:
-    """A fact as a program reads it."""
+    """An event as a program reads it."""
     return {
         "sequence": entry.fact.seq,
         "time": when(entry.time_ns).isoformat(timespec="microseconds"),
         "cause": entry.cause,
         "author": untoken(entry.key.split(".")[0].partition("-")[0]),
-        "fact": msgspec.to_builtins(entry.fact.event),
+        "event": msgspec.to_builtins(entry.fact.event),
     }

@@ -1,4 +1,4 @@
-"""A history in a file, as `weir log dump` writes it: JSON lines, one about the whole and then one for each fact.
+"""A history in a file, as `weir log dump` writes it: JSON lines, one about the whole and then one for each event.
 
 A recording answers what commands ask of the log, in the log's own words, so that each of them works on either.
 """
@@ -48,7 +48,7 @@ class RecordingError(Exception):
 
 
 class Recording:
-    """A file of facts.  Raises OSError, or RecordingError with the place of the fault."""
+    """A file of events.  Raises OSError, or RecordingError with the place of the fault."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -66,18 +66,18 @@ class Recording:
         self._file.close()
 
     def batches(self, start: int, end: int | None = None) -> Iterator[list[Line]]:
-        """Facts from `start` to `end`, both within, a megabyte at a time."""
+        """Events from `start` to `end`, both within, a megabyte at a time."""
         return self._batches(LINES, start, end)
 
     def latest(self, end: int | None = None) -> dict[str, Delivered]:
-        """The last fact of each entity, undecoded."""
+        """The last event of each entity, undecoded."""
         found: dict[str, Delivered] = {}
         for batch in self._batches(RAW_LINES, 1, end):
             found |= {line.key: line.delivered() for line in {line.key: line for line in batch}.values()}
         return found
 
     def unread(self) -> Iterator[list[Delivered]]:
-        """Every fact as the log had it, undecoded."""
+        """Every event as the log had it, undecoded."""
         for batch in self._batches(RAW_LINES, self.head.first):
             yield [line.delivered() for line in batch]
 
@@ -104,7 +104,7 @@ class Recording:
         return self._decode(RAW_LINES, lines)[0].sequence if lines else self.head.first - 1
 
     async def at(self, sequence: int) -> Entry:
-        """One fact.  Raises Refused (NOT_THERE)."""
+        """One event.  Raises Refused (NOT_THERE)."""
         self._file.seek(self._find(sequence))
         for line in self._decode(LINES, self._file.readline()):
             if line.sequence == sequence:
@@ -165,7 +165,7 @@ def _first_fault(decoder: msgspec.json.Decoder[L], lines: bytes) -> str:
         try:
             before = decoder.decode(line).sequence
         except msgspec.MsgspecError as error:
-            return f"the line after fact {before}: {error}"
+            return f"the line after event {before}: {error}"
     return ""
 
 

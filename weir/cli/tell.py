@@ -1,4 +1,4 @@
-"""Each fact in one line for a person."""
+"""Each event in one line for a person."""
 
 from collections.abc import Sequence
 

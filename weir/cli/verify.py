@@ -29,25 +29,25 @@ class Fault(NamedTuple):
 class Audit:
     """What has been read of a history, and what was wrong with it.
 
-    digest: a chain over key and body of each fact: equal digests, equal histories.
+    digest: a chain over key and body of each event: equal digests, equal histories.
     """
 
     def __init__(self, first: int) -> None:
         self.facts = 0
         self.last = first - 1
-        self.latest: dict[str, tuple[int, bytes]] = {}  # entity -> sequence and body of its last fact
+        self.latest: dict[str, tuple[int, bytes]] = {}  # entity -> sequence and body of its last event
         self.faults: list[Fault] = []
         self._chain = hashlib.sha256()
-        self._appended: dict[str, tuple[int, int, int]] = {}  # author -> fence and index of its last fact, and its sequence
+        self._appended: dict[str, tuple[int, int, int]] = {}  # author -> fence and index of its last event, and its sequence
 
     @property
     def digest(self) -> str:
         return self._chain.hexdigest()[:16]
 
     def hear(self, message: Delivered) -> None:
-        """The next fact of the history."""
+        """The next event of the history."""
         if message.sequence != self.last + 1:
-            self._fault(message, f"follows {self.last}: {message.sequence - self.last - 1} facts are missing before it")
+            self._fault(message, f"follows {self.last}: {message.sequence - self.last - 1} events are missing before it")
         self.last = message.sequence
         self.facts += 1
         self._chain.update(b"%d %s %d\n" % (message.sequence, message.key.encode(), len(message.body)))
@@ -82,7 +82,7 @@ class Audit:
                 self.faults.append(Fault(message.sequence, key, f"{where} holds it, and the history's last event of it is {sequence}"))
 
     def _hear_fence(self, message: Delivered) -> None:
-        """An append names the last fact of its author that it knew of: `…AUTHOR.FENCE.INDEX` as its id."""
+        """An append names the last event of its author that it knew of: `…AUTHOR.FENCE.INDEX` as its id."""
         author = message.key.partition(".")[0]
         words = message.headers.get("Nats-Msg-Id", "").rsplit(".", 2)
         if len(words) < 3 or not (words[1].isdecimal() and words[2].isdecimal()):
@@ -91,7 +91,7 @@ class Audit:
         if author in self._appended:
             before, count, last = self._appended[author]
             if (fence, index) not in ((last, 1), (before, count + 1)):
-                self._fault(message, f"was appended behind fact {fence} as number {index}, but {author} stood at {last}")
+                self._fault(message, f"was appended behind event {fence} as number {index}, but {author} stood at {last}")
         self._appended[author] = fence, index, message.sequence
 
     def _fault(self, message: Delivered, words: str) -> None:
@@ -108,13 +108,13 @@ def verify(instance: str, file: Path | None, output: str) -> int:
     audit = ask(instance, question())
     found = [fault._asdict() for fault in audit.faults]
     if output in MACHINE:
-        told = {"facts": audit.facts, "last": audit.last, "entities": len(audit.latest), "digest": audit.digest, "faults": found}
+        told = {"events": audit.facts, "last": audit.last, "entities": len(audit.latest), "digest": audit.digest, "faults": found}
         emit_one(told, output)
         return bool(found)
     if found:
         emit(found, output)
     words = f"{len(found)} faults" if found else "no fault"
-    print(f"{words} in {audit.facts} facts up to {audit.last} about {len(audit.latest)} entities, digest {audit.digest}")
+    print(f"{words} in {audit.facts} events up to {audit.last} about {len(audit.latest)} entities, digest {audit.digest}")
     return bool(found)
 
 

@@ -33,7 +33,7 @@ from weir.model import Endpoint, endpoint_name
 from weir.reader import Delivered, Entry, Refused, read
 
 LINES_MOST, FIRST = 24, 6  # of a longer chain the first and the latest are shown
-LOOK_BACK = 20_000  # facts of history searched for what turned or is gone
+LOOK_BACK = 20_000  # events of history searched for what turned or is gone
 
 
 def why(instance: str, subject: str, at: str, output: str, file: Path | None = None) -> None:
@@ -75,7 +75,7 @@ async def _behind(log: Bus | Recording, world: World, latest: Mapping[str, Deliv
 
 
 def _about(world: World, subject: str) -> Iterable[AnyEvent]:
-    """Today's facts that name `subject`, and those that what they name rests on; also why a backend of it is down."""
+    """Today's events that name `subject`, and those that what they name rests on; also why a backend of it is down."""
     names = {subject}
     for allocated in world.of(VipAllocated):
         if subject in (allocated.vip, *allocated.services):
@@ -148,7 +148,7 @@ async def _turns(log: Bus | Recording, subject: str, head: int) -> list[int]:
 
 
 async def _past(log: Bus | Recording, subject: str, head: int) -> list[int]:
-    """The last facts that name `subject`, each of an entity that is gone."""
+    """The last events that name `subject`, each of an entity that is gone."""
     last = {
         entry.key: entry.fact.seq async for entry in entries(log, max(1, head - LOOK_BACK), head) if subject in _names(entry.fact.event)
     }

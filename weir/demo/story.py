@@ -242,7 +242,9 @@ def _errors(stage: Stage, report: Report, wanted: bool) -> None:
 def _while_down(stage: Stage, address: str) -> int:
     """A sequence at which the log has the backend down: the last before it came up again."""
     turns: list[dict[str, Any]] = [
-        entry for entry in stage.ask(f"log why {address}") if entry["fact"]["type"] == "endpoint_up" and entry["fact"]["address"] == address
+        entry
+        for entry in stage.ask(f"log why {address}")
+        if entry["event"]["type"] == "endpoint_up" and entry["event"]["address"] == address
     ]
     if not turns:
         raise DemoError(f"the log does not say that {address} came up again")
