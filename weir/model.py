@@ -3,6 +3,7 @@
 All are frozen and compare by content.  Addresses travel as canonical text, numbers are integers and carry their unit.
 """
 
+from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Literal
 
@@ -162,6 +163,11 @@ class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):
 def family_of(address: str) -> Family:
     """The IP family of a canonical address."""
     return "IPv6" if ":" in address else "IPv4"
+
+
+def families_of(addresses: Iterable[str]) -> list[Family]:
+    """Of addresses or CIDRs, sorted."""
+    return sorted({family_of(address) for address in addresses})
 
 
 def endpoint_name(address: str, port: int, protocol: str) -> str:

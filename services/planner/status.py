@@ -20,7 +20,7 @@ from weir.events import (
     key_of,
 )
 from weir.lbnodes import counted, heard, how_to_end, is_silent
-from weir.model import MORE_REJECTED, Backend, Condition, Endpoint
+from weir.model import MORE_REJECTED, Backend, Condition, Endpoint, Family, families_of
 from weir.words import few
 
 
@@ -99,10 +99,18 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
         return Condition(
             type="Serving", status=False, reason="AllDown", message="every probe fails; all backends get traffic as if all were up"
         )
+    if closed := _closed(observed, vips):
+        words = f"no client may connect over {' or '.join(closed)}: its source ranges are all of the other family"
+        return Condition(type="Serving", status=len(closed) < len(families_of(vips)), reason="SourcesOfOneFamily", message=words)
     if strangers := _outside(world, observed):
         words = f"externalTrafficPolicy Local counts as Cluster: no Node has the name of an LB node ({few(strangers)})"
         return Condition(type="Serving", status=True, reason="LocalIgnored", message=words)
     return Condition(type="Serving", status=True, reason="Serving")
+
+
+def _closed(observed: ServiceObserved, vips: Sequence[str]) -> list[Family]:
+    """The families with a VIP and without a source range, where there are source ranges: as the nodes have it, nobody may connect."""
+    return [family for family in families_of(vips) if observed.source_ranges and family not in families_of(observed.source_ranges)]
 
 
 def _outside(world: World, observed: ServiceObserved) -> list[str]:

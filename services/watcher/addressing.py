@@ -110,11 +110,14 @@ def _share_key(field: Field) -> str:
 
 
 def _sources(spec: Field, asked: Asked) -> tuple[str, ...]:
-    """Canonical CIDRs, each once, in the order written.  /0 is everyone of its family."""
+    """Canonical CIDRs, each once, in the order written.  /0 is everyone of its family.
+
+    The API's own annotation counts where neither the spec nor ours says anything, as its GetLoadBalancerSourceRanges has it.
+    """
     listed, written = spec["loadBalancerSourceRanges"].items(), asked.several("source-ranges")
     if listed and written:
         asked["source-ranges"].fail("nothing, since spec.loadBalancerSourceRanges is given")
-    return tuple(dict.fromkeys(cidr for field in listed or written if (cidr := _source(field))))
+    return tuple(dict.fromkeys(cidr for field in listed or written or asked.sources_before_spec() if (cidr := _source(field))))
 
 
 def _source(field: Field) -> str:

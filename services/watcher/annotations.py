@@ -22,6 +22,7 @@ READ: Final = (
 )
 _OTHER_NAMES: Final = {"poolSelect": "pool", "poolSelectSecondary": "more-pools", "secondaryIPs": "more-ips"}  # kube-loxilb's
 METALLB: Final = {"address-pool": "pool", "loadBalancerIPs": "ips", "allow-shared-ip": "share-key"}
+_SOURCES_BEFORE_SPEC: Final = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _WRITTEN_BY_METALLB: Final = "ip-allocated-from-pool"
 _LATER: Final = (
     *("multus-nets", "zoneselect", "zoneinstance", "prefLocalPod", "useproxyprotov2", "egress"),
@@ -63,8 +64,11 @@ class Asked:
 
     def several(self, name: str) -> list[Field]:
         """The parts of a list, written with commas."""
-        field = self[name]
-        return [Field(text.strip(), field.path, field.faults) for text in field.text().split(",") if text.strip()]
+        return _parts(self[name])
+
+    def sources_before_spec(self) -> list[Field]:
+        """The API's own annotation for source ranges, older than the field of the spec."""
+        return _parts(self._absent[_SOURCES_BEFORE_SPEC])
 
     def texts(self) -> dict[str, str]:
         """All of them under weir.dev/."""
@@ -75,6 +79,10 @@ class Asked:
         unserved = [not_yet(self[name]) for name in _LATER if self[name].value not in (None, *_OFF)]
         unknown = [(prefix, field) for prefix, field in self._unknown if field.value not in (None, "")]
         return unserved + [_unknown(prefix, field, propose=i < MOST_TOLD) for i, (prefix, field) in enumerate(unknown)]
+
+
+def _parts(field: Field) -> list[Field]:
+    return [Field(text.strip(), field.path, field.faults) for text in field.text().split(",") if text.strip()]
 
 
 def _unknown(prefix: str, field: Field, *, propose: bool) -> Problem:

@@ -2,10 +2,22 @@
 
 from collections.abc import Sequence
 
+import pytest
+
+from services.dataplane.sources import ranges as source_entries
 from services.planner.core import Planner, plan_service
 from weir.decider import Fact, World
-from weir.events import AppliedThrough, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated, VipPlanned
-from weir.model import Condition, Rejection, Root, ServicePort
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    EndpointSliceObserved,
+    NodeSeen,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+    VipPlanned,
+)
+from weir.model import Condition, Endpoint, Rejection, Root, ServicePort, SlicePort, family_of
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
 
@@ -44,3 +56,36 @@ def test_health_port_that_is_anothers_is_told_of_a_service_that_is_served() -> N
     assert programmed([taken]) == Condition(
         type="Programmed", status=True, reason="HealthPortUnserved", message="on n1; n1: health port 31000: address already in use"
     )
+
+
+@pytest.mark.parametrize(
+    ("ranges", "vips", "serving", "reason", "message"),
+    [
+        ((), ["192.0.2.1", "2001:db8::1"], True, "Serving", ""),
+        (("0.0.0.0/0", "::/0"), ["192.0.2.1", "2001:db8::1"], True, "Serving", ""),
+        (("10.0.0.0/8",), ["192.0.2.1"], True, "Serving", ""),
+        (("::/0",), ["192.0.2.1"], False, "SourcesOfOneFamily", "over IPv4"),
+        (("10.0.0.0/8",), ["2001:db8::1"], False, "SourcesOfOneFamily", "over IPv6"),
+        (("::/0",), ["192.0.2.1", "2001:db8::1"], True, "SourcesOfOneFamily", "over IPv4"),
+    ],
+)
+def test_a_family_that_its_source_ranges_close_is_reported(
+    ranges: tuple[str, ...], vips: list[str], serving: bool, reason: str, message: str
+) -> None:
+    """As the nodes have it (`services.dataplane.sources`): of a family without a range nobody may connect."""
+    world = World(Planner.indexes)
+    events: list[AnyEvent] = [ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),), source_ranges=ranges)]
+    for vip, family, address in (("192.0.2.1", "IPv4", "10.0.0.1"), ("2001:db8::1", "IPv6", "fd00::1")):
+        if vip in vips:
+            place = Root(kind="EndpointSlice", namespace="shop", name=family)
+            ports, endpoints = (SlicePort(port=80),), (Endpoint(address=address),)
+            events.append(EndpointSliceObserved(root=place, service="web", family=family_of(vip), ports=ports, endpoints=endpoints))
+            events.append(VipAllocated(vip=vip, pool="lan", services=("shop/web",), root=ROOT))
+    for seq, event in enumerate(events, 1):
+        world.evolve(Fact(seq, event))
+    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    (found,) = (condition for condition in status.conditions if condition.type == "Serving")
+    assert (found.status, found.reason) == (serving, reason)
+    assert message in found.message
+    closed = [vip for vip in vips if source_entries(1, vip, ranges) == {}]
+    assert (not closed) == (reason == "Serving")

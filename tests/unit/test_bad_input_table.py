@@ -218,6 +218,10 @@ REJECTED = {
         service("ports: [{port: 80}], loadBalancerSourceRanges: [10]"),
         [("spec.loadBalancerSourceRanges[0]", "10", TEXT)],
     ),
+    "source ranges by the API's annotation": (
+        service("ports: [{port: 80}]", "service.beta.kubernetes.io/load-balancer-source-ranges: office"),
+        [("metadata.annotations[service.beta.kubernetes.io/load-balancer-source-ranges]", "'office'", "a CIDR (203.0.113.0/24)")],
+    ),
     "source ranges in two places": (
         service("ports: [{port: 80}], loadBalancerSourceRanges: [10.0.0.0/8]", "weir.dev/source-ranges: 0.0.0.0/1"),
         [("metadata.annotations[weir.dev/source-ranges]", "'0.0.0.0/1'", "nothing, since spec.loadBalancerSourceRanges is given")],

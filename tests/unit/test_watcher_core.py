@@ -146,6 +146,25 @@ SERVICES = {
         asking('weir.dev/source-ranges: "198.51.100.0/24,203.0.113.7/32"'),
         {"source_ranges": ("198.51.100.0/24", "203.0.113.7/32")},
     ),
+    "source ranges by the API's annotation": (
+        asking('service.beta.kubernetes.io/load-balancer-source-ranges: " 198.51.100.7/24 , 203.0.113.7/32"'),
+        {"source_ranges": ("198.51.100.0/24", "203.0.113.7/32"), "unsupported": ()},
+    ),
+    "source ranges by the API's annotation, empty": (
+        asking('service.beta.kubernetes.io/load-balancer-source-ranges: ""'),
+        {"source_ranges": ()},
+    ),
+    "source ranges of the spec beside it": (
+        service(
+            "ports: [{port: 80}], loadBalancerSourceRanges: [10.0.0.0/8]",
+            "service.beta.kubernetes.io/load-balancer-source-ranges: 198.51.100.0/24",
+        ),
+        {"source_ranges": ("10.0.0.0/8",)},
+    ),
+    "source ranges of ours beside it": (
+        asking("weir.dev/source-ranges: 10.0.0.0/8, service.beta.kubernetes.io/load-balancer-source-ranges: 198.51.100.0/24"),
+        {"source_ranges": ("10.0.0.0/8",)},
+    ),
     "no backend": (asking("weir.dev/no-backend: reject"), {"no_backend": "reject"}),
     "drain": (asking('weir.dev/drain-timeout: "90"'), {"drain_timeout_s": 90}),
     "probe over HTTP": (
