@@ -4,7 +4,7 @@ All are frozen and compare by content.  Addresses travel as canonical text, numb
 """
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Literal
 
 import msgspec
@@ -184,6 +184,11 @@ def parse_address(text: str) -> Address | None:
     if isinstance(address, IPv6Address) and (address.scope_id or address.ipv4_mapped):
         return None
     return address
+
+
+def begins_with_anycast(network: IPv4Network | IPv6Network) -> bool:
+    """Whether its first address is the anycast address of the routers of an IPv6 subnet (RFC 4291 2.6.1; not of a /127, RFC 6164)."""
+    return network.version == 6 and network.prefixlen < 127
 
 
 def cluster_of(name: str) -> str:

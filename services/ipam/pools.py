@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from weir.events import PoolObserved
-from weir.model import Address, Family, Requirement, Selector
+from weir.model import Address, Family, Requirement, Selector, begins_with_anycast
 
 BLOCKS: Final = (8, 4)  # sizes looked at, as powers of two: the last octet, and a sixteenth of it
 
@@ -17,11 +17,12 @@ _LAST_OCTET: Final = 0xFF
 
 
 class Range(NamedTuple):
-    """`first`-`last` as numbers, both included."""
+    """`first`-`last` as numbers, both included.  drawn: from which on addresses are given unasked."""
 
     family: Family
     first: int
     last: int
+    drawn: int
 
 
 @lru_cache(maxsize=1024)
@@ -62,7 +63,7 @@ def first_free(pool: PoolObserved, family: Family, count: Callable[[str], int]) 
     make = IPv4Address if family == "IPv4" else IPv6Address
     version = 4 if family == "IPv4" else 6
     for found in ranges(pool, family):
-        number = found.first
+        number = found.drawn
         while number <= found.last:
             step = _step(version, number, found.last, count, avoid=pool.avoid_buggy_ips)
             if not step:
@@ -75,7 +76,7 @@ def first_addresses(pool: PoolObserved, family: Family, most: int) -> Iterator[A
     """The first that the pool gives unasked, at most `most`."""
     make = IPv4Address if family == "IPv4" else IPv6Address
     for found in ranges(pool, family):
-        for number in range(found.first, min(found.last, found.first + most) + 1):
+        for number in range(found.drawn, min(found.last, found.drawn + most) + 1):
             address = make(number)
             if not (pool.avoid_buggy_ips and _is_buggy(address.version, number)):
                 yield address
@@ -99,7 +100,7 @@ def _range(text: str) -> Range:
     first, dash, last = text.partition("-")
     network = None if dash else ip_network(text, strict=False)
     low, high = (network[0], network[-1]) if network else (ip_address(first), ip_address(last))
-    return Range(_family(low), int(low), int(high))
+    return Range(_family(low), int(low), int(high), int(low) + (network is not None and begins_with_anycast(network)))
 
 
 def _family(address: Address) -> Family:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from weir.model import Address, parse_address
+from weir.model import Address, begins_with_anycast, parse_address
 
 
 class Range(NamedTuple):
@@ -55,6 +55,11 @@ def range_of(text: str, owner: str = "") -> Range | None:
     except ValueError:
         return None
     return Range(str(network), network[0], network[-1], owner)
+
+
+def anycast(found: Range) -> str:
+    """The address that a CIDR of IPv6 begins with, which is given to nobody unasked; "" where there is none."""
+    return str(found.first) if "/" in found.text and begins_with_anycast(ip_network(found.text)) else ""
 
 
 def buggy(found: Range) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from services.watcher.ranges import buggy, range_of
+from services.watcher.ranges import anycast, buggy, range_of
 from weir.decider import World
 from weir.events import (
     AppliedThrough,
@@ -126,6 +126,7 @@ def pool_status(
     if pool and pool.avoid_buggy_ips:
         asked_for = sum(buggy(found) for vip in given if not vip.orphaned and (found := range_of(vip.vip)))
         drawn += sum(map(buggy, offered)) - asked_for
+    drawn += len({address for found in offered if (address := anycast(found))} - {vip.vip for vip in given})
     full = 0 < size <= drawn
     room = Condition(type="Full", status=full, reason="Used" if full else "Room")
     judged = max((each.root.generation for each in (pool, rejected) if each and each.root), default=0)

@@ -212,6 +212,23 @@ def test_addresses_that_old_equipment_refuses_are_avoided() -> None:
     assert log.denied("c").reason == "PoolExhausted"
 
 
+@pytest.mark.parametrize(
+    ("addresses", "vips"),
+    [
+        ("2001:db8::/126", ["2001:db8::1", "2001:db8::2", "2001:db8::3"]),
+        ("2001:db8::/127", ["2001:db8::", "2001:db8::1"]),
+        ("2001:db8::/128", ["2001:db8::"]),
+        ("2001:db8::-2001:db8::1", ["2001:db8::", "2001:db8::1"]),
+    ],
+)
+def test_the_anycast_address_of_an_ipv6_subnet_is_given_to_who_asks_for_it_alone(addresses: str, vips: list[str]) -> None:
+    """RFC 4291 2.6.1; whoever wrote a range, or a /127, meant its first address too."""
+    log = Log(pool("p", addresses), *(service(f"s{number}") for number in range(4)))
+    assert sorted(log.vips()) == vips
+    asking = Log(pool("p", addresses), service("web", "2001:db8::"))
+    assert asking.vips() == {"2001:db8::": "shop/web"}
+
+
 def record(path: str, *vips: str) -> RecordObserved:
     return RecordObserved(root=root(path, "LBService"), vips=vips)
 
@@ -421,6 +438,7 @@ def test_addresses_are_given_in_order_without_a_gap(addresses: str, avoid: bool)
     for number in range(600):
         log.say(service(f"s{number}"))
     first = int(ip_address(addresses.split("-")[0]) if "-" in addresses else ip_network(addresses)[0])
+    first += addresses.endswith("/96")  # the routers' anycast address
     drawn = [number for number in range(first, first + 620) if not (avoid and number & 255 in (0, 255))]
     assert sorted(int(ip_address(vip)) for vip in log.vips()) == drawn[:600]
 

@@ -188,6 +188,10 @@ def given(*vips: str, orphaned: bool = False) -> list[VipAllocated]:
         (offering("192.0.2.0/30", avoid_buggy_ips=True), ("192.0.2.1", "192.0.2.2", "192.0.2.3"), "4", "True"),
         (offering("192.0.2.0/30", avoid_buggy_ips=True), ("192.0.2.0", "192.0.2.1", "192.0.2.2"), "4", "False"),
         (offering("192.0.1.254-192.0.2.1", avoid_buggy_ips=True), ("192.0.1.254", "192.0.2.1"), "4", "True"),
+        (offering("2001:db8::/126"), ("2001:db8::1", "2001:db8::2"), "4", "False"),
+        (offering("2001:db8::/126"), ("2001:db8::1", "2001:db8::2", "2001:db8::3"), "4", "True"),
+        (offering("2001:db8::/126"), ("2001:db8::", "2001:db8::1", "2001:db8::2"), "4", "False"),
+        (offering("2001:db8::-2001:db8::1"), ("2001:db8::1",), "2", "False"),
         (offering("2001:db8::/127", avoid_buggy_ips=True), ("2001:db8::",), "2", "False"),
     ],
 )
