@@ -1,10 +1,14 @@
 """The reference pages: just what the code says, and all of it."""
 
+import re
+from collections.abc import Mapping
 from typing import get_args
 
 import pytest
 
 from docs.reference import HERE, PAGES, Source, events_page
+from services.dataplane.interfaces import Nic
+from services.dataplane.settings import Settings, prepare
 from weir import events, model
 from weir.events import AnyEvent, tag_of
 from weir.metrics import METRICS
@@ -35,3 +39,21 @@ def test_names_follow_the_conventions() -> None:
         assert metric.kind != "histogram" or metric.unit == "seconds"
         assert metric.meaning.endswith(".")
     assert len({metric.name for metric in METRICS}) == len(METRICS)
+
+
+def test_every_setting_that_is_changed_on_a_machine_is_on_the_page() -> None:
+    """With its value, where people look for what `weir down` puts back."""
+    found: dict[str, str] = {}
+
+    class Noting(Settings):
+        def apply(self, nic: Nic, wanted: Mapping[str, str]) -> list[str]:
+            found.update(wanted)
+            return []
+
+    assert not list(prepare(Nic("lo", 1, bytes(6), "127.0.0.1", "::1"), Noting(None)))
+    page = (HERE / "operations.md").read_text()
+    (table,) = re.findall(r"### What is changed on this machine.*?(\n\|.*?)\n\n", page, re.DOTALL)
+    names = {what.rpartition("/")[2] for what in found}
+    assert len(names) > 5
+    assert {name for name in names if name not in table} == set()
+    assert {value for value in found.values() if value not in table} == set()
