@@ -35,15 +35,30 @@ class RawLine(_Place, frozen=True, gc=False):
         return Delivered(self.sequence, self.time_ns, self.key, {"Weir-Cause": str(self.cause)}, bytes(self.event))
 
 
+class _Keyed(msgspec.Struct, frozen=True, gc=False):
+    """Of a line no more than whose it is."""
+
+    key: str
+
+
 LINES, RAW_LINES = msgspec.json.Decoder(Line), msgspec.json.Decoder(RawLine)
+_KEYS = msgspec.json.Decoder(_Keyed)
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 ENCODE_LINE = msgspec.json.Encoder(order="deterministic").encode
 
 
+def keyed(text: bytes) -> list[tuple[str, bytes]]:
+    """The key of each line of `text`, and the line as it stands there."""
+    return [(_KEYS.decode(each).key, each + b"\n") for each in text.split(b"\n") if each]
+
+
 def line(message: Delivered) -> bytes:
-    """The line of one event, its body as the log has it; a body that is not JSON becomes text, so that the line can be read."""
+    """The line of one event, its body as the log has it.
+
+    A body that is not JSON becomes text, and one with line breaks in it is written without, so that each line can be read.
+    """
     try:
-        event = _RAW.decode(message.body)
+        event = _RAW.decode(message.body if b"\n" not in message.body else msgspec.json.format(message.body, indent=-1))
     except msgspec.MsgspecError:
         event = msgspec.Raw(ENCODE_LINE(message.body.decode(errors="backslashreplace")))
     cause = message.headers.get("Weir-Cause", "0")

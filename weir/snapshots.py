@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from weir.lines import LINES, RAW_LINES, Line, line
+from weir.lines import LINES, RAW_LINES, Line, keyed
 from weir.reader import Delivered, Entry, LogError, Trimmed
 
 if TYPE_CHECKING:
@@ -78,6 +78,12 @@ async def unread_of(bus: "Bus", snapshot: Snapshot, kinds: Sequence[str] = ()) -
     """The same, not decoded: by sequence within each kind.  Raises SnapshotLost."""
     async for text in _chunks(bus, snapshot, kinds):
         yield [each.delivered() for each in RAW_LINES.decode_lines(text)]
+
+
+async def lines_of(bus: "Bus", snapshot: Snapshot, kind: str) -> AsyncIterator[list[tuple[str, bytes]]]:
+    """The lines of one kind as they are stored, and the key of each, by sequence.  Raises SnapshotLost."""
+    async for text in _chunks(bus, snapshot, (kind,)):
+        yield keyed(text)
 
 
 async def _chunks(bus: "Bus", snapshot: Snapshot, kinds: Sequence[str]) -> AsyncIterator[bytes]:
@@ -192,10 +198,9 @@ class Chunks:
         self._lines: list[bytes] = []
         self._size_bytes = 0
 
-    def add(self, messages: Iterable[Delivered]) -> Iterator[tuple[bytes, int]]:
+    def add(self, lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
         """Gives a chunk whenever one is full."""
-        for message in messages:
-            text = line(message)
+        for text in lines:
             if self._size_bytes + len(text) > CHUNK_BYTES:
                 yield from self.flush()
             self._lines.append(text)

@@ -7,12 +7,14 @@ trimmed up to the newest but one only: while the newest is being read, or were i
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import msgspec
 import structlog
 
 from weir.bus import STATE, Bus, seconds_of
 from weir.events import is_gone
+from weir.lines import line
 from weir.reader import Delivered, LogError
 from weir.service import Runner
 from weir.snapshots import (
@@ -22,12 +24,12 @@ from weir.snapshots import (
     chunk_subject,
     end_subject,
     entries_of,
+    lines_of,
     live,
     newest,
     place,
     sequences,
     snapshot_at,
-    unread_of,
 )
 
 LOOK_EVERY_S = 10.0
@@ -58,8 +60,9 @@ async def keep_snapshots(runner: Runner) -> None:
             continue
         try:
             async with await Bus.connect(runner.where.nats_url(), runner.author) as bus:
-                before, head = head, (await bus.stream())["state"]["last_seq"]
-                if await due(bus, grown=head - before):
+                info = await bus.stream()
+                before, head = head, info["state"]["last_seq"]
+                if due(info, await newest(bus), grown=head - before):
                     taken = await take(bus)
                     log.info("snapshot_taken", seq=taken.sequence, entities=taken.entities, size_bytes=taken.size_bytes)
                     await tidy(bus)
@@ -67,9 +70,11 @@ async def keep_snapshots(runner: Runner) -> None:
             log.warning("snapshot_not_taken", reason=str(error))
 
 
-async def due(bus: Bus, grown: int = 0) -> bool:
-    """Whether the next snapshot is due now, by the clock of the log's server.   grown: see `is_due`."""
-    info, last = await bus.stream(), await newest(bus)
+def due(info: dict[str, Any], last: Snapshot | None, grown: int = 0) -> bool:
+    """Whether the next snapshot is due now, by the clock of the log's server.
+
+    info: of the log, as the server gives it.   last: the newest.   grown: see `is_due`.
+    """
     state, now = info["state"], seconds_of(info["ts"])
     behind = state["last_seq"] - (last.sequence if last else 0)
     since = last.taken_s if last else int(seconds_of(state["first_ts"])) if state["messages"] else int(now)
@@ -127,8 +132,8 @@ async def _chunks(bus: Bus, before: Snapshot | None, changed: Mapping[str, Deliv
     for kind, news in sorted(by_kind.items()):
         chunks = Chunks()
         if before and kind in before.chunks:
-            async for messages in unread_of(bus, before, (kind,)):
-                for body, held in chunks.add(message for message in messages if message.key not in changed):
+            async for lines in lines_of(bus, before, kind):  # what did not change is stored again as it is
+                for body, held in chunks.add(text for key, text in lines if key not in changed):
                     yield kind, body, held
-        for body, held in (*chunks.add(news), *chunks.flush()):
+        for body, held in (*chunks.add(map(line, news)), *chunks.flush()):
             yield kind, body, held

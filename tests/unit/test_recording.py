@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from weir.cli.history import entries, world_at
@@ -11,7 +12,7 @@ from weir.cli.recording import Recording, RecordingError, head_line
 from weir.cli.verify import Audit
 from weir.decider import Fact, World
 from weir.events import ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, key_of
-from weir.lines import line
+from weir.lines import LINES, keyed, line
 from weir.model import Root
 from weir.reader import Delivered, Refused
 
@@ -90,6 +91,16 @@ def test_body_that_is_no_json_still_makes_a_line(tmp_path: Path) -> None:
     message = delivered(1, EVENTS[1])._replace(body=b'{"a\xff\n')
     assert line(message).count(b"\n") == 1
     assert json.loads(line(message))["event"] == '{"a\\xff\n'
+
+
+def test_a_body_with_line_breaks_is_one_line_with_the_same_event() -> None:
+    pretty = msgspec.json.format(ENCODE(service(1)), indent=2)
+    message = delivered(1, service(1))._replace(body=pretty)
+    assert line(message).count(b"\n") == 1
+    (found,) = LINES.decode_lines(line(message))
+    assert found.entry().fact.event == service(1)
+    ((key, text),) = keyed(line(message))
+    assert (key, text) == (message.key, line(message))
 
 
 # ── verify ─────────────────────────────────────────────────────────────────────────────────────────────────────────
