@@ -50,6 +50,10 @@ class LogFull(LogError):
     """The stream is at its limit.  Nothing of the batch is stored, and nothing will be until an operator makes room."""
 
 
+class LogCrowded(LogError):
+    """The stream has as many readers as it takes: those that left without a word count for 30 s more.  React: ask again after a while."""
+
+
 class LogStuck(LogUnreachable):
     """The server answers questions and stores nothing: its disk was full at a write.  It needs room, and then a restart."""
 
@@ -272,6 +276,8 @@ def checked(message: Msg) -> dict[str, Any]:
     error = answer.get("error")
     if error and error.get("err_code") == 10077:
         raise LogFull(f"{error.get('description')}: make room with weir log limit")
+    if error and error.get("err_code") == 10026:
+        raise LogCrowded(f"{error.get('description')}: somebody opens reader after reader; each that is not used any more goes after 30 s")
     if error and error.get("err_code") == 10176:  # a batch whose first message could not be put aside
         raise LogStuck(f"{error.get('description')}: the disk of the log's server is full")
     if error and error.get("code") == 503:

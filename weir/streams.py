@@ -7,12 +7,13 @@ from weir.identity import Identity
 from weir.reader import Refused
 from weir.snapshots import SNAPSHOTS
 
+MOST_READERS = 1000  # of a stream at one time; a service has one or two, and one user's must not cost the server its memory
 _NS = 1_000_000_000
 
 
 async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 30, max_age_s: int = 30 * 86400) -> None:
     """Creates what is missing: history, its mirror, snapshots, and the bucket of the leases."""
-    common = {"storage": "file", "num_replicas": replicas, "deny_delete": True}
+    common = {"storage": "file", "num_replicas": replicas, "deny_delete": True, "max_consumers": MOST_READERS}
     identity = Identity(os.urandom(8).hex()).metadata()
     history = {"subjects": ["weir.>"], "retention": "limits", "discard": "new", "max_age": max_age_s * _NS, "max_bytes": max_bytes}
     limits = {"max_msg_size": 1 << 20, "duplicate_window": 120 * _NS, "allow_atomic": True, "allow_direct": False}
