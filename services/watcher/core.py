@@ -42,7 +42,7 @@ from weir.events import (
     key_of,
 )
 from weir.lbnodes import ABOUT_NODES, counted
-from weir.model import Endpoint, Problem, Root
+from weir.model import Problem, Root
 
 __all__ = ["HEARS", "Observation", "Said", "Watcher", "differences"]
 
@@ -151,7 +151,7 @@ class _Comparison:
         keys = {object_key(root) for root in roots if root}
         if _only(PoolObserved, keys):  # pools must not overlap
             keys |= {*_only(PoolObserved, self._said.objects())} | {key_of(pool) for pool in self._world.of(PoolObserved)}
-        keys |= self._slices_at(self._moved(_only(NodeObserved, keys)))
+        keys |= self._said.slices_at(self._moved(_only(NodeObserved, keys)))
         keys |= {slice_ for service in _only(ServiceObserved, keys) for slice_ in self._slices_of(service)}
         sources = {reading.source for reading in readings} | {event.source for event in stated if isinstance(event, ManifestRejected)}
         return keys, sources | {claim.reading.source for key in keys for claim in self._said.claims(key)}
@@ -163,13 +163,6 @@ class _Comparison:
             before, after = self._held(node), self._desired(node)
             moved |= set(_addresses_of(before) if before else ()) ^ set(_addresses_of(after) if after else ())
         return moved
-
-    def _slices_at(self, addresses: set[str]) -> set[str]:
-        """Slices that name an endpoint at one of `addresses`; looks at every slice, as nodes seldom come and go."""
-        if not addresses:
-            return set()
-        claims = [(key, claim) for key in _only(EndpointSliceObserved, self._said.objects()) for claim in self._said.claims(key)]
-        return {key for key, claim in claims if any(endpoint.address in addresses for endpoint in _endpoints(claim.reading))}
 
     def _slices_of(self, service: str) -> Iterable[str]:
         """The slices of a Service that begins or ends to be exposed."""
@@ -328,10 +321,6 @@ class _Comparison:
 
 def _only(kind: type[Event], keys: Iterable[str]) -> list[str]:
     return sorted(key for key in keys if key.startswith(f"watcher.{kind.kind}."))
-
-
-def _endpoints(reading: Reading) -> tuple[Endpoint, ...]:
-    return reading.fact.endpoints if isinstance(reading.fact, EndpointSliceObserved) else ()
 
 
 def _gone(held: Observed) -> AnyEvent:

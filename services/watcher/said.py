@@ -84,6 +84,13 @@ class Said:
         """The keys of the EndpointSlices of a Service, "namespace/name"."""
         return sorted(self._slices.get(service, ()))
 
+    def slices_at(self, addresses: set[str]) -> set[str]:
+        """The keys of the EndpointSlices with an endpoint at one of `addresses`; looks at every endpoint, as nodes seldom move."""
+        if not addresses:
+            return set()
+        facts = (reading.fact for reading in self._readings.values())
+        return {key_of(fact) for fact in facts if isinstance(fact, EndpointSliceObserved) and _is_at(fact, addresses)}
+
     def objects(self) -> Iterable[str]:
         """The keys of all objects that are named."""
         return self._claims.keys()
@@ -134,6 +141,10 @@ class Said:
                 self._slices[of[0]].discard(of[1])
                 if not self._slices[of[0]]:
                     del self._slices[of[0]]
+
+
+def _is_at(fact: EndpointSliceObserved, addresses: set[str]) -> bool:
+    return not addresses.isdisjoint([endpoint.address for endpoint in fact.endpoints])
 
 
 def _slice_of(reading: Reading) -> tuple[str, str] | None:
