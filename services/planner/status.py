@@ -159,7 +159,10 @@ def _no_endpoints(world: World, observed: ServiceObserved) -> str:
 
 
 def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent]) -> Condition:
-    """True once every node that is heard has confirmed what is planned.  Where none is heard, nobody knows."""
+    """True once every node that is heard has confirmed what is planned.  Where none is heard, nobody knows.
+
+    It does not name the nodes: each that joins or leaves would rewrite the status of every Service.
+    """
     nodes, listening = [seen.node for seen in counted(world)], heard(world)
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
@@ -186,7 +189,7 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
         return Condition(type="Programmed", status=False, reason="NodeSilent", message=words, unknown=True)
     unserved = [f"{node}: {r.reason}" for node in listening for r in through[node].rejected if r.entity == key_of(observed)]
     reason = "HealthPortUnserved" if unserved else "Programmed"
-    return Condition(type="Programmed", status=True, reason=reason, message=_few([f"on {few(holding)}", *unserved]))
+    return Condition(type="Programmed", status=True, reason=reason, message=_few(unserved))
 
 
 def _waiting_for(world: World, nodes: Sequence[str]) -> str:

@@ -23,6 +23,7 @@ from weir.events import (
 )
 from weir.lbnodes import counted, how_to_end, is_silent
 from weir.model import Condition, Endpoint, Family, ServicePort, better, family_of
+from weir.words import few
 
 DOMAIN: Final = "weir.dev/"
 FINALIZER: Final = "weir.dev/vip"
@@ -80,12 +81,12 @@ def own(status: Mapping[str, Any]) -> Json:
     return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
 
 
-def service_notes(planned: StatusPlanned | None, before: Mapping[str, Any]) -> list[Note]:
-    """The Kubernetes Events that tell what became different, for people."""
+def service_notes(planned: StatusPlanned | None, before: Mapping[str, Any], nodes: Sequence[str] = ()) -> list[Note]:
+    """The Kubernetes Events that tell what became different, for people.   nodes: that announce its VIPs where they are programmed."""
     stood = {str(each.get("type", "")).removeprefix(DOMAIN): each for each in before.get("conditions") or ()}
     if not planned:
         return []
-    return [note for each in planned.conditions if (note := _note(each, stood.get(each.type, {}), planned.vips))]
+    return [note for each in planned.conditions if (note := _note(each, stood.get(each.type, {}), planned.vips, nodes))]
 
 
 def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, total: int, before: Mapping[str, Any], now: str) -> Json:
@@ -212,7 +213,7 @@ def _known(condition: Mapping[str, Any]) -> Json:
     return {name: condition.get(name, "") for name in ("type", "status", "reason", "message", "lastTransitionTime", "observedGeneration")}
 
 
-def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -> Note | None:
+def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str], nodes: Sequence[str]) -> Note | None:
     if (stood.get("status"), stood.get("reason", "")) == (_word(condition), condition.reason):
         return None  # other words for the same are in the condition
     if not condition.status:
@@ -222,8 +223,8 @@ def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str]) -
         case "Allocated":
             return Note(False, "Allocated", condition.message or f"assigned {', '.join(vips)}")
         case "Programmed":
-            words = f" {condition.message}" if condition.message else ""
-            return Note(False, "Programmed", f"{', '.join(vips)} announced{words}")
+            where = f" on {few(nodes)}" if nodes else ""
+            return Note(False, "Programmed", "; ".join(filter(None, (f"{', '.join(vips)} announced{where}", condition.message))))
         case "Serving" | "Accepted" if stood:
             return Note(False, condition.reason, condition.message or f"{condition.type} now")
     return None

@@ -175,7 +175,7 @@ class Writer:
             return
         ours = own(before)
         if (planned or ours["conditions"]) and not same(wanted, ours):  # an address alone is another controller's
-            await self._say(cluster, target, seen, wanted, service_notes(planned, before))
+            await self._say(cluster, target, seen, wanted, service_notes(planned, before, self._nodes()))
         await self._notes.tell(cluster, target, seen, _now())
         if not held and not planned and FINALIZER in seen.metadata.finalizers:
             await self._let_go(cluster, seen)
@@ -248,11 +248,15 @@ class Writer:
         if not seen:
             owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
             seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
-        nodes = [seen.node for seen in counted(self._world)] if is_programmed(planned) else []  # a silent one holds it as well
+        nodes = self._nodes() if is_programmed(planned) else []
         before = _decoded(seen)
         wanted = record_status(planned, nodes, *self._counts(observed), before, _now())
         if not same(wanted, before):
             await self._write(cluster, RECORD, seen, {"status": wanted}, "status")
+
+    def _nodes(self) -> list[str]:
+        """The LB nodes that hold what is programmed; a silent one does as well."""
+        return [seen.node for seen in counted(self._world)]
 
     def _returns(self, namespace: str, name: str, seen: Seen | None) -> bool:
         """Whether the addresses that a record names are to be given again: while the log has them from there, the record keeps them."""

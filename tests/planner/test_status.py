@@ -46,15 +46,14 @@ def programmed(rejections: Sequence[Rejection], nodes: int = 1) -> Condition:
     return status.conditions[-1]
 
 
-def test_nodes_that_hold_it_are_named_the_first_of_them() -> None:
-    assert programmed([], 2) == Condition(type="Programmed", status=True, reason="Programmed", message="on n1, n2")
-    assert programmed([], 7).message == "on n1, n2, n3, n4, n5, and 2 more"
+def test_what_every_node_holds_is_programmed_whatever_their_number() -> None:
+    assert programmed([], 1) == programmed([], 7) == Condition(type="Programmed", status=True, reason="Programmed")
 
 
 def test_health_port_that_is_anothers_is_told_of_a_service_that_is_served() -> None:
     taken = Rejection(entity="watcher.service.shop.web", reason="health port 31000: address already in use")
     assert programmed([taken]) == Condition(
-        type="Programmed", status=True, reason="HealthPortUnserved", message="on n1; n1: health port 31000: address already in use"
+        type="Programmed", status=True, reason="HealthPortUnserved", message="n1: health port 31000: address already in use"
     )
 
 

@@ -129,6 +129,7 @@ def test_a_person_is_told_what_became_different_and_nothing_twice() -> None:
     assert service_notes(first, {}) == [Note(False, "Allocated", f"assigned {V4}")]
     before = status(first)
     assert service_notes(planned(V4), before) == [Note(False, "Programmed", f"{V4} announced")]
+    assert service_notes(planned(V4), before, ["lb-1", "lb-2"]) == [Note(False, "Programmed", f"{V4} announced on lb-1, lb-2")]
     before = status(planned(V4), before)
     assert service_notes(planned(V4), before) == []
     empty = planned(V4, Serving="NoEndpoints")
