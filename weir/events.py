@@ -122,6 +122,7 @@ class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
     priority: int = 0
     avoid_buggy_ips: bool = False
     share: Share = "key"
+    share_with_nodes: bool = False  # addresses of LB nodes' own may be asked for by name: Services take their ports, and nothing else
     service_selector: Selector | None = None  # which Services may draw from it; None: all
     namespace_selector: Selector | None = None  # of which namespaces
 
@@ -271,6 +272,8 @@ class VipAllocated(_Vip, frozen=True, kw_only=True, tag="vip_allocated"):
     share_key: str = ""
     orphaned: bool = False  # its pool does not offer it any more; it stays until its Services let go
     share: Share = "key"  # as the pool has it; "ports" holds on for those who stand on it together
+    in_use_by: str = ""  # whose address it is besides, in words, such as "LB node lb-1's own address"
+    shared_with_node: bool = False  # it is an LB node's own, and its pool shares those by ports
 
 
 class VipReleased(_Vip, frozen=True, kw_only=True, tag="vip_released"):
@@ -323,6 +326,7 @@ class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
     author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "planvip"
     vip: str
+    shared_with_node: bool = False  # an LB node's own address: nodes take the ports of its frontends only, and do not announce it
     root: Root
 
     def entity(self) -> tuple[str, str]:
@@ -480,6 +484,14 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
         return ", ".join(sorted(set(filter(None, self.hooks)))) or self.hook
 
 
+class NodeAddressesObserved(_OfNode, frozen=True, kw_only=True, tag="node_addresses_observed"):
+    """The addresses of a node's own, on all its interfaces, and its default gateways; none loopback or link-local."""
+
+    kind: ClassVar[str] = "addresses"
+    addresses: tuple[str, ...] = ()  # by family, then number
+    gateways: tuple[str, ...] = ()  # likewise
+
+
 class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
     """The node's kernel holds the plan up to sequence `seq`, read back, but for `rejected`."""
 
@@ -583,6 +595,7 @@ AnyEvent = (
     | StatusPlanned
     | StatusWithdrawn
     | NodeSeen
+    | NodeAddressesObserved
     | NodeLeft
     | AppliedThrough
     | VipTaken

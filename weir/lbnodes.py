@@ -8,10 +8,11 @@ forward for would be reassigned; nothing else waits for it.
 from collections.abc import Iterable
 
 from weir.decider import World
-from weir.events import EndpointDown, NodeLeft, NodeRetired, NodeSeen, NodeSilent, key
+from weir.events import EndpointDown, NodeAddressesObserved, NodeLeft, NodeRetired, NodeSeen, NodeSilent, VipAllocated, key, key_of
+from weir.words import few
 
 RETIRED = (NodeRetired, NodeLeft)
-ABOUT_NODES = (NodeSeen, NodeSilent, *RETIRED)  # what a world must hold for the functions below
+ABOUT_NODES = (NodeSeen, NodeAddressesObserved, NodeSilent, *RETIRED)  # what a world must hold for the functions below
 
 
 def counted(world: World) -> list[NodeSeen]:
@@ -25,6 +26,24 @@ def counted(world: World) -> list[NodeSeen]:
 def counts(world: World, seen: NodeSeen) -> bool:
     """Whether the node reported itself, and that after it was last retired."""
     return world.seq(seen) > max(world.seq(NodeRetired(lbnode=seen.node)), world.seq(NodeLeft(lbnode=seen.node)))
+
+
+def addresses_of(world: World, node: str) -> NodeAddressesObserved:
+    """The addresses that the node reported; none, where it did not yet."""
+    none = NodeAddressesObserved(node=node)
+    reported = world.get(key_of(none))
+    return reported if isinstance(reported, NodeAddressesObserved) else none
+
+
+def conflicts(world: World, node: str) -> list[str]:
+    """VIPs that are addresses of the node's own or of its gateways, and not shared with it, in words."""
+    found = addresses_of(world, node)
+    held = {address: world.get(key("ipam", "vip", "", address)) for address in dict.fromkeys((*found.addresses, *found.gateways))}
+    return [
+        f"{address}, {'its own address' if address in found.addresses else 'its default gateway'}, is also the VIP of {few(vip.services)}"
+        for address, vip in held.items()
+        if isinstance(vip, VipAllocated) and not vip.shared_with_node
+    ]
 
 
 def is_silent(world: World, node: str) -> bool:

@@ -38,6 +38,7 @@ def main() -> None:
         agent.give_up,
         agent.drain,
         agent.follow_interfaces,
+        agent.follow_addresses,
         agent.health_ports.serve,
     )
     serve(runner, *edges, *counted)

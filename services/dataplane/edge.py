@@ -21,6 +21,7 @@ from services.dataplane.health_ports import HealthPorts
 from services.dataplane.interfaces import Nic, NicError, is_pattern, matching, nic
 from services.dataplane.kernel import MAPS
 from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
+from services.dataplane.own_addresses import own_addresses, subscribe
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
@@ -60,6 +61,7 @@ class Agent:
         self._interfaces = tuple(name for name in names if not is_pattern(name))  # where VIPs are announced
         self._patterns = tuple(filter(is_pattern, names))
         self._seen = NodeSeen(node=node, hook=hook, layout=LAYOUT, interfaces=(*self._interfaces, *self._patterns))
+        self._own = own_addresses(node)
         self._drains = Drains()
         self._position = 0  # of the log, applied and read back
         self._newest = 0  # what the plan rests on: nothing to acknowledge beyond it
@@ -185,6 +187,8 @@ class Agent:
             events.append(applied)
         if joins or world.get(key_of(self._seen)) != self._seen:  # after what it holds: from here on others wait for it
             events.append(self._seen)
+        if world.get(key_of(self._own)) != self._own:
+            events.append(self._own)
         for name, (used, most) in self._applier.used().items():
             pressure = MapPressure(node=self._node, map=name, used_percent=used * 10 // most * 10)
             if world.get(key_of(pressure)) != pressure and (pressure.used_percent or world.get(key_of(pressure))):
@@ -236,6 +240,21 @@ class Agent:
             if due:
                 gone = await asyncio.to_thread(cut, self._maps["conntrack"], due)
                 log.info("drained", backends=len(due), flows=gone)
+
+    async def follow_addresses(self, _: Runner) -> None:
+        """Reports the addresses of this machine and its default gateways, when they change."""
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.NETLINK_ROUTE) as netlink:
+            subscribe(netlink)
+            readable = asyncio.Event()
+            asyncio.get_running_loop().add_reader(netlink.fileno(), readable.set)
+            while True:
+                own = await asyncio.to_thread(own_addresses, self._node)  # a router may have a million routes
+                if own != self._own:
+                    self._own = own
+                    self._applied.set()
+                await readable.wait()
+                readable.clear()
+                _drain(netlink)
 
     async def follow_interfaces(self, _: Runner) -> None:
         """Keeps MACs and addresses of our interfaces as the kernel has them; a lost message does no harm, each rereads all."""

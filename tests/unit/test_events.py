@@ -42,6 +42,7 @@ TAGS = {
     "record_gone": ("watcher", "record"),
     "node_observed": ("watcher", "node"),
     "node_seen": ("dataplane", "lbnode"),
+    "node_addresses_observed": ("dataplane", "addresses"),
     "node_left": ("operator", "left"),
     "pool_gone": ("watcher", "pool"),
     "pool_observed": ("watcher", "pool"),

@@ -18,6 +18,7 @@ from weir.events import (
     ManifestAccepted,
     ManifestRejected,
     MapPressure,
+    NodeAddressesObserved,
     NodeRetired,
     NodeSeen,
     PoolGone,
@@ -54,14 +55,16 @@ def tell(event: AnyEvent) -> str:
             return f"{source}: {'; '.join(map(str, problems))}"
         case ManifestAccepted(source=source):
             return source
+        case VipAllocated(in_use_by=in_use_by) if in_use_by:
+            return f"{event.vip} of pool {event.pool}, {', '.join(event.services)}; it is also {in_use_by}"
         case VipAllocated() | VipReleased() | VipFreed():
             return f"{event.vip} of pool {event.pool}, {', '.join(event.services)}"
         case VipDenied():
             return f"{event.service} {event.family}: {event.reason}: {event.message}"
         case ClaimSettled(service=service, family=family):
             return f"{service} {family}"
-        case VipPlanned(vip=vip):
-            return vip
+        case VipPlanned(vip=vip, shared_with_node=shared):
+            return f"{vip}, shared with its node by ports" if shared else vip
         case VipWithdrawn(vip=vip, release=release):
             return f"{vip}, released by {release}"
         case FrontendPlanned():
@@ -76,6 +79,8 @@ def tell(event: AnyEvent) -> str:
             return f"{service}: {', '.join(condition(c) for c in conditions)}"
         case NodeSeen():
             return f"{event.node}: {event.hook} on {', '.join(event.interfaces)}"
+        case NodeAddressesObserved(addresses=addresses, gateways=gateways):
+            return f"{event.node} has {few(addresses) or 'no address'}; default gateway: {few(gateways) or 'none'}"
         case HomeNamed(cluster=cluster):
             return cluster
         case NodeRetired(lbnode=node, reason=reason):
