@@ -1,16 +1,21 @@
 """A NATS with the users, the certificates and the log of a cluster, for tests of what they may."""
 
+import asyncio
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 
+from weir.bus import Bus
 from weir.cli.credentials import credentials
+from weir.decider import Decided
 from weir.demo.network import wait_until
+from weir.events import NodeAddressesObserved
 
 
 class LogServer:
@@ -23,6 +28,17 @@ class LogServer:
         """What shows a process to be the user whose seed is `file`."""
         access = {"WEIR_NATS": self.url, "WEIR_NATS_SEED": str(self.keys / file), "WEIR_NATS_CA": str(self.keys / "ca.crt")}
         return {**os.environ, **access}
+
+    def report_addresses(self, node: str) -> None:
+        """LB node `node` reports that it has none: before one reports, no VIP is given."""
+
+        async def append() -> None:
+            author = f"dataplane-{node}"
+            async with await Bus.connect(self.url, author) as bus:
+                await bus.append(author, [Decided(NodeAddressesObserved(node=node), 0)], await bus.last(author))
+
+        with patch.dict(os.environ, self.environment(f"dataplane-{node}.seed")):
+            asyncio.run(append())
 
 
 @contextmanager

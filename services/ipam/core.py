@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from typing import ClassVar
 
 from services.ipam.book import Book
-from services.ipam.pools import blocks_of
+from services.ipam.pools import blocks_of, offers
 from services.ipam.wants import FAMILIES, share_word
 from weir.decider import BySequence, Change, Decided, Index, World, one_by_one
 from weir.events import (
@@ -20,11 +20,13 @@ from weir.events import (
     AppliedThrough,
     NamespaceGone,
     NamespaceObserved,
+    NodeAddressesObserved,
     NodeGone,
     NodeHeard,
     NodeLeft,
     NodeObserved,
     NodeRetired,
+    NodeSeen,
     NodeSilent,
     PoolGone,
     PoolObserved,
@@ -40,7 +42,7 @@ from weir.events import (
     VipWithdrawn,
     key,
 )
-from weir.lbnodes import ABOUT_NODES, counted
+from weir.lbnodes import ABOUT_NODES, addresses_of, counted
 from weir.model import MORE_REJECTED
 
 HEARS = (
@@ -72,8 +74,13 @@ def _recorded(event: AnyEvent) -> Iterable[str]:
     return event.vips if isinstance(event, RecordObserved) else ()
 
 
-def _nodes_own(event: AnyEvent | None) -> Iterable[str]:
-    return event.addresses if isinstance(event, NodeObserved) else ()
+def _machines_have(event: AnyEvent | None) -> Iterable[str]:
+    match event:
+        case NodeObserved(addresses=addresses):
+            return addresses
+        case NodeAddressesObserved(addresses=addresses, gateways=gateways):
+            return {*addresses, *gateways}
+    return ()
 
 
 def _waiting(event: AnyEvent) -> Iterable[str]:
@@ -110,7 +117,7 @@ class Ipam:
         "pool": _pool,  # pool -> VIPs given from it
         "shared": _shared,  # namespace/key -> VIPs
         "recorded": _recorded,  # address -> records that name it
-        "node address": _nodes_own,  # address -> nodes of clusters that have it
+        "node address": _machines_have,  # address -> nodes of clusters, and LB nodes, that have it or have it for a gateway
         "waiting": _waiting,  # family, and namespace -> claims
         "named": _named,  # Service -> claims that name it as a holder
         "asked": _asked,  # address -> Services that ask for it
@@ -134,14 +141,20 @@ class Ipam:
                 self._namespace_changed(world, book, root.name)
             case RecordGone() | RecordObserved() as event if _unbound(change.before, event):
                 book.settle_waiting(*FAMILIES)
-            case NodeObserved() | NodeGone() as event if set(_nodes_own(change.before)) - set(_nodes_own(event)):
-                book.settle_waiting(*FAMILIES)
+            case NodeObserved() | NodeGone() | NodeAddressesObserved() as event:
+                self._addresses_changed(world, book, set(_machines_have(change.before)), set(_machines_have(event)))
+                if isinstance(event, NodeAddressesObserved) and not change.before:  # before the first, nothing was given
+                    book.settle_waiting(*FAMILIES)
+                    book.settle_preferring()
             case VipWithdrawn(vip=vip):
                 book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))
             case AppliedThrough() as event:
                 book.free(_let_go(world, _acknowledged(world, event, change.before)))
-            case NodeRetired() | NodeLeft():
+            case NodeSeen(node=node):
+                self._addresses_changed(world, book, set(), set(_machines_have(addresses_of(world, node))))
+            case NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
                 book.free(_let_go(world, world.of(VipReleased)))
+                self._addresses_changed(world, book, set(_machines_have(addresses_of(world, node))), set())
             case NodeSilent() | NodeHeard() if world.of(VipReleased):
                 book.settle_waiting(*FAMILIES)  # they are told for whom an address waits
         return book.conclude()
@@ -161,6 +174,16 @@ class Ipam:
         book.settle_waiting(*FAMILIES)
         book.settle_preferring()
 
+    def _addresses_changed(self, world: World, book: Book, before: set[str], after: set[str]) -> None:
+        """Mark VIPs that a machine has, and unmark those that it has no longer: these may be given to those who wait."""
+        book.restate(_held_at(world, before | after))
+        for observed in [observed for address in sorted(before | after) for observed in world.find("asked", address, ServiceObserved)]:
+            book.settle(observed.root.path)
+        pools = world.of(PoolObserved)
+        if any(offers(pool, ip_address(address)) for address in before - after for pool in pools):
+            book.settle_waiting(*FAMILIES)
+            book.settle_preferring()
+
     def _namespace_changed(self, world: World, book: Book, name: str) -> None:
         selecting = [pool for pool in world.of(PoolObserved) if pool.namespace_selector]
         for pool in selecting:
@@ -169,6 +192,11 @@ class Ipam:
         if selecting:
             book.settle_waiting(name)
             book.settle_preferring()
+
+
+def _held_at(world: World, addresses: Iterable[str]) -> list[VipAllocated]:
+    held = (world.get(key("ipam", "vip", "", address)) for address in sorted(addresses))
+    return [vip for vip in held if isinstance(vip, VipAllocated)]
 
 
 def _acknowledged(world: World, now: AppliedThrough, before: AnyEvent | None) -> Iterable[AnyEvent | None]:

@@ -14,6 +14,7 @@ from weir.decider import World
 from weir.events import (
     AnyEvent,
     NamespaceObserved,
+    NodeAddressesObserved,
     NodeObserved,
     PoolObserved,
     RecordObserved,
@@ -85,9 +86,31 @@ class Holdings:
         labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), **name}
         return selects(pool.service_selector, observed.labels) and selects(pool.namespace_selector, labels)
 
-    def node_at(self, vip: str) -> str:
-        """The node of a cluster whose own address it is, "" where it is none's: as a VIP it would cut that node off."""
-        return next((node.root.name for node in self.world.find("node address", vip, NodeObserved)), "")
+    def in_use_by(self, vip: str) -> str:
+        """Whose address it is, in words, "" where it is no machine's: as a VIP it would cut that machine off."""
+        by_lbnodes = self._by_lbnodes(vip)
+        if own := [each.node for each in by_lbnodes if vip in each.addresses]:
+            return f"LB node {own[0]}'s own address"
+        if by_lbnodes:
+            return f"the default gateway of LB node {by_lbnodes[0].node}"
+        return next((f"node {node.root.name}'s own address" for node in self.world.find("node address", vip, NodeObserved)), "")
+
+    def is_lbnodes_own(self, vip: str) -> bool:
+        """Whether an LB node has the address, so that packets to it arrive there without an announcement."""
+        return any(vip in each.addresses for each in self._by_lbnodes(vip))
+
+    def _by_lbnodes(self, vip: str) -> list[NodeAddressesObserved]:
+        found = self.world.find("node address", vip, NodeAddressesObserved)
+        return [each for each in found if each.node in self._counted]
+
+    @cached_property
+    def _counted(self) -> frozenset[str]:
+        return frozenset(seen.node for seen in counted(self.world))
+
+    @cached_property
+    def addresses_known(self) -> bool:
+        """Whether an LB node has reported its addresses: until then each address may be that of the machine itself."""
+        return bool(self.world.of(NodeAddressesObserved))
 
     def claims(self, service: str) -> dict[Family, VipDenied]:
         """What the Service was told that it waits for."""
@@ -170,7 +193,8 @@ class Holdings:
             self.put(replace(held, services=(*held.services, service)))
         else:
             share_key, share = _share_key(observed), self.pools[pool].share
-            self.put(VipAllocated(vip=vip, pool=pool, services=(service,), share_key=share_key, share=share, root=observed.root))
+            given = VipAllocated(vip=vip, pool=pool, services=(service,), share_key=share_key, share=share, root=observed.root)
+            self.put(self._beside_machines(given, self.pools[pool]))
 
     def leave(self, vip: str, service: str) -> None:
         """Takes the Service off a VIP, which is released when nobody else holds it."""
@@ -195,8 +219,15 @@ class Holdings:
         share = held.share if not pool or (len(held.services) > 1 and held.share == "ports") else pool.share
         named = home.root.name if home else held.pool
         now = replace(held, pool=named, share_key=_share_key(holders[0]) if holders else "", orphaned=not home, share=share)
+        now = self._beside_machines(now, home)
         if now != held:
             self.put(now)
+
+    def _beside_machines(self, vip: VipAllocated, home: PoolObserved | None) -> VipAllocated:
+        """The VIP, and whether it is a machine's address besides.  What its pool granted stays while no pool offers it."""
+        in_use_by = self.in_use_by(vip.vip)
+        granted = home.share_with_nodes if home else vip.shared_with_node
+        return replace(vip, in_use_by=in_use_by, shared_with_node=granted and bool(in_use_by) and self.is_lbnodes_own(vip.vip))
 
     def _home(self, held: VipAllocated, holders: Sequence[ServiceObserved]) -> PoolObserved | None:
         """The pool that offers a VIP to its holders.  Another than it was given from, a renamed one, only where nobody named that."""

@@ -30,12 +30,17 @@ class Refusal(NamedTuple):
     holders: tuple[str, ...] = ()
 
 
+_NO_NODE: Final = Refusal("NoNode", "no LB node has reported its addresses yet, which must not be given to a Service")
+
+
 def places_for(
     holdings: Holdings, observed: ServiceObserved, wants: Iterable[Want]
 ) -> tuple[dict[Want, Place], dict[Family, list[Refusal]]]:
     """Places that can all be taken together, and the refusals of each family; changes nothing."""
     places: dict[Want, Place] = {}
     refusals: dict[Family, list[Refusal]] = {}
+    if not holdings.addresses_known:
+        return {}, {want.family: [_NO_NODE] for want in wants}
     for want in wants:
         if want.address:
             found = _asked_for(holdings, observed, want.address)
@@ -64,8 +69,9 @@ def pool_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> PoolObs
         return Refusal("AddressOutsidePools", f"{vip} is in no pool; pools offer {offered or 'none'}")
     if not holdings.serves(pool, observed):
         return Refusal("NotSelected", f"{vip} is of pool {pool.root.name}, whose selectors leave this Service out")
-    if node := holdings.node_at(vip):
-        return Refusal("AddressInUse", f"{vip} is node {node}'s own")
+    if (machine := holdings.in_use_by(vip)) and not (pool.share_with_nodes and holdings.is_lbnodes_own(vip)):
+        words = f"; pool {pool.root.name} can share it by ports: shareWithNodes" if holdings.is_lbnodes_own(vip) else ""
+        return Refusal("AddressInUse", f"{vip} is {machine}{words}")
     return pool
 
 
@@ -117,16 +123,16 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
 def _again(holdings: Holdings, observed: ServiceObserved, vip: str, pools: Iterable[PoolObserved]) -> Place | None:
     """The place at an address that the Service had before the log was lost, if one of `pools` still offers it."""
     held = holdings.vip(vip)
-    if holdings.node_at(vip) or (held and (observed.root.path in held.services or _apart(holdings, observed, held))):
+    if holdings.in_use_by(vip) or (held and (observed.root.path in held.services or _apart(holdings, observed, held))):
         return None
     return next((Place(vip, pool.root.name) for pool in pools if offers(pool, ip_address(vip))), None)
 
 
 def _first_free(holdings: Holdings, observed: ServiceObserved, pool: PoolObserved, family: Family) -> str:
-    """The first address that nobody has, no node either, and that was not written down as another's; "" where there is none."""
+    """The first address that nobody has, no machine either, and that was not written down as another's; "" where there is none."""
     kept: list[str] = []
     while vip := str(first_free(pool, family, holdings.counted) or ""):
-        if not (holdings.kept_for(vip, observed.root.path) or holdings.node_at(vip)):
+        if not (holdings.kept_for(vip, observed.root.path) or holdings.in_use_by(vip)):
             break
         kept.append(vip)
         holdings.count([vip], 1)
@@ -139,7 +145,7 @@ def _beside(
 ) -> Place | None:
     """The first of `vips` that the Service can stand on beside its holders."""
     for vip in vips:
-        offered = family_of(vip.vip) == family and not vip.orphaned
+        offered = family_of(vip.vip) == family and not vip.orphaned and not vip.in_use_by
         if offered and vip.vip not in besides and observed.root.path not in vip.services and not _apart(holdings, observed, vip):
             return Place(vip.vip, vip.pool)
     return None

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from services.planner.backends import backends_of, chunk_count, chunk_of, is_asked
 from services.planner.nodes import is_local
-from services.planner.status import refused, same, status_of
+from services.planner.status import refused, same, status_of, vip_planned
 from services.planner.touched import INDEXES, touched
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
@@ -216,7 +216,7 @@ def _plan_vip(world: World, vip: str) -> list[AnyEvent]:
 
 def _vip_entry(world: World, event: VipAllocated | VipReleased) -> AnyEvent:
     if isinstance(event, VipAllocated):
-        return VipPlanned(vip=event.vip, root=event.root)
+        return vip_planned(event)
     return VipWithdrawn(vip=event.vip, release=world.seq(event), root=event.root)
 
 

@@ -36,7 +36,7 @@ def status_of(
         _accepted(world, observed, service),
         _allocated(world, service),
         _serving(world, observed, sets, vips),
-        _programmed(world, observed, vips, planned),
+        _programmed(world, observed, planned),
     )
     return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
 
@@ -75,7 +75,11 @@ def _allocated(world: World, service: str) -> Condition:
     denied = world.find("service", service, VipDenied)
     if denied:
         return Condition(type="Allocated", status=False, reason=denied[0].reason, message="; ".join(claim.message for claim in denied))
-    orphans = [vip for vip in world.find("service", service, VipAllocated) if vip.orphaned]
+    vips = world.find("service", service, VipAllocated)
+    if taken := [vip for vip in vips if vip.in_use_by and not vip.shared_with_node]:
+        words = _few([f"{vip.vip} is also {vip.in_use_by}; both stay until one is changed" for vip in taken])
+        return Condition(type="Allocated", status=True, reason="AddressInUse", message=words)
+    orphans = [vip for vip in vips if vip.orphaned]
     if orphans:
         words = _few([f"{vip.vip} stays, though pool {vip.pool} does not offer it any more" for vip in orphans])
         return Condition(type="Allocated", status=True, reason="Orphaned", message=words)
@@ -158,7 +162,7 @@ def _no_endpoints(world: World, observed: ServiceObserved) -> str:
     return f"no ready endpoint of this Service is of the VIP's family and has its ports: {_few(ports)}"
 
 
-def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent]) -> Condition:
+def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEvent]) -> Condition:
     """True once every node that is heard has confirmed what is planned.  Where none is heard, nobody knows.
 
     It does not name the nodes: each that joins or leaves would rewrite the status of every Service.
@@ -166,7 +170,8 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     nodes, listening = [seen.node for seen in counted(world)], heard(world)
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
-    vip_entries: list[AnyEvent] = [VipPlanned(vip=vip, root=observed.root) for vip in vips]
+    held = world.find("service", observed.root.path, VipAllocated)
+    vip_entries: list[AnyEvent] = [vip_planned(vip) for vip in held]
     entries = [*(event for event in planned if isinstance(event, FrontendPlanned)), *vip_entries]
     through = {event.node: event for event in world.of(AppliedThrough)}
     rejecting = any(each.rejected for each in through.values())
@@ -190,6 +195,11 @@ def _programmed(world: World, observed: ServiceObserved, vips: Sequence[str], pl
     unserved = [f"{node}: {r.reason}" for node in listening for r in through[node].rejected if r.entity == key_of(observed)]
     reason = "HealthPortUnserved" if unserved else "Programmed"
     return Condition(type="Programmed", status=True, reason=reason, message=_few(unserved))
+
+
+def vip_planned(vip: VipAllocated) -> VipPlanned:
+    """What nodes are to do for the VIP."""
+    return VipPlanned(vip=vip.vip, shared_with_node=vip.shared_with_node, root=vip.root)
 
 
 def _waiting_for(world: World, nodes: Sequence[str]) -> str:

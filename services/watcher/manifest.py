@@ -226,6 +226,7 @@ def _pool(manifest: Field, root: Root, _: Settings) -> PoolObserved | None:
         priority=spec["priority"].number(-(2**31), 2**31 - 1),
         avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
         share=spec["share"].word(SHARES, "key"),
+        share_with_nodes=spec["shareWithNodes"].flag(absent=False),
         service_selector=read_selector(spec["serviceSelector"]),
         namespace_selector=read_selector(spec["namespaceSelector"]),
     )

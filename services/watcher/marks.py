@@ -17,6 +17,7 @@ from weir.events import (
     EndpointUp,
     ManifestAccepted,
     ManifestRejected,
+    NodeAddressesObserved,
     NodeGone,
     NodeHeard,
     NodeLeft,
@@ -127,13 +128,16 @@ class Marks:
                 for service in event.services:
                     self._mark_service(service)
                 self._mark_named(POOL, event.pool)
+                if isinstance(event, VipAllocated) and event.in_use_by:
+                    for seen in counted(self.world):
+                        self.mark(Target(self.home, LBNODE.word, "", seen.node))
             case PoolObserved(root=root):
                 self._mark_named(POOL, root.name)
             case ManifestRejected(root=Root(kind="VIPPool") as root):
                 self._mark_named(POOL, root.name)
             case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
                 self._mark_named(POOL, before.root.name)
-            case NodeSeen(node=node):
+            case NodeSeen(node=node) | NodeAddressesObserved(node=node):
                 self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeSilent(lbnode=node) | NodeHeard(lbnode=node) | NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
                 self.mark(Target(self.home, LBNODE.word, "", node))

@@ -82,7 +82,9 @@ _NODE: Final = _kind(
 )
 _POOL: Final = _kind(
     _META,
-    spec=_fields("addresses autoAssign avoidBuggyIPs priority share", serviceSelector=_SELECTOR, namespaceSelector=_SELECTOR),
+    spec=_fields(
+        "addresses autoAssign avoidBuggyIPs priority share shareWithNodes", serviceSelector=_SELECTOR, namespaceSelector=_SELECTOR
+    ),
     status=_fields("total used", conditions=_CONDITIONS),
 )
 _RECORD: Final = _kind(_META, status=_fields("addresses healthy node nodes reason total vips", conditions=_CONDITIONS))

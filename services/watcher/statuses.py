@@ -136,10 +136,18 @@ def pool_status(
 
 
 def node_status(
-    seen: NodeSeen, applied: AppliedThrough | None, before: Mapping[str, Any], now: str, *, lost: bool, silent: bool = False
+    seen: NodeSeen,
+    applied: AppliedThrough | None,
+    before: Mapping[str, Any],
+    now: str,
+    *,
+    lost: bool,
+    silent: bool = False,
+    conflicts: Sequence[str] = (),
 ) -> Json:
     """`status` of an LBNode.
 
+    conflicts: VIPs that are addresses of its own or of its gateways besides, in words.
     lost: its Node is not Ready, or not heard of; a machine that is no node of the cluster has none.   silent: nothing is heard of it.
     """
     refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
@@ -153,7 +161,9 @@ def node_status(
     elif lost:
         words = "the Node is not Ready: whether it forwards is not known"
         ready = Condition(type="Ready", status=False, reason="NodeNotReady", message=words)
-    conditions = [_condition(each, "", before, now) for each in (ready, programmed)]
+    words = "; ".join(conflicts)[:MOST_WORDS]
+    conflict = Condition(type="AddressConflict", status=bool(conflicts), reason="AddressIsVIP" if conflicts else "None", message=words)
+    conditions = [_condition(each, "", before, now) for each in (ready, programmed, conflict)]
     return {"hook": seen.attached, "interfaces": list(seen.interfaces), "conditions": conditions}
 
 

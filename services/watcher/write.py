@@ -53,7 +53,7 @@ from weir.events import (
     VipAllocated,
     key,
 )
-from weir.lbnodes import counted, is_down, is_silent
+from weir.lbnodes import conflicts, counted, is_down, is_silent
 from weir.service import Runner
 
 WORKERS: Final = 16
@@ -300,7 +300,8 @@ class Writer:
         before = _decoded(seen)
         machine = self._world.get(key("watcher", "node", "", target.name))
         lost = isinstance(machine, NodeObserved) and (machine.silent or not machine.ready)
-        wanted = node_status(known, applied, before, _now(), lost=lost, silent=is_silent(self._world, target.name))
+        silent, shared = is_silent(self._world, target.name), conflicts(self._world, target.name)
+        wanted = node_status(known, applied, before, _now(), lost=lost, silent=silent, conflicts=shared)
         if not same(wanted, before):
             await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")
 

@@ -97,6 +97,7 @@ ADMITTED: dict[str, Object] = {
         "autoAssign": False,
         "priority": -3,
         "avoidBuggyIPs": True,
+        "shareWithNodes": True,
         "serviceSelector": {"matchLabels": {"a": "b"}},
         "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
     },
@@ -137,7 +138,8 @@ REFUSED: dict[str, Any] = {
 @pytest.mark.parametrize("words", ADMITTED)
 def test_a_good_pool_is_admitted(deployed: Cluster, words: str) -> None:
     made = _try_pool(deployed, ADMITTED[words])
-    assert made["spec"] == {"autoAssign": True, "priority": 0, "avoidBuggyIPs": False, "share": "key"} | ADMITTED[words]
+    defaults = {"autoAssign": True, "priority": 0, "avoidBuggyIPs": False, "share": "key", "shareWithNodes": False}
+    assert made["spec"] == defaults | ADMITTED[words]
 
 
 @pytest.mark.parametrize("words", REFUSED)
@@ -320,6 +322,7 @@ def test_the_watcher_does_its_work_with_exactly_its_account(deployed: Cluster, t
     pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "rbac"}, "spec": {"addresses": ["198.51.100.7"]}}
     service = _service("web", "weirrbac", {}, {"loadBalancerClass": "weir.dev/weir", "allocateLoadBalancerNodePorts": False})
     with log_server(tmp_path, ["n1"], free_port()) as server, services(tmp_path, server, kubeconfig) as log:
+        server.report_addresses("n1")
         try:
             api.apply(pool, service)
             deployed.wait_for("a plan", lambda: '"frontend_planned"' in log("planner"))
@@ -378,6 +381,7 @@ def test_an_lb_node_whose_node_or_lbnode_is_deleted_holds_up_nothing(
         return [each["metadata"]["name"] for each in api.items(nodes)]
 
     with log_server(tmp_path, ["n1", "n2"], free_port()) as server, services(tmp_path, server, kubeconfig) as log:
+        server.report_addresses("n1")
         try:
             api.apply(pool, service("old"))
             deployed.wait_for("a plan", lambda: '"frontend_planned"' in log("planner"))

@@ -71,7 +71,8 @@ class Replicas:
 
 @contextmanager
 def running(folder: Path, twice: str) -> Iterator[Replicas]:
-    with log_server(folder, (), free_port()) as server:
+    with log_server(folder, ("n1",), free_port()) as server:
+        server.report_addresses("n1")
         found = Replicas(server, folder, twice)
         try:
             yield found

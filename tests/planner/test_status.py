@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.dataplane.sources import ranges as source_entries
-from services.planner.core import Planner, plan_service
+from services.planner.core import Planner, plan, plan_service
 from weir.decider import Fact, World
 from weir.events import (
     AnyEvent,
@@ -16,6 +16,7 @@ from weir.events import (
     StatusPlanned,
     VipAllocated,
     VipPlanned,
+    key,
 )
 from weir.model import Condition, Endpoint, Rejection, Root, ServicePort, SlicePort, family_of
 
@@ -30,6 +31,36 @@ def test_an_address_that_its_pool_offers_no_more_is_told_and_counts_as_allocated
     (allocated,) = (condition for condition in status.conditions if condition.type == "Allocated")
     assert (allocated.status, allocated.reason) == (True, "Orphaned")
     assert allocated.message == "192.0.2.1 stays, though pool lan does not offer it any more"
+
+
+@pytest.mark.parametrize(("shared", "reason"), [(False, "AddressInUse"), (True, "Allocated")])
+def test_an_address_that_a_machine_has_too_is_reported_unless_it_is_shared(shared: bool, reason: str) -> None:
+    world = World(Planner.indexes)
+    held = {"in_use_by": "LB node lb-1's own address", "shared_with_node": shared}
+    world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
+    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), root=ROOT, **held)))
+    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    (allocated,) = (condition for condition in status.conditions if condition.type == "Allocated")
+    assert (allocated.status, allocated.reason) == (True, reason)
+    assert allocated.message == ("" if shared else "192.0.2.1 is also LB node lb-1's own address; both stay until one is changed")
+    assert plan(world)[key("planner", "planvip", "", "192.0.2.1")] == VipPlanned(vip="192.0.2.1", shared_with_node=shared, root=ROOT)
+
+
+def test_a_vip_that_is_shared_with_its_node_is_programmed_once_the_node_confirmed_it_so() -> None:
+    def told(planned: VipPlanned) -> Condition:
+        world = World(Planner.indexes)
+        allocated = VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), shared_with_node=True, root=ROOT)
+        for seq, event in enumerate([ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),)), allocated, planned], 1):
+            world.evolve(Fact(seq, event))
+        for seq, event in enumerate(plan_service(world, "shop/web"), 4):
+            world.evolve(Fact(seq, event))
+        world.evolve(Fact(11, NodeSeen(node="n1", hook="tc", layout=2, interfaces=("eth0",))))
+        world.evolve(Fact(12, AppliedThrough(node="n1", seq=10)))
+        (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+        return status.conditions[-1]
+
+    assert told(VipPlanned(vip="192.0.2.1", shared_with_node=True, root=ROOT)).reason == "Programmed"
+    assert told(VipPlanned(vip="192.0.2.1", root=ROOT)).reason == "Pending"
 
 
 def programmed(rejections: Sequence[Rejection], nodes: int = 1) -> Condition:

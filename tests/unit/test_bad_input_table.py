@@ -449,7 +449,8 @@ FIELDS = {
     "metadata": ("name", "namespace", "labels", "annotations", "generation", "deletionTimestamp"),
     "spec": (
         *("type", "ports", "loadBalancerClass", "loadBalancerIP", "loadBalancerSourceRanges", "ipFamilies", "ipFamilyPolicy"),
-        *("clusterIP", "externalIPs", "addresses", "autoAssign", "priority", "avoidBuggyIPs", "serviceSelector", "namespaceSelector"),
+        *("clusterIP", "externalIPs", "addresses", "autoAssign", "priority", "avoidBuggyIPs", "share", "shareWithNodes"),
+        *("serviceSelector", "namespaceSelector"),
     ),
     "ports[]": ("name", "port", "targetPort", "nodePort", "protocol"),
     "endpoints[]": ("addresses", "conditions", "nodeName"),

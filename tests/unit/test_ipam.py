@@ -23,6 +23,7 @@ from weir.events import (
     ClaimSettled,
     NamespaceGone,
     NamespaceObserved,
+    NodeAddressesObserved,
     NodeHeard,
     NodeLeft,
     NodeObserved,
@@ -74,6 +75,10 @@ def node(name: str) -> NodeSeen:
     return NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",))
 
 
+def addresses(name: str, *own: str, gateways: Sequence[str] = ()) -> NodeAddressesObserved:
+    return NodeAddressesObserved(node=name, addresses=own, gateways=tuple(gateways))
+
+
 TIER = Selector(labels={"tier": "web"})
 NOT_TIER = Selector(expressions=(Requirement(key="tier", operator="NotIn", values=("web",)),))
 SHOP = Selector(labels={"kubernetes.io/metadata.name": "shop"})
@@ -83,10 +88,11 @@ TEAM = Selector(expressions=(Requirement(key="team", operator="Exists"),))
 class Log:
     """The log and ipam on it: what is said is appended, heard and answered."""
 
-    def __init__(self, *events: AnyEvent) -> None:
+    def __init__(self, *events: AnyEvent, reported: bool = True) -> None:
+        """reported: an LB node has reported its addresses, of which no pool here has any."""
         self.facts: list[Fact] = []
         self.fold = Fold(Ipam(), "ipam")
-        for event in events:
+        for event in (*([addresses("lb-0", "198.51.100.1")] if reported else []), *events):
             self.say(event)
 
     def say(self, event: AnyEvent) -> list[AnyEvent]:
@@ -572,9 +578,99 @@ def cluster_node(name: str, *addresses: str) -> NodeObserved:
 def test_an_address_of_a_node_is_nobodys_vip() -> None:
     log = Log(cluster_node("n1", "192.0.2.0"), pool("p", "192.0.2.0/31"), service("web"), service("api", "192.0.2.0"))
     assert log.vips() == {"192.0.2.1": "shop/web"}
-    assert (log.denied("api").reason, log.denied("api").message) == ("AddressInUse", "192.0.2.0 is node n1's own")
+    assert (log.denied("api").reason, log.denied("api").message) == ("AddressInUse", "192.0.2.0 is node n1's own address")
     log.say(cluster_node("n1", "192.0.2.9"))
     assert log.vips() == {"192.0.2.1": "shop/web", "192.0.2.0": "shop/api"}
+
+
+def test_nothing_is_given_before_an_lb_node_reported_its_addresses() -> None:
+    log = Log(pool("p", "192.0.2.1-192.0.2.3"), service("web"), service("api", "192.0.2.1"), reported=False)
+    log.say(service("dual", families=("IPv4", "IPv6"), family_policy="PreferDualStack"))
+    assert (log.vips(), log.denied("web").reason) == ({}, "NoNode")
+    log.say(node("lb-1"))
+    assert log.vips() == {}
+    log.say(addresses("lb-1", "192.0.2.1"))
+    assert log.vips() == {"192.0.2.2": "shop/web", "192.0.2.3": "shop/dual"}
+    assert log.denied("api").reason == "AddressInUse"
+    assert log.restart() == []
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_an_address_of_an_lb_node_or_of_its_gateway_is_never_drawn_and_denied_by_name(family: Family) -> None:
+    own, gateway, free = ("192.0.2.1", "192.0.2.2", "192.0.2.3") if family == "IPv4" else ("fd00::1", "fd00::2", "fd00::3")
+    log = Log(node("lb-1"), addresses("lb-1", own, gateways=[gateway]), pool("p", f"{own}-{free}"), service("web", families=[family]))
+    assert log.vips() == {free: "shop/web"}
+    log.say(service("a", own))
+    log.say(service("b", gateway))
+    assert {claim.service: (claim.reason, claim.message) for claim in log.fold.world.of(VipDenied)} == {
+        "shop/a": ("AddressInUse", f"{own} is LB node lb-1's own address; pool p can share it by ports: shareWithNodes"),
+        "shop/b": ("AddressInUse", f"{gateway} is the default gateway of LB node lb-1"),
+    }
+    log.say(addresses("lb-1", "198.51.100.7"))
+    assert log.vips() == {free: "shop/web", own: "shop/a", gateway: "shop/b"}
+    assert log.restart() == []
+
+
+def test_addresses_of_a_node_that_left_are_given_to_those_who_wait_until_it_comes_back() -> None:
+    log = Log(node("lb-1"), addresses("lb-1", "192.0.2.1"), pool("p", "192.0.2.1/32"), service("web"))
+    assert log.denied("web").reason == "PoolExhausted"
+    log.say(NodeLeft(lbnode="lb-1"))
+    assert log.vips() == {"192.0.2.1": "shop/web"}
+    (marked,) = log.say(node("lb-1"))
+    assert isinstance(marked, VipAllocated)
+    assert (marked.services, marked.in_use_by) == (("shop/web",), "LB node lb-1's own address")
+
+
+def test_an_address_that_a_machine_comes_to_have_is_marked_and_stays_with_its_service() -> None:
+    log = Log(node("lb-1"), pool("p", "192.0.2.0/30"), service("web"), service("api"), service("dns"))
+    log.say(addresses("lb-1", "192.0.2.0", gateways=["192.0.2.1"]))
+    log.say(cluster_node("n1", "192.0.2.2"))
+    assert log.holders() == {"192.0.2.0": ("shop/web",), "192.0.2.1": ("shop/api",), "192.0.2.2": ("shop/dns",)}
+    assert {vip.vip: vip.in_use_by for vip in log.fold.world.of(VipAllocated)} == {
+        "192.0.2.0": "LB node lb-1's own address",
+        "192.0.2.1": "the default gateway of LB node lb-1",
+        "192.0.2.2": "node n1's own address",
+    }
+    assert log.restart() == []
+    log.say(addresses("lb-1"))
+    log.say(cluster_node("n1"))
+    assert {vip.in_use_by for vip in log.fold.world.of(VipAllocated)} == {""}
+
+
+def test_a_pool_may_share_an_lb_nodes_address_by_ports_with_those_who_name_it() -> None:
+    own = (node("lb-1"), addresses("lb-1", "192.0.2.1", gateways=["192.0.2.2"]), cluster_node("n1", "192.0.2.3"))
+    granted = pool("p", "192.0.2.1-192.0.2.3", share="ports", share_with_nodes=True)
+    log = Log(*own, granted, service("drawn", ports=PORT_80), service("a", "192.0.2.1", ports=PORT_80))
+    for name, vip in {"b": "192.0.2.1", "gateway": "192.0.2.2", "node": "192.0.2.3"}.items():
+        log.say(service(name, vip, ports=PORT_443))
+    log.say(service("unnamed", ports=(ServicePort(port=53),)))
+    assert log.holders() == {"192.0.2.1": ("shop/a", "shop/b")}
+    assert [vip.shared_with_node for vip in log.fold.world.of(VipAllocated)] == [True]
+    assert {log.denied(name).reason for name in ("gateway", "node")} == {"AddressInUse"}
+    assert {log.denied(name).reason for name in ("drawn", "unnamed")} == {"PoolExhausted"}
+    assert log.restart() == []
+
+
+def test_sharing_follows_the_pool_and_the_machine() -> None:
+    granted = pool("p", "192.0.2.1/32", share_with_nodes=True)
+    log = Log(node("lb-1"), pool("p", "192.0.2.1/32"), service("web"))
+
+    def shared() -> bool:
+        (vip,) = log.fold.world.of(VipAllocated)
+        return vip.shared_with_node
+
+    assert not shared()
+    log.say(granted)
+    assert not shared()  # no machine has it
+    log.say(addresses("lb-1", "192.0.2.1"))
+    assert shared()
+    log.say(pool_gone("p"))
+    assert shared()  # nothing is taken from the machine by an edit
+    log.say(pool("p", "192.0.2.1/32"))
+    assert not shared()
+    log.say(granted)
+    log.say(addresses("lb-1"))
+    assert not shared()
 
 
 def test_what_was_written_down_is_not_given_again_where_a_node_has_it_by_now() -> None:
@@ -735,6 +831,7 @@ RANGES = st.lists(
     st.sampled_from([f"{V4}0/31", f"{V4}2-{V4}3", f"{V4}4/32", f"{V6}/127", f"{V6}4-{V6}5", "198.51.100.0/32"]), min_size=1, max_size=3
 ).map(lambda ranges: tuple(dict.fromkeys(ranges)))
 ASKED = st.lists(st.sampled_from([f"{V4}{n}" for n in range(5)] + [f"{V6}4", "203.0.113.9"]), max_size=2, unique=True).map(tuple)
+MACHINES = st.lists(st.sampled_from([f"{V4}0", f"{V4}2", f"{V6}4", "198.51.100.9"]), max_size=2, unique=True)
 FAMILIES = st.sampled_from([(), ("IPv4",), ("IPv6",), ("IPv4", "IPv6"), ("IPv6", "IPv4")])
 POLICIES: st.SearchStrategy[FamilyPolicy] = st.sampled_from(["SingleStack", "PreferDualStack", "RequireDualStack"])
 NAMED = st.sampled_from([(), (), ("p",), ("q", "p")])
@@ -752,6 +849,7 @@ class Model:
         self.released: dict[str, int] = {}  # VIP -> sequence
         self.withdrawn: dict[str, tuple[int, int]] = {}  # VIP -> release it answers, own sequence
         self.nodes: set[str] = set()
+        self.machines: dict[str, NodeAddressesObserved] = {}
         self.applied: dict[str, int] = {}  # node -> applied through
         self.exposed: dict[str, ServiceObserved] = {}
         self.pools: dict[str, PoolObserved] = {}
@@ -779,6 +877,8 @@ class Model:
                 self.namespaces.pop(root.name, None)
             case NodeSeen(node=name):
                 self.nodes.add(name)
+            case NodeAddressesObserved(node=name):
+                self.machines[name] = event
             case NodeLeft(lbnode=name):
                 self.nodes.discard(name)
             case AppliedThrough(node=name, seq=through):
@@ -847,6 +947,8 @@ class Model:
         """Whether it may be given `vip`; missing: which it is sure to lack."""
         if not self.selected(pool, observed):
             return False
+        if self.occupied(vip) and not (vip in observed.requested and pool.share_with_nodes and self.owned(vip)):
+            return False
         mine, family = self.vips(observed.root.path), family_of(vip)
         asked = [address for address in observed.requested if family_of(address) == family]
         drawable = not (pool.avoid_buggy_ips and vip.endswith(".0"))
@@ -866,6 +968,14 @@ class Model:
         web, in_shop, has_team = observed.labels.get("tier") == "web", namespace == "shop", "team" in labels
         rules = [(TIER, web), (NOT_TIER, not web), (SHOP, in_shop), (TEAM, has_team)]
         return all(met for selector, met in rules if selector in (pool.service_selector, pool.namespace_selector))
+
+    def owned(self, vip: str) -> bool:
+        """Whether it is an address of an LB node's own."""
+        return any(vip in machine.addresses for name, machine in self.machines.items() if name in self.nodes)
+
+    def occupied(self, vip: str) -> bool:
+        """Whether a machine has it."""
+        return self.owned(vip) or any(vip in machine.gateways for name, machine in self.machines.items() if name in self.nodes)
 
     def free(self) -> list[tuple[str, PoolObserved]]:
         """Addresses that nobody holds, and their pools."""
@@ -935,6 +1045,7 @@ class Machine(RuleBasedStateMachine):
         avoid_buggy_ips=st.booleans(),
         priority=st.integers(0, 1),
         share=st.sampled_from(["key", "key", "ports"]),
+        share_with_nodes=st.booleans(),
         service_selector=st.sampled_from([None, None, TIER, NOT_TIER]),
         namespace_selector=st.sampled_from([None, None, SHOP, TEAM]),
     )
@@ -957,6 +1068,10 @@ class Machine(RuleBasedStateMachine):
     def node_comes(self, name: str) -> None:
         self.feed(node(name))
 
+    @rule(name=st.sampled_from(NODES), own=MACHINES, gateways=MACHINES)
+    def node_reports_its_addresses(self, name: str, own: list[str], gateways: list[str]) -> None:
+        self.feed(addresses(name, *own, gateways=gateways))
+
     @rule(name=st.sampled_from(NODES))
     def node_leaves(self, name: str) -> None:
         self.feed(NodeLeft(lbnode=name))
@@ -975,7 +1090,7 @@ class Machine(RuleBasedStateMachine):
     def event_repeats(self, data: st.DataObject) -> None:
         """The last word of any entity once more, as a source says it that has forgotten."""
         said = [fact.event for fact in self.log.fold.world.facts.values() if fact.event.author != "ipam"]
-        said = [event for event in said if not isinstance(event, VipWithdrawn | NodeLeft)]  # each means what came before it
+        said = [event for event in said if not isinstance(event, VipWithdrawn | NodeLeft | NodeSeen)]  # each means what came before it
         if said:
             assert self.log.say(data.draw(st.sampled_from(said))) == []
             self.follow()
@@ -1040,6 +1155,13 @@ class Machine(RuleBasedStateMachine):
             free = not any({*observed.ports} & {*holder.ports} or holder.exclusive for holder in holders) and not observed.exclusive
             lacks = name not in vip.services and self.model.wants(observed, vip.vip, pool, missing=True)
             assert not (free and lacks), f"{name} could stand on {vip.vip}"
+
+    @invariant()
+    def what_a_machine_has_is_marked_and_shared_where_its_pool_grants_it(self) -> None:
+        for vip in self.model.held.values():
+            assert bool(vip.in_use_by) is self.model.occupied(vip.vip)
+            if not vip.orphaned:
+                assert vip.shared_with_node is (self.model.pools[vip.pool].share_with_nodes and self.model.owned(vip.vip))
 
     @invariant()
     def orphans_are_marked(self) -> None:

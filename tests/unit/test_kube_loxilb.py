@@ -18,7 +18,7 @@ from services.watcher.settings import DEFAULT, Settings
 from weir.cli.kube_loxilb import migrate
 from weir.cli.migrate import Migrated, MigrateError, problems_of
 from weir.decider import Fact, Fold
-from weir.events import AnyEvent, PoolObserved, ServiceObserved, VipAllocated, VipDenied
+from weir.events import AnyEvent, NodeAddressesObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied
 from weir.model import ServicePort
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -217,7 +217,7 @@ class Given(NamedTuple):
 def given(*facts: Observed | AnyEvent | None) -> Given:
     """Who gets what of ipam."""
     fold, seq = Fold(Ipam(), "ipam"), 0
-    for said in facts:
+    for said in (NodeAddressesObserved(node="lb-1"), *facts):
         assert said
         seq += 1
         decided, _ = fold.hear([Fact(seq, said)])

@@ -23,6 +23,7 @@ from weir.events import (
     AppliedThrough,
     EndpointSliceObserved,
     ManifestRejected,
+    NodeAddressesObserved,
     NodeHeard,
     NodeSeen,
     NodeSilent,
@@ -32,6 +33,7 @@ from weir.events import (
     VipAllocated,
     VipReleased,
 )
+from weir.lbnodes import conflicts
 from weir.model import Condition, Endpoint, Family, Problem, Rejection, Root, ServicePort, SlicePort
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
@@ -243,8 +245,22 @@ def test_of_a_silent_node_nothing_is_known_and_the_command_that_ends_it_is_named
     assert [(each["type"], each["status"], each["reason"]) for each in conditions] == [
         ("Ready", "Unknown", "NodeSilent"),
         ("Programmed", "Unknown", "NodeSilent"),
+        ("AddressConflict", "False", "None"),
     ]
     assert "kubectl delete lbnode n1" in conditions[0]["message"]
+
+
+def test_a_node_whose_address_or_gateway_is_a_vip_says_whose_unless_it_is_shared() -> None:
+    world = World()
+    seen, own = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",)), ("192.0.2.1", "192.0.2.2", "192.0.2.3")
+    world.evolve(Fact(1, NodeAddressesObserved(node="n1", addresses=own, gateways=("192.0.2.9",))))
+    for seq, (vip, shared) in enumerate({"192.0.2.2": False, "192.0.2.3": True, "192.0.2.9": False}.items(), 2):
+        world.evolve(Fact(seq, VipAllocated(vip=vip, pool="p", services=("shop/web",), shared_with_node=shared, root=ROOT)))
+    conflict = node_status(seen, None, {}, NOW, lost=False, conflicts=conflicts(world, "n1"))["conditions"][2]
+    assert (conflict["type"], conflict["status"], conflict["reason"]) == ("AddressConflict", "True", "AddressIsVIP")
+    assert conflict["message"] == (
+        "192.0.2.2, its own address, is also the VIP of shop/web; 192.0.2.9, its default gateway, is also the VIP of shop/web"
+    )
 
 
 def test_a_service_is_held_until_its_address_is_free_or_only_a_silent_node_is_waited_for() -> None:

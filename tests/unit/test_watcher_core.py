@@ -359,8 +359,9 @@ def test_conditions_that_are_null_have_the_meaning_of_the_api() -> None:
     ],
 )
 def test_the_addresses_of_a_pool_are_canonical(written: str, canonical: str) -> None:
-    observed = fact(pool(f"addresses: ['{written}'], priority: 5, autoAssign: false, avoidBuggyIPs: true"))
+    observed = fact(pool(f"addresses: ['{written}'], priority: 5, autoAssign: false, avoidBuggyIPs: true, shareWithNodes: true"))
     assert (observed.addresses, observed.priority, observed.auto_assign, observed.avoid_buggy_ips) == ((canonical,), 5, False, True)
+    assert observed.share_with_nodes
 
 
 def test_a_name_of_253_characters_is_fine() -> None:

@@ -21,12 +21,21 @@ from services.watcher.said import Observation
 from services.watcher.settings import Settings
 from weir.cli.output import MACHINE, emit, harmless
 from weir.decider import Core, Fact, World
-from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, ServiceObserved, StatusPlanned, key
+from weir.events import (
+    AnyEvent,
+    EndpointSliceObserved,
+    ManifestRejected,
+    NodeAddressesObserved,
+    ServiceObserved,
+    StatusPlanned,
+    key,
+)
 from weir.words import few
 
 STDIN: Final = Path("-")
 _INVALID: Final = "Invalid"
 _JUDGED: Final = ("Accepted", "Allocated", "Serving")  # of a Service: what does not depend on a machine
+_NO_MACHINE: Final = NodeAddressesObserved(node="")  # files are judged as for machines whose addresses no pool has
 Units = dict[str, tuple[Document, ...]]
 
 
@@ -71,7 +80,7 @@ def findings(units: Units, settings: Settings) -> list[Finding]:
     watcher, ipam, planner = Watcher(settings), Ipam(), Planner()
     world = World({**watcher.indexes, **ipam.indexes, **planner.indexes})
     seen = watcher.said.read(Observation(units, complete=True))
-    _take(world, differences(world, watcher.said, watcher.said.take(seen)))
+    _take(world, [_NO_MACHINE, *differences(world, watcher.said, watcher.said.take(seen))])
     for core in (ipam, planner):
         _reconcile(world, core)
     found = [*_rejected(world), *_conditions(world), *_slices(world)]

@@ -17,7 +17,7 @@ from weir.cli.sync import unapplied
 from weir.cli.tell import condition, notes
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected
-from weir.lbnodes import counted, how_to_end, is_silent
+from weir.lbnodes import conflicts, counted, how_to_end, is_silent
 from weir.model import endpoint_name
 from weir.reader import LogError
 from weir.where import Where
@@ -131,8 +131,9 @@ def _problems(world: World) -> list[str]:
     refused = [
         f"{event.node} refused {r.entity}: {r.reason}" for event in world.of(AppliedThrough) if event.node in nodes for r in event.rejected
     ]
+    twice = [f"node {s.node}: {words}" for s in counted(world) for words in conflicts(world, s.node)]
     silent = [f"nothing is heard of node {s.node}; {how_to_end(s.node)}" for s in counted(world) if is_silent(world, s.node)]
-    return [*rejected, *down, *refused, *silent]
+    return [*rejected, *down, *refused, *twice, *silent]
 
 
 def _alarms(found: Iterable[Alarm]) -> list[str]:
