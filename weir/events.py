@@ -477,6 +477,7 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
     layout: int
     interfaces: tuple[str, ...]
     hooks: tuple[str, ...] = ()  # of each interface in turn: tc, xdp native, xdp generic
+    local_backends: bool = False  # it serves backends at addresses of its own too
 
     @property
     def attached(self) -> str:

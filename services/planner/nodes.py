@@ -3,9 +3,11 @@
 Names are as the log has them: "b:node-1" of a cluster b beside the first.
 """
 
+from collections.abc import Iterable
+
 from weir.decider import World
 from weir.events import EndpointSliceObserved, NodeObserved, ServiceObserved, key
-from weir.lbnodes import counted
+from weir.lbnodes import addresses_of, counted
 from weir.model import Backend, Family, ServicePort, cluster_of, family_of, name_in
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
@@ -23,6 +25,13 @@ def is_local(world: World, observed: ServiceObserved) -> bool:
     cluster = cluster_of(observed.root.namespace)
     nodes = (seen.node for seen in counted(world) if cluster_of(seen.node) == cluster)
     return any(world.get(key("watcher", "node", "", node)) for node in nodes)
+
+
+def unserved_local(world: World, backends: Iterable[Backend]) -> dict[str, list[str]]:
+    """LB nodes with backends at addresses of their own that they cannot serve, and the addresses of these."""
+    used = {backend.address for backend in backends}
+    nodes = [seen.node for seen in counted(world) if not seen.local_backends]
+    return {node: own for node in nodes if (own := [each for each in addresses_of(world, node).addresses if each in used])}
 
 
 def node_backends(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> list[Backend]:

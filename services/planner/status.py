@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from services.planner.nodes import is_local
+from services.planner.nodes import is_local, unserved_local
 from weir.decider import PENDING, World
 from weir.events import (
     AnyEvent,
@@ -98,6 +98,9 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
     if vips and is_local(world, observed) and not {backend.node for backend in backends} & {seen.node for seen in counted(world)}:
         words = "externalTrafficPolicy is Local, and no ready endpoint is on a node that forwards"
         return Condition(type="Serving", status=False, reason="NoLocalEndpoints", message=words)
+    if vips and observed.targets == "endpoints" and (local := unserved_local(world, backends)):
+        words = _few([f"{node} gets no answer from backends at its own address {few(own)}" for node, own in local.items()])
+        return Condition(type="Serving", status=False, reason="LocalBackends", message=words)
     states = {backend.state for backend in backends}
     if "down" in states and "active" not in states:
         return Condition(

@@ -15,6 +15,7 @@ from weir.events import (
     FrontendPlanned,
     ManifestAccepted,
     ManifestRejected,
+    NodeAddressesObserved,
     NodeGone,
     NodeHeard,
     NodeLeft,
@@ -34,7 +35,7 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.lbnodes import RETIRED, heard
+from weir.lbnodes import RETIRED, addresses_of, heard
 from weir.model import MORE_REJECTED, Root, cluster_of, endpoint_name
 
 
@@ -119,8 +120,12 @@ def touched(world: World, change: Change) -> set[str]:
             return _acknowledged(world, event, before if isinstance(before, AppliedThrough) else None)
         case NodeObserved() | NodeGone():
             return _by_node(world, event, before if isinstance(before, NodeObserved) else None)
-        case NodeSeen(node=node) if isinstance(before, NodeSeen) and not _was_retired(world, node):
-            return set()  # another hook or interface: nothing of the plan follows from these
+        case NodeSeen(node=node, local_backends=local) if isinstance(before, NodeSeen) and not _was_retired(world, node):
+            # Of another hook or interface nothing of the plan follows.
+            return _with_backends_at(world, {*addresses_of(world, node).addresses}) if local != before.local_backends else set()
+        case NodeAddressesObserved(addresses=now):
+            was = before.addresses if isinstance(before, NodeAddressesObserved) else ()
+            return _with_backends_at(world, {*now} ^ {*was})
         case NodeSeen() | NodeRetired() | NodeLeft():
             return set(world.words("planned"))
         case NodeSilent(lbnode=node) | NodeHeard(lbnode=node):
@@ -137,6 +142,12 @@ def _by_node(world: World, now: NodeObserved | NodeGone, before: NodeObserved | 
         return set()
     services = world.find("by nodes", cluster_of(now.root.name), ServiceObserved)
     return {observed.root.path for observed in services if came_or_went or observed.targets == "nodes"}
+
+
+def _with_backends_at(world: World, addresses: set[str]) -> set[str]:
+    if not addresses:
+        return set()
+    return {chunk.root.path for chunk in world.of(BackendsPlanned) if any(backend.address in addresses for backend in chunk.backends)}
 
 
 def _as_backend(node: NodeObserved | NodeGone | None) -> object:

@@ -22,6 +22,7 @@ from weir.events import (
     FrontendPlanned,
     ManifestAccepted,
     ManifestRejected,
+    NodeAddressesObserved,
     NodeGone,
     NodeObserved,
     NodeSeen,
@@ -180,7 +181,14 @@ SAID = st.one_of(
         st.sampled_from(["a", "b", ""]),
     ),
     st.builds(lambda name: ManifestAccepted(source=f"{name}.yaml"), st.one_of(NAMES, SLICES)),
-    st.builds(lambda name: NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",)), NODES),
+    st.builds(
+        lambda name, local: NodeSeen(node=name, hook="tc", layout=1, interfaces=("eth0",), local_backends=local), NODES, st.booleans()
+    ),
+    st.builds(
+        lambda name, hosts: NodeAddressesObserved(node=name, addresses=tuple(f"10.0.0.{host}" for host in sorted(hosts))),
+        NODES,
+        st.sets(HOSTS, max_size=2),
+    ),
     st.builds(
         lambda name: VipDenied(service=f"shop/{name}", family="IPv6", reason="NoPool", message="", holders=(), since=1, root=root(name)),
         NAMES,

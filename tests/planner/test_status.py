@@ -11,6 +11,7 @@ from weir.events import (
     AnyEvent,
     AppliedThrough,
     EndpointSliceObserved,
+    NodeAddressesObserved,
     NodeSeen,
     ServiceObserved,
     StatusPlanned,
@@ -44,6 +45,34 @@ def test_an_address_that_a_machine_has_too_is_reported_unless_it_is_shared(share
     assert (allocated.status, allocated.reason) == (True, reason)
     assert allocated.message == ("" if shared else "192.0.2.1 is also LB node lb-1's own address; both stay until one is changed")
     assert plan(world)[key("planner", "planvip", "", "192.0.2.1")] == VipPlanned(vip="192.0.2.1", shared_with_node=shared, root=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("own", "local_backends", "said"),
+    [
+        ("10.0.0.9", False, (True, "Serving", "")),
+        ("10.0.0.1", False, (False, "LocalBackends", "lb-1 gets no answer from backends at its own address 10.0.0.1")),
+        ("10.0.0.1", True, (True, "Serving", "")),
+    ],
+)
+def test_backends_at_an_lb_nodes_own_address_are_not_served_unless_it_says_so(
+    own: str, local_backends: bool, said: tuple[bool, str, str]
+) -> None:
+    world = World(Planner.indexes)
+    slice_root = Root(kind="EndpointSlice", namespace="shop", name="web-x")
+    endpoints = (Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2"))
+    events: list[AnyEvent] = [
+        ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),)),
+        EndpointSliceObserved(root=slice_root, service="web", family="IPv4", ports=(SlicePort(port=80),), endpoints=endpoints),
+        VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), root=ROOT),
+        NodeSeen(node="lb-1", hook="tc", layout=2, interfaces=("eth0",), local_backends=local_backends),
+        NodeAddressesObserved(node="lb-1", addresses=(own,)),
+    ]
+    for seq, event in enumerate(events, 1):
+        world.evolve(Fact(seq, event))
+    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    (serving,) = (condition for condition in status.conditions if condition.type == "Serving")
+    assert (serving.status, serving.reason, serving.message) == said
 
 
 def test_a_vip_that_is_shared_with_its_node_is_programmed_once_the_node_confirmed_it_so() -> None:
