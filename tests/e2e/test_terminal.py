@@ -41,7 +41,7 @@ def test_up_says_that_it_is_ready_and_that_it_stopped(found: Stage) -> None:
     lines = [line for line in shown.read_text().splitlines() if not line.startswith(("Script ", "["))]
     assert [line for line in lines if line] == [
         "starting: compiling and loading the packet path, a few seconds",
-        "ready: 1 Service, 2 VIPs, 12 backends",
+        "ready: 1 Service, 2 VIPs, 3 backends",
         f"stopped; the kernel keeps forwarding; weir down --instance {found.where.instance} removes the packet path",
     ]
     found.network.run("client", "curl", "-sS", "--max-time", "2", "http://203.0.113.10/")
