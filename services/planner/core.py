@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from services.planner.backends import backends_of, chunk_count, chunk_of, is_asked
 from services.planner.nodes import is_local
-from services.planner.status import refused, same, status_of, vip_planned
+from services.planner.status import leaves, refused, same, status_of, vip_planned
 from services.planner.touched import INDEXES, touched
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
@@ -221,10 +221,20 @@ def _vip_entry(world: World, event: VipAllocated | VipReleased) -> AnyEvent:
 
 
 def _differences(world: World, service: str) -> list[AnyEvent]:
+    """New chunks before the frontends that refer to them, and the chunks of a set that was cut anew behind them.
+
+    What forwards no more is withdrawn before the frontends, which are stated once more then: who confirms them confirms that, too.
+    """
     wanted = {key_of(event): event for event in plan_service(world, service)}
     planned = {where: event for where, event in world.listed("planned", service).items() if isinstance(event, Planned)}
-    changed = [event for where, event in sorted(wanted.items()) if not same(event, planned.get(where))]
-    return [*changed, *(_withdrawn(event) for where, event in sorted(planned.items()) if where not in wanted)]
+    sets = {(event.backends, event.chunks) for event in wanted.values() if isinstance(event, FrontendPlanned)}
+    left = [event for where, event in sorted(planned.items()) if where not in wanted]
+    early = [event for event in left if not isinstance(event, BackendsPlanned) or (event.set, event.chunks) in sets]
+    again = FrontendPlanned if leaves(world, service, wanted) else ()
+    changed = [event for where, event in sorted(wanted.items()) if isinstance(event, again) or not same(event, planned.get(where))]
+    chunks = [event for event in changed if isinstance(event, BackendsPlanned)]
+    late = [event for event in left if event not in early]
+    return [*chunks, *map(_withdrawn, early), *changed[len(chunks) :], *map(_withdrawn, late)]
 
 
 def _withdrawn(event: Planned) -> AnyEvent:

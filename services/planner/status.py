@@ -1,6 +1,6 @@
 """What the owner of a Service is told.  `Programmed` comes from what the nodes read back, never from what was planned."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -9,8 +9,8 @@ from weir.decider import PENDING, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
+    BackendsPlanned,
     EndpointSliceObserved,
-    FrontendPlanned,
     ManifestRejected,
     ServiceObserved,
     StatusPlanned,
@@ -174,11 +174,9 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
     held = world.find("service", observed.root.path, VipAllocated)
-    vip_entries: list[AnyEvent] = [vip_planned(vip) for vip in held]
-    entries = [*(event for event in planned if isinstance(event, FrontendPlanned)), *vip_entries]
+    entries = {key_of(event): event for event in (*planned, *map(vip_planned, held))}
     through = {event.node: event for event in world.of(AppliedThrough)}
-    rejecting = any(each.rejected for each in through.values())
-    ours = {MORE_REJECTED, *(key_of(event) for event in (*planned, *vip_entries))} if rejecting else set()  # it may be among those
+    ours = {MORE_REJECTED, *entries}  # it may be among those
     refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
     if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
         return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
@@ -186,7 +184,7 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
         return Condition(type="Programmed", status=False, reason="NoPorts")
     if not entries:
         return Condition(type="Programmed", status=False, reason="NotAllocated")
-    head, newest = (max(_seq(world, entry) for entry in part) for part in (entries, [*planned, *vip_entries]))
+    head, newest = _heads(world, observed.root.path, entries)
     holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
     if behind := [node for node in listening or nodes if node not in holding]:
         return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
@@ -211,10 +209,23 @@ def _waiting_for(world: World, nodes: Sequence[str]) -> str:
     return f"{words}; nothing is heard of {few(silent)}, {how_to_end(silent[0])}" if silent else words
 
 
-def _seq(world: World, entry: AnyEvent) -> int:
-    """The sequence at which the log holds this very entry; one that differs is still to be planned, and has none yet."""
-    held = world.facts.get(key_of(entry))
-    return held.seq if held and same(entry, held.event) else PENDING
+def _heads(world: World, service: str, entries: Mapping[str, AnyEvent]) -> tuple[int, int]:
+    """The sequences at which the log holds the newest VIP or frontend, and the newest of all `entries`.
+
+    What differs is still to be planned, and has none yet.  Nor has what stays beside something that is to be withdrawn: the planner
+    states it once more behind that (`services.planner.core`), since a withdrawal leaves nothing to wait for.
+    """
+    if leaves(world, service, entries):
+        return PENDING, PENDING
+    held = {where: world.facts.get(where) for where in entries}
+    seqs = {where: fact.seq if fact and same(entries[where], fact.event) else PENDING for where, fact in held.items()}
+    return max(seq for where, seq in seqs.items() if not isinstance(entries[where], BackendsPlanned)), max(seqs.values())
+
+
+def leaves(world: World, service: str, wanted: Container[str]) -> bool:
+    """Whether some frontend or chunk that is planned for the Service is not `wanted` any more, by entity key."""
+    planned = world.listed("planned", service).items()
+    return any(where not in wanted for where, event in planned if not isinstance(event, StatusPlanned))
 
 
 def same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:

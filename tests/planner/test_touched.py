@@ -10,8 +10,10 @@ from weir.decider import Change, Decided, Fact, Fold, World
 from weir.events import (
     AnyEvent,
     AppliedThrough,
+    BackendsWithdrawn,
     EndpointSliceObserved,
     FrontendPlanned,
+    FrontendWithdrawn,
     NodeSeen,
     ServiceObserved,
     StatusPlanned,
@@ -38,6 +40,7 @@ class Log:
         self.core = Counting()
         self.fold = Fold(self.core, "planner")
         self.head = 0
+        self.facts: list[Fact] = []  # decided
 
     def take(self, *events: AnyEvent) -> set[str]:
         """Appends `events`, one by one, and what is decided on them; returns the Services that the last of them touches."""
@@ -51,7 +54,8 @@ class Log:
             self.fold.acked(decided, first)
             for item in decided:
                 self.head += 1
-                self.fold.hear([Fact(self.head, item.event)])
+                self.facts.append(Fact(self.head, item.event))
+                self.fold.hear([self.facts[-1]])
         return services
 
     def ack(self, node: str = "n1", *rejected: Rejection) -> set[str]:
@@ -121,6 +125,32 @@ def test_an_endpoint_that_changes_is_pending_until_every_node_holds_it_and_costs
     log.ack("n3")
     assert log.programmed("shop/s1")
     assert log.head == before + 4
+
+
+def test_what_is_withdrawn_is_pending_until_every_node_holds_no_more_of_it() -> None:
+    """A port, or the last endpoint, goes: a node that has not confirmed anything since then may still forward to it."""
+    log = Log()
+    observed, slice_of_it, given = served(1)
+    assert isinstance(observed, ServiceObserved)
+    assert isinstance(slice_of_it, EndpointSliceObserved)
+    two = structs.replace(observed, ports=(ServicePort(port=80, name="a"), ServicePort(port=81, name="b")))
+    log.take(seen("n1"), two, structs.replace(slice_of_it, ports=(SlicePort(port=80, name="a"), SlicePort(port=81, name="b"))), given)
+    for event, withdrawal in (
+        (structs.replace(two, ports=two.ports[:1]), FrontendWithdrawn),
+        (structs.replace(slice_of_it, ports=(SlicePort(port=80, name="a"),), endpoints=()), BackendsWithdrawn),
+    ):
+        log.ack("n1")
+        assert log.programmed("shop/s1")
+        before = log.head + 1
+        log.take(event)
+        assert not log.programmed("shop/s1")
+        withdrawn = max(fact.seq for fact in log.facts if isinstance(fact.event, withdrawal))
+        assert withdrawn > before
+        log.take(AppliedThrough(node="n1", seq=withdrawn - 1))
+        assert not log.programmed("shop/s1"), "it holds all but the withdrawal"
+    log.ack("n1")
+    assert log.programmed("shop/s1")
+    assert log.fold.caught_up() == []
 
 
 def test_refusals_that_stand_touch_nothing_again() -> None:
