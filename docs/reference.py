@@ -17,6 +17,7 @@ from weir.events import AnyEvent, Event
 from weir.metrics import EVERY, METRICS, SECONDS
 
 HERE = Path(__file__).parent
+ANY = "any author"
 AUTHORS = {
     "watcher": "what was observed",
     "ipam": "who holds which address",
@@ -97,8 +98,8 @@ def events_page() -> str:
         "The author of an event about a node is `<author>-<node>`. The last event of a subject is the whole state of its entity.",
         "Types and fields are never renamed or reused; new fields have defaults. Headers: `Weir-Cause`, the sequence that led to it.",
     ]
-    for author, words in AUTHORS.items():
-        lines += ["", f"## {author}: {words}"]
+    for author, words in ("", "who appends"), *AUTHORS.items():
+        lines += ["", f"## {author or ANY}: {words}"]
         for event in (each for each in get_args(AnyEvent) if each.author == author):
             lines += _event(source, event)
     lines += ["", "## Values"]
@@ -119,7 +120,7 @@ def _event(source: Source, event: type[Event]) -> list[str]:
         "",
         source.doc(event.__name__),
         "",
-        f"About: `{event.author}{of_node}.{event.kind}`, namespace {_code(namespace)}, name {_code(name)}{end}.",
+        f"About: `{event.author or '<author>'}{of_node}.{event.kind}`, namespace {_code(namespace)}, name {_code(name)}{end}.",
         "",
         *_fields(source.fields(event.__name__)),
     ]

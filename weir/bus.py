@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from weakref import WeakSet
 
 from nats.aio.client import Client
@@ -20,7 +20,7 @@ from nats.protocol.parser import AUTHORIZATION_VIOLATION, PERMISSIONS_ERR
 
 from weir.access import API, api_of, nats_access
 from weir.decider import Decided, Fact, entity_of
-from weir.events import ENCODE
+from weir.events import ENCODE, EpochStarted, key
 from weir.identity import Identity, identity_of
 from weir.reader import (
     GONE,
@@ -82,6 +82,23 @@ def not_connected(url: str, name: str, error: Exception) -> LogError:
     return LogUnreachable(f"no NATS at {place}: {reason_of(error)}")
 
 
+class Expected(NamedTuple):
+    """An append is stored only if the last event whose key matches `key` is at `sequence`, 0 for none.  key: may have wildcards."""
+
+    key: str
+    sequence: int
+
+
+def subtree(author: str, last: int) -> Expected:
+    """Nothing was appended in the author's name since `last`.  Costs the server a look at every name that the author ever wrote about."""
+    return Expected(f"{author}.>", last)
+
+
+def epoch_key(author: str) -> str:
+    """The key under which the author's epochs start."""
+    return key(author, EpochStarted.kind, "", "")
+
+
 def alive_subject(prefix: str, author: str) -> str:
     """Where `author` lets others know that it is alive: outside of the subjects that the streams keep."""
     return f"{ALIVE}.{prefix}{author}"
@@ -138,8 +155,13 @@ class Bus:
 
     # ── append ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def append(self, author: str, decided: Sequence[Decided], fence: int) -> int:
-        """Appends all or nothing, if the last fact below `author` still is `fence`.  At most BATCH.  Returns the first sequence."""
+    async def append(self, author: str, decided: Sequence[Decided], last: int, expected: Sequence[Expected] = ()) -> int:
+        """Append all or nothing.  Returns the first sequence.
+
+        last: the author's last event as the caller knows it; nothing is stored where it is not, unless something else is `expected`.
+        A session appends by a `Writer`, at a cost that does not grow with the author's names; this alone is for single appends.
+        """
+        expected = expected or (subtree(author, last),)
         self._batches += 1
         batch = f"{self._life}{self._batches:x}"
         reply = f"{self._inbox}.{batch}"
@@ -149,7 +171,10 @@ class Bus:
                 body, entity = ENCODE(item.event), entity_of(item)
                 if len(body) > MOST_BYTES:
                     raise FactTooLargeError(f"{entity}: {len(body)} bytes, expected at most {MOST_BYTES}")
-                headers = self._headers(author, fence, batch, index, len(decided), item.cause)
+                headers = self._headers(author, last, batch, index, len(decided), item.cause)
+                if index <= len(expected):
+                    headers["Nats-Expected-Last-Subject-Sequence"] = str(expected[index - 1].sequence)
+                    headers["Nats-Expected-Last-Subject-Sequence-Subject"] = self.prefix + expected[index - 1].key
                 edge = index in (1, len(decided))
                 await self._nc.publish(self.prefix + entity, body, reply=reply if edge else "", headers=headers)
             async with asyncio.timeout(5):
@@ -160,17 +185,14 @@ class Bus:
             raise LogUnreachable(f"append without an answer: {reason_of(error)}") from error
         finally:
             del self._waiting[batch]
-        last: int = checked(message)["seq"]
-        return last - len(decided) + 1
+        stored: int = checked(message)["seq"]
+        return stored - len(decided) + 1
 
-    def _headers(self, author: str, fence: int, batch: str, index: int, count: int, cause: int) -> dict[str, str]:
-        # The fence makes the id unique: at most one batch can ever follow a given last sequence of this author.
-        headers = {"Nats-Msg-Id": f"{self.prefix}{author}.{fence}.{index}"}
+    def _headers(self, author: str, last: int, batch: str, index: int, count: int, cause: int) -> dict[str, str]:
+        # Unique, as at most one batch can ever follow a given last sequence of this author.
+        headers = {"Nats-Msg-Id": f"{self.prefix}{author}.{last}.{index}"}
         if cause:
             headers["Weir-Cause"] = str(cause)
-        if index == 1:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(fence)
-            headers["Nats-Expected-Last-Subject-Sequence-Subject"] = f"{self.prefix}{author}.>"
         if count > 1:
             headers |= {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(index)}
             if index == count:
@@ -178,15 +200,12 @@ class Bus:
         return headers
 
     async def last(self, author: str) -> int:
-        """Sequence of the author's last fact that the history still holds, 0 for none.  The stream's leader answers."""
-        try:
-            answer = await self.api(f"STREAM.MSG.GET.{STREAM}", {"last_by_subj": f"{self.prefix}{author}.>"})
-        except Refused as refused:
-            if refused.code == NOT_FOUND:
-                return 0
-            raise
-        sequence: int = answer["message"]["seq"]
-        return sequence
+        """Sequence of the author's last event that the history still holds, 0 for none.  The stream's leader answers."""
+        return (await self._last_message(STREAM, f"{self.prefix}{author}.>"))[1]
+
+    async def epoch(self, author: str) -> int:
+        """The same of where the author's last epoch started."""
+        return (await self._last_message(STREAM, self.prefix + epoch_key(author)))[1]
 
     # ── read ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -225,7 +225,7 @@ class Fold:
         self._own: set[int] = set()
         self.world = World(core.indexes)
         self.position = 0  # last sequence heard
-        self.fence = 0  # last sequence in the author's own subtree, as far as heard or acked
+        self.last = 0  # the author's own last sequence, as far as heard or acked
 
     def load(self, fact: Fact) -> None:
         """A fact of the past: folded, never decided again."""
@@ -257,7 +257,7 @@ class Fold:
     def acked(self, decided: Iterable[Decided], first: int) -> None:
         """The log took `decided` at `first`, `first` + 1 …"""
         for seq, item in enumerate(decided, first):
-            self.fence = seq
+            self.last = seq
             self._own.add(seq)
             key = entity_of(item)
             held = self.world.facts.get(key)
@@ -267,7 +267,7 @@ class Fold:
     def _passed(self, fact: Fact) -> None:
         self.position = fact.seq
         if author_of(fact.event) == self._author:
-            self.fence = max(self.fence, fact.seq)
+            self.last = max(self.last, fact.seq)
 
     def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
         """Takes decisions, of the core or of an edge, into the world as guesses; they are to be appended next."""

@@ -55,6 +55,19 @@ class _Object(Event, frozen=True, kw_only=True):
         return self.root.namespace, self.root.name
 
 
+class EpochStarted(Event, frozen=True, kw_only=True, tag="epoch_started"):
+    """Only this process appends in its author's name from here on: the server refuses what an earlier epoch of that author appends."""
+
+    author: ClassVar[str] = ""  # whichever starts it
+    kind: ClassVar[str] = "epoch"
+    writer: str  # the author, as in subjects
+    host: str
+    pid: int
+
+    def entity(self) -> tuple[str, str]:
+        return "", ""
+
+
 # ── watcher ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -564,7 +577,8 @@ def endpoints_of(event: Event) -> list[str]:
 
 
 AnyEvent = (
-    ServiceObserved
+    EpochStarted
+    | ServiceObserved
     | ServiceGone
     | EndpointSliceObserved
     | EndpointSliceGone
@@ -658,8 +672,9 @@ def is_gone(body: bytes) -> bool:
 
 def author_of(event: Event) -> str:
     """The author's token: the service, and the node where it runs per node, so that two nodes never share a subject."""
-    node = getattr(event, "node", "")
-    return f"{event.author}-{token(node)}" if node else event.author
+    if node := getattr(event, "node", ""):
+        return f"{event.author}-{token(node)}"
+    return event.author or getattr(event, "writer", "")
 
 
 def key_of(event: Event) -> str:

@@ -32,6 +32,7 @@ from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnders
 from weir.where import Health, listen_address, node_name, write_file
 from weir.where import Where as Where
 from weir.words import few
+from weir.writer import Writer
 
 RELOAD = 75  # a dataplane ends with this code when an interface came anew and has no program
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
@@ -86,7 +87,7 @@ class Runner:
         self._listens, self._impaired, self._read = listens, impaired, read
         self.meter = Meter()
         self._kinds = sorted({event.kind for event in hears})
-        self._live: tuple[Bus, Fold] | None = None
+        self._live: tuple[Writer, Fold] | None = None
         self._turn = asyncio.Lock()
         self._caught_up = asyncio.Event()  # or stands by: there is somebody to propose to, or nothing to wait for
         self._standing_by = False
@@ -125,11 +126,11 @@ class Runner:
                 return True  # what the edge knows is compared with the log when this replica comes to act
             if not self._live:
                 return False
-            bus, fold = self._live
+            writer, fold = self._live
             try:
-                await self._append(bus, fold, fold.propose(decide(fold.world), cause))
+                await self._append(writer, fold, fold.propose(decide(fold.world), cause))
             except LogError as error:
-                await self._end(bus, error)  # the session sees it and starts again
+                await self._end(writer.bus, error)  # the session sees it and starts again
                 return False
             if self._owing == 1:
                 self._tell("following")
@@ -158,7 +159,7 @@ class Runner:
             if self._listens:
                 await bus.listen(self._listens)
             self._opened(await bus.identity())
-            fence = await bus.last(self.author)  # before the fold: whoever writes after this is noticed by the fence
+            last = await bus.last(self.author)  # before the fold: whoever writes after this is noticed at the first append
             state = bus.state(self._kinds)
             async for entries in state:
                 self._load(fold, entries)
@@ -169,17 +170,18 @@ class Runner:
                 if self._read:
                     self._read(fold.world)
                 if self._lease:
-                    fence = await self._stand_by(self._lease, bus, fold, pull)
+                    last = await self._stand_by(self._lease, bus, fold, pull)
                 # STATE may remember own facts that the history has dropped; the server compares with the history.
-                fold.fence = max(fence, fold.fence) if fence else 0
+                fold.last = max(last, fold.last) if last else 0
+                writer = Writer(bus, self.author)
                 async with self._kept(bus):
-                    await self._catch_up(bus, fold)
+                    await self._catch_up(writer, fold)
                     while True:
                         if not (entries := await pull.next()):
                             continue
                         self.meter.hear([entry.fact for entry in entries], pull.pending)
                         async with self._turn:
-                            changes = await self._hear(bus, fold, [self._keeps(entry.fact) for entry in entries])
+                            changes = await self._hear(writer, fold, [self._keeps(entry.fact) for entry in entries])
                         if self._heard and changes:
                             await self._heard(fold.world, changes, fold.position)
 
@@ -188,7 +190,7 @@ class Runner:
             fold.load(self._keeps(entry.fact))
 
     async def _stand_by(self, lease: Lease, bus: Bus, fold: Fold, pull: Pull[Entry]) -> int:
-        """Folds along until this replica is the one that acts; returns the fence, with all that was appended up to it folded."""
+        """Folds along until this replica is the leader; returns the author's last sequence, with all up to it folded."""
         self._tell("standby")
         self._standing_by = True
         self._caught_up.set()
@@ -206,11 +208,11 @@ class Runner:
             self._caught_up.clear()
             self._standing_by = False
         won.result()
-        fence = await bus.last(self.author)
-        while fold.fence < fence:  # what the one before appended last is on its way
+        last = await bus.last(self.author)
+        while fold.last < last:  # what the one before appended last is on its way
             self._load(fold, await pull.next())
         log.info("lease_won", service=self.author, seq=fold.position)
-        return fence
+        return last
 
     @contextlib.asynccontextmanager
     async def _kept(self, bus: Bus) -> AsyncIterator[None]:
@@ -241,10 +243,10 @@ class Runner:
             with contextlib.suppress(LogError):  # where the log is gone the lease ends by itself
                 await self._lease.give_back(bus)
 
-    async def _catch_up(self, bus: Bus, fold: Fold) -> None:
+    async def _catch_up(self, writer: Writer, fold: Fold) -> None:
         owed = fold.caught_up()
-        await self._append(bus, fold, owed)
-        self._live, self.world = (bus, fold), fold.world
+        await self._append(writer, fold, owed)
+        self._live, self.world = (writer, fold), fold.world
         self._retry_s = RETRY_FIRST_S
         self.meter.begin(fold.position)
         log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
@@ -254,19 +256,19 @@ class Runner:
             await self._heard(fold.world, None, fold.position)
         self._caught_up.set()
 
-    async def _hear(self, bus: Bus, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
+    async def _hear(self, writer: Writer, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
         for fact in facts:
             if author_of(fact.event) == self.author and not fold.knows(fact.seq):
                 raise Overtaken(f"event {fact.seq} in our name")
         decided, changes = fold.hear(facts)
-        await self._append(bus, fold, decided)
+        await self._append(writer, fold, decided)
         return changes
 
-    async def _append(self, bus: Bus, fold: Fold, decided: Sequence[Decided]) -> None:
+    async def _append(self, writer: Writer, fold: Fold, decided: Sequence[Decided]) -> None:
         for start in range(0, len(decided), BATCH):
             part = decided[start : start + BATCH]
             with self.meter.appending(part):
-                first = await bus.append(self.author, part, fold.fence)
+                first = await writer.append(part, fold.last)
             fold.acked(part, first)
             self._say(part, first)
 
@@ -283,7 +285,7 @@ class Runner:
 
     async def _end(self, bus: Bus, why: LogError) -> None:
         """Ends the session of `bus`, unless another has begun."""
-        if self._live and self._live[0] is bus:
+        if self._live and self._live[0].bus is bus:
             self._why = why
             self._caught_up.clear()
             self._live = None
@@ -297,7 +299,7 @@ class Runner:
                 await asyncio.sleep(BEAT_S)
             if self._live:
                 with contextlib.suppress(LogError):  # the session sees it, too
-                    await self._live[0].beat(self.author, msgspec.json.encode(self._report()))
+                    await self._live[0].bus.beat(self.author, msgspec.json.encode(self._report()))
 
     def _report(self) -> Health:
         health = self._health

@@ -10,6 +10,7 @@ from weir.decider import Decided
 from weir.events import AnyEvent, author_of
 from weir.reader import Refused
 from weir.where import Where
+from weir.writer import Writer
 
 TRIES = 20  # the author whose name is used writes too
 
@@ -25,9 +26,9 @@ async def main(instance: str, what: str, order: str) -> int:
         return sum([await insisted(bus, event) for event in facts])
 
 
-async def taken(bus: Bus, event: AnyEvent, fence: int) -> bool:
+async def taken(bus: Bus, event: AnyEvent, last: int) -> bool:
     with contextlib.suppress(Refused):
-        return bool(await bus.append(author_of(event), [Decided(event, 0)], fence))
+        return bool(await Writer(bus, author_of(event)).append([Decided(event, 0)], last))
     return False
 
 

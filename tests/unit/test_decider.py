@@ -181,7 +181,7 @@ def test_decision_is_a_guess_until_the_log_has_it(giver: Fold) -> None:
     assert giver.world.seq(vip("a")) == PENDING
     giver.acked(decided, first=5)
     assert giver.world.seq(vip("a")) == 5
-    assert giver.fence == 5
+    assert giver.last == 5
 
 
 def test_own_fact_come_back_is_recognised_once(giver: Fold) -> None:
@@ -199,7 +199,7 @@ def test_fact_in_our_name_from_an_earlier_life_is_news(giver: Fold) -> None:
     assert decided == []
     assert change.fact.seq == 2
     assert giver.world.seq(vip("a")) == 2
-    assert giver.fence == 2
+    assert giver.last == 2
 
 
 def test_own_fact_come_back_late_does_not_undo_a_newer_guess(giver: Fold) -> None:
@@ -220,10 +220,10 @@ def test_ack_of_an_overtaken_guess_does_not_date_its_successor(giver: Fold) -> N
     assert giver.world.seq(vip("a")) == 8
 
 
-def test_fence_is_the_last_fact_of_our_own_subtree(giver: Fold) -> None:
+def test_last_is_the_last_event_of_our_own_subtree(giver: Fold) -> None:
     giver.load(Fact(3, vip("a", "a")))
     giver.load(Fact(9, exposed("a")))
-    assert (giver.fence, giver.position) == (3, 9)
+    assert (giver.last, giver.position) == (3, 9)
 
 
 def test_past_is_folded_and_not_decided_again(giver: Fold) -> None:
@@ -257,7 +257,7 @@ def test_any_interleaving_with_the_log_gives_the_world_of_the_log(events: list[A
         again.evolve(fact)
     assert giver.world.facts == again.facts
     assert giver.caught_up() == []
-    assert giver.fence == max((fact.seq for fact in log if isinstance(fact.event, VipAllocated | VipFreed)), default=0)
+    assert giver.last == max((fact.seq for fact in log if isinstance(fact.event, VipAllocated | VipFreed)), default=0)
 
 
 def test_an_index_by_sequence_finds_what_the_log_took_in_a_range_guesses_only_once_they_are_taken() -> None:

@@ -7,7 +7,7 @@ import pytest
 from weir.cli.diff import change, differences, picture
 from weir.cli.watch import Screen, changes
 from weir.decider import Fact, World
-from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, ServiceGone, ServiceObserved, StatusPlanned, VipAllocated
+from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, EpochStarted, ServiceGone, ServiceObserved, StatusPlanned, VipAllocated
 from weir.model import Backend, Condition, Rejection, Root, ServicePort
 
 ROOT = Root(kind="Service", namespace="shop", name="web", generation=1)
@@ -46,6 +46,11 @@ def test_what_came_went_and_changed_is_told_by_entity() -> None:
     (row,) = differences(picture(world(service(80))), picture(world(service(8080))))
     assert row["change"] == "changed"
     assert list(row["fields"]) == ["ports"]
+
+
+def test_another_process_that_appends_is_no_difference() -> None:
+    first, second = (EpochStarted(writer="watcher", host="lb", pid=pid) for pid in (1, 2))
+    assert told(world(first, service(80)), world(second, service(80))) == []
 
 
 def test_object_written_again_and_watermarks_are_no_difference() -> None:

@@ -10,7 +10,7 @@ import msgspec
 from weir.cli.history import ask, source, world_at
 from weir.cli.output import MACHINE, Row, emit, harmless, paint
 from weir.decider import World
-from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, VipTaken, tag_of
+from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, EpochStarted, MapPressure, VipTaken, tag_of
 from weir.model import endpoint_name
 
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -46,11 +46,11 @@ def diff(instance: str, before: str, after: str, output: str, file: Path | None 
 
 
 def picture(world: World) -> Picture:
-    """What `world` says of each entity.  Watermarks, announcements and fill levels are left out: they say how, not what."""
+    """What `world` says of each entity.  Watermarks, announcements, fill levels and epochs are left out: they say how, not what."""
     found: Picture = {}
     for _, fact in sorted(world.facts.items()):
         match fact.event:
-            case AppliedThrough(rejected=()) | VipTaken() | MapPressure():
+            case AppliedThrough(rejected=()) | VipTaken() | MapPressure() | EpochStarted():
                 continue
             case AppliedThrough(node=node, rejected=rejected):
                 found["refused by", node] = {refused.entity: refused.reason for refused in rejected}

@@ -12,6 +12,7 @@ from weir.events import (
     EndpointSliceGone,
     EndpointSliceObserved,
     EndpointUp,
+    EpochStarted,
     FrontendPlanned,
     FrontendWithdrawn,
     HomeNamed,
@@ -41,6 +42,8 @@ from weir.words import few
 def tell(event: AnyEvent) -> str:
     """What `event` says."""
     match event:
+        case EpochStarted(writer=writer, host=host, pid=pid):
+            return f"{writer} is process {pid} on {host}"
         case ServiceObserved(exposed=exposed, ports=ports):
             on = ", ".join(f"{port.port}/{port.protocol}" for port in ports)
             return f"{event.root.path} {'exposed' if exposed else 'not exposed'} on {on}{_source(event.root)}"
