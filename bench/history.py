@@ -21,10 +21,11 @@ from weir.model import Root, ServicePort
 from weir.snapshots import SNAPSHOTS
 from weir.snapshotter import LEAST_EVENTS, due, take, tidy
 from weir.streams import ensure_streams
+from weir.writer import Writer
 
 LIVE = 1000
 GONE, EVENTS = 1_000_000, 5_000_000
-APPENDS = 200
+SESSIONS, APPENDS = 20, 200
 AUTHOR = "watcher"
 
 
@@ -73,9 +74,9 @@ def _service(name: str, turn: int) -> AnyEvent:
 
 async def _append(bus: Bus, events: Iterator[AnyEvent]) -> None:
     """With snapshots as often as they are due."""
-    fence, appended = await bus.last(AUTHOR), 0
+    writer, last, appended = Writer(bus, AUTHOR), await bus.last(AUTHOR), 0
     while part := list(islice(events, BATCH)):
-        fence = await bus.append(AUTHOR, [Decided(event, 0) for event in part], fence) + len(part) - 1
+        last = await writer.append([Decided(event, 0) for event in part], last) + len(part) - 1
         appended += len(part)
         if appended % LEAST_EVENTS < BATCH and await due(bus):
             await take(bus)
@@ -93,7 +94,8 @@ async def _costs(bus: Bus) -> dict[str, tuple[float, ...]]:
         "snapshots|MiB": (sizes[SNAPSHOTS]["bytes"] / (1 << 20),),
         "mirror|subjects": (sizes[STATE].get("num_subjects", 0),),
         "start, state read|ms": tuple(starts),
-        "append of one event|ms": tuple([await _one(bus) for _ in range(APPENDS)]),
+        "first append of a session|ms": tuple([(await _appends(bus, 1))[0] for _ in range(SESSIONS)]),
+        "append of one event|ms": (await _appends(bus, APPENDS + 1))[1:],
         "a moment, at random|ms": tuple(ms for ms, _ in asked),
         "a moment, read|KiB": tuple(size / 1024 for _, size in asked),
     }
@@ -125,8 +127,11 @@ def received(bus: Bus) -> int:
     return int(bus._nc.stats["in_bytes"])
 
 
-async def _one(bus: Bus) -> float:
-    fence = await bus.last(AUTHOR)
-    begun_s = time.perf_counter()
-    await bus.append(AUTHOR, [Decided(_service("web-0", 0), 0)], fence)
-    return (time.perf_counter() - begun_s) * 1000
+async def _appends(bus: Bus, count: int) -> tuple[float, ...]:
+    """Of one session, from the first on."""
+    writer, last, took = Writer(bus, AUTHOR), await bus.last(AUTHOR), []
+    for _ in range(count):
+        begun_s = time.perf_counter()
+        last = await writer.append([Decided(_service("web-0", 0), 0)], last)
+        took.append((time.perf_counter() - begun_s) * 1000)
+    return tuple(took)
