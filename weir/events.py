@@ -230,7 +230,7 @@ class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
 
 
 class RecordGone(_Object, frozen=True, kw_only=True, tag="record_gone"):
-    """The record is no more."""
+    """The record is deleted, or its Service holds again all that it names."""
 
     kind: ClassVar[str] = "record"
     gone: ClassVar[bool] = True

@@ -102,10 +102,11 @@ def _prefers(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
-def _unbound(before: AnyEvent | None, event: RecordGone | RecordObserved) -> bool:
-    """Whether a record names an address no longer, which others may have then."""
+def _unbound(world: World, before: AnyEvent | None, event: RecordGone | RecordObserved) -> bool:
+    """Whether a record no longer names an address that nobody holds: others may have it then."""
     named = before.vips if isinstance(before, RecordObserved) else ()
-    return not set(named) <= set(event.vips if isinstance(event, RecordObserved) else ())
+    dropped = set(named) - set(event.vips if isinstance(event, RecordObserved) else ())
+    return any(not world.get(key("ipam", "vip", "", vip)) for vip in dropped)
 
 
 class Ipam:
@@ -139,7 +140,7 @@ class Ipam:
                 self._pool_changed(world, book, root.name)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
                 self._namespace_changed(world, book, root.name)
-            case RecordGone() | RecordObserved() as event if _unbound(change.before, event):
+            case RecordGone() | RecordObserved() as event if _unbound(world, change.before, event):
                 book.settle_waiting(*FAMILIES)
             case NodeObserved() | NodeGone() | NodeAddressesObserved() as event:
                 self._addresses_changed(world, book, set(_machines_have(change.before)), set(_machines_have(event)))

@@ -15,7 +15,7 @@ from services.watcher.manifest import Observed, Reading, object_key
 from services.watcher.ranges import Range, Ranges, range_of
 from services.watcher.said import Observation, Said, scope_of, unit_of, units_of
 from services.watcher.settings import DEFAULT, Settings
-from weir.decider import Change, Decided, Index, World
+from weir.decider import Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
     EndpointDown,
@@ -78,7 +78,7 @@ def _holders(event: AnyEvent) -> Iterable[str]:
 
 
 class Watcher:
-    """The core.  It decides nothing from the log: its facts come from the source, and are owed again when the log has lost them."""
+    """The core.  Its events come from the source, and are owed again when the log has lost them."""
 
     indexes: Mapping[str, Index] = {"unit": units_of, "node address": _addresses_of}
 
@@ -91,9 +91,9 @@ class Watcher:
             of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
             self.indexes = {**self.indexes, **of_writes}
 
-    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:  # noqa: ARG002
-        """Nothing: what others state does not change what the source says."""
-        return ()
+    def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
+        """Withdraw the records of Services that hold again what these name; other events do not change what the source says."""
+        return one_by_one(world, changes, _regained)
 
     def reconcile(self, world: World) -> Iterable[Decided]:
         """Everything by which the sources differ; nothing before one has been listed once.
@@ -209,11 +209,18 @@ class _Comparison:
         return isinstance(service, ServiceObserved) and service.exposed
 
     def _lost(self, fact: RecordObserved) -> bool:
-        """Whether the log does not know that the Service holds what was written down, or knows it from there."""
+        """Whether the log has lost the addresses in the record: it did not know the Service either, and has not allocated them again.
+
+        The record of a Service that the log knows was written from this log.  It may name an address that was released since.
+        """
         if not scope_of(fact.root.resource_version):
             return True
-        held = {vip.vip for vip in self._world.find("holder", fact.root.path, VipAllocated)}
-        return bool(fact.vips) and (not held.issuperset(fact.vips) or self._held(key_of(fact)) is not None)
+        if _holds(self._world, fact):
+            return False
+        root, before = fact.root, self._held(key_of(fact))
+        if isinstance(before, RecordObserved):
+            return set(fact.vips) <= set(before.vips)
+        return not self._held(key("watcher", "service", root.namespace, root.name))
 
     def _owner(self, key: str) -> Reading | Root | None:
         """Who says how the object is: the unit that the log has it from, else the first by path.
@@ -317,6 +324,19 @@ class _Comparison:
             first = owner.source if isinstance(owner, Reading) else owner.resource_version
             name = f"{reading.root.namespace}/{reading.root.name}".lstrip("/")
             yield Problem(field="metadata.name", got=name, accepted=f"each {reading.root.kind} once; {first} has it")
+
+
+def _regained(world: World, change: Change) -> list[AnyEvent]:
+    services = change.fact.event.services if isinstance(change.fact.event, VipAllocated) else ()
+    records = [world.get(key("watcher", "record", *service.split("/", 1))) for service in services]
+    return [RecordGone(root=each.root) for each in records if isinstance(each, RecordObserved) and _holds(world, each)]
+
+
+def _holds(world: World, record: RecordObserved) -> bool:
+    """Whether the Service of a cluster's record holds every address in it."""
+    if not scope_of(record.root.resource_version):
+        return False
+    return {vip.vip for vip in world.find("holder", record.root.path, VipAllocated)}.issuperset(record.vips)
 
 
 def _only(kind: type[Event], keys: Iterable[str]) -> list[str]:

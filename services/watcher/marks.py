@@ -26,6 +26,7 @@ from weir.events import (
     NodeSeen,
     NodeSilent,
     PoolObserved,
+    RecordGone,
     StatusPlanned,
     StatusWithdrawn,
     VipAllocated,
@@ -148,6 +149,8 @@ class Marks:
                 self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeObserved(root=root) | NodeGone(root=root):
                 self.mark(Target(self.home, LBNODE.word, "", root.name))
+            case RecordGone(root=root):  # until now it was kept as it is
+                self.mark(self._of(RECORD, root.path))
             case EndpointSliceObserved(root=root, service=service):
                 self._mark_record(f"{root.namespace}/{service}")
             case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):

@@ -6,6 +6,8 @@ from services.watcher.kinds import KINDS, RECORD, SERVICE
 from services.watcher.kube import Kube
 from services.watcher.marks import Marks, Target
 from weir.decider import World
+from weir.events import RecordGone
+from weir.model import Root
 
 
 def test_a_record_that_is_missing_is_looked_at_with_its_service() -> None:
@@ -47,3 +49,12 @@ def test_of_what_is_due_services_come_first_and_each_once() -> None:
         return [await asyncio.wait_for(marks.next(), 5)]
 
     assert [target.name for target in asyncio.run(main())] == ["a"]
+
+
+def test_a_record_is_looked_at_once_the_log_does_not_keep_it_any_more() -> None:
+    async def main() -> Target:
+        marks = Marks([Kube("kube", None)])
+        marks.told([RecordGone(root=Root(kind="LBService", namespace="shop", name="web"))])
+        return await asyncio.wait_for(marks.next(), 5)
+
+    assert asyncio.run(main()) == Target("@kube", "LBService", "shop", "web")
