@@ -18,7 +18,7 @@ from weir.cli.history import world_at
 from weir.decider import Decided
 from weir.events import AnyEvent, ServiceGone, ServiceObserved
 from weir.model import Root, ServicePort
-from weir.snapshots import SNAPSHOTS
+from weir.snapshots import SNAPSHOTS, newest
 from weir.snapshotter import LEAST_EVENTS, due, take, tidy
 from weir.streams import ensure_streams
 from weir.writer import Writer
@@ -78,7 +78,7 @@ async def _append(bus: Bus, events: Iterator[AnyEvent]) -> None:
     while part := list(islice(events, BATCH)):
         last = await writer.append([Decided(event, 0) for event in part], last) + len(part) - 1
         appended += len(part)
-        if appended % LEAST_EVENTS < BATCH and await due(bus):
+        if appended % LEAST_EVENTS < BATCH and due(await bus.stream(), await newest(bus)):
             await take(bus)
             await tidy(bus)
 
