@@ -176,12 +176,12 @@ class Ipam:
         book.settle_preferring()
 
     def _addresses_changed(self, world: World, book: Book, before: set[str], after: set[str]) -> None:
-        """Mark VIPs that a machine has, and unmark those that it has no longer: these may be given to those who wait."""
+        """Mark VIPs that a machine has, and unmark those that it has no longer.  What is in a pool concerns all who wait."""
         book.restate(_held_at(world, before | after))
         for observed in [observed for address in sorted(before | after) for observed in world.find("asked", address, ServiceObserved)]:
             book.settle(observed.root.path)
         pools = world.of(PoolObserved)
-        if any(offers(pool, ip_address(address)) for address in before - after for pool in pools):
+        if any(offers(pool, ip_address(address)) for address in before ^ after for pool in pools):
             book.settle_waiting(*FAMILIES)
             book.settle_preferring()
 

@@ -108,6 +108,12 @@ class Holdings:
         return frozenset(seen.node for seen in counted(self.world))
 
     @cached_property
+    def of_lbnodes(self) -> list[str]:
+        """Addresses of LB nodes' own and of their gateways."""
+        reported = [each for each in self.world.of(NodeAddressesObserved) if each.node in self._counted]
+        return list(dict.fromkeys(address for each in reported for address in (*each.addresses, *each.gateways)))
+
+    @cached_property
     def addresses_known(self) -> bool:
         """Whether an LB node has reported its addresses: until then each address may be that of the machine itself."""
         return bool(self.world.of(NodeAddressesObserved))

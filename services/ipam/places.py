@@ -114,6 +114,8 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     message = f"every {family} address of {few(sorted(names))} is held"
     if any(pool.share == "ports" for pool in serving):
         message += ", and none is free on the ports asked for"
+    if own := [vip for vip in holdings.of_lbnodes if family_of(vip) == family and any(offers(pool, ip_address(vip)) for pool in serving)]:
+        message += f"; {few(own)} of LB nodes or their gateways is given to nobody unasked"
     if holdings.silent:
         releasing = [vip for vip in holdings.world.of(VipReleased) if vip.pool in names and family_of(vip.vip) == family]
         message += _stuck(holdings, releasing)

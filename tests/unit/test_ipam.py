@@ -613,7 +613,8 @@ def test_an_address_of_an_lb_node_or_of_its_gateway_is_never_drawn_and_denied_by
 
 def test_addresses_of_a_node_that_left_are_given_to_those_who_wait_until_it_comes_back() -> None:
     log = Log(node("lb-1"), addresses("lb-1", "192.0.2.1"), pool("p", "192.0.2.1/32"), service("web"))
-    assert log.denied("web").reason == "PoolExhausted"
+    words = "every IPv4 address of p is held; 192.0.2.1 of LB nodes or their gateways is given to nobody unasked"
+    assert (log.denied("web").reason, log.denied("web").message) == ("PoolExhausted", words)
     log.say(NodeLeft(lbnode="lb-1"))
     assert log.vips() == {"192.0.2.1": "shop/web"}
     (marked,) = log.say(node("lb-1"))
