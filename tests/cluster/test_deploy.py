@@ -410,7 +410,8 @@ def test_an_lb_node_whose_node_or_lbnode_is_deleted_holds_up_nothing(
             assert names() == []
             asyncio.run(_acknowledged(server, monkeypatch, "n2"))
             deployed.wait_for("n2, which lives", lambda: names() == ["n2"])
-            deployed.wait_for("Programmed", lambda: "on n2" in str(api.get(f"{here}/services/new")["status"]))
+            record = "/apis/weir.dev/v1alpha1/namespaces/weirgone/lbservices/new"
+            deployed.wait_for("n2 to serve it", lambda: api.get(record)["status"]["nodes"] == ["n2"])
         finally:
             api.remove(pool)
             api.delete(f"{here}/services/new")
