@@ -65,7 +65,8 @@ def test_any_other_process_frozen_loses_nothing(weir: Running, victim: str) -> N
 
 def test_an_interface_that_comes_anew_is_attached_again(weir: Running) -> None:
     old = weir.pids()["dataplane"]
-    for command in ("link del front", "link add front type veth peer name eth0 netns weirchaos-client"):
+    client = weir.network.namespace("client")
+    for command in ("link del front", f"link add front type veth peer name eth0 netns {client}"):
         weir.network.run("lb", "ip", *command.split())
     for command in ("link set front up", "addr add 10.76.0.1/24 dev front", "addr add fd76::1/64 dev front nodad"):
         weir.network.run("lb", "ip", *command.split())
