@@ -56,6 +56,7 @@ static __always_inline bool v6_target(struct ipv6hdr *ip, void *end, struct addr
 	return *asks;
 }
 
+SEC("tc")
 int weir_egress(struct __sk_buff *ctx)
 {
 	struct ethhdr *eth;

@@ -13,24 +13,26 @@
 #include "lib/conntrack.h"
 #include "lib/affinity.h"
 #include "lib/count.h"
-#include "lib/room.h"
 #include "lib/new_flow.h"
 #include "lib/announce.h"
 #include "lib/icmp.h"
 #include "lib/answer.h"
 #include "lib/balance.h"
 
+SEC("tc")
 int weir_tc(struct __sk_buff *ctx)
 {
 	return weir(ctx);
 }
 
+SEC("tc")
 int weir_tc_answer(struct __sk_buff *ctx)
 {
 	return answer(ctx);
 }
 
-int weir_tc_room(struct __sk_buff *ctx)
+SEC("tc")
+int weir_tc_new(struct __sk_buff *ctx)
 {
-	return room(ctx);
+	return weir_new(ctx);
 }

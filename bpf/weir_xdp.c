@@ -13,24 +13,26 @@
 #include "lib/conntrack.h"
 #include "lib/affinity.h"
 #include "lib/count.h"
-#include "lib/room.h"
 #include "lib/new_flow.h"
 #include "lib/announce.h"
 #include "lib/icmp.h"
 #include "lib/answer.h"
 #include "lib/balance.h"
 
+SEC("xdp")
 int weir_xdp(struct xdp_md *ctx)
 {
 	return weir(ctx);
 }
 
+SEC("xdp")
 int weir_xdp_answer(struct xdp_md *ctx)
 {
 	return answer(ctx);
 }
 
-int weir_xdp_room(struct xdp_md *ctx)
+SEC("xdp")
+int weir_xdp_new(struct xdp_md *ctx)
 {
-	return room(ctx);
+	return weir_new(ctx);
 }

@@ -20,7 +20,7 @@ from weir.demo.report import Report
 from weir.demo.stage import Stage, stage
 from weir.pins import Map
 
-COUNTED = ("frontends", "tables", "backends", "backend_hosts", "origins", "vips")  # what the plan writes; counters are not of it
+COUNTED = ("frontends", "tables", "backends", "backend_hosts", "backend_ids", "vips")  # what the plan writes; counters are not of it
 
 
 @contextmanager

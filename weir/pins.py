@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from typing import Self
 
-LAYOUT = 2  # of every pinned map, and so the directory of the pins, `v2`; raised with any change of a size, an offset or a meaning
+LAYOUT = 3  # of every pinned map, and so the directory of the pins, `v3`; raised with any change of a size, an offset or a meaning
 
 PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": 132}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
@@ -256,7 +256,7 @@ def address_text(address: bytes) -> str:
 
 
 def backend_key(address: str, port: int, protocol: str) -> bytes:
-    """Key of `backend_up` and `origins`; `frontends` has the same shape.  protocol: TCP, UDP or SCTP, in any case."""
+    """Key of `backend_up` and `backend_ids`; `frontends` has the same shape.  protocol: TCP, UDP or SCTP, in any case."""
     number = PROTOCOLS.get(protocol.upper())
     if number is None:
         raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PROTOCOLS)}")

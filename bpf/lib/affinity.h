@@ -14,14 +14,20 @@ static __always_inline __u32 kept_backend(const struct affinity *kept, __u32 fro
 }
 
 /* As `select_backend` chooses it where the client has none. */
-static __always_inline __u32 select_or_keep(const struct frontend *frontend, const struct packet *p, __u64 position)
+__noinline __u32 select_or_keep(const struct frontend *frontend, const struct addr *client, __u64 position, __u64 now)
 {
-	struct affinity_key key = { .frontend_id = frontend->id, .client = p->key->src };
-	struct affinity *kept = map_get(affinity, &key), fresh = { .last_ns = p->now };
-	__u32 id = kept ? kept_backend(kept, frontend->id, p->now) : 0;
+	struct affinity fresh = { .last_ns = now }, *kept;
+	struct affinity_key key = {};
+	__u32 id;
 
+	if (!frontend || !client)
+		return 0;
+	key.frontend_id = frontend->id;
+	key.client = *client;
+	kept = map_get(affinity, &key);
+	id = kept ? kept_backend(kept, frontend->id, now) : 0;
 	if (id) {
-		kept->last_ns = p->now;
+		kept->last_ns = now;
 		return id;
 	}
 	fresh.backend_id = select_backend(frontend, position);

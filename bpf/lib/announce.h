@@ -131,7 +131,7 @@ static __always_inline int answer_solicitation(CTX *ctx, struct packet *p, const
 		na.body.flags = NA_OVERRIDE;
 		__builtin_memcpy(to, (__u8[]){ 0x33, 0x33, 0, 0, 0, 1 }, ETH_ALEN);
 	}
-	na.body.checksum = ~csum_fold16(bpf_csum_diff(NULL, 0, &na, sizeof(na), 0));
+	na.body.checksum = ~csum_fold16(bpf_csum_diff(NULL, 0, (void *)&na, sizeof(na), 0));
 	p->verdict = DROP_REWRITE_FAILED;
 	if (ctx_resize(ctx, NA_LEN))
 		return CTX_DROP;

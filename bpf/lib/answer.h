@@ -145,7 +145,7 @@ static __always_inline int tell_reset(CTX *ctx, struct packet *p)
 		reset->ack = 1;
 		reset->ack_seq = bpf_htonl(bpf_ntohl(tcp->seq) + consumed);
 	}
-	if (ctx_partly_summed(tcp->check, csum_pseudo(p->key, p->l4_len, p->v6)))
+	if (ctx_partly_summed(p->summed, tcp->check, csum_pseudo(p->key, p->l4_len, p->v6)))
 		reset->check = pseudo;
 	else
 		reset->check = ~csum_fold16(csum_fold32((__u64)pseudo + bpf_csum_diff(NULL, 0, (void *)reset, sizeof(*reset), 0)));
@@ -174,14 +174,13 @@ static __always_inline int answer(CTX *ctx)
 {
 	struct scratch *scratch = scratch_of_cpu();
 	struct flow_key key = {};
-	struct packet p = { .key = &key, .now = now_ns(), .verdict = DROP_REWRITE_FAILED };
+	struct packet p = packet_of(ctx, &key);
 	struct ethhdr *eth = ctx_data(ctx);
 	void *end = ctx_end(ctx);
 	int action = CTX_DROP;
 
+	p.verdict = DROP_REWRITE_FAILED;
 	if (scratch && (void *)(eth + 1) <= end) {
-		p.eth = eth;
-		p.ip = eth + 1;
 		if (eth->h_proto == bpf_htons(ETH_P_IP)) {
 			if (parse_v4(&p, end, ctx_len(ctx) - sizeof(*eth)))
 				action = answer_ip(ctx, &p, scratch);

@@ -8,70 +8,112 @@ static __always_inline int not_balanced(struct packet *p, enum verdict reason)
 	return CTX_PASS;
 }
 
-/* Must the flow be started anew?  Too old; a new connection on an old one's ports; source NAT whose port was lost. */
-static __always_inline bool over(const struct packet *p, const struct flow *flow)
+/* Must the flow begin again?  Too old; ended; a new connection on an old one's ports, or one whose backend serves no more. */
+static __always_inline bool over(const struct packet *p, const struct flow *flow, __u64 life)
 {
-	if (flow->state >= STATE_CLOSING && opens(p))
+	if (flags_of(life) & FLOW_OVER || (opens(p) && (state_of(life) >= STATE_CLOSED || has_left(flow, life))))
 		return true;
-	return !seen_just_now(p, flow) &&
-	       (expired(flow, p->now) || (source_changed(flow, p->key) && !pair_stands(flow, p->key)));
+	return !seen_just_now(flow, p->tick) && (expired(flow, life, p->tick) || is_cut(flow, life));
 }
 
-/* May it move to another backend?  UDP always may, TCP while the first SYN is not answered. */
+/* May it move to another backend?  UDP always may, TCP at its first SYN. */
 static __always_inline bool stranded(const struct packet *p, const struct flow *flow)
 {
-	if (p->key->proto == IPPROTO_TCP)
-		return flow->state == STATE_HALF_OPEN && opens(p) && backend_lost(flow);
-	return !seen_just_now(p, flow) && backend_lost(flow);
+	return (p->key->proto == IPPROTO_TCP ? opens(p) : !seen_just_now(flow, p->tick)) && backend_lost(flow);
 }
 
-/* TCP, UDP and SCTP. */
+/* `begin` looked for another backend for this packet's flow, and there is none. */
+static __always_inline bool stays(void)
+{
+	struct scratch *scratch = scratch_of_cpu();
+	bool stays = scratch && scratch->stays;
+
+	if (stays)
+		scratch->stays = false;
+	return stays;
+}
+
+static __always_inline int forward(CTX *ctx, struct packet *p, struct flow *flow, __u64 life)
+{
+	struct rewrite to = { &flow->new_src, &flow->new_dst, flow->new_sport, flow->new_dport, flow->addrs_delta, flow->l4_delta,
+			      flow->mode != MODE_DEFAULT };
+	int action;
+
+	touch_in(ctx, p, flow, life);
+	count_in(ctx, flow->frontend_id, flow->backend_id);
+	action = send(ctx, p, &to, FORWARDED);
+	return still(flow, life) ? action : drop(p, DROP_REWRITE_FAILED);
+}
+
+static __always_inline int reply(CTX *ctx, struct packet *p, struct flow *flow, __u64 life)
+{
+	struct rewrite to = { &flow->dst, &flow->src, flow->dport, flow->sport, ~flow->addrs_delta, ~flow->l4_delta, true };
+	int action;
+
+	touch_out(ctx, p, flow, life);
+	count_out(ctx, flow->frontend_id, flow->backend_id);
+	action = send(ctx, p, &to, REPLIED);
+	return still(flow, life) ? action : drop(p, DROP_REWRITE_FAILED);
+}
+
+/* had: there is a flow of this packet. */
+static __always_inline int to_new(CTX *ctx, struct packet *p, __u64 hash, bool had)
+{
+	struct scratch *scratch = scratch_of_cpu();
+
+	if (scratch) {
+		scratch->hash = hash;
+		scratch->had = had;
+		jump(ctx, PROGRAM_NEW);
+	}
+	return drop(p, DROP_REWRITE_FAILED);
+}
+
+/* TCP, UDP and SCTP: packets of flows that are known. */
 static __always_inline int balance(CTX *ctx, struct packet *p)
 {
-	struct flow *flow = map_get(conntrack, p->key), *replied = NULL, *old = NULL;
-	struct flow_key forward;
-	struct ends ends;
-	bool begins = false;
+	__u64 hash = hash_of(p->key, p->v6);
+	struct found found;
 
-	if (!flow || flow->kind == KIND_REVERSE) {
-		replied = flow_of_reply(p, flow, &forward);
-		flow = NULL;
-	} else if (over(p, flow)) {
-		if (flow->flags & FLOW_PAIRED)
-			forget_partner(flow, p->key);
-		flow = NULL;
-	} else if (stranded(p, flow)) {
-		old = flow;
-		flow = NULL;
-	}
+	if (find_flow(p->key, hash, p->v6, &found)) {
+		struct flow *flow = found.flow;
 
-	if (replied) {
-		flow = replied;
-		touch_out(ctx, p, flow);
-		count_out(ctx, flow->frontend_id, flow->backend_id);
-		ends = (struct ends){ &forward.dst, &forward.src, forward.dport, forward.sport };
-		return send(ctx, p, &ends, REPLIED);
-	}
-	if (flow) {
-		touch_in(ctx, p, flow);
-	} else {
-		struct frontend *frontend = frontend_of(p);
-
-		if (!frontend)
-			return not_balanced(p, DROP_NO_FRONTEND);
-		if (frontend->flags & FRONTEND_LOCAL) {
-			count_in(ctx, frontend->id, 0, false);
-			p->verdict = DELIVERED;
-			return CTX_PASS;
+		if (!found.back) {
+			if (over(p, flow, found.life) || (stranded(p, flow) && !stays()))
+				return to_new(ctx, p, hash, true);
+			return forward(ctx, p, flow, found.life);
 		}
-		flow = start_flow(ctx, p, frontend, old);
-		if (!flow)
-			return CTX_DROP;
-		begins = flow != old;
+		/* A backend that opens a connection from these ends after ours has ended was dialled directly. */
+		if (opens_back(p) && state_of(found.life) >= STATE_CLOSED)
+			end(flow, found.life);
+		else if (takes_answers(flow, found.life, p->tick))
+			return reply(ctx, p, flow, found.life);
 	}
-	count_in(ctx, flow->frontend_id, flow->backend_id, begins);
-	ends = (struct ends){ &flow->new_src, &flow->new_dst, flow->new_sport, flow->new_dport };
-	return send(ctx, p, &ends, FORWARDED);
+	if (opens(p) || map_get(vips, &p->key->dst))
+		return to_new(ctx, p, hash, false);
+	return CTX_PASS;
+}
+
+/* Packets of flows that are not, or no more: once the flow stands, they begin again. */
+static __always_inline int begin(CTX *ctx, struct packet *p, struct scratch *scratch)
+{
+	struct frontend *frontend = frontend_of(p);
+	struct found old = {};
+
+	if (!frontend)
+		return not_balanced(p, DROP_NO_FRONTEND);
+	if (frontend->flags & FRONTEND_LOCAL) {
+		count_in(ctx, frontend->id, 0);
+		p->verdict = DELIVERED;
+		return CTX_PASS;
+	}
+	if (scratch->had && find_flow(p->key, scratch->hash, p->v6, &old) && old.back)
+		old.flow = NULL;
+	scratch->stays = old.flow && !over(p, old.flow, old.life);
+	if (!start_flow(ctx, p, frontend, &old, scratch))
+		return CTX_DROP;
+	jump(ctx, PROGRAM_MAIN);
+	return drop(p, DROP_REWRITE_FAILED);
 }
 
 static __always_inline int handle_icmp(CTX *ctx, struct packet *p, void *end)
@@ -103,19 +145,20 @@ static __always_inline int handle_ip(CTX *ctx, struct packet *p, void *end)
 static __always_inline int weir(CTX *ctx)
 {
 	struct flow_key key = {};
-	struct packet p = { .key = &key, .now = now_ns() };
+	struct packet p;
 	struct ethhdr *eth;
 	int action = CTX_PASS;
 	__u32 room;
 	void *end;
 
 	ctx_make_linear(ctx);
+	if (!ctx_untag(ctx))
+		return CTX_DROP;
 	eth = ctx_data(ctx);
 	end = ctx_end(ctx);
 	if ((void *)(eth + 1) > end || ctx_tagged(ctx))
 		return CTX_PASS;
-	p.eth = eth;
-	p.ip = eth + 1;
+	p = packet_of(ctx, &key);
 	room = ctx_len(ctx) - sizeof(*eth);
 	/* Two calls, so that the compiler makes the path twice and `v6` is no question in either. */
 	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
@@ -127,6 +170,26 @@ static __always_inline int weir(CTX *ctx)
 	} else if (eth->h_proto == bpf_htons(ETH_P_ARP)) {
 		action = answer_arp(ctx, &p, end);
 	}
+	count_verdict(p.verdict);
+	return action;
+}
+
+/* The program that `to_new` leads to: the packet as it came.  It is compiled once for both families, as it is big. */
+static __always_inline int weir_new(CTX *ctx)
+{
+	struct scratch *scratch = scratch_of_cpu();
+	struct ethhdr *eth = ctx_data(ctx);
+	void *end = ctx_end(ctx);
+	int action = CTX_DROP;
+	struct packet p;
+	__u32 room;
+
+	if (!scratch || (void *)(eth + 1) > end)
+		return CTX_DROP;
+	p = packet_of(ctx, &scratch->key);
+	room = ctx_len(ctx) - sizeof(*eth);
+	if ((eth->h_proto == bpf_htons(ETH_P_IP) ? parse_v4(&p, end, room) : parse_v6(&p, end, room)) && !p.fault)
+		action = begin(ctx, &p, scratch);
 	count_verdict(p.verdict);
 	return action;
 }

@@ -4,12 +4,7 @@
 #define CTX_HOOK HOOK_TC
 #define CTX_PASS (-1)		/* TCX_NEXT: the next program, then the stack */
 #define CTX_DROP TC_ACT_SHOT
-#define IPV6_CSUM (1 << 7)	/* BPF_F_IPV6, newer than the headers */
 #define HEADERS 134		/* Ethernet, the longest IPv4 header, the longest TCP header */
-
-/* bcc 0.26 declares three arguments, the kernel takes four. */
-static long (*redirect_neigh)(__u32 ifindex, struct bpf_redir_neigh *to, int size, __u64 flags) =
-	(void *)BPF_FUNC_redirect_neigh;
 
 static __always_inline void *ctx_data(CTX *ctx)
 {
@@ -53,10 +48,16 @@ static __always_inline bool ctx_for_another(CTX *ctx)
 	return ctx->pkt_type == PACKET_OTHERHOST;
 }
 
-/* Tagged frames are the business of the VLAN's own interface. */
+/* Tagged frames are the business of the VLAN's own interface.  VLAN 0 is none: the tag is there for its priority (802.1Q, 9.6). */
 static __always_inline bool ctx_tagged(CTX *ctx)
 {
-	return ctx->vlan_present;
+	return ctx->vlan_present && ctx->vlan_tci & 0xfff;
+}
+
+static __always_inline bool ctx_untag(CTX *ctx)
+{
+	(void)ctx;
+	return true;	/* the tag is beside the frame, not in it */
 }
 
 /* Headers may lie in fragments of the skb. */
@@ -83,50 +84,33 @@ static __always_inline long ctx_write(CTX *ctx, __u32 at, void *from, __u32 len)
 	return bpf_skb_store_bytes(ctx, at, from, len, BPF_F_RECOMPUTE_CSUM);
 }
 
-/* Will the device sum this packet?  Then its field holds the pseudo header's sum. */
-static __always_inline bool ctx_partly_summed(__u16 field, __u16 pseudo)
+/* skb->ip_summed: what the device did about the L4 checksum, or is to do. */
+struct sk_buff {
+	__u8 ip_summed : 2;
+} __attribute__((preserve_access_index));
+
+extern void *bpf_cast_to_kern_ctx(void *) __ksym;
+
+enum { SUMMED_NONE, SUMMED_UNNECESSARY, SUMMED_COMPLETE, SUMMED_PARTIAL };
+
+static __always_inline __u8 ctx_summed(CTX *ctx)
 {
-	return !csum_differ(field, pseudo);
+	struct sk_buff *skb = bpf_cast_to_kern_ctx(ctx);
+
+	return BPF_CORE_READ_BITFIELD(skb, ip_summed);
 }
 
 /* Bytes changed that no checksum of the packet makes up for: what a NIC summed over the whole packet must follow. */
-static __always_inline void ctx_csum_changed(CTX *ctx, __u32 difference)
+static __always_inline void ctx_csum_changed(CTX *ctx, __u8 summed, __u32 difference)
 {
-	bpf_csum_update(ctx, csum_fold16(difference));
+	if (summed == SUMMED_COMPLETE)
+		bpf_csum_update(ctx, csum_fold16(difference));
 }
 
-/* Mend the L4 checksum at `at` after a change of addresses and of ports, each given as a difference.  pseudo: the sum over
- * the pseudo header as it was.
- *
- * A packet that is still to be summed by the device (CHECKSUM_PARTIAL) holds just that sum.  Only the helpers can tell, and
- * each call costs 30 ns; so they are asked only where the field looks so, which is right in either case.
- * Packet pointers die here.
- */
-static __always_inline long ctx_mend_l4(CTX *ctx, __u32 at, __sum16 *field, __u32 addrs, __u32 ports, __u16 pseudo, bool v6,
-					bool udp)
+/* Is the field only the pseudo header's sum, from which the device goes on?  Not if that is an inner header's. */
+static __always_inline bool ctx_partly_summed(__u8 summed, __u16 field, __u16 pseudo)
 {
-	__u64 flags = udp ? BPF_F_MARK_MANGLED_0 : 0;
-	__u16 old = *field;
-	long failed = 0;
-
-	if (!ctx->gso_size && csum_differ(old, pseudo)) {
-		if (udp && !old)
-			return 0;
-		csum_mend(field, csum_fold32((__u64)addrs + ports));
-		if (udp && !*field)
-			*field = 0xffff;
-		if (!v6)	/* in IPv6 this makes up for the addresses, in IPv4 the header's checksum has */
-			ctx_csum_changed(ctx, csum_word(old, *field));
-		return 0;
-	}
-	/* BPF_F_IPV6 keeps CHECKSUM_COMPLETE true; kernels before 6.16 refuse it, before they change anything. */
-	if (addrs && v6)
-		failed = bpf_l4_csum_replace(ctx, at, 0, addrs, flags | BPF_F_PSEUDO_HDR | IPV6_CSUM);
-	if (addrs && (!v6 || failed))
-		failed = bpf_l4_csum_replace(ctx, at, 0, addrs, flags | BPF_F_PSEUDO_HDR);
-	if (ports)
-		failed |= bpf_l4_csum_replace(ctx, at, 0, ports, flags);
-	return failed;
+	return summed == SUMMED_PARTIAL && !csum_differ(field, pseudo);
 }
 
 static __always_inline int ctx_send(CTX *ctx, __u32 ifindex)
@@ -160,5 +144,5 @@ static __always_inline int ctx_send_neighbour(CTX *ctx, const struct next_hop *h
 		to.nh_family = AF_INET;
 		to.ipv4_nh = hop->gateway.w[3];
 	}
-	return redirect_neigh(hop->ifindex, &to, sizeof(to), 0);
+	return bpf_redirect_neigh(hop->ifindex, &to, sizeof(to), 0);
 }

@@ -37,11 +37,12 @@ static __always_inline __u32 ctx_ifindex(CTX *ctx)
 	return ctx->ingress_ifindex;
 }
 
-/* The NIC filters by MAC; a tag is still in the frame here, so a tagged one is no IP packet to us. */
+/* Broadcast and multicast frames are not; whether a unicast frame is, is asked of a flow's first packet: `ctx_mac_is_ours`. */
 static __always_inline bool ctx_for_us(CTX *ctx)
 {
-	(void)ctx;
-	return true;
+	__u8 *frame = ctx_data(ctx);
+
+	return (void *)(frame + 1) <= ctx_end(ctx) && !(frame[0] & 1);
 }
 
 static __always_inline bool ctx_for_another(CTX *ctx)
@@ -53,7 +54,25 @@ static __always_inline bool ctx_for_another(CTX *ctx)
 static __always_inline bool ctx_tagged(CTX *ctx)
 {
 	(void)ctx;
-	return false;
+	return false;	/* the tag is in the frame: no IP packet to us */
+}
+
+/* Takes the tag of VLAN 0 away, which is no VLAN: the tag is there for its priority (802.1Q, 9.6). */
+static __always_inline bool ctx_untag(CTX *ctx)
+{
+	__u16 *frame = ctx_data(ctx);
+	__u16 macs[6];
+
+	if ((void *)(frame + 9) > ctx_end(ctx) || frame[6] != bpf_htons(ETH_P_8021Q) || frame[7] & bpf_htons(0xfff))
+		return true;
+	__builtin_memcpy(macs, frame, sizeof(macs));
+	if (bpf_xdp_adjust_head(ctx, 4))
+		return false;
+	frame = ctx_data(ctx);
+	if ((void *)(frame + 6) > ctx_end(ctx))
+		return false;
+	__builtin_memcpy(frame, macs, sizeof(macs));
+	return true;
 }
 
 static __always_inline void ctx_make_linear(CTX *ctx)
@@ -69,47 +88,35 @@ static __always_inline long ctx_resize(CTX *ctx, __u32 len)
 	return bpf_xdp_adjust_tail(ctx, (int)len - (int)now);
 }
 
-/* Newer than bcc's declarations. */
-static long (*xdp_load_bytes)(CTX *ctx, __u32 at, void *to, __u32 len) = (void *)BPF_FUNC_xdp_load_bytes;
-static long (*xdp_store_bytes)(CTX *ctx, __u32 at, const void *from, __u32 len) = (void *)BPF_FUNC_xdp_store_bytes;
-
 static __always_inline long ctx_read(CTX *ctx, __u32 at, void *to, __u32 len)
 {
-	return xdp_load_bytes(ctx, at, to, len);
+	return bpf_xdp_load_bytes(ctx, at, to, len);
 }
 
 static __always_inline long ctx_write(CTX *ctx, __u32 at, void *from, __u32 len)
 {
-	return xdp_store_bytes(ctx, at, from, len);
+	return bpf_xdp_store_bytes(ctx, at, from, len);
 }
 
-static __always_inline bool ctx_partly_summed(__u16 field, __u16 pseudo)
-{
-	(void)field;
-	(void)pseudo;
-	return false;
-}
-
-static __always_inline void ctx_csum_changed(CTX *ctx, __u32 difference)
+static __always_inline __u8 ctx_summed(CTX *ctx)
 {
 	(void)ctx;
+	return 0;
+}
+
+static __always_inline void ctx_csum_changed(CTX *ctx, __u8 summed, __u32 difference)
+{
+	(void)ctx;
+	(void)summed;
 	(void)difference;
 }
 
-/* Mend the L4 checksum after a change of addresses and of ports, each given as a difference. */
-static __always_inline long ctx_mend_l4(CTX *ctx, __u32 at, __sum16 *field, __u32 addrs, __u32 ports, __u16 pseudo, bool v6,
-					bool udp)
+static __always_inline bool ctx_partly_summed(__u8 summed, __u16 field, __u16 pseudo)
 {
-	(void)ctx;
+	(void)summed;
+	(void)field;
 	(void)pseudo;
-	(void)at;
-	(void)v6;
-	if (udp && !*field)
-		return 0;
-	csum_mend(field, csum_fold32((__u64)addrs + ports));
-	if (udp && !*field)
-		*field = 0xffff;
-	return 0;
+	return false;
 }
 
 static __always_inline int ctx_send(CTX *ctx, __u32 ifindex)

@@ -45,23 +45,23 @@ static __always_inline __be16 *parse_quote(struct flow_key *answer, const struct
 }
 
 /* Give the quoted packet the ends it had before we rewrote it. */
-static __always_inline void rewrite_quote(struct packet *p, __be16 *ports, const struct flow_key *answer, const struct ends *was)
+static __always_inline void rewrite_quote(struct packet *p, __be16 *ports, const struct flow_key *answer, const struct flow_key *was)
 {
 	struct icmphdr *icmp = p->l4;
-	__u64 addrs = csum_addr(&answer->dst, was->src, p->v6) + csum_addr(&answer->src, was->dst, p->v6);
+	__u64 addrs = csum_addr(&answer->dst, &was->src, p->v6) + csum_addr(&answer->src, &was->dst, p->v6);
 	__u32 difference = csum_word(ports[0], was->sport) + csum_word(ports[1], was->dport);
 
 	if (p->v6) {
 		struct ipv6hdr *ip = (void *)(icmp + 1);
 
-		__builtin_memcpy(&ip->saddr, was->src, sizeof(ip->saddr));
-		__builtin_memcpy(&ip->daddr, was->dst, sizeof(ip->daddr));
+		__builtin_memcpy(&ip->saddr, &was->src, sizeof(ip->saddr));
+		__builtin_memcpy(&ip->daddr, &was->dst, sizeof(ip->daddr));
 		difference = csum_fold32(addrs + difference);
 	} else {	/* its header checksum makes up for its addresses */
 		struct iphdr *ip = (void *)(icmp + 1);
 
-		ip->saddr = was->src->w[3];
-		ip->daddr = was->dst->w[3];
+		ip->saddr = was->src.w[3];
+		ip->daddr = was->dst.w[3];
 		csum_mend(&ip->check, csum_fold32(addrs));
 	}
 	ports[0] = was->sport;
@@ -69,33 +69,41 @@ static __always_inline void rewrite_quote(struct packet *p, __be16 *ports, const
 	csum_mend(&icmp->checksum, difference);
 }
 
-/* NULL in `flow` terms: not about a flow of ours, and the packet is untouched. */
+/* The flow's packet as it was before it was rewritten: of the client where the error is about what went to the backend. */
+static __always_inline void original(struct flow_key *was, const struct flow *flow, bool to_backend)
+{
+	was->src = to_backend ? flow->src : flow->new_dst;
+	was->dst = to_backend ? flow->dst : flow->new_src;
+	was->sport = to_backend ? flow->sport : flow->new_dport;
+	was->dport = to_backend ? flow->dport : flow->new_sport;
+}
+
+/* False: not about a flow of ours, and the packet is untouched. */
 static __always_inline bool turn_back(CTX *ctx, struct packet *p, void *end, int *action)
 {
-	struct flow_key answer = {}, forward;
-	struct packet quoted = { .key = &answer, .now = p->now, .v6 = p->v6 };
-	struct ends was, to;
-	struct flow *flow;
+	struct flow_key answer = {}, was = {};
+	struct found found;
+	struct rewrite to;
 	__be16 *ports, *words = p->l4;
+	__u64 addrs;
 
 	ports = parse_quote(&answer, p, end);
-	if (!ports)
+	if (!ports || !same_addr(&answer.dst, &p->key->dst))	/* it went to another than the one whose packet it quotes */
 		return false;
-	flow = map_get(conntrack, &answer);
-	if (flow && flow->kind == KIND_FORWARD) {
-		was = (struct ends){ &flow->new_dst, &flow->new_src, flow->new_dport, flow->new_sport };
-	} else {
-		if (!flow_of_reply(&quoted, flow, &forward))
-			return false;
-		was = (struct ends){ &forward.src, &forward.dst, forward.sport, forward.dport };
-	}
+	if (!find_flow(&answer, hash_of(&answer, p->v6), p->v6, &found) || !takes_answers(found.flow, found.life, p->tick))
+		return false;
+	original(&was, found.flow, found.back);
 	rewrite_quote(p, ports, &answer, &was);
 	/* Where ports would be, ICMP has its type and its checksum: they stay. */
 	p->key->sport = words[0];
 	p->key->dport = words[1];
 	if (!p->v6)
 		p->l4_csum = NULL;	/* covers no addresses */
-	to = (struct ends){ &p->key->src, was.src, words[0], words[1] };
+	addrs = csum_addr(&p->key->dst, &was.src, p->v6);
+	to = (struct rewrite){ .src = &p->key->src, .dst = &was.src, .sport = words[0], .dport = words[1] };
+	to.addrs = to.l4 = csum_fold16(csum_fold32(addrs));
 	*action = send(ctx, p, &to, ICMP_FORWARDED);
+	if (!still(found.flow, found.life))
+		*action = drop(p, DROP_REWRITE_FAILED);
 	return true;
 }

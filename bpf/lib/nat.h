@@ -1,5 +1,20 @@
 /* Rewrite a packet and send it. */
 
+static __always_inline struct packet packet_of(CTX *ctx, struct flow_key *key)
+{
+	__u64 jiffies = bpf_jiffies64();
+	struct ethhdr *eth = ctx_data(ctx);
+
+	return (struct packet){
+		.key = key,
+		.now = jiffies * config.tick_ns + config.epoch_ns,
+		.tick = jiffies,
+		.eth = eth,
+		.ip = eth + 1,
+		.summed = ctx_summed(ctx),
+	};
+}
+
 static __always_inline __u16 ttl_word(void *ttl)
 {
 	return *(__u16 *)ttl;	/* TTL and protocol share a checksum word */
@@ -12,7 +27,7 @@ static __always_inline void set_ttl(CTX *ctx, struct packet *p, __u8 ttl)
 		__u8 old = ip->hop_limit;
 
 		ip->hop_limit = ttl;
-		ctx_csum_changed(ctx, csum_word((__u16)old << 8, (__u16)ttl << 8));
+		ctx_csum_changed(ctx, p->summed, csum_word((__u16)old << 8, (__u16)ttl << 8));
 	} else {
 		struct iphdr *ip = p->ip;
 		__u16 old = ttl_word(&ip->ttl);
@@ -47,28 +62,27 @@ static __always_inline void write_macs(struct packet *p, const struct next_hop *
 	macs[2] = hop->macs[2];
 }
 
-/* The device would drop it without a word.  A segment's header is at least this long. */
+/* The device would drop it without a word. */
 static __always_inline bool too_big(CTX *ctx, const struct packet *p, const struct next_hop *hop)
 {
-	__u32 header = p->l4 - p->ip, segment = ctx_segment(ctx);
+	__u32 length = p->l4 - p->ip, segment = ctx_segment(ctx);
 
-	return hop->mtu && (segment ? segment + header + sizeof(struct udphdr) : header + p->l4_len) > hop->mtu;
+	if (!hop->mtu)
+		return false;
+	length += segment ? segment + p->l4_header : p->l4_len;
+	return length > hop->mtu;
 }
 
-/* The ends a packet leaves with. */
-struct ends {
+/* What a packet leaves with. */
+struct rewrite {
 	const struct addr *src;
 	const struct addr *dst;
 	__be16 sport;
 	__be16 dport;
+	__u16 addrs;	/* what a checksum lacks then, for the addresses alone */
+	__u16 l4;	/* and for addresses and ports */
+	bool source;	/* the source is ours: the kernel's rules may route by it */
 };
-
-static __always_inline struct scratch *scratch_of_cpu(void)
-{
-	__u32 zero = 0;
-
-	return map_get(scratch, &zero);
-}
 
 /* Drop it, and tell the sender: answer.h. */
 static __always_inline int refuse(CTX *ctx, struct packet *p, enum verdict reason, __u32 mtu)
@@ -88,23 +102,61 @@ static __always_inline bool may_fragment(const struct packet *p)
 	return !p->v6 && !(((struct iphdr *)p->ip)->frag_off & bpf_htons(0x4000));
 }
 
-static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *to, enum verdict verdict)
+static __always_inline void rewrite_ip(struct packet *p, const struct rewrite *to, bool routed)
 {
-	const struct addr *src = to->src, *dst = to->dst;
-	__be16 sport = to->sport, dport = to->dport;
-	struct next_hop *hop = next_hop(ctx, p, src, dst);
-	__u32 addrs, ports;
+	if (p->v6) {
+		struct ipv6hdr *ip = p->ip;
+
+		__builtin_memcpy(&ip->saddr, to->src, sizeof(ip->saddr));
+		__builtin_memcpy(&ip->daddr, to->dst, sizeof(ip->daddr));
+		ip->hop_limit = p->ttl - routed;
+	} else {
+		struct iphdr *ip = p->ip;
+		__u32 sum = (__u16)~ip->check + to->addrs;
+
+		ip->saddr = to->src->w[3];
+		ip->daddr = to->dst->w[3];
+		if (routed) {
+			ip->ttl = p->ttl - 1;
+			sum += 0xfffe;	/* the TTL is the first byte of its word */
+		}
+		ip->check = ~csum_fold16(sum);
+	}
+}
+
+/* Mends the L4 checksum, and what a NIC summed over the whole packet: in IPv6 the L4 checksum makes up for the addresses, in IPv4 that
+ * of the header has.
+ */
+static __always_inline void mend_l4(CTX *ctx, struct packet *p, const struct rewrite *to, bool routed)
+{
+	bool udp = p->key->proto == IPPROTO_UDP;
+	__u16 was = *p->l4_csum;
+
+	if (udp && !was)
+		return;	/* it has none */
+	if (ctx_partly_summed(p->summed, was, csum_pseudo(p->key, p->l4_len, p->v6))) {
+		*p->l4_csum = csum_fold16((__u32)was + to->addrs);
+	} else {
+		*p->l4_csum = ~csum_fold16((__u32)(__u16)~was + to->l4);
+		if (udp && !*p->l4_csum)
+			*p->l4_csum = 0xffff;
+	}
+	if (!p->v6)
+		ctx_csum_changed(ctx, p->summed, csum_word(was, *p->l4_csum));
+	else if (routed)
+		ctx_csum_changed(ctx, p->summed, csum_word((__u16)p->ttl << 8, (__u16)(p->ttl - 1) << 8));
+}
+
+static __always_inline int send(CTX *ctx, struct packet *p, const struct rewrite *to, enum verdict verdict)
+{
+	const struct addr none = {};
+	struct next_hop *hop = next_hop(ctx, p, to->source ? to->src : &none, to->dst);
 	__be16 *l4 = p->l4;
-	__u32 ifindex;
-	bool probe, stack;
+	bool kernel, stack;
 
 	if (!hop)
 		return CTX_DROP;
-	addrs = csum_fold32(csum_addr(&p->key->src, src, p->v6) + csum_addr(&p->key->dst, dst, p->v6));
-	ports = csum_word(p->key->sport, sport) + csum_word(p->key->dport, dport);
-	if (sport == p->key->sport && dport == p->key->dport)
-		ports = 0;
-	if (!p->l4_csum && ports)
+	if (!p->l4_csum && (to->sport != p->key->sport || to->dport != p->key->dport))
 		return drop(p, DROP_UNSUPPORTED);
 	stack = hop->how == SEND_STACK;
 	if (!stack) {
@@ -114,19 +166,16 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct ends *t
 		if (stack && !may_fragment(p))
 			return refuse(ctx, p, DROP_TOO_BIG, hop->mtu);
 	}
-	if (!stack)	/* which would count it down itself, and cuts what is too big */
-		set_ttl(ctx, p, p->ttl - 1);
-	probe = hop->probe || stack || hop->how != SEND_MACS;
-	if (!probe)
+	kernel = hop->probe || stack || hop->how != SEND_MACS;
+	if (!kernel)
 		write_macs(p, hop);
-	write_addrs(p, src, dst, addrs);
-	l4[0] = sport;
-	l4[1] = dport;
-	if (p->l4_csum && ctx_mend_l4(ctx, p->l4_csum_at, p->l4_csum, addrs, ports, csum_pseudo(p->key, p->l4_len, p->v6), p->v6,
-				      p->key->proto == IPPROTO_UDP))
-		return drop(p, DROP_REWRITE_FAILED);
+	rewrite_ip(p, to, !stack);	/* the stack would count the TTL down itself, and cuts what is too big */
+	l4[0] = to->sport;
+	l4[1] = to->dport;
+	if (p->l4_csum)
+		mend_l4(ctx, p, to, !stack);
 	p->verdict = verdict;
-	if (!probe)
+	if (!kernel)
 		return ctx_send(ctx, hop->ifindex);
 	if (stack)
 		return CTX_PASS;

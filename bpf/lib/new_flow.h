@@ -8,6 +8,8 @@ static __always_inline bool martian(const struct packet *p)
 
 	if (same_addr(src, &p->key->dst))
 		return true;
+	if (map_get(vips, src))	/* two Services would answer each other for ever */
+		return true;
 	if (!p->v6)
 		return first == 0 || first == 127 || first >= 224;
 	return (bpf_ntohl(src->w[0]) >> 24) == 0xff || (!src->d[0] && !src->w[2] && bpf_ntohl(src->w[3]) <= 1);
@@ -26,7 +28,7 @@ static __always_inline __u64 first_slot(const struct frontend *frontend, const s
 
 	if (frontend->algorithm != ALGORITHM_RR)
 		return flow_hash(p->key, frontend->flags & FRONTEND_AFFINITY);
-	stats = stats_of(MAP(frontend_stats), frontend->id);
+	stats = stats_of(&frontend_stats, frontend->id);
 	return stats ? stats->flows : 0;
 }
 
@@ -35,7 +37,7 @@ static __always_inline __u32 choose_backend(const struct frontend *frontend, con
 	__u64 position = first_slot(frontend, p);
 
 	if (frontend->flags & FRONTEND_AFFINITY)
-		return select_or_keep(frontend, p, position);
+		return select_or_keep(frontend, &p->key->src, position, p->now);
 	return select_backend(frontend, position);
 }
 
@@ -46,68 +48,103 @@ static __always_inline __u8 mode_of(const struct frontend *frontend, const struc
 	return frontend->mode;
 }
 
-/* Where source NAT writes from.  False: the egress interface has no address of this family. */
-static __always_inline bool nat_source(CTX *ctx, struct packet *p, __u8 mode, const struct addr *backend, struct addr *source)
+/* The interface by which packets to the backend leave; below zero: the verdict that says why there is none. */
+__noinline int way_out(CTX *ctx, const struct addr *backend, __u32 tick, bool v6)
 {
-	struct interface *interface;
+	struct packet p = { .tick = tick, .v6 = v6, .verdict = DROP_NO_ROUTE };
+	const struct addr none = {};
 	struct next_hop *hop;
 
-	*source = p->key->dst;
-	if (mode == MODE_FULLNAT)
-		return true;
-	hop = next_hop(ctx, p, &p->key->dst, backend);
-	if (!hop)
-		return false;
-	interface = map_get(interfaces, &hop->ifindex);
-	p->verdict = DROP_NO_INTERFACE;
-	if (!interface)
-		return false;
-	*source = p->v6 ? interface->v6 : interface->v4;
-	return p->v6 ? source->d[0] || source->d[1] : !!source->w[3];
+	if (!backend)
+		return -DROP_NO_ROUTE;
+	hop = next_hop(ctx, &p, &none, backend);
+	return hop ? (int)hop->ifindex : -(int)p.verdict;
 }
 
-/* Is the entry under this key a reverse one whose flow is gone or over? */
-static __always_inline bool abandoned(const struct packet *p, const struct flow *entry)
+/* The source that a packet leaves with.  NULL: the egress interface has no address of this family, or there is none. */
+static __always_inline const struct addr *source_of(CTX *ctx, struct packet *p, __u8 mode, const struct addr *backend)
 {
-	struct flow_key forward;
-	struct flow *flow;
+	struct interface *interface;
+	const struct addr *source;
+	int ifindex;
 
-	if (entry->kind != KIND_REVERSE)
-		return false;
-	partner_key(&forward, entry, p->key->proto);
-	flow = map_get(conntrack, &forward);
-	return !flow || expired(flow, p->now);
+	if (mode != MODE_ONEARM)
+		return mode == MODE_FULLNAT ? &p->key->dst : &p->key->src;
+	ifindex = way_out(ctx, backend, p->tick, p->v6);
+	if (ifindex < 0) {
+		p->verdict = -ifindex;
+		return NULL;
+	}
+	interface = map_get(interfaces, &ifindex);
+	p->verdict = DROP_NO_INTERFACE;
+	if (!interface)
+		return NULL;
+	source = p->v6 ? &interface->v6 : &interface->v4;
+	return source->w[3] || (p->v6 && (source->d[0] || source->w[2])) ? source : NULL;
 }
 
 #define PORT_TRIES 16
-#define EEXIST 17
+#define LOCAL_PORTS_FROM 32768	/* this machine dials from here */
+#define LOCAL_PORTS_TO 61000	/* to here: the kernel's default */
 
-/* Insert the reverse entry under a free port, which becomes key->dport.  The first try follows from the client alone: another
- * node would mostly give the flow the same port.  Where the client's address is kept its own port comes first, and another only
- * if it dials two VIPs of one backend from the same.  -EEXIST: no port is free; any other error: the table is full.
- */
-static __always_inline long take_port(struct flow_key *key, const struct flow *reverse, const struct packet *p, __u8 mode)
+/* The port in place `number`; onearm shares the address with this machine, so the ports that it dials from are left out. */
+static __always_inline __be16 nat_port(__u32 number, __u8 mode)
 {
-	__u32 low = mode == MODE_ONEARM ? 61000 : 1024;	/* 61000: above the ports this machine dials from */
-	__u64 hash = mix(flow_hash(p->key, false), low);	/* not the bits that chose the backend */
-	__u32 port = hash, step = (hash >> 32) | 1;	/* each flow its own step: a common one makes the taken ports clot */
+	__u32 all = 65536 - 1024, port;
 
-	for (int i = 0; i < PORT_TRIES; i++) {
-		struct flow *taken;
-		long code;
+	if (mode == MODE_ONEARM)
+		all -= LOCAL_PORTS_TO - LOCAL_PORTS_FROM;
+	port = 1024 + number % all;
+	if (mode == MODE_ONEARM && port >= LOCAL_PORTS_FROM)
+		port += LOCAL_PORTS_TO - LOCAL_PORTS_FROM;
+	return bpf_htons(port);
+}
 
-		if (i || mode != MODE_DEFAULT) {
-			key->dport = bpf_htons(low + port % (65536 - low));
-			port += step;
+/* Is the way back from this key free?  A flow that is over leaves it. */
+__noinline int is_free(const struct flow_key *key, __u64 hash, __u32 now)
+{
+	struct found taken;
+
+	if (!key || !find_flow(key, hash, true, &taken))
+		return true;
+	if (takes_answers(taken.flow, taken.life, now) || !end(taken.flow, taken.life))
+		return false;
+	remove_key(hash, BACK, taken.slot);
+	return true;
+}
+
+/* Enter the way back under a free port, which becomes flow->new_sport.  The first try follows from the client alone: another node
+ * would mostly give the flow the same port.  Where the client's address is kept its own port comes first, and another only if it
+ * dials two VIPs of one backend from the same.  A port whose flow has closed rests until it expires.
+ */
+__noinline int take_port(struct flow *flow, __u32 slot)
+{
+	int i, done = TAKEN;
+	struct flow_key key;
+	__u32 number, step;
+	__u64 hash;
+
+	if (!flow)
+		return NO_PLACE;
+	own_key(&key, flow);
+	hash = mix(flow_hash(&key, false), flow->mode + 1);	/* not the bits that chose the backend */
+	number = hash;
+	step = (hash >> 32) | 1;	/* each flow its own step: a common one makes the taken ports clot */
+	back_key(&key, flow);
+	repeat(i, PORT_TRIES) {
+		if (i || flow->mode != MODE_DEFAULT) {
+			key.dport = nat_port(number, flow->mode);
+			number += step;
 		}
-		taken = map_get(conntrack, key);	/* first: an insert that fails throws another flow out, too */
-		if (taken && !abandoned(p, taken))
+		hash = hash_of(&key, true);
+		if (!is_free(&key, hash, flow->seen))
 			continue;
-		code = map_put(conntrack, key, reverse, taken ? BPF_ANY : BPF_NOEXIST);
-		if (code != -EEXIST)
-			return code;
+		flow->new_sport = key.dport;
+		done = enter(hash, BACK, slot);
+		if (done != TAKEN)
+			break;
 	}
-	return -EEXIST;
+	return done;
 }
 
 static __always_inline struct frontend *frontend_of(const struct packet *p)
@@ -118,105 +155,147 @@ static __always_inline struct frontend *frontend_of(const struct packet *p)
 	return map_get(frontends, &key);
 }
 
-#define ROOM_TRIES 3
-
-/* The packet is as it came: throw others out, and begin anew. */
-static __always_inline struct flow *out_of_room(CTX *ctx, struct packet *p, struct scratch *scratch)
-{
-	if (scratch->made_room < ROOM_TRIES) {
-		scratch->made_room++;
-		jump(ctx, PROGRAM_ROOM);
-	}
-	scratch->made_room = 0;
-	p->verdict = DROP_CONNTRACK_FULL;
-	return NULL;
-}
-
-static __always_inline struct flow *no_backend(CTX *ctx, struct packet *p, const struct frontend *frontend)
+static __always_inline bool no_backend(CTX *ctx, struct packet *p, const struct frontend *frontend)
 {
 	if (frontend->flags & FRONTEND_REJECT)
 		refuse(ctx, p, DROP_NO_BACKEND, 0);
 	p->verdict = DROP_NO_BACKEND;
-	return NULL;
+	return false;
 }
 
-/* Choose a backend and write the flow.  old: the entry it takes the place of, or NULL; it stays
- * if the choice falls on its backend again.  NULL: dropped, the verdict says why.
- */
-static __always_inline struct flow *start_flow(CTX *ctx, struct packet *p, const struct frontend *frontend, struct flow *old)
+/* May the packet begin a flow?  No: the verdict says why. */
+static __always_inline bool may_begin(const struct frontend *frontend, struct packet *p)
 {
-	struct flow_key partner = { .proto = p->key->proto };
-	struct scratch *scratch = scratch_of_cpu();
-	struct backend *backend;
-	struct flow *fresh;
-	struct addr address;
-	__u32 id;
-	__u8 mode;
-	long code;
-
-	p->verdict = DROP_MARTIAN;
 	if (martian(p))
+		p->verdict = DROP_MARTIAN;
+	else if (!source_allowed(frontend, p))
+		p->verdict = DROP_SOURCE_DENIED;
+	else
+		return true;
+	return false;
+}
+
+/* The slot's fields but `new_sport`, which `take_port` finds, and what follows from it. */
+static __always_inline void write_flow(struct flow *flow, const struct packet *p, const struct frontend *frontend, __u32 backend_id,
+				       __u8 mode)
+{
+	__u32 idle = frontend->idle_timeout_s ?: p->key->proto == IPPROTO_TCP ? TCP_IDLE_S : OTHER_IDLE_S;
+
+	flow->src = p->key->src;
+	flow->dst = p->key->dst;
+	flow->sport = p->key->sport;
+	flow->dport = p->key->dport;
+	flow->proto = p->key->proto;
+	flow->mode = mode;
+	flow->idle = idle_of(idle);
+	flow->seen = p->tick;
+	flow->packets_in = 0;
+	flow->packets_out = 0;
+	flow->new_sport = p->key->sport;
+	flow->frontend_id = frontend->id;
+	flow->backend_id = backend_id;
+	flow->bytes_in = 0;
+	flow->bytes_out = 0;
+}
+
+static __always_inline void write_more(__u32 slot, const struct packet *p, const struct frontend *frontend)
+{
+	struct flow_more *more = map_get(flow_more, &slot);
+
+	if (!more)
+		return;
+	more->plan_seq = frontend->plan_seq;
+	more->created_ns = p->now;
+}
+
+static __always_inline void write_deltas(struct flow *flow, const struct packet *p)
+{
+	__u64 sum = csum_addr(&flow->src, &flow->new_src, p->v6) + csum_addr(&flow->dst, &flow->new_dst, p->v6);
+	__u32 ports = csum_word(flow->sport, flow->new_sport) + csum_word(flow->dport, flow->new_dport);
+
+	flow->addrs_delta = csum_fold16(csum_fold32(sum));
+	flow->l4_delta = csum_fold16(csum_fold32(sum + ports));
+}
+
+/* A slot to write the flow of `p` into: that of the flow whose place it takes, or any.  Ours from now on. */
+static __always_inline struct flow *slot_for(const struct packet *p, const struct found *old, __u32 *slot)
+{
+	struct flow *flow = old->flow;
+
+	if (!flow) {
+		*slot = claim(p->tick);
+		return flow_at(*slot);
+	}
+	if (compare_exchange(&flow->life, old->life, old->life | 1) != old->life)
 		return NULL;
-	p->verdict = DROP_SOURCE_DENIED;
-	if (!source_allowed(frontend, p))
-		return NULL;
+	*slot = old->slot;
+	forget(flow, *slot);
+	return flow;
+}
+
+/* Both ends of the flow entered, and the packet counted; or nothing, and the verdict says why. */
+static __always_inline bool enter_both(struct packet *p, struct flow *flow, __u32 slot, __u64 hash)
+{
+	int done = take_port(flow, slot);
+
+	if (done == ENTERED) {
+		write_deltas(flow, p);
+		done = enter(hash, 0, slot);
+		if (done == ENTERED)
+			return true;
+		forget(flow, slot);
+		p->verdict = DROP_CONNTRACK_FULL;
+	} else {
+		p->verdict = done == TAKEN ? DROP_NAT_PORTS_EXHAUSTED : DROP_CONNTRACK_FULL;
+	}
+	publish(flow, STATE_NONE);
+	return false;
+}
+
+/* Choose a backend and write the flow.  old: the flow whose place it takes, if any; where `scratch->stays`, it stays if the choice falls
+ * on its backend again.  False: dropped, the verdict says why.
+ */
+static __always_inline bool start_flow(CTX *ctx, struct packet *p, const struct frontend *frontend, const struct found *old,
+				       struct scratch *scratch)
+{
+	const struct addr *source, *address;
+	struct backend *backend;
+	__u32 id, slot = 0;
+	struct flow *flow;
+	__u8 mode;
+
+	if (!may_begin(frontend, p))
+		return false;
 	if (!frontend->size)
 		return no_backend(ctx, p, frontend);
 	id = choose_backend(frontend, p);
 	backend = backend_by_id(id);
 	p->verdict = DROP_NO_BACKEND;
-	if (!backend || !scratch)
-		return NULL;
-	fresh = &scratch->flow;
-	__builtin_memcpy(&address, backend->addr, sizeof(address));
+	if (!backend)
+		return false;
+	address = (const struct addr *)backend->addr;
 	p->verdict = DROP_UNSUPPORTED;
-	if (is_v4(&address) == p->v6)
-		return NULL;
-	if (old && old->new_dport == backend->port && same_addr(&old->new_dst, &address)) {
-		touch_in(ctx, p, old);
-		return old;
-	}
-	if (old && old->flags & FLOW_PAIRED)
-		forget_partner(old, p->key);
+	if (is_v4(address) == p->v6)
+		return false;
+	if (scratch->stays && old->flow && old->flow->new_dport == backend->port && same_addr(&old->flow->new_dst, address))
+		return true;
+	scratch->stays = false;
 	mode = mode_of(frontend, p);
-
-	*fresh = (struct flow){ .kind = KIND_REVERSE, .mode = mode, .state = STATE_ESTABLISHED };
-	fresh->frontend_id = frontend->id;
-	fresh->backend_id = id;
-	fresh->plan_seq = frontend->plan_seq;
-	fresh->created_ns = p->now;
-	fresh->idle_timeout_s = frontend->idle_timeout_s ?: p->key->proto == IPPROTO_TCP ? TCP_IDLE_S : OTHER_IDLE_S;
-	partner.src = address;
-	partner.sport = backend->port;
-	partner.dst = p->key->src;
-	partner.dport = p->key->sport;
-	if (mode != MODE_DEFAULT || backend->flags & BACKEND_SHARED) {
-		fresh->flags = FLOW_PAIRED;
-		fresh->new_src = p->key->dst;
-		fresh->new_dst = p->key->src;
-		fresh->new_sport = p->key->dport;
-		fresh->new_dport = p->key->sport;
-		if (mode != MODE_DEFAULT && !nat_source(ctx, p, mode, &address, &partner.dst))
-			return NULL;
-		p->verdict = DROP_NAT_PORTS_EXHAUSTED;
-		code = take_port(&partner, fresh, p, mode);
-		if (code == -EEXIST)
-			return NULL;
-		if (code)
-			return out_of_room(ctx, p, scratch);
-	}
-	fresh->kind = KIND_FORWARD;
-	fresh->new_src = partner.dst;
-	fresh->new_dst = partner.src;
-	fresh->new_sport = partner.dport;
-	fresh->new_dport = partner.sport;
-	fresh->sync = SYNC_CHANGED;
-	if (opens(p))
-		fresh->state = STATE_HALF_OPEN;
-	touch_in(ctx, p, fresh);
-	if (map_put(conntrack, p->key, fresh, BPF_ANY))
-		return out_of_room(ctx, p, scratch);
-	scratch->made_room = 0;
-	note_flow(scratch, p->key);
-	return fresh;
+	source = source_of(ctx, p, mode, address);
+	if (!source)
+		return false;
+	p->verdict = DROP_CONNTRACK_FULL;
+	flow = slot_for(p, old, &slot);
+	if (!flow)
+		return false;
+	write_flow(flow, p, frontend, id, mode);
+	flow->new_src = *source;
+	flow->new_dst = *address;
+	flow->new_dport = backend->port;
+	write_more(slot, p, frontend);
+	if (!enter_both(p, flow, slot, scratch->hash))
+		return false;
+	publish(flow, STATE_OPENING);
+	count_flow(frontend->id, id);
+	return true;
 }

@@ -2,7 +2,7 @@
  * kernel's neighbour code, so that a changed MAC is noticed with every process dead.
  */
 
-#define NEXT_HOP_NS 1000000000ULL
+#define NEXT_HOP_S 1
 
 static __always_inline __u64 mix(__u64 hash, __u64 word)
 {
@@ -33,7 +33,8 @@ static __always_inline bool through_stack(CTX *ctx, __u32 ifindex)
 static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, struct next_hop *hop, const struct addr *from,
 						const struct addr *to)
 {
-	struct bpf_fib_lookup fib = { .ifindex = ctx_ifindex(ctx) };
+	/* A length of 1 is never too big, and asks for the MTU of the route, not of the device. */
+	struct bpf_fib_lookup fib = { .ifindex = ctx_ifindex(ctx), .tot_len = 1 };
 	long code;
 
 	if (p->v6) {
@@ -46,8 +47,6 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 		fib.ipv4_dst = to->w[3];
 	}
 	code = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
-	if (code == BPF_FIB_LKUP_RET_FRAG_NEEDED)	/* this one packet is too big, which is no matter of the way */
-		code = BPF_FIB_LKUP_RET_SUCCESS;
 	if (code == BPF_FIB_LKUP_RET_FWD_DISABLED) {
 		p->verdict = DROP_FORWARDING_OFF;
 		return NULL;
@@ -57,6 +56,8 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 		return NULL;
 	}
 	hop->to = *to;
+	hop->from = *from;
+	hop->ingress = ctx_ifindex(ctx);
 	hop->ifindex = fib.ifindex;
 	hop->v6 = fib.family == AF_INET6;
 	if (hop->v6)
@@ -65,7 +66,7 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 		map_v4(&hop->gateway, fib.ipv4_dst);
 	__builtin_memcpy(hop->macs, fib.dmac, ETH_ALEN);
 	__builtin_memcpy((void *)hop->macs + ETH_ALEN, fib.smac, ETH_ALEN);
-	hop->valid_until_ns = code == BPF_FIB_LKUP_RET_NO_NEIGH ? 0 : p->now + NEXT_HOP_NS;
+	hop->valid_until = p->tick + (code == BPF_FIB_LKUP_RET_NO_NEIGH ? 0 : NEXT_HOP_S * config.hz);
 	hop->probe = ctx_probes();
 	hop->hook = CTX_HOOK;
 	hop->mtu = code == BPF_FIB_LKUP_RET_SUCCESS ? fib.mtu_result : 0;
@@ -76,14 +77,22 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 	return hop;
 }
 
+/* from: the source we write, which the kernel's rules may route by; none where the client's address stays. */
 static __always_inline struct next_hop *next_hop(CTX *ctx, struct packet *p, const struct addr *from, const struct addr *to)
 {
-	__u32 index = mix(to->d[0], to->d[1]) % NEXT_HOPS;
-	struct next_hop *hop = map_get(next_hops, &index);
+	__u64 hash = (__u64)ctx_ifindex(ctx) << 32 | to->w[3];
+	struct next_hop *hop;
+	__u32 index;
 
+	hash = mix(hash, from->w[3]);
+	if (p->v6)
+		hash = mix(mix(hash, to->d[0]), from->d[0] ^ to->w[2]);
+	index = mix(hash, 1) % NEXT_HOPS;	/* the last word must reach every bit, too */
+	hop = map_get(next_hops, &index);
 	if (!hop)
 		return NULL;
-	if (hop->valid_until_ns > p->now && hop->hook == CTX_HOOK && same_addr(&hop->to, to))
+	if ((__s32)(hop->valid_until - p->tick) > 0 && hop->hook == CTX_HOOK && hop->ingress == ctx_ifindex(ctx) &&
+	    same_addr(&hop->to, to) && same_addr(&hop->from, from))
 		return hop;
 	return ask_fib(ctx, p, hop, from, to);
 }

@@ -10,6 +10,7 @@ enum { TCP_FIN = 1, TCP_SYN = 2, TCP_RST = 4, TCP_ACK = 16 };
 struct packet {
 	struct flow_key *key;
 	__u64 now;
+	__u32 tick;		/* jiffies */
 	void *eth;
 	void *ip;
 	void *l4;
@@ -21,6 +22,8 @@ struct packet {
 	__u8 ttl;
 	__u8 tcp_flags;
 	__u8 icmp_type;
+	__u8 l4_header;		/* bytes, of a segment's every packet */
+	__u8 summed;		/* how far a device has summed it, or is to: ctx_tc.h */
 	bool v6;
 };
 
@@ -56,6 +59,7 @@ static __always_inline enum verdict parse_tcp(struct packet *p, void *end, __u32
 	p->key->sport = tcp->source;
 	p->key->dport = tcp->dest;
 	p->tcp_flags = ((__u8 *)tcp)[13];
+	p->l4_header = tcp->doff * 4;
 	p->l4_csum = &tcp->check;
 	p->l4_csum_at += offsetof(struct tcphdr, check);
 	return PASSED;
@@ -69,6 +73,7 @@ static __always_inline enum verdict parse_udp(struct packet *p, void *end, __u32
 		return DROP_MALFORMED;
 	p->key->sport = udp->source;
 	p->key->dport = udp->dest;
+	p->l4_header = sizeof(*udp);
 	p->l4_csum = &udp->check;
 	p->l4_csum_at += offsetof(struct udphdr, check);
 	return PASSED;
@@ -155,7 +160,8 @@ static __always_inline bool parse_v6(struct packet *p, void *end, __u32 room)
 	p->l4 = ip + 1;
 	p->l4_csum_at = ETH_HLEN + sizeof(*ip);
 	len = bpf_ntohs(ip->payload_len) ?: room - sizeof(*ip);	/* 0: a GSO packet beyond 64 KiB */
-	if (ip->version != 6 || len > room - sizeof(*ip))
+	/* A v4-mapped address on the wire (RFC 4942, section 2.2) would meet IPv4's flows. */
+	if (ip->version != 6 || len > room - sizeof(*ip) || is_v4(&p->key->src) || is_v4(&p->key->dst))
 		p->fault = DROP_MALFORMED;
 	else if (ip->nexthdr == IPPROTO_FRAGMENT)
 		p->fault = DROP_FRAGMENT;

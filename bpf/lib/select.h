@@ -41,16 +41,22 @@ static __always_inline bool is_up(const struct backend *backend)
 }
 
 /* The id of the chosen backend; 0: there is none.  All down = all up. */
-static __always_inline __u32 select_backend(const struct frontend *frontend, __u64 position)
+__noinline __u32 select_backend(const struct frontend *frontend, __u64 position)
 {
-	__u32 slot = position % frontend->size;
-	__u32 first = backend_id_at(frontend, slot), id = first;
+	__u32 slot, first, id;
+	int step __attribute__((unused));
 
-	for (int step = 0; step < MAX_STEPS; step++) {
+	if (!frontend || !frontend->size)
+		return 0;
+	slot = position % frontend->size;
+	first = id = backend_id_at(frontend, slot);
+	repeat(step, MAX_STEPS) {
 		struct backend *backend = backend_by_id(id);
 
-		if (backend && is_up(backend))
-			return id;
+		if (backend && is_up(backend)) {
+			first = id;
+			break;
+		}
 		slot = (slot + 1) % frontend->size;	/* not a reset to 0: the verifier would follow each number from there */
 		id = backend_id_at(frontend, slot);
 	}

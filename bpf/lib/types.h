@@ -46,8 +46,6 @@ struct table_chunk {
 	__u32 backend_id[CHUNK];
 };
 
-enum { BACKEND_SHARED = 1 };
-
 struct backend {
 	__be32 addr[4];
 	__be16 port;	/* 0 = no such backend */
@@ -55,7 +53,7 @@ struct backend {
 	__u8 flags;
 };
 
-/* Key of `backend_up` and `origins`. */
+/* Key of `backend_up` and `backend_ids`. */
 struct backend_key {
 	__be32 addr[4];
 	__be16 port;
@@ -63,17 +61,7 @@ struct backend_key {
 	__u8 pad;
 };
 
-#define CANDIDATES 4
-
-/* Which frontends a packet from a backend may be the reply of. */
-struct origin {
-	__u32 backend_id;
-	__u8 count;
-	__u8 pad[3];
-	struct frontend_key candidates[CANDIDATES];
-};
-
-/* Key of `conntrack`: the packet as it arrives. */
+/* The ends of a packet as it arrives. */
 struct flow_key {
 	struct addr src;
 	struct addr dst;
@@ -83,50 +71,72 @@ struct flow_key {
 	__u8 pad[3];
 };
 
-enum { KIND_FORWARD, KIND_REVERSE };
-enum { STATE_NONE, STATE_HALF_OPEN, STATE_ESTABLISHED, STATE_CLOSING, STATE_CLOSED };
-enum { FLOW_FIN_IN = 1, FLOW_FIN_OUT = 2, FLOW_PAIRED = 4 };
-enum { SYNC_CHANGED = 1, SYNC_REMOTE = 2 };
+enum { STATE_NONE, STATE_OPENING, STATE_ESTABLISHED, STATE_HALF_CLOSED, STATE_CLOSED, STATE_RESET };
+enum { FLOW_FIN_IN = 1, FLOW_FIN_OUT = 2, FLOW_REPLIED = 4, FLOW_OVER = 8 };
 
-/* Value of `conntrack`.  A forward entry is the whole flow.  A reverse entry only leads to it: its new_* are the forward
- * key, swapped.  new_sport of a forward entry is the NAT port.
+#define IDLE_MINUTES 0x8000	/* `idle` counts minutes, not seconds */
+
+/* One slot of `flows`: a flow, both directions.  Two cache lines, and a packet needs both.
+ *
+ * life: from its lowest bit on: a sequence number 32, state 8, flags 8, count of state changes 16.  The number is odd while
+ * the slot is being written, and another for each flow the slot has held.  It changes by compare and exchange alone.
  */
 struct flow {
-	struct addr new_src;	/* the packet as it leaves */
+	struct addr src;	/* the packet as it arrives from the client */
+	struct addr dst;
+	__be16 sport;
+	__be16 dport;
+	__u8 proto;
+	__u8 mode;
+	__u16 idle;		/* idle timeout in seconds or IDLE_MINUTES, as it holds for this flow: never 0 */
+	__u64 life;
+	__u32 seen;		/* jiffies, either direction */
+	__u32 cut;		/* the agent's: the sequence number of a flow to end; with its lowest bit set, at its next SYN */
+	__u32 packets_in;
+	__u32 packets_out;
+
+	struct addr new_src;	/* as it leaves to the backend */
 	struct addr new_dst;
 	__be16 new_sport;
 	__be16 new_dport;
-	__u8 kind;
-	__u8 mode;
-	__u8 state;
-	__u8 flags;
-	__u8 sync;
-	__u8 pad[3];
-	__u32 idle_timeout_s;	/* as it holds for this flow: never 0 */
+	__u16 addrs_delta;	/* what a checksum lacks once the addresses are rewritten; on the way back: its complement */
+	__u16 l4_delta;		/* the same for addresses and ports */
 	__u32 frontend_id;
 	__u32 backend_id;
-	__u64 plan_seq;		/* the plan that chose the backend */
-	__u64 last_seen_ns;	/* bpf_ktime, either direction */
-	__u64 created_ns;
-	__u64 packets_in;
 	__u64 bytes_in;
-	__u64 packets_out;
 	__u64 bytes_out;
 };
 
-#define SAMPLE 8
+/* What few packets need of a flow: `flow_more`, by the same number. */
+struct flow_more {
+	__u64 plan_seq;		/* the plan that chose the backend */
+	__u64 created_ns;
+};
 
-/* One for each CPU, as the stack has no room for it. */
+/* A line of `flow_index`.  A word: the tag of a key's hash in the upper half; USED, BACK, OVERFLOWED and the slot in the lower.
+ * Each flow has two: one leads from the packet of the client, one from the packet of the backend.
+ */
+#define WAYS 8
+#define BACK 0x80000000u
+#define OVERFLOWED 0x40000000u	/* in the first word: one that belongs here is in its second set */
+#define USED 0x20000000u	/* so that no word in use is 0 */
+#define SLOT 0x0fffffffu
+
+struct flow_set {
+	__u64 words[WAYS];
+};
+
+/* One for each CPU: what a program leaves to the next, and what outlives a packet. */
 struct scratch {
-	struct flow flow;
-	__u64 next;		/* place in `flow_keys` for the next flow */
+	struct flow_key key;	/* of the packet that begins a flow */
+	__u64 hash;		/* of the packet's key */
 	__u64 told_ns;		/* answers to senders are spaced from here */
+	__u64 next;		/* the slot to look at first for the next flow */
 	__u32 mtu;		/* what `answer` needs of the packet before it */
 	__u8 reason;		/* enum verdict */
-	__u8 made_room;		/* how often, for this packet */
-	__u8 free;		/* how many of `places` are */
+	__u8 stays;		/* the flow has no better backend than its own, though that is down */
+	__u8 had;		/* there is a flow of this packet */
 	__u8 pad;
-	__u32 places[SAMPLE];	/* in `flow_keys`, of flows that are no more */
 };
 
 #define NEXT_HOPS 16384
@@ -134,19 +144,23 @@ struct scratch {
 enum { HOOK_TC = 1, HOOK_XDP };
 enum { SEND_MACS, SEND_NEIGHBOUR, SEND_STACK };
 
-/* One line of the per-CPU next hop cache: where packets to `to` leave. */
+/* One line of the per-CPU next hop cache: where packets to `to` leave that came in by `ingress`.
+ * from: the address that we write as their source; none where the client's stays: the way does not depend on the client.
+ */
 struct next_hop {
 	__u32 macs[3];		/* destination, source: the first 12 bytes of the frame */
 	__u32 ifindex;
 	struct addr to;
-	struct addr gateway;
-	__u64 valid_until_ns;
+	struct addr from;
+	__u32 ingress;
+	__u32 valid_until;	/* jiffies */
+	__u16 mtu;		/* 0 = not known */
 	__u8 how;
 	__u8 probe;		/* not yet sent through the neighbour's state machine */
 	__u8 v6;		/* family of the gateway */
 	__u8 hook;		/* `how` is as this one can send */
-	__u16 mtu;		/* 0 = not known */
-	__u8 pad2[2];
+	__u8 pad[2];
+	struct addr gateway;
 };
 
 enum { INTERFACE_STACK = 1, INTERFACE_NATIVE = 2, INTERFACE_GENERIC = 4 };
@@ -195,4 +209,14 @@ struct stats {
 	__u64 packets_out;
 	__u64 bytes_out;
 	__u64 flows;
+};
+
+/* Constants of one load of the programs, which the verifier sees as such.  services/dataplane/programs.py fills it in. */
+struct config {
+	__u64 keys[10];		/* of the flow index's hash: secret, random, the machine's */
+	__u64 v4_part;		/* what the words of v4-mapped addresses that are always the same add to it */
+	__u64 tick_ns;		/* CLOCK_MONOTONIC = jiffies * tick_ns + epoch_ns: services/dataplane/kernel_clock.py */
+	__s64 epoch_ns;
+	__u32 hz;
+	__u32 slot_mask;	/* slots of `flows` - 1: a power of two less one */
 };

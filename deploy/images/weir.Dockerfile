@@ -1,6 +1,5 @@
 # Weir's images, each a target:  docker build -f deploy/images/weir.Dockerfile --target watcher -t weir-watcher:0.1.0 .
 # Layers from what changes least to what changes most, each shared by all: a node that has them all keeps each once.
-# Debian's Python, for the loader's bcc is a build for it.
 FROM debian:bookworm-slim AS python
 RUN apt-get update \
  && apt-get install -y --no-install-recommends python3 libbpf1 \
@@ -52,24 +51,14 @@ FROM service AS health
 USER 0:0
 ENTRYPOINT ["python", "-m", "services.health"]
 
-# The kernel's headers without the compiler that their packages want: the programs use the user-space API alone.
-FROM debian:bookworm-slim AS headers
-RUN apt-get update && mkdir /debs /headers && cd /debs \
- && apt-get download $(apt-cache depends --recurse --important "linux-headers-$(dpkg --print-architecture)" | grep '^linux-headers-[0-9]') \
- && for deb in *.deb; do dpkg -x $deb /headers; done \
- && cd /headers/usr/src && for tree in *; do \
-      mkdir -p /out/$tree/include; \
-      for part in linux uapi asm-generic vdso generated config; do [ ! -e $tree/include/$part ] || cp -a $tree/include/$part /out/$tree/include/; done; \
-      for arch in x86 arm64; do [ ! -e $tree/arch/$arch ] || cp -a --parents $tree/arch/$arch/include /out/; done; \
-    done
-
-# The one image with a compiler and kernel headers.
-FROM base AS loader
-RUN apt-get update \
- && apt-get install -y --no-install-recommends python3-bpfcc \
- && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man
-COPY --from=headers /out /usr/src
-COPY --from=build /weir /weir
+# The packet path, the same for every kernel.
+FROM debian:bookworm-slim AS objects
+RUN apt-get update && apt-get install -y --no-install-recommends clang-14 libbpf-dev make
 COPY bpf bpf
+RUN make -C bpf
+
+FROM base AS loader
+COPY --from=build /weir /weir
+COPY --from=objects bpf/build bpf/build
 USER 0:0
 ENTRYPOINT ["python", "-m", "services.dataplane.stay"]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from services.dataplane.backends import Backends
 from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, members_on, serves
+from services.dataplane.flows import Parted
 from services.dataplane.kernel import Ids, Kernel, KernelMap
 from services.dataplane.layout import (
     AFFINITY_OF,
@@ -28,7 +29,7 @@ from services.dataplane.owned import Owned
 from services.dataplane.sources import ranges
 from services.dataplane.tables import Tables
 from weir.decider import World
-from weir.events import FrontendPlanned, VipPlanned, key, key_of
+from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_of
 from weir.model import Backend as Planned
 from weir.model import Rejection, endpoint_name
 from weir.pins import MapError, address_bytes, address_text
@@ -50,6 +51,7 @@ class Applier:
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
         self._unfinished_vips: set[str] = set()
         self.backends = Backends(self._kernel)
+        self._parted = Parted(set(), set(), set())  # since `parted` was asked
         self._left: set[tuple[FrontendKey, str]] = set()  # backends that a frontend with a drain limit does not have any more
         self._ids: dict[str, int] = {}  # of the backends that this application touches
         self._sources = Owned(self._kernel, "source_ranges", id_at=4)
@@ -83,8 +85,9 @@ class Applier:
         begun = self._kernel.writes
         self._try_again()
         wanted = {name: found for name in sorted(touched.endpoints | set(self.backends.refused)) if (found := frontends_of(world, name))}
-        self._ids = self.backends.admit({name: [frontend_key(each).pack() for each in found] for name, found in wanted.items()})
+        self._ids = self.backends.admit(wanted)
         self._unfinished |= {frontend_key(each) for name in wanted.keys() - self._ids.keys() for each in wanted[name]}
+        self._part(world, touched)
         gone = []
         for where in sorted(touched.frontends | self._unfinished, key=FrontendKey.pack):
             if planned := _planned(world, where):
@@ -108,6 +111,29 @@ class Applier:
             else:
                 self._kernel.delete(name, stuck)
 
+    def parted(self) -> Parted:
+        """What flows are to hear of, since this was last asked."""
+        found, self._parted = self._parted, Parted(set(), set(), set())
+        return found
+
+    def _part(self, world: World, touched: Touched) -> None:
+        """Before backends are retired, while they have their ids."""
+        for name, endpoint in touched.left:
+            if (number := self.backends.id_of(endpoint)) and not serves(world, endpoint, name):
+                self._parted.left.update((frontend, number) for frontend in self._numbers_of(world, name))
+        for name in touched.sets:
+            for chunk in world.find("set", name, BackendsPlanned):
+                for backend in chunk.backends:
+                    if backend.state == "draining" and (
+                        number := self.backends.id_of(endpoint_name(backend.address, backend.port, chunk.protocol))
+                    ):
+                        self._parted.leaving.update((frontend, number) for frontend in self._numbers_of(world, name))
+
+    def _numbers_of(self, world: World, name: str) -> list[int]:
+        """Ids of the frontends of a backend set that the kernel holds."""
+        wheres = (frontend_key(each) for each in world.find("set", name, FrontendPlanned))
+        return [self._frontends[where].id for where in wheres if where in self._frontends]
+
     def rejections(self) -> tuple[Rejection, ...]:
         """What the kernel refused and does not hold, by entity; and what it will not let go of, by map."""
         stuck = {_entity(name, where): reason for (name, where), reason in sorted(self._kernel.stuck.items())}
@@ -125,7 +151,8 @@ class Applier:
             return {}
         self._left = {(where, name) for where, name in self._left if self._has_left(world, where, name)}
         found = set(self._left)
-        found |= {(where, name) for name in self.backends.lingering for where in self.backends.frontends_of(name)}  # after a restart
+        limited = [frontend_key(planned) for planned in world.find("drain limit", "", FrontendPlanned)]
+        found |= {(where, name) for name in self.backends.lingering for where in limited}  # after a restart we do not know whom it served
         for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
             draining = (backend for backend in members_on(self._node, planned, members(world, planned)[0]) if backend.state == "draining")
             names = (endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining)
@@ -207,6 +234,7 @@ class Applier:
         self._refused.pop(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)), None)
         old = self._frontends.pop(where, None)
         if old:
+            self._parted.frontends.add(old.id)
             self._kernel.delete("frontends", where.pack())
             self._disown(old.id)
             self._frontend_ids.give(old.id)

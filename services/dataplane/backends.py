@@ -1,14 +1,14 @@
-"""The backends in the kernel: their ids, where their replies belong, and how one leaves.
+"""The backends in the kernel: their ids, and how one leaves.
 
 Nothing of them is kept here but what the maps do not say: at 100,000 backends memory would be the price.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
 from services.dataplane.kernel import Ids, Kernel
-from services.dataplane.layout import BACKEND_SHARED, ID, NO_BACKEND, Backend, FrontendKey, Origin, origin_value
+from services.dataplane.layout import ID, NO_BACKEND, Backend
 from services.dataplane.maglev import PlanError
 from weir.model import endpoint_name
 from weir.pins import MapError, address_bytes
@@ -28,13 +28,8 @@ class Backends:
 
     def id_of(self, name: str) -> int:
         """Its id, 0 where the kernel has no such backend."""
-        origin = self._kernel.get("origins", _backend(name).key())
-        return int.from_bytes(origin[:4], "little") if origin else 0
-
-    def frontends_of(self, name: str) -> tuple[FrontendKey, ...]:
-        """The frontends that its replies may belong to."""
-        origin = self._kernel.get("origins", _backend(name).key())
-        return Origin.unpack(origin).candidates if origin else ()
+        number = self._kernel.get("backend_ids", _backend(name).key())
+        return int.from_bytes(number, "little") if number else 0
 
     def names(self) -> Iterator[str]:
         """Every backend in the kernel."""
@@ -46,21 +41,21 @@ class Backends:
         """Places in use, and how many there are."""
         return len(self._ids), self._kernel.maps["backends"].max_entries
 
-    def admit(self, wanted: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
-        """Give backends their ids, and write where their replies belong.  Returns the ids; a backend without one is `refused`.
+    def admit(self, names: Collection[str]) -> dict[str, int]:
+        """Give backends their ids.  Returns them; a backend without one is `refused`.
 
-        wanted: name -> keys of the frontends it serves.  New backends are written together; if that fails, one by one.
+        New backends are written together; if that fails, one by one.
         """
-        known = {name: number for name in wanted if (number := self.id_of(name))}
-        fresh = [name for name in wanted if name not in known]
+        known = {name: number for name in names if (number := self.id_of(name))}
+        fresh = [name for name in names if name not in known]
         parts = [[name] for name in known]
         try:
-            ids = self._place(fresh, wanted)
+            ids = self._place(fresh)
         except (MapError, PlanError):
-            ids, parts = {}, [[name] for name in wanted]
+            ids, parts = {}, [[name] for name in names]
         for (name,) in parts:
             try:
-                ids |= self._renew(name, known[name], wanted[name]) if name in known else self._place([name], wanted)
+                ids |= self._renew(name, known[name]) if name in known else self._place([name])
             except (MapError, PlanError) as error:
                 self.refused[name] = str(error)
         for name in ids:
@@ -68,18 +63,18 @@ class Backends:
             self.lingering.discard(name)
         return ids
 
-    def _renew(self, name: str, number: int, frontends: Sequence[bytes]) -> dict[str, int]:
+    def _renew(self, name: str, number: int) -> dict[str, int]:
         """Of a backend that has its place.  Raises MapError, PlanError."""
-        backend = _backend(name, _flags(frontends))
+        backend = _backend(name)
         self._kernel.write("backend_hosts", address_bytes(backend.address), b"\1")
         self._kernel.write("backends", ID.pack(number), backend.pack())
-        self._kernel.write("origins", backend.key(), origin_value(number, frontends))
+        self._kernel.write("backend_ids", backend.key(), ID.pack(number))
         return {name: number}
 
-    def _place(self, names: Sequence[str], wanted: Mapping[str, Sequence[bytes]]) -> dict[str, int]:
+    def _place(self, names: Sequence[str]) -> dict[str, int]:
         """New ones, all or none.  Raises MapError, PlanError."""
         kernel, numbers = self._kernel, list[int]()
-        backends = [_backend(name, _flags(wanted[name])) for name in names]
+        backends = [_backend(name) for name in names]
         keys = [backend.key() for backend in backends]
         hosts = Counter(key[:16] for key in keys)
         shared = {host for host in hosts if kernel.get("backend_hosts", host) is not None}
@@ -89,11 +84,10 @@ class Backends:
                 kernel.zero("backend_stats", numbers[-1])
             kernel.write_many("backend_hosts", [(host, b"\1") for host in hosts if host not in shared], new=True)
             kernel.write_many("backends", [(ID.pack(n), each.pack()) for n, each in zip(numbers, backends, strict=True)], new=True)
-            origins = (origin_value(number, wanted[name]) for number, name in zip(numbers, names, strict=True))
-            kernel.write_many("origins", list(zip(keys, origins, strict=True)), new=True)
+            kernel.write_many("backend_ids", [(key, ID.pack(n)) for key, n in zip(keys, numbers, strict=True)], new=True)
         except (MapError, PlanError):
             for key in keys:
-                kernel.delete("origins", key)
+                kernel.delete("backend_ids", key)
             for number in numbers:
                 self.empty(number)
             for host in hosts.keys() - shared:
@@ -127,17 +121,17 @@ class Backends:
         kernel, hosts = self._kernel, Counter[bytes]()
         known = {host for host, _ in kernel.maps["backend_hosts"].items()}  # the last that goes when one is forgotten
         halves = [
-            where for where, origin in kernel.maps["origins"].items() if (kernel.get("backends", origin[:4]) or b"")[:19] != where[:19]
+            where for where, number in kernel.maps["backend_ids"].items() if (kernel.get("backends", number) or b"")[:19] != where[:19]
         ]
         for where in halves:
-            kernel.delete("origins", where)
+            kernel.delete("backend_ids", where)
         for number, value in kernel.maps["backends"].filled():
-            origin = kernel.get("origins", value[:19] + b"\0")
-            if origin and origin[:4] == number and value[:16] in known:
+            held = kernel.get("backend_ids", value[:19] + b"\0")
+            if held == number and value[:16] in known:
                 hosts[value[:16]] += 1
                 continue
-            if origin and origin[:4] == number:
-                kernel.delete("origins", value[:19] + b"\0")
+            if held == number:
+                kernel.delete("backend_ids", value[:19] + b"\0")
             self.empty(ID.unpack(number)[0])
         for host in known - hosts.keys():
             kernel.delete("backend_hosts", host)
@@ -147,7 +141,7 @@ class Backends:
         self.lingering.discard(name)
         backend, number = _backend(name), self.id_of(name)
         host = address_bytes(backend.address)
-        self._kernel.delete("origins", backend.key())
+        self._kernel.delete("backend_ids", backend.key())
         self.empty(number)
         more = self._more.pop(host, 0)
         if not more:
@@ -161,12 +155,8 @@ class Backends:
             self._ids.give(number)
 
 
-def _flags(frontends: Sequence[bytes]) -> int:
-    return BACKEND_SHARED if len(frontends) > 1 else 0
-
-
 @lru_cache(maxsize=64)  # one is asked for several times in a row
-def _backend(name: str, flags: int = 0) -> Backend:
+def _backend(name: str) -> Backend:
     address, _, rest = name.rpartition(":")
     port, _, protocol = rest.partition("/")
-    return Backend(address.strip("[]"), int(port), protocol, flags)
+    return Backend(address.strip("[]"), int(port), protocol)

@@ -16,7 +16,7 @@ from msgspec import structs
 from services.dataplane.announce import Announcer
 from services.dataplane.apply import Applier
 from services.dataplane.core import Touched, planned
-from services.dataplane.flows import Drains, cut, sweep
+from services.dataplane.flows import Drains, FlowTable
 from services.dataplane.health_ports import HealthPorts
 from services.dataplane.interfaces import Nic, NicError, is_pattern, matching, nic
 from services.dataplane.kernel import MAPS
@@ -51,7 +51,9 @@ class Agent:
 
     def __init__(self, where: Where, node: str, hook: str, interfaces: Sequence[str]) -> None:
         pins = where.pins / f"v{LAYOUT}"
-        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "conntrack", "interfaces")}
+        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "interfaces")}
+        with Map.open(pins / "flows") as flows, Map.open(pins / "constants") as constants:
+            self.flows = FlowTable(flows, constants)
         self._applier = Applier(self._maps, node)
         self._announcer = Announcer()
         self._path = where.state / "plan.json"
@@ -217,7 +219,7 @@ class Agent:
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
             leaving = set(self._applier.backends.lingering)  # one that leaves meanwhile may have got a flow behind the sweep
-            alive, over = await asyncio.to_thread(sweep, self._maps["conntrack"], time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            alive, over = await asyncio.to_thread(self.flows.sweep, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
             released = self._applier.backends.release(leaving, alive)
             if over or released:
                 log.info("swept", flows=over, released=released, lingering=len(self._applier.backends.lingering))
@@ -233,12 +235,14 @@ class Agent:
                 await self.heard(runner.world, None, position)
 
     async def drain(self, runner: Runner) -> None:
-        """Ends the flows of backends whose time to leave is up."""
+        """Lets flows know whose backend left, and ends those of backends whose time to leave is up."""
         while True:
             await asyncio.sleep(DRAIN_EVERY_S)
+            if parted := self._applier.parted():
+                await asyncio.to_thread(self.flows.part, parted)
             due = self._drains.due(self._applier.leaving(runner.world), time.monotonic())
             if due:
-                gone = await asyncio.to_thread(cut, self._maps["conntrack"], due)
+                gone = await asyncio.to_thread(self.flows.cut, due)
                 log.info("drained", backends=len(due), flows=gone)
 
     async def follow_addresses(self, _: Runner) -> None:

@@ -12,7 +12,7 @@ MAPS = (
     "tables",
     "backends",
     "backend_hosts",
-    "origins",
+    "backend_ids",
     "vips",
     "source_ranges",
     "affinity_s",

@@ -23,6 +23,7 @@ class Clock(NamedTuple):
 
     tick_ns: int
     epoch_ns: int
+    hz: int
 
 
 class TestRun(ctypes.Structure):
@@ -59,7 +60,7 @@ def read_clock() -> Clock:
     measured_hz = (later_jiffies - jiffies) * 1e9 / (later_ns - ns)
     hz = min(_FREQUENCIES_HZ, key=lambda known: abs(known - measured_hz) / known)
     tick_ns = (1_000_000_000 + hz // 2) // hz
-    return Clock(tick_ns, later_ns - later_jiffies * tick_ns)
+    return Clock(tick_ns, later_ns - later_jiffies * tick_ns, hz)
 
 
 def _sample() -> tuple[int, int]:

@@ -11,29 +11,26 @@ from struct import Struct
 from typing import ClassVar, Self
 
 from weir.pins import LAYOUT as LAYOUT
-from weir.pins import PROTOCOL_NAMES, address_bytes, address_text, backend_key
+from weir.pins import PROTOCOL_NAMES, PROTOCOLS, address_bytes, address_text, backend_key
 
 HASH, ARRAY, PROG_ARRAY, PERCPU_ARRAY, LRU_HASH, LPM_TRIE = 1, 2, 3, 6, 9, 11  # enum bpf_map_type
-NO_PREALLOC = 1
+NO_PREALLOC, MMAPABLE = 1, 1 << 10
 
 ALGORITHMS = ("maglev", "rr")
 MODES = ("default", "onearm", "fullnat")
-STATES = ("none", "half_open", "established", "closing", "closed")
-KINDS = ("forward", "reverse")
+STATES = ("none", "opening", "established", "half_closed", "closed", "reset")
 
 FRONTEND_LOCAL = 1  # count, then hand to this machine's own stack (Envoy)
 FRONTEND_AFFINITY = 2  # a client keeps its backend; without one its address alone chooses, so that all nodes choose alike
 FRONTEND_SOURCES = 4  # only clients in `source_ranges` may start a flow
 FRONTEND_REJECT = 8  # no backend: say so (reset, port unreachable) instead of nothing
-BACKEND_SHARED = 1  # serves several frontends: its flows get a reverse entry
 INTERFACE_STACK = 1  # overlay: what XDP rewrote and leaves here goes through the stack
 INTERFACE_NATIVE, INTERFACE_GENERIC = 2, 4  # XDP is attached here, in the driver or before the stack; neither: tc
 HOOK_WORDS = {0: "tc", INTERFACE_NATIVE: "xdp native", INTERFACE_GENERIC: "xdp generic"}
-FLOW_FIN_IN, FLOW_FIN_OUT, FLOW_PAIRED = 1, 2, 4
-SYNC_CHANGED, SYNC_REMOTE = 1, 2  # BPF sets the first, whoever inserts a peer's flow the second
+FLOW_FIN_IN, FLOW_FIN_OUT, FLOW_REPLIED, FLOW_OVER = 1, 2, 4, 8
+IDLE_MINUTES = 0x8000  # Flow.idle counts minutes, not seconds
 
 CHUNK = 64  # backend ids in one value of `tables`
-CANDIDATES = 4
 VERDICT_COUNT = 32
 
 VERDICTS: dict[int, str] = {
@@ -152,7 +149,7 @@ class Backend:
         return self.key()[:19] + bytes((self.flags,))
 
     def key(self) -> bytes:
-        """Its key in `backend_up` and `origins`."""
+        """Its key in `backend_up` and `backend_ids`."""
         return backend_key(self.address, self.port, self.protocol)
 
     @classmethod
@@ -167,118 +164,152 @@ NO_BACKEND = bytes(Backend.FORMAT.size)  # value of a free slot of `backends`
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
-    """Value of `origins`: the frontends whose flows a reply of this backend may belong to.  88 bytes.
-
-    At most CANDIDATES are kept; a backend that serves more than one frontend also wants BACKEND_SHARED.
-    """
-
-    backend_id: int
-    candidates: tuple[FrontendKey, ...]
-
-    def pack(self) -> bytes:
-        return origin_value(self.backend_id, [each.pack() for each in self.candidates])
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        keys = (data[at : at + 20] for at in range(8, 8 + 20 * data[4], 20))
-        return cls(int.from_bytes(data[:4], "little"), tuple(FrontendKey.unpack(key) for key in keys))
-
-
-def origin_value(backend_id: int, candidates: Sequence[bytes]) -> bytes:
-    """The same of keys that are packed already."""
-    kept = candidates[:CANDIDATES]
-    return (backend_id.to_bytes(4, "little") + bytes((len(kept), 0, 0, 0)) + b"".join(kept)).ljust(88, b"\0")
-
-
-@dataclass(frozen=True, slots=True)
 class FlowKey:
-    """Key of `conntrack`: the packet as it arrives.  40 bytes."""
+    """The ends of a packet as it arrives."""
 
-    FORMAT: ClassVar[Struct] = Struct("=16s16s2s2sB3x")
     source: str
     destination: str
     source_port: int
     destination_port: int
     protocol: str
 
-    def pack(self) -> bytes:
-        tail = backend_key(self.destination, self.destination_port, self.protocol)
-        ports = self.source_port.to_bytes(2, "big") + tail[16:18]
-        return address_bytes(self.source) + tail[:16] + ports + tail[18:] + bytes(2)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        source, destination, source_port, destination_port, protocol = cls.FORMAT.unpack(data)
-        return cls(
-            address_text(source),
-            address_text(destination),
-            int.from_bytes(source_port, "big"),
-            int.from_bytes(destination_port, "big"),
-            PROTOCOL_NAMES.get(protocol, str(protocol)),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Value of `conntrack`.  new_*: the packet as it leaves.  A reverse entry only leads to its forward entry, whose key is
-    (new_destination, new_source, new_destination_port, new_source_port).  The NAT port is new_source_port of a forward entry.
-    """
+    """Value of `flows`, an array by slot.  key: the client's packet.  new_*: that packet as it leaves; the NAT port is new_source_port."""
 
-    FORMAT: ClassVar[Struct] = Struct("=16s16s2s2sBBBBB3xIIIQQQQQQQ")
+    FORMAT: ClassVar[Struct] = Struct("=16s16s2s2sBBHQIIII16s16s2s2sHHIIQQ")
+    key: FlowKey
     new_source: str
     new_destination: str
     new_source_port: int
     new_destination_port: int
-    kind: int = 0  # index into KINDS
     mode: int = 0  # index into MODES
+    idle_s: int = 1800  # as it holds for this flow, never 0
+    seq: int = 2  # odd while the slot is written
     state: int = 2  # index into STATES
     flags: int = 0  # FLOW_*
-    sync: int = 0  # SYNC_*
-    idle_timeout_s: int = 1800  # as it holds for this flow, never 0
+    changed: int = 0  # how often the state or the flags did
+    seen: int = 0  # jiffies, in 32 bits
+    cut: int = 0  # the agent's: `seq` of a flow that ends, `seq` + 1 of one that begins no connection any more
+    packets_in: int = 0
+    packets_out: int = 0
+    addrs_delta: int = 0
+    l4_delta: int = 0
     frontend_id: int = 0
     backend_id: int = 0
-    plan_seq: int = 0
-    last_seen_ns: int = 0  # CLOCK_MONOTONIC of this machine
-    created_ns: int = 0
-    packets_in: int = 0
     bytes_in: int = 0
-    packets_out: int = 0
     bytes_out: int = 0
 
     def pack(self) -> bytes:
+        key, minutes = self.key, -(-self.idle_s // 60)
         return self.FORMAT.pack(
+            address_bytes(key.source),
+            address_bytes(key.destination),
+            key.source_port.to_bytes(2, "big"),
+            key.destination_port.to_bytes(2, "big"),
+            PROTOCOLS[key.protocol],
+            self.mode,
+            self.idle_s if self.idle_s < IDLE_MINUTES else IDLE_MINUTES | min(minutes, IDLE_MINUTES - 1),
+            self.seq | self.state << 32 | self.flags << 40 | self.changed << 48,
+            self.seen,
+            self.cut,
+            self.packets_in,
+            self.packets_out,
             address_bytes(self.new_source),
             address_bytes(self.new_destination),
             self.new_source_port.to_bytes(2, "big"),
             self.new_destination_port.to_bytes(2, "big"),
-            self.kind,
-            self.mode,
-            self.state,
-            self.flags,
-            self.sync,
-            self.idle_timeout_s,
+            self.addrs_delta,
+            self.l4_delta,
             self.frontend_id,
             self.backend_id,
-            self.plan_seq,
-            self.last_seen_ns,
-            self.created_ns,
-            self.packets_in,
             self.bytes_in,
-            self.packets_out,
             self.bytes_out,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        source, destination, source_port, destination_port, *rest = cls.FORMAT.unpack(data)
+        src, dst, sport, dport, proto, mode, idle, life, seen, cut, packets_in, packets_out, *rest = cls.FORMAT.unpack(data)
+        new_src, new_dst, new_sport, new_dport, addrs_delta, l4_delta, frontend_id, backend_id, bytes_in, bytes_out = rest
         return cls(
-            address_text(source),
-            address_text(destination),
-            int.from_bytes(source_port, "big"),
-            int.from_bytes(destination_port, "big"),
-            *rest,
+            key=FlowKey(
+                address_text(src),
+                address_text(dst),
+                int.from_bytes(sport, "big"),
+                int.from_bytes(dport, "big"),
+                PROTOCOL_NAMES.get(proto, str(proto)),
+            ),
+            new_source=address_text(new_src),
+            new_destination=address_text(new_dst),
+            new_source_port=int.from_bytes(new_sport, "big"),
+            new_destination_port=int.from_bytes(new_dport, "big"),
+            mode=mode,
+            idle_s=(idle & ~IDLE_MINUTES) * 60 if idle & IDLE_MINUTES else idle,
+            seq=life & 0xFFFFFFFF,
+            state=life >> 32 & 0xFF,
+            flags=life >> 40 & 0xFF,
+            changed=life >> 48,
+            seen=seen,
+            cut=cut,
+            packets_in=packets_in,
+            packets_out=packets_out,
+            addrs_delta=addrs_delta,
+            l4_delta=l4_delta,
+            frontend_id=frontend_id,
+            backend_id=backend_id,
+            bytes_in=bytes_in,
+            bytes_out=bytes_out,
         )
+
+    def timeout_s(self) -> int:
+        """How long it lives unseen, as conntrack.h has it."""
+        most = {("opening", "TCP"): 30, ("closed", self.key.protocol): 120}.get((STATES[self.state], self.key.protocol), self.idle_s)
+        return min(self.idle_s, most)
+
+    def lives(self, unseen_s: float) -> bool:
+        """Whether it is a flow, and not over."""
+        ended = not self.state or self.seq & 1 or self.cut == self.seq or self.flags & FLOW_OVER
+        return not ended and unseen_s <= self.timeout_s()
+
+
+FLOW_MORE = Struct("=QQ")  # the plan that chose the backend, CLOCK_MONOTONIC of its first packet
+FLOW_SET = Struct("=8Q")
+SCRATCH_SIZE, NEXT_HOP_SIZE = 72, 80
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """Value of `constants`: what holds on this machine as long as it is up.  struct config of types.h.
+
+    keys: of the flow index's hash, secret.   CLOCK_MONOTONIC = jiffies * tick_ns + epoch_ns, to a tick.
+    """
+
+    FORMAT: ClassVar[Struct] = Struct("=10QQQqII")
+    keys: tuple[int, ...]
+    tick_ns: int
+    epoch_ns: int
+    hz: int
+    slots: int
+
+    def pack(self) -> bytes:
+        # What the words of v4-mapped addresses that are always the same add to the hash of `hash_of` in conntrack.h.
+        v4_part = int.from_bytes(b"\0\0\xff\xff", "little") * (self.keys[2] + self.keys[6]) % (1 << 64)
+        return self.FORMAT.pack(*self.keys, v4_part, self.tick_ns, self.epoch_ns, self.hz, self.slots - 1)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        *keys, _, tick_ns, epoch_ns, hz, mask = cls.FORMAT.unpack(data)
+        return cls(tuple(keys), tick_ns, epoch_ns, hz, mask + 1)
+
+    def tick(self, now_ns: int) -> int:
+        """`Flow.seen` of a packet at this moment of CLOCK_MONOTONIC."""
+        return (now_ns - self.epoch_ns) // self.tick_ns & 0xFFFFFFFF
+
+    def unseen_s(self, seen: int, now_ns: int) -> float:
+        """Seconds since a flow was seen; below zero by a tick where another CPU is ahead."""
+        ticks = (self.tick(now_ns) - seen) & 0xFFFFFFFF
+        return (ticks - (ticks >> 31 << 32)) / self.hz
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,19 +378,22 @@ AFFINITY_OF = Struct("=II")  # frontend, backend: key of `affinity_s`, whose val
 
 
 def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int = 262_144, tables: int = 1_048_576) -> tuple[MapSpec, ...]:
-    """Every map, sized for that many flows, frontends, backends and chunks of tables."""
+    """Every map, sized for that many flows, frontends, backends and chunks of tables.  Flows: the next power of two."""
+    slots = 1 << max(conntrack - 1, 63).bit_length()
     return (
         MapSpec("frontends", HASH, 20, Frontend.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("tables", HASH, TABLE_KEY.size, TABLE_CHUNK.size, tables, NO_PREALLOC),
         MapSpec("backends", ARRAY, 4, Backend.FORMAT.size, backends),
         MapSpec("backend_up", HASH, 20, 1, backends, NO_PREALLOC),
         MapSpec("backend_hosts", HASH, 16, 1, backends, NO_PREALLOC),
-        MapSpec("origins", HASH, 20, 88, backends, NO_PREALLOC),
-        MapSpec("conntrack", HASH, FlowKey.FORMAT.size, Flow.FORMAT.size, conntrack),
-        MapSpec("flow_keys", ARRAY, 4, FlowKey.FORMAT.size, conntrack),
+        MapSpec("backend_ids", HASH, 20, 4, backends, NO_PREALLOC),
+        MapSpec("flow_index", ARRAY, 4, FLOW_SET.size, slots, MMAPABLE),
+        MapSpec("flows", ARRAY, 4, Flow.FORMAT.size, slots, MMAPABLE),
+        MapSpec("flow_more", ARRAY, 4, FLOW_MORE.size, slots),
         MapSpec("flow_blocks", ARRAY, 4, 8, 1),
-        MapSpec("next_hops", PERCPU_ARRAY, 4, 64, 16_384),
-        MapSpec("scratch", PERCPU_ARRAY, 4, Flow.FORMAT.size + 56, 1),
+        MapSpec("constants", ARRAY, 4, Constants.FORMAT.size, 1),
+        MapSpec("next_hops", PERCPU_ARRAY, 4, NEXT_HOP_SIZE, 16_384),
+        MapSpec("scratch", PERCPU_ARRAY, 4, SCRATCH_SIZE, 1),
         MapSpec("interfaces", HASH, 4, Interface.FORMAT.size, 1_024, NO_PREALLOC),
         MapSpec("vips", HASH, 16, Vip.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),

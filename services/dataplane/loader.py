@@ -1,4 +1,4 @@
-"""Puts the packet path into the kernel, and exits: compile with bcc, load, pin, attach.
+"""Puts the packet path into the kernel, and exits: load, pin, attach.
 
 Nothing of it stays running.  The maps are created here, before the programs that use them, so that a new program meets the
 contents its forerunner left; it takes over by one atomic update of the pinned link.  Run it again at any time.
@@ -17,11 +17,10 @@ from typing import NamedTuple
 from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic
 from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
 from services.dataplane.links import MODES, attach, attach_egress, drop_link, hook_of, is_on, open_pin, pin
-from services.dataplane.migrate import Migration, older
 from services.dataplane.pinned_maps import create_or_open
 from services.dataplane.preflight import PINS
 from services.dataplane.preflight import preflight as preflight
-from services.dataplane.programs import SOURCE, LoaderError, load_programs
+from services.dataplane.programs import OBJECTS, LoaderError, load_programs
 from services.dataplane.settings import Settings, prepare
 from weir.pins import Map
 
@@ -46,7 +45,7 @@ class Options:
     hook: str = "tc"
     owner: int | None = None
     maps: tuple[MapSpec, ...] = map_specs()
-    source: Path = SOURCE
+    objects: Path = OBJECTS
     record: Path | None = None
 
     @property
@@ -127,11 +126,6 @@ def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], s
     known, settings = Map(maps["interfaces"], "interfaces"), Settings(options.record)
     for mode in [*(each.mode for each in wanted), *_modes_to_come(options)] or [options.hook]:
         programs.get("tc" if mode == AUTO else mode)
-    migration = None
-    if old := older(options.pins):
-        migration = Migration(old, options.maps, maps)
-        yield migration.begin()
-        _take_links(old, options.directory)
     for each in wanted:
         if each.passing:
             yield from _attach_passing(options, known, each, programs.get, settings)
@@ -140,9 +134,6 @@ def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], s
             yield _attach(options, known, each.nic, each.mode, programs.get)
             _attach_egress(options, known, each.nic, programs.get)
     yield from _detach_others(options, known, wanted, settings)
-    if migration and old:
-        migration.follow()
-        yield from _remove(old)
 
 
 def _modes_to_come(options: Options) -> list[str]:
@@ -160,7 +151,7 @@ class _Programs:
     def get(self, mode: str) -> int:
         hook = hook_of(mode)
         if hook.name not in self._loaded:
-            self._loaded[hook.name] = program = self._stack.enter_context(load_programs(hook, self._maps, self._options.source))
+            self._loaded[hook.name] = program = self._stack.enter_context(load_programs(hook, self._maps, self._options.objects))
             _pin_over(program, self._options.directory / f"prog_{hook.name}")
         return self._loaded[hook.name]
 
@@ -236,12 +227,6 @@ def _remove(directory: Path) -> Iterator[str]:
         else:
             held.unlink()
     directory.rmdir()
-
-
-def _take_links(old: Path, directory: Path) -> None:
-    """The links stay where they are in the kernel; they are turned from the new directory."""
-    for held in sorted([*old.glob("link_*"), *old.glob("egress_*")]):
-        held.rename(directory / held.name)
 
 
 def _pin_over(fd: int, path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from services.dataplane.edge import Agent
+from services.dataplane.flows import FlowTable
 from services.dataplane.layout import FIRST_DROP, ID, VERDICTS, Frontend, FrontendKey, Stats
 from weir.decider import World
 from weir.events import FrontendPlanned
@@ -14,7 +15,7 @@ from weir.pins import LAYOUT, Map
 from weir.service import Runner
 from weir.where import Where
 
-COUNTED = ("conntrack", "frontends", "frontend_stats", "verdicts", "vips")
+COUNTED = ("frontends", "frontend_stats", "verdicts", "vips")
 
 
 class Served(NamedTuple):
@@ -54,7 +55,7 @@ def samples(where: Where, agent: Agent) -> Source:
     async def source(runner: Runner) -> list[Sample]:
         names = _names(runner.world)
         async with turn:
-            return [*agent.samples(), *await asyncio.to_thread(_of_kernel, maps, totals, names.get)]
+            return [*agent.samples(), *await asyncio.to_thread(_of_kernel, maps, agent.flows, totals, names.get)]
 
     return source
 
@@ -63,7 +64,7 @@ def _names(world: World) -> dict[tuple[str, int, str], str]:
     return {(planned.vip, planned.port, planned.protocol): planned.service for planned in world.of(FrontendPlanned)}
 
 
-def _of_kernel(maps: Mapping[str, Map], totals: Totals, name: Callable[[tuple[str, int, str], str], str]) -> list[Sample]:
+def _of_kernel(maps: Mapping[str, Map], flows: FlowTable, totals: Totals, name: Callable[[tuple[str, int, str], str], str]) -> list[Sample]:
     frontends = {}
     for key, value in maps["frontends"].items():
         where, number = FrontendKey.unpack(key), Frontend.unpack(value).id
@@ -73,8 +74,8 @@ def _of_kernel(maps: Mapping[str, Map], totals: Totals, name: Callable[[tuple[st
     return [
         *_verdicts(maps["verdicts"]),
         *_services(totals),
-        Sample("weir_conntrack_entries", (), maps["conntrack"].count()),
-        Sample("weir_conntrack_limit", (), maps["conntrack"].max_entries),
+        Sample("weir_conntrack_entries", (), flows.count()),
+        Sample("weir_conntrack_limit", (), flows.limit),
         Sample("weir_vips_announced", (), maps["vips"].count()),
     ]
 

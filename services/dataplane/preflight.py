@@ -1,32 +1,30 @@
-"""What must be there before a program can be loaded.  Imports no bcc, so that `weir check` can ask anywhere."""
+"""What must be there before a program can be loaded."""
 
 import ctypes
 import errno
-import importlib.util
 import os
 import re
-import sys
 from pathlib import Path
 
-from services.dataplane.migrate import CONVERTERS
 from weir.pins import LAYOUT, libbpf
 
 PINS = "/sys/fs/bpf/weir"
 BPFFS = "/sys/fs/bpf"
 NETNS = Path("/run/netns")
-CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_BPF": 39}
+CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_PERFMON": 38, "CAP_BPF": 39}
 _SYS_ADMIN = 21
-OLDEST_KERNEL = (6, 6)  # tcx
+OLDEST_KERNEL = (6, 6)  # tcx; before it came bpf_cast_to_kern_ctx (6.2) and bpf_iter_num_new (6.4)
+KERNEL_TYPES = Path("/sys/kernel/btf/vmlinux")
 
 _PIN_PATH = re.compile(r"/[A-Za-z0-9_/-]+")  # bpffs refuses dots
 
 
 def preflight(pins: Path = Path(PINS), *, mount: bool = True) -> list[str]:
-    """What stands in the way of loading, one line each.  Fixes what it can: the links to kernel headers, with `mount` that of bpffs.
+    """What stands in the way of loading, one line each.  With `mount` it mounts bpffs where that is missing.
 
     The findings with and without `mount` are the same, but for a mount that fails.
     """
-    checks = (_check_kernel, _check_capabilities, _check_libbpf, _check_bcc, _check_headers, lambda: _check_pins(pins, mount=mount))
+    checks = (_check_kernel, _check_capabilities, _check_libbpf, _check_types, lambda: _check_pins(pins, mount=mount))
     return [problem for check in checks if (problem := check())]
 
 
@@ -55,33 +53,8 @@ def _check_libbpf() -> str | None:
     return None
 
 
-def _check_bcc() -> str | None:
-    found = importlib.util.find_spec("bcc")
-    return None if found else f"no bcc for Python {sys.version_info.major}.{sys.version_info.minor}: install python3-bpfcc"
-
-
-def _check_headers() -> str | None:
-    """bcc reads kernel headers by these two links; headers of any version will do, the programs use the user-space API only."""
-    modules = Path("/lib/modules") / os.uname().release
-    if (modules / "build").exists() and (modules / "source").exists():
-        return None
-    for build in sorted(Path("/usr/src").glob("linux-headers-*"), reverse=True):
-        if (build / "include/generated").exists():
-            common = build.with_name(build.name.rpartition("-")[0] + "-common")
-            return _link_headers(modules, build, common if common.exists() else build)
-    return "no kernel headers in /usr/src: install a linux-headers package, of any version"
-
-
-def _link_headers(modules: Path, build: Path, source: Path) -> str | None:
-    try:
-        modules.mkdir(parents=True, exist_ok=True)
-        for link, target in ((modules / "build", build), (modules / "source", source)):
-            if not link.exists():
-                link.unlink(missing_ok=True)  # it may dangle
-                link.symlink_to(target)
-    except OSError as error:
-        return f"no kernel headers under {modules}, and linking {build} there failed: {error.strerror}"
-    return None
+def _check_types() -> str | None:
+    return None if KERNEL_TYPES.exists() else f"no {KERNEL_TYPES}: a kernel with CONFIG_DEBUG_INFO_BTF is needed"
 
 
 def _check_pins(pins: Path, *, mount: bool) -> str | None:
@@ -93,8 +66,7 @@ def _check_pins(pins: Path, *, mount: bool) -> str | None:
         return f"this shell is of ip netns exec {name}: pins would vanish with its mounts; use nsenter --net={NETNS / name}"
     if not _on_bpffs(pins) and (why := _unmounted(mount=mount)):
         return f"no bpf file system is mounted on {BPFFS}: mount -t bpf bpf {BPFFS} ({why})"
-    known = {f"v{layout}" for layout in (*CONVERTERS, LAYOUT)}
-    stale = sorted(path.name for path in pins.glob("v*") if path.name not in known)
+    stale = sorted(path.name for path in pins.glob("v*") if path.name != f"v{LAYOUT}")
     mend = f"take them off first (weir down --instance {pins.name})"
     return f"{pins} holds pins of layout {', '.join(stale)}, this is v{LAYOUT}: {mend}" if stale else None
 

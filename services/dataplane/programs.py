@@ -1,26 +1,27 @@
-"""The packet path as the kernel takes it: compiled with bcc, loaded, and led from one program to the next.
+"""The packet path as the kernel takes it: objects that clang made of `bpf/`, given their maps and constants by libbpf, and loaded.
 
-Ingress has three programs: `main` sees every packet; a drop that is to be told leads to `answer`, a full flow table to `room`.
-Egress has one, for what this machine itself sends to a VIP.
+Ingress has three programs: `main` sees every packet; one of no known flow leads to `new`, a drop that the sender is to hear of to
+`answer`.  Egress has one, for what this machine itself sends to a VIP.
 """
 
 import ctypes
 import os
-import re
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from services.dataplane.kernel_clock import read_clock
-from services.dataplane.layout import ID
-from weir.pins import libbpf, map_info
+from services.dataplane.layout import ID, Constants
+from weir.pins import Map, libbpf, map_info
 
-SOURCE = Path(__file__).parents[2] / "bpf"
+OBJECTS = Path(__file__).parents[2] / "bpf" / "build"
 MAIN_ALONE = ("",)
-PARTS = ("", "_answer", "_room")  # behind `weir_HOOK`, in the order of the programs' numbers in maps.h
+PARTS = ("", "_answer", "_new")  # behind `weir_HOOK`, in the order of the programs' numbers in maps.h
 
-_QUOTED_INCLUDE = re.compile(r'#include "(.+)"')
+_LOG_BYTES = 1 << 24
 
 
 class LoaderError(Exception):
@@ -42,90 +43,148 @@ HOOKS = {"tc": Hook("tc", 3, 46, 11), "xdp": Hook("xdp", 6, 37, 6), "egress": Ho
 
 
 @contextmanager
-def load_programs(hook: Hook, maps: Mapping[str, int], source: Path = SOURCE) -> Iterator[int]:
+def load_programs(hook: Hook, maps: Mapping[str, int], objects: Path = OBJECTS) -> Iterator[int]:
     """The hook's main program, and the others where it looks for them.  maps: descriptors by name.  Raises LoaderError."""
-    parts = zip(hook.parts, compile_programs(hook, maps, source), strict=True)
-    programs = [load_program(hook, code, f"weir_{hook.name}{part}") for part, code in parts]
-    try:
+    with opened(hook, objects) as module:
+        _give_maps(module, hook, maps)
+        _load(module, hook)
+        programs = [_program(module, f"weir_{hook.name}{part}") for part in hook.parts]
         for number, program in reversed(list(enumerate(programs)) if len(programs) > 1 else []):
             _lead_to(maps[f"programs_{hook.name}"], number, program)
         yield programs[0]
-    finally:
-        for program in programs:
-            os.close(program)
 
 
-def compile_programs(hook: Hook, maps: Mapping[str, int], source: Path = SOURCE) -> list[bytes]:
-    """The bytecode of each part, with the descriptors of `maps` in it."""
-    from bcc import BPF  # the one heavy import, and only here
-
-    name = f"weir_{hook.name}"
-    clock = read_clock()
-    flags = [f"-DFD_{map_name}={fd}" for map_name, fd in maps.items()]
-    flags += [f"-DFD_programs={maps[f'programs_{hook.name}']}"] if hook.parts != MAIN_ALONE else []
-    flags += [f"-DFLOWS={map_info(maps['flow_keys'], 'flow_keys').max_entries}"]
-    flags += [f"-DTICK_NS={clock.tick_ns}ULL", f"-DEPOCH_NS=({clock.epoch_ns}LL)"]
+@contextmanager
+def opened(hook: Hook, objects: Path = OBJECTS) -> Iterator[int]:
+    """The hook's object, read but not loaded: a pointer of libbpf.  Raises LoaderError."""
+    path = objects / f"weir_{hook.name}.o"
+    if not path.exists():
+        raise LoaderError(f"{path} does not exist: `make setup` builds it")
+    with _words() as words:
+        module = _bpf().bpf_object__open_file(os.fsencode(path), None)
+    if not module:
+        raise LoaderError(f"{path} cannot be read: {_last(words)}")
     try:
-        module = BPF(text=one_text(source / f"{name}.c").encode(), cflags=flags)
-        return [bytes(module.dump_func(f"{name}{part}".encode())) for part in hook.parts]
-    except Exception as error:  # bcc raises bare Exception; the compiler has told why on stderr
-        raise LoaderError(f"{name}.c does not compile: {error}") from error
+        yield module
+    finally:
+        _bpf().bpf_object__close(module)
 
 
-def one_text(path: Path) -> str:
-    """`path` with its quoted includes in place: bcc takes one text, and finds no files beside it."""
-    lines = [f'#line 1 "{path.name}"']
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if quoted := _QUOTED_INCLUDE.match(line):
-            lines += [one_text(path.parent / quoted[1]), f'#line {number + 1} "{path.name}"']
+def spent_on(module: int, hook: Hook, maps: Mapping[str, int]) -> dict[str, int]:
+    """Loads the object and tells how much of its budget of a million instructions the verifier spent on each program."""
+    _give_maps(module, hook, maps)
+    _load(module, hook)
+    names = [f"weir_{hook.name}{part}" for part in hook.parts]
+    return {name: _verified(_program(module, name)) for name in names}
+
+
+def _verified(program: int) -> int:
+    info, size = ctypes.create_string_buffer(256), ctypes.c_uint32(256)
+    if code := libbpf().bpf_obj_get_info_by_fd(program, info, ctypes.byref(size)):
+        raise LoaderError(f"a program's info: {os.strerror(-code)}")
+    return int.from_bytes(info.raw[216:220], "little")  # bpf_prog_info.verified_insns
+
+
+def _give_maps(module: int, hook: Hook, maps: Mapping[str, int]) -> None:
+    bpf, each = _bpf(), None
+    while each := bpf.bpf_object__next_map(module, each):
+        name = bpf.bpf_map__name(each).decode()
+        if name == ".rodata.config":
+            value = _constants(maps)
+            code = bpf.bpf_map__set_initial_value(each, value, len(value))
+        elif name.startswith("."):
+            continue
         else:
-            lines.append(line)
-    return "\n".join(lines) + "\n"
-
-
-class _ProgramOptions(ctypes.Structure):
-    """struct bpf_prog_load_opts of libbpf."""
-
-    _fields_ = (
-        ("sz", ctypes.c_size_t),
-        ("attempts", ctypes.c_int),
-        ("expected_attach_type", ctypes.c_int),
-        ("numbers", ctypes.c_uint32 * 7),
-        ("fd_array", ctypes.c_void_p),
-        ("func_info", ctypes.c_void_p),
-        ("func_info_counts", ctypes.c_uint32 * 2),
-        ("line_info", ctypes.c_void_p),
-        ("line_info_counts", ctypes.c_uint32 * 2),
-        ("log_level", ctypes.c_uint32),
-        ("log_size", ctypes.c_uint32),
-        ("log_buf", ctypes.c_void_p),
-    )
-
-
-def load_program(hook: Hook, code: bytes, name: str = "weir") -> int:
-    """A descriptor of the loaded program.  Raises LoaderError with the verifier's last words."""
-    wishes = _ProgramOptions(sz=ctypes.sizeof(_ProgramOptions), expected_attach_type=hook.attach_type)
-
-    def attempt() -> int:
-        return int(
-            libbpf().bpf_prog_load(
-                hook.program_type, name.encode(), b"Dual MIT/GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(wishes)
+            code = bpf.bpf_map__reuse_fd(
+                each, maps[f"programs_{hook.name if hook.parts != MAIN_ALONE else 'tc'}" if name == "programs" else name]
             )
-        )
+        if code:
+            raise LoaderError(f"map {name}: {os.strerror(-code)}")
 
-    fd = attempt()
-    if fd >= 0:
-        return fd
-    log = ctypes.create_string_buffer(1 << 24)
-    wishes.log_level, wishes.log_size, wishes.log_buf = 1, len(log), ctypes.addressof(log)
-    attempt()
-    words = log.value.decode("utf-8", "replace").strip()
-    if "WEIR_VERIFIER_LOG" in os.environ:
-        Path(os.environ["WEIR_VERIFIER_LOG"]).write_text(words, encoding="utf-8")
-    said = [line for line in words.splitlines() if not line.startswith(("processed", "verification time", "stack depth"))]
-    raise LoaderError(f"the kernel refused {name}: {os.strerror(-fd)}: {said[-1] if said else 'no reason given'}")
+
+def _constants(maps: Mapping[str, int]) -> bytes:
+    """Of this machine.  The secret keys are made once, and kept as long as the flows that are found by them."""
+    held = Map(maps["constants"], "constants")
+    before = Constants.unpack(held.get(ID.pack(0)) or bytes(Constants.FORMAT.size))
+    keys = before.keys if any(before.keys) else struct.unpack("=10Q", os.urandom(80))
+    clock = read_clock()
+    value = Constants(keys, clock.tick_ns, clock.epoch_ns, clock.hz, map_info(maps["flows"], "flows").max_entries).pack()
+    held.put(ID.pack(0), value)
+    return value
+
+
+def _load(module: int, hook: Hook) -> None:
+    bpf, each = _bpf(), None
+    while each := bpf.bpf_object__next_program(module, each):
+        bpf.bpf_program__set_type(each, hook.program_type)
+        bpf.bpf_program__set_expected_attach_type(each, hook.attach_type)
+    with _words() as words:
+        code = bpf.bpf_object__load(module)
+    if code:
+        if "WEIR_VERIFIER_LOG" in os.environ:
+            Path(os.environ["WEIR_VERIFIER_LOG"]).write_text("".join(words), encoding="utf-8")
+        raise LoaderError(f"the kernel refused weir_{hook.name}: {os.strerror(-code)}: {_last(words)}")
+
+
+def _program(module: int, name: str) -> int:
+    bpf = _bpf()
+    return int(bpf.bpf_program__fd(bpf.bpf_object__find_program_by_name(module, name.encode())))
 
 
 def _lead_to(programs: int, number: int, program: int) -> None:
     if code := libbpf().bpf_map_update_elem(programs, ID.pack(number), ID.pack(program), 0):
         raise LoaderError(f"map programs: {os.strerror(-code)}")
+
+
+@contextmanager
+def _words() -> Iterator[list[str]]:
+    """What libbpf prints meanwhile, the verifier's log among it, instead of stderr."""
+    words: list[str] = []
+    text = ctypes.create_string_buffer(_LOG_BYTES)
+    libc = ctypes.CDLL(None)
+
+    def note(level: int, form: bytes, values: int) -> int:
+        libc.vsnprintf(text, ctypes.c_size_t(len(text)), ctypes.c_char_p(form), ctypes.c_void_p(values))
+        if level < 2:  # 2: for whoever debugs libbpf
+            words.append(text.value.decode("utf-8", "replace"))
+        return 0
+
+    kept = _PRINT(note)
+    before = _bpf().libbpf_set_print(ctypes.cast(kept, ctypes.c_void_p))
+    try:
+        yield words
+    finally:
+        _bpf().libbpf_set_print(before)
+
+
+_PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
+_NOISE = ("processed", "verification time", "stack depth", "--", "libbpf: failed to load object", "libbpf: prog", "max_states")
+
+
+def _last(words: list[str]) -> str:
+    lines = [line for line in "".join(words).splitlines() if line.strip() and not line.startswith(_NOISE)]
+    return lines[-1].removeprefix("libbpf: ") if lines else "no reason given"
+
+
+@cache
+def _bpf() -> ctypes.CDLL:
+    """libbpf's functions for objects; pointers are numbers here."""
+    library, pointer = libbpf(), ctypes.c_void_p
+    for name, result, arguments in (
+        ("bpf_object__open_file", pointer, (ctypes.c_char_p, pointer)),
+        ("bpf_object__close", None, (pointer,)),
+        ("bpf_object__load", ctypes.c_int, (pointer,)),
+        ("bpf_object__next_map", pointer, (pointer, pointer)),
+        ("bpf_object__next_program", pointer, (pointer, pointer)),
+        ("bpf_object__find_program_by_name", pointer, (pointer, ctypes.c_char_p)),
+        ("bpf_map__name", ctypes.c_char_p, (pointer,)),
+        ("bpf_map__reuse_fd", ctypes.c_int, (pointer, ctypes.c_int)),
+        ("bpf_map__set_initial_value", ctypes.c_int, (pointer, ctypes.c_char_p, ctypes.c_size_t)),
+        ("bpf_program__fd", ctypes.c_int, (pointer,)),
+        ("bpf_program__set_type", ctypes.c_int, (pointer, ctypes.c_int)),
+        ("bpf_program__set_expected_attach_type", ctypes.c_int, (pointer, ctypes.c_int)),
+        ("libbpf_set_print", pointer, (pointer,)),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library

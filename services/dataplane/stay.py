@@ -1,6 +1,6 @@
 """The loader for as long as its pod lives: again, when an interface came anew under its name, as those of a CNI do.
 
-Each time it is a process of its own, and the compiler's memory goes with it.  Interfaces of pods (`cali*`), which come and go all the
+Each time it is a process of its own, and its memory goes with it.  Interfaces of pods (`cali*`), which come and go all the
 time, get the program that is pinned.  What stays listens to the kernel, and to nobody else.
 """
 

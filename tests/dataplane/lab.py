@@ -7,23 +7,29 @@ stay on one CPU, since next hops are kept per CPU.
 import ctypes
 import os
 import socket
+import struct
 import subprocess
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from services.dataplane.kernel_clock import TestRun
 from services.dataplane.layout import (
+    FLOW_MORE,
+    FLOW_OVER,
+    FLOW_SET,
     ID,
     LAYOUT,
     VERDICTS,
     Backend,
+    Constants,
     Flow,
     FlowKey,
     Frontend,
     FrontendKey,
     Interface,
-    Origin,
     Stats,
     Vip,
     map_specs,
@@ -32,9 +38,9 @@ from services.dataplane.layout import (
 from services.dataplane.links import MODES
 from services.dataplane.loader import Options, detach
 from services.dataplane.pinned_maps import create_or_open
-from services.dataplane.programs import HOOKS, load_programs
+from services.dataplane.programs import HOOKS, Hook, load_programs
 from tests.dataplane.frames import Packet, read
-from weir.pins import Map, address_bytes, libbpf
+from weir.pins import PROTOCOLS, Map, address_bytes, libbpf
 
 PASS, DROP, OUT = "pass", "drop", "out"
 ACTIONS = {
@@ -51,6 +57,21 @@ def sh(command: str, check: bool = True) -> str:
     done = subprocess.run(command, shell=True, check=False, capture_output=True, text=True)
     assert not check or not done.returncode, f"{command}: {done.stderr}"
     return done.stdout
+
+
+def load_code(hook: Hook, code: bytes, name: str) -> int:
+    """A descriptor of a program of these instructions."""
+    wishes = struct.pack("=Qii", 16, 0, hook.attach_type)  # struct bpf_prog_load_opts, to expected_attach_type
+    fd = int(libbpf().bpf_prog_load(hook.program_type, name.encode(), b"GPL", code, ctypes.c_size_t(len(code) // 8), wishes))
+    assert fd >= 0, os.strerror(-fd)
+    return fd
+
+
+def compiled(source: Path, to: Path) -> None:
+    """One C file, as bpf/Makefile compiles those of the packet path."""
+    arguments = ["make", "-s", "-C", str(Path(__file__).parents[2] / "bpf"), "one", f"FROM={source}", f"TO={to}"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 @contextmanager
@@ -115,10 +136,10 @@ class Lab:
                 continue
             if each.kind in (1, 9, 11):
                 each.delete_many([key for key, _ in each.items()])
-            elif each.name in ("backends", "frontend_stats", "backend_stats"):
-                each.put_many((ID.pack(at), bytes(each._value_bytes)) for at in range(32))
+            elif each.name == "constants":
+                continue
             else:
-                each.put_many((key, bytes(len(value))) for key, value in list(each.items()))
+                each.put_many((key, bytes(len(value))) for key, value in list(each.filled()))
         self.map("interfaces").put(ID.pack(1), Interface(MAC, flags=MODES[self.hook]).pack())
         self.map("interfaces").put(ID.pack(self.index("back")), Interface(MAC, "10.1.0.1", "fd01::1", MODES[self.hook]).pack())
         self.map("interfaces").put(ID.pack(self.index("front")), Interface(MAC, "192.0.2.254", "fd02::fe", MODES[self.hook]).pack())
@@ -136,7 +157,6 @@ class Lab:
         protocol: str = "TCP",
         frontend: int = 1,
         first: int = 1,
-        shared: int = 0,
         **settings: int,
     ) -> None:
         """A frontend whose table is its backends in order, ids from `first`."""
@@ -145,9 +165,9 @@ class Lab:
         self.map("vips").put(address_bytes(vip), Vip().pack())
         self.map("tables").put_many(table_pairs(frontend, ids))
         for number, address in zip(ids, backends, strict=True):
-            backend = Backend(address, to, protocol, shared)
+            backend = Backend(address, to, protocol)
             self.map("backends").put(ID.pack(number), backend.pack())
-            self.map("origins").put(backend.key(), Origin(number, (key,)).pack())
+            self.map("backend_ids").put(backend.key(), ID.pack(number))
         self.map("frontends").put(key.pack(), Frontend(frontend, len(ids), frontend, **settings).pack())
 
     def down(self, *backends: str, port: int = 8080, protocol: str = "TCP") -> None:
@@ -189,17 +209,104 @@ class Lab:
             if ID.unpack(key)[0] in VERDICTS
         }
 
-    def flows(self) -> dict[FlowKey, Flow]:
-        return {FlowKey.unpack(key): Flow.unpack(value) for key, value in self.map("conntrack").items()}
+    def slots(self) -> dict[FlowKey, int]:
+        """Where each flow is."""
+        found = ((ID.unpack(at)[0], Flow.unpack(value)) for at, value in self.map("flows").filled())
+        return {flow.key: at for at, flow in found if flow.state}
 
-    def change_flow(self, key: FlowKey, flow: Flow) -> None:
-        self.map("conntrack").put(key.pack(), flow.pack())
+    def flows(self) -> dict[FlowKey, Flow]:
+        found = (Flow.unpack(value) for _, value in self.map("flows").filled())
+        return {flow.key: flow for flow in found if flow.state}
+
+    def change_flow(self, flow: Flow) -> None:
+        self.map("flows").put(ID.pack(self.slots()[flow.key]), flow.pack())
+
+    def age(self, seconds: float) -> None:
+        """Makes every flow as old as that: in jiffies, which wrap as the programs' do."""
+        tick = self.constants.tick(time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+        then = (tick - round(seconds * self.constants.hz)) & 0xFFFFFFFF
+        for flow in self.flows().values():
+            self.change_flow(replace(flow, seen=then))
+
+    @property
+    def constants(self) -> Constants:
+        return Constants.unpack(self.map("constants").get(ID.pack(0)) or b"")
+
+    def plan_seq(self, flow: Flow) -> int:
+        more = self.map("flow_more").get(ID.pack(self.slots()[flow.key])) or b""
+        return int(FLOW_MORE.unpack(more)[0])
+
+    def fill(self, flows: Iterable[Flow]) -> None:
+        """Puts flows into the table, from its last slot down, as `enter` does."""
+        keys, slots = self.constants.keys, self.map("flows").max_entries
+        sets: dict[int, list[int]] = {}
+        values = list(flows)
+        for slot, flow in zip(range(slots - 1, -1, -1), values, strict=False):
+            ends = FlowKey(flow.new_destination, flow.new_source, flow.new_destination_port, flow.new_source_port, flow.key.protocol)
+            for back, key in ((0, flow.key), (1 << 31, ends)):
+                value = hash_of(keys, key)
+                tag = value >> 8 & 0xFFFFFFFF | 1
+                first = value >> 40 & slots - 1
+                second = (first ^ (tag * 0x5BD1E995 & 0xFFFFFFFF) >> 7) & slots - 1
+                words = sets.setdefault(first, [])
+                if len(words) == 8:
+                    words[0] |= 1 << 30
+                    words = sets.setdefault(second, [])
+                words.append(tag << 32 | 1 << 29 | back | slot)
+        pairs = ((ID.pack(number), FLOW_SET.pack(*words, *[0] * (8 - len(words)))) for number, words in sets.items())
+        self.map("flow_index").put_many(pairs)
+        self.map("flows").put_many((ID.pack(slots - 1 - at), flow.pack()) for at, flow in enumerate(values))
+
+    def faults(self) -> list[str]:
+        """What is wrong with the table: an index word that leads nowhere, or a flow that no word leads to."""
+        keys, slots = self.constants.keys, self.map("flows").max_entries
+        flows = {ID.unpack(at)[0]: Flow.unpack(value) for at, value in self.map("flows").filled()}
+        expected = set()
+        for slot, flow in flows.items():
+            ends = FlowKey(flow.new_destination, flow.new_source, flow.new_destination_port, flow.new_source_port, flow.key.protocol)
+            for back, key in ((0, flow.key), (1 << 31, ends)) if flow.state and not flow.flags & FLOW_OVER else ():
+                value = hash_of(keys, key)
+                tag = value >> 8 & 0xFFFFFFFF | 1
+                first = value >> 40 & slots - 1
+                expected.add(
+                    (frozenset((first, (first ^ (tag * 0x5BD1E995 & 0xFFFFFFFF) >> 7) & slots - 1)), tag << 32 | 1 << 29 | back | slot)
+                )
+        found, faults = set[tuple[frozenset[int], int]](), [f"slot {at} is being written" for at, flow in flows.items() if flow.seq & 1]
+        by_word = {word: sets for sets, word in expected}
+        for number, value in self.map("flow_index").filled():
+            for word in (each & ~(1 << 30) for each in FLOW_SET.unpack(value)):
+                if not word:
+                    continue
+                if ID.unpack(number)[0] not in by_word.get(word, ()):
+                    owner = flows.get(word & 0xFFFFFFF)
+                    if not owner or not owner.flags & FLOW_OVER:
+                        faults.append(f"set {ID.unpack(number)[0]}: {word:#x} leads to no flow of that key: {owner}")
+                elif (by_word[word], word) in found:
+                    faults.append(f"word {word:#x} stands twice")
+                else:
+                    found.add((by_word[word], word))
+        return faults + [f"no word {word:#x} for {flows[word & 0xFFFFFFF]}" for sets, word in expected if (sets, word) not in found]
+
+    def empty(self) -> None:
+        """Takes every flow away."""
+        for name in ("flows", "flow_index"):
+            held = self.map(name)
+            held.put_many((key, bytes(held.value_size)) for key, _ in list(held.filled()))
 
     def stats(self, name: str, number: int) -> Stats:
         return Stats.sum(self.map(name).get(ID.pack(number)) or b"")
 
     def pin_directory(self) -> Path:
         return self.pins / f"v{LAYOUT}"
+
+
+def hash_of(keys: Sequence[int], key: FlowKey) -> int:
+    """As `hash_of` of conntrack.h."""
+    words = struct.unpack("=8I", address_bytes(key.source) + address_bytes(key.destination))
+    ports = [int.from_bytes(port.to_bytes(2, "big"), "little") for port in (key.source_port, key.destination_port)]
+    tail = keys[8] * (ports[0] << 16 | ports[1]) + keys[9] * PROTOCOLS[key.protocol]
+    value = (sum(a * b for a, b in zip(keys, words, strict=False)) + tail) % (1 << 64)
+    return (value ^ value >> 32) * 0x9E3779B97F4A7C15 % (1 << 64)
 
 
 @contextmanager

@@ -1,18 +1,15 @@
 """Flows in every mode: packet in, verdict, packet out, map dump."""
 
-import time
 from dataclasses import replace
 
 import pytest
 
 from services.dataplane.layout import (
-    BACKEND_SHARED,
     FRONTEND_AFFINITY,
     FRONTEND_LOCAL,
     FRONTEND_SOURCES,
     ID,
     INTERFACE_STACK,
-    KINDS,
     MODES,
     NO_BACKEND,
     STATES,
@@ -22,7 +19,6 @@ from services.dataplane.layout import (
     Frontend,
     FrontendKey,
     Interface,
-    Origin,
     source_range_key,
     table_pairs,
 )
@@ -65,21 +61,25 @@ def answer(out: Packet, flags: int = ACK) -> Packet:
     return out.but(src=out.dst, dst=out.src, sport=out.dport, dport=out.sport, ttl=64, flags=flags if out.proto == "TCP" else ACK)
 
 
-def only_forward(lab: Lab) -> tuple[FlowKey, Flow]:
-    forward = [(key, flow) for key, flow in lab.flows().items() if KINDS[flow.kind] == "forward"]
-    assert len(forward) == 1
-    return forward[0]
+def only_flow(lab: Lab) -> Flow:
+    (flow,) = lab.flows().values()
+    return flow
 
 
 def age(lab: Lab, seconds: float) -> None:
-    """Make every flow as old as that.  On a machine that is younger the time wraps, as the programs' difference does."""
-    then = (time.clock_gettime_ns(time.CLOCK_MONOTONIC) - int(seconds * SECOND)) % 2**64
-    for key, flow in lab.flows().items():
-        lab.change_flow(key, replace(flow, last_seen_ns=then))
+    """Make every flow as old as that."""
+    lab.age(seconds)
 
 
 def state(lab: Lab) -> str:
-    return STATES[only_forward(lab)[1].state]
+    return STATES[only_flow(lab).state]
+
+
+def established(lab: Lab, net: Net, proto: str = "TCP", **changes: object) -> Packet:
+    """A flow that both sides have taken part in; what goes to the backend."""
+    out = lab.out(opening(net, proto, **changes), "forwarded")
+    lab.out(answer(out, SYN | ACK), "replied")
+    return lab.out(opening(net, proto, **changes).but(flags=ACK), "forwarded")
 
 
 # The ways there and back
@@ -96,9 +96,10 @@ def test_default_mode_keeps_the_client_and_costs_one_entry(lab: Lab, net: Net, p
     assert not more
     assert key == FlowKey(net.client, net.vip, 40000, 80, proto)
     assert (flow.new_source, flow.new_destination, flow.new_destination_port) == (net.client, net.backends[0], 8080)
-    assert (flow.packets_in, flow.packets_out, flow.plan_seq) == (1, 1, 77)
+    assert (flow.packets_in, flow.packets_out) == (1, 1)
+    assert lab.plan_seq(flow) == 77
     assert (flow.bytes_in, flow.bytes_out) == (len(there.frame()), len(back.frame()))
-    assert flow.idle_timeout_s == (1800 if proto == "TCP" else 120)
+    assert flow.idle_s == (1800 if proto == "TCP" else 120)
 
 
 def test_source_is_the_vip_in_fullnat(lab: Lab, net: Net, proto: str) -> None:
@@ -109,7 +110,7 @@ def test_source_is_the_vip_in_fullnat(lab: Lab, net: Net, proto: str) -> None:
     assert 1024 <= out.sport <= 65535
     back = answer(out)
     assert lab.out(back, "replied") == back.but(src=net.vip, dst=net.client, sport=80, dport=40000, ttl=63)
-    assert sorted(KINDS[flow.kind] for flow in lab.flows().values()) == ["forward", "reverse"]
+    assert len(lab.flows()) == 1
     assert lab.out(there.but(flags=ACK), "forwarded").sport == out.sport
 
 
@@ -117,7 +118,7 @@ def test_source_is_the_egress_interface_in_onearm(lab: Lab, net: Net, proto: str
     lab.serve(net.vip, net.backends[:1], protocol=proto, mode=ONEARM)
     out = lab.out(opening(net, proto), "forwarded")
     assert (out.src, out.dst) == (net.ours, net.backends[0])
-    assert 61000 <= out.sport <= 65535
+    assert 1024 <= out.sport < 32768 or out.sport >= 61000, "not where this machine dials from"
     back = answer(out)
     assert lab.out(back, "replied") == back.but(src=net.vip, dst=net.client, sport=80, dport=40000, ttl=63)
 
@@ -143,63 +144,73 @@ def test_two_clients_do_not_share_a_nat_port(lab: Lab, net: Net) -> None:
     assert len(ports) == 400
 
 
-def test_nat_ports_run_out_by_name_and_come_back(lab: Lab) -> None:
-    net = Net("v4")
-    lab.serve(net.vip, net.backends[:1], mode=ONEARM)
-    lab.out(opening(net), "forwarded")
-    reverse = next(flow for flow in lab.flows().values() if KINDS[flow.kind] == "reverse")
-    taken = replace(reverse, kind=0)  # a forward entry in the way is never given up
-    keys = [FlowKey(net.backends[0], net.ours, 8080, port, "TCP").pack() for port in range(61000, 65536)]
-    small = keys[: lab.map("conntrack").max_entries * 3 // 4]
-    lab.map("conntrack").put_many((key, taken.pack()) for key in small)
-    verdicts = [lab.send(opening(net, sport=port))[0] for port in range(1000, 1200)]
-    assert verdicts.count("nat_ports_exhausted") in range(1, 60)
-    lab.map("conntrack").delete_many(small)
-    lab.out(opening(net, sport=999), "forwarded")
+def test_nat_ports_run_out_by_name_and_come_back(labs: dict[str, Lab]) -> None:
+    net, lab = Net("v4"), Lab("tc", conntrack=65536, name="ports")
+    try:
+        lab.clear()
+        lab.serve(net.vip, net.backends[:1], mode=ONEARM)
+        lab.out(opening(net), "forwarded")
+        flow = only_flow(lab)
+        lab.empty()
+        ports = [*range(1024, 32768), *range(61000, 65536)]
+        keys = [replace(flow.key, source=f"10.9.{number // 250}.{number % 250}") for number in range(len(ports))]
+        held = [replace(flow, key=key, new_source_port=port, state=2) for key, port in zip(keys, ports, strict=True)]
+        lab.fill(held)
+        assert {lab.send(opening(net, sport=port))[0] for port in range(1000, 1200)} == {"nat_ports_exhausted"}
+        lab.empty()
+        lab.fill(held[::2])
+        assert [lab.send(opening(net, sport=port))[0] for port in range(1000, 1200)].count("forwarded") > 190
+    finally:
+        lab.close()
 
 
 def test_port_of_a_flow_that_is_over_is_taken_again(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1], mode=FULLNAT)
     first = lab.out(opening(net), "forwarded")
-    lab.map("conntrack").delete(FlowKey(net.client, net.vip, 40000, 80, "TCP").pack())  # as the LRU may
+    age(lab, 31)
     assert lab.out(opening(net), "forwarded").sport == first.sport
+
+
+def test_port_of_a_closed_flow_rests(lab: Lab, net: Net) -> None:
+    """The backend holds it in TIME_WAIT for a minute."""
+    lab.serve(net.vip, net.backends[:1], mode=FULLNAT)
+    out = established(lab, net)
+    lab.out(opening(net, flags=FIN | ACK), "forwarded")
+    lab.out(answer(out, FIN | ACK), "replied")
+    lab.change_flow(replace(only_flow(lab), new_source_port=out.sport))
+    ports = {lab.out(opening(net, sport=port), "forwarded").sport for port in range(41000, 41500)}
+    assert out.sport not in ports
 
 
 def test_who_took_the_port_of_a_flow_that_is_over_keeps_it(lab: Lab, net: Net) -> None:
     """The client of the old one dials anew from where it did."""
     lab.serve(net.vip, net.backends[:1], mode=ONEARM)
     lab.out(opening(net), "forwarded")
-    key, flow = only_forward(lab)
     taken = lab.out(opening(net, src=net.other_client), "forwarded")
-    lab.change_flow(key, replace(flow, new_source_port=taken.sport, state=STATES.index("closed")))
+    old = next(flow for key, flow in lab.flows().items() if key.source == net.client)
+    lab.change_flow(replace(old, new_source_port=taken.sport, state=STATES.index("closed")))
     lab.out(opening(net), "forwarded")
     assert lab.out(answer(taken), "replied").dst == net.other_client
 
 
-def test_flow_whose_nat_port_was_lost_gets_another(lab: Lab, net: Net) -> None:
-    lab.serve(net.vip, net.backends[:1], mode=FULLNAT)
-    out = lab.out(opening(net), "forwarded")
-    age(lab, 1)
-    lab.map("conntrack").delete(FlowKey(net.backends[0], net.vip, 8080, out.sport, "TCP").pack())
-    again = lab.out(opening(net, flags=ACK), "forwarded")
-    back = answer(again)
-    assert lab.out(back, "replied").dst == net.client
-
-
 def test_backend_of_several_frontends_answers_for_the_right_one(lab: Lab, net: Net) -> None:
-    vips = [f"{net.vip[:-1]}{i}" for i in range(1, 7)]
-    for number, vip in enumerate(vips, 1):
-        lab.serve(vip, net.backends[:1], frontend=number, first=1, shared=BACKEND_SHARED)
-    lab.map("origins").put(Backend(net.backends[0], 8080, "TCP").key(), Origin(1, ()).pack())  # not even a candidate
-    for number, vip in enumerate(vips):
+    vips = [f"{net.vip[:-1]}{i}" for i in range(1, 10)]
+    lab.serve(vips[0], net.backends[:1], frontend=1, first=1)
+    before = established(lab, net, dst=vips[0])
+    for number, vip in enumerate(vips[1:], 2):
+        lab.serve(vip, net.backends[:1], frontend=number, first=1)
         out = lab.out(opening(net, dst=vip, sport=3000 + number), "forwarded")
         assert lab.out(answer(out), "replied").src == vip
-    assert len(lab.flows()) == 2 * len(vips)
+        assert lab.out(answer(before), "replied").src == vips[0], "it was there before the backend had others"
+    assert len(lab.flows()) == len(vips)
+    for number, vip in enumerate(vips[1:], 2):
+        lab.map("frontends").delete(FrontendKey(vip, 80, "TCP").pack())
+        assert lab.out(answer(before), "replied").src == vips[0], f"{number} frontends before"
 
 
 def test_two_vips_of_one_backend_dialled_from_the_same_port_do_not_meet(lab: Lab, net: Net) -> None:
     for number, vip in enumerate((net.vip, net.other_vip), 1):
-        lab.serve(vip, net.backends[:1], frontend=number, first=1, shared=BACKEND_SHARED)
+        lab.serve(vip, net.backends[:1], frontend=number, first=1)
     first = lab.out(opening(net), "forwarded")
     second = lab.out(opening(net, dst=net.other_vip), "forwarded")
     assert (first.src, first.sport) == (net.client, opening(net).sport), "the first keeps its own port"
@@ -212,13 +223,18 @@ def test_two_vips_of_one_backend_dialled_from_the_same_port_do_not_meet(lab: Lab
     assert lab.out(opening(net, dst=net.other_vip, flags=ACK), "forwarded").sport == second.sport
 
 
-def test_candidates_are_told_apart_by_their_flows(lab: Lab, net: Net) -> None:
-    for number, vip in enumerate((net.vip, net.other_vip), 1):
-        lab.serve(vip, net.backends[:1], frontend=number, first=1)
-    names = tuple(FrontendKey(vip, 80, "TCP") for vip in (net.vip, net.other_vip))
-    lab.map("origins").put(Backend(net.backends[0], 8080, "TCP").key(), Origin(1, names).pack())
-    out = lab.out(opening(net, dst=net.other_vip), "forwarded")
-    assert lab.out(answer(out), "replied").src == net.other_vip
+def test_direct_connection_from_the_port_of_a_closed_flow(lab: Lab, net: Net) -> None:
+    """What is not ours is never rewritten: the client talks to the VIP, and then from there to the backend itself."""
+    lab.serve(net.vip, net.backends[:1])
+    out = established(lab, net)
+    lab.out(opening(net, flags=FIN | ACK), "forwarded")
+    lab.out(answer(out, FIN | ACK), "replied")
+    lab.out(answer(out), "replied")
+    direct = opening(net, dst=net.backends[0], dport=8080)
+    lab.passed(direct)
+    for flags in (SYN | ACK, ACK, FIN | ACK):
+        lab.passed(answer(direct, flags))
+    assert lab.out(opening(net), "forwarded").dst == net.backends[0], "and the VIP takes the next"
 
 
 def test_what_a_backend_says_to_others_passes_untouched(lab: Lab, net: Net) -> None:
@@ -276,46 +292,75 @@ def test_everything_is_counted(lab: Lab, net: Net) -> None:
 def test_tcp_states(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1])
     out = lab.out(opening(net), "forwarded")
-    assert state(lab) == "half_open"
+    assert state(lab) == "opening"
     for flags in (SYN | ACK, ACK):
         lab.out(answer(out, flags), "replied")
-        assert state(lab) == "half_open", "the client has not confirmed"
+        assert state(lab) == "opening", "the client has not confirmed"
     lab.out(opening(net, flags=ACK), "forwarded")
     assert state(lab) == "established"
     lab.out(opening(net, flags=FIN | ACK), "forwarded")
-    assert state(lab) == "closing"
+    assert state(lab) == "half_closed"
     lab.out(answer(out, FIN | ACK), "replied")
     assert state(lab) == "closed"
 
 
+@pytest.mark.parametrize("proto", ["TCP", "UDP"])
+def test_nobody_confirms_a_flow_alone(lab: Lab, net: Net, proto: str) -> None:
+    """Whoever can send packets can make such flows: they must not be worth as much as those that a backend has answered."""
+    lab.serve(net.vip, net.backends[:1], protocol=proto)
+    for _ in range(5):
+        out = lab.out(opening(net, proto, flags=ACK), "forwarded")
+    assert state(lab) == "opening"
+    lab.out(answer(out), "replied")
+    lab.out(opening(net, proto, flags=ACK), "forwarded")
+    assert state(lab) == "established"
+
+
 @pytest.mark.parametrize("side", ["client", "backend"])
-def test_reset_closes(lab: Lab, net: Net, side: str) -> None:
+def test_reset_costs_a_flow_its_rank_and_no_more(lab: Lab, net: Net, side: str) -> None:
+    """It may be a blind one: if both sides go on, so does the flow."""
     lab.serve(net.vip, net.backends[:1])
-    out = lab.out(opening(net), "forwarded")
+    out = established(lab, net)
     lab.out(*((opening(net, flags=RST), "forwarded") if side == "client" else (answer(out, RST), "replied")))
-    assert state(lab) == "closed"
+    assert state(lab) == "reset"
+    age(lab, 1790)
+    lab.out(answer(out), "replied")
+    lab.out(opening(net, flags=ACK), "forwarded")
+    assert state(lab) == "established"
+    assert lab.stats("frontend_stats", 1).flows == 1
+
+
+@pytest.mark.parametrize("side", ["client", "backend"])
+def test_half_closed_flow_lives_as_long_as_any(lab: Lab, net: Net, side: str) -> None:
+    lab.serve(net.vip, net.backends[:1], idle_timeout_s=3600)
+    out = established(lab, net)
+    lab.out(*((opening(net, flags=FIN | ACK), "forwarded") if side == "client" else (answer(out, FIN | ACK), "replied")))
+    for _ in range(3):
+        age(lab, 3590)
+        lab.out(answer(out), "replied")
+        age(lab, 3590)
+        lab.out(opening(net, flags=ACK), "forwarded")
+    assert lab.stats("frontend_stats", 1).flows == 1
 
 
 @pytest.mark.parametrize(
-    ("flags", "alive_s", "over_s"), [((), 20, 31), ((ACK,), 1790, 1801), ((ACK, FIN | ACK), 20, 31), ((ACK, RST), 1, 6)]
+    ("steps", "alive_s", "over_s"),
+    [("i", 29, 31), ("io", 29, 31), ("ioi", 1790, 1801), ("ioiF", 1790, 1801), ("ioiFf", 119, 121), ("ioiR", 1790, 1801)],
 )
-def test_flow_ends_by_the_time_of_its_state(lab: Lab, net: Net, flags: tuple[int, ...], alive_s: int, over_s: int) -> None:
-    lab.serve(net.vip, net.backends[:1])
-    lab.out(opening(net), "forwarded")
-    for each in flags:
-        lab.out(opening(net, flags=each), "forwarded")
-    age(lab, alive_s)
-    lab.out(opening(net, flags=ACK), "forwarded")
-    assert lab.stats("frontend_stats", 1).flows == 1
-    if not flags:
-        return  # that packet has just established it
-    lab_state = state(lab)
-    age(lab, over_s)
-    lab.out(opening(net, flags=ACK), "forwarded")
-    assert lab.stats("frontend_stats", 1).flows == 2, lab_state
+def test_flow_ends_by_the_time_of_its_state(lab: Lab, net: Net, steps: str, alive_s: int, over_s: int) -> None:
+    """i, o: a packet of the client, of the backend; F, f: with FIN; R: with RST."""
+    for seconds, replied in ((alive_s, True), (over_s, False)):
+        lab.clear()
+        lab.serve(net.vip, net.backends[:1])
+        out = lab.out(opening(net), "forwarded")
+        for step in steps[1:]:
+            flags = {"F": FIN | ACK, "f": FIN | ACK, "R": RST}.get(step, ACK)
+            lab.out(*((answer(out, flags), "replied") if step in "of" else (opening(net, flags=flags), "forwarded")))
+        age(lab, seconds)
+        lab.out(answer(out), "replied") if replied else lab.passed(answer(out))
 
 
-def test_half_open_flow_ends(lab: Lab, net: Net) -> None:
+def test_opening_flow_ends(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1])
     lab.out(opening(net), "forwarded")
     age(lab, 31)
@@ -334,30 +379,35 @@ def test_udp_flow_ends_by_the_frontends_time(lab: Lab, net: Net, configured: int
 
 def test_reply_of_a_flow_that_is_over_is_not_ours(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1])
-    out = lab.out(opening(net, flags=ACK), "forwarded")
+    out = established(lab, net)
     age(lab, 1801)
     lab.passed(answer(out))
 
 
-def test_mid_stream_packet_without_entry_starts_an_established_flow(lab: Lab, net: Net) -> None:
-    lab.serve(net.vip, net.backends[:1])
-    lab.out(opening(net, flags=ACK), "forwarded")
-    assert state(lab) == "established"
+def test_timeouts_of_days_are_kept_by_the_minute(lab: Lab, net: Net) -> None:
+    lab.serve(net.vip, net.backends[:1], idle_timeout_s=5 * 86_400 + 1)
+    out = established(lab, net)
+    assert only_flow(lab).idle_s == 5 * 86_400 + 60
+    age(lab, 5 * 86_400)
+    lab.out(answer(out), "replied")
 
 
-def test_new_connection_on_a_closed_flows_ports_chooses_anew(lab: Lab, net: Net) -> None:
+@pytest.mark.parametrize("end", ["closed", "reset"])
+def test_new_connection_on_the_ports_of_one_that_ended_chooses_anew(lab: Lab, net: Net, end: str) -> None:
     lab.serve(net.vip, net.backends[:1])
-    lab.out(opening(net), "forwarded")
-    lab.out(opening(net, flags=RST), "forwarded")
+    out = established(lab, net)
+    lab.out(opening(net, flags=RST if end == "reset" else FIN | ACK), "forwarded")
+    if end == "closed":
+        lab.out(answer(out, FIN | ACK), "replied")
     lab.map("tables").put_many(table_pairs(1, [2]))
     lab.map("backends").put(ID.pack(2), Backend(net.backends[1], 8080, "TCP").pack())
     assert lab.out(opening(net), "forwarded").dst == net.backends[1]
-    assert state(lab) == "half_open"
+    assert state(lab) == "opening"
 
 
 def test_drained_backend_keeps_its_flows_and_gets_no_new_ones(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends[:1])
-    lab.out(opening(net, flags=ACK), "forwarded")
+    established(lab, net)
     lab.map("backends").put(ID.pack(2), Backend(net.backends[1], 8080, "TCP").pack())
     lab.map("tables").put_many(table_pairs(1, [2]))
     assert lab.out(opening(net, flags=ACK), "forwarded").dst == net.backends[0]
@@ -430,6 +480,14 @@ def test_syn_again_leaves_a_backend_that_went_down(lab: Lab, net: Net) -> None:
     lab.down(first)
     assert lab.out(opening(net), "forwarded").dst != first
     assert lab.stats("frontend_stats", 1).flows == 2
+
+
+def test_syn_on_the_ports_of_a_live_flow_leaves_a_backend_that_is_down(lab: Lab, net: Net) -> None:
+    lab.serve(net.vip, net.backends[:2])
+    first = established(lab, net).dst
+    lab.down(first)
+    assert lab.out(opening(net, flags=ACK), "forwarded").dst == first, "data stays"
+    assert lab.out(opening(net), "forwarded").dst != first
 
 
 def test_established_tcp_stays_with_a_backend_that_is_down(lab: Lab, net: Net) -> None:

@@ -11,9 +11,9 @@ from services.dataplane.interfaces import driver, nic
 from services.dataplane.layout import HOOK_WORDS, INTERFACE_STACK, MODES, Interface
 from services.dataplane.links import attach
 from services.dataplane.loader import LoaderError, load
-from services.dataplane.programs import HOOKS, load_program
+from services.dataplane.programs import HOOKS
 from tests.dataplane.conftest import needs_kernel
-from tests.dataplane.lab import inside, sh
+from tests.dataplane.lab import inside, load_code, sh
 from tests.dataplane.test_wire import Pinger, arrives_whole
 from tests.dataplane.wire import VIPS, Wire, name, wire
 
@@ -33,7 +33,7 @@ def built() -> Iterator[Wire]:
     with wire("front=xdp", "back=xdp-generic") as built:
         for space in ("c", "b1", "b2"):
             sh(f"nsenter --net=/run/netns/{name(space)} ethtool -K eth0 tx off")
-        program = load_program(HOOKS["xdp"], PASS_ALL, "pass")
+        program = load_code(HOOKS["xdp"], PASS_ALL, "pass")
         with inside(name("c")):
             attach(built.options.directory / "far_end", "xdp", program, nic("eth0"), 0)
         os.close(program)

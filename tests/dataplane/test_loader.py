@@ -12,12 +12,13 @@ import pytest
 from services.dataplane.edge import Agent
 from services.dataplane.interfaces import Nic, NicError
 from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs
+from services.dataplane.links import open_pin
 from services.dataplane.loader import LoaderError, Options, detach, follow, load, main
 from services.dataplane.preflight import preflight
-from services.dataplane.programs import one_text
+from services.dataplane.programs import HOOKS, opened, spent_on
 from services.dataplane.settings import Settings
 from tests.dataplane.conftest import needs_kernel
-from tests.dataplane.lab import inside, sh
+from tests.dataplane.lab import compiled, inside, sh
 from weir.decider import World
 from weir.events import AppliedThrough
 from weir.pins import Map
@@ -256,7 +257,7 @@ def test_pins_of_another_layout_are_refused(options: Options, capsys: pytest.Cap
 
 def test_map_of_another_size_is_refused(options: Options) -> None:
     list(load(options))
-    with pytest.raises(LoaderError, match=r"conntrack: type, key, value and entries .* detach first"):
+    with pytest.raises(LoaderError, match=r"flow_index: type, key, value and entries .* detach first"):
         list(load(replace(options, maps=map_specs(2048, 64, 256, 1024))))
 
 
@@ -266,26 +267,41 @@ def test_missing_interface(options: Options) -> None:
 
 
 def test_verifier_is_quoted(options: Options, tmp_path: Path) -> None:
+    with pytest.raises(LoaderError, match=r"weir_tc.o does not exist: `make setup` builds it"):
+        list(load(replace(options, objects=tmp_path)))
+    (tmp_path / "weir_tc.o").write_bytes(b"nonsense")
+    with pytest.raises(LoaderError, match=r"weir_tc.o cannot be read: "):
+        list(load(replace(options, objects=tmp_path)))
     source = tmp_path / "weir_tc.c"
-    source.write_text(
-        "#include <uapi/linux/bpf.h>\nint weir_tc(struct __sk_buff *ctx) { return *(int *)(long)ctx->data; }\n"
-        "int weir_tc_answer(struct __sk_buff *ctx) { return 0; }\nint weir_tc_room(struct __sk_buff *ctx) { return 0; }\n"
-    )
+    program = 'SEC("tc") int weir_tc{}(struct __sk_buff *ctx) {{ return {}; }}\n'
+    parts = (("", "*(int *)(long)ctx->data"), ("_answer", "0"), ("_new", "0"))
+    source.write_text('#include "lib/headers.h"\n' + "".join(program.format(*part) for part in parts))
+    compiled(source, tmp_path / "weir_tc.o")
     with pytest.raises(LoaderError, match=r"the kernel refused weir_tc: Permission denied: .*"):
-        list(load(replace(options, source=tmp_path)))
-    source.write_text("nonsense\n")
-    with pytest.raises(LoaderError, match=r"weir_tc.c does not compile"):
-        list(load(replace(options, source=tmp_path)))
+        list(load(replace(options, objects=tmp_path)))
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_verifier_has_room(options: Options, hook: str) -> None:
+    """A quarter of the budget of a million instructions is what we want to spend, and half what another kernel may make of it."""
+    list(load(options))
+    with opened(HOOKS[hook]) as module:
+        maps = {
+            path.name: open_pin(path) for path in options.directory.iterdir() if not path.name.startswith(("link_", "prog_", "egress_"))
+        }
+        spent = spent_on(module, HOOKS[hook], maps)
+    print(spent)
+    assert max(spent.values()) < 250_000
 
 
 def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert preflight() == []
     assert preflight(Path("/tmp/weir")) == ["pin directory /tmp/weir: not on a bpf file system"]
     assert "expected an absolute path" in preflight(Path("/sys/fs/bpf/a b"))[0]
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("services.dataplane.preflight.KERNEL_TYPES", Path("/nowhere"))
     monkeypatch.setattr("services.dataplane.preflight.CAPABILITIES", {"CAP_NOT_YET": 63})
     problems = " / ".join(preflight())
-    assert "install python3-bpfcc" in problems
+    assert "no /nowhere: a kernel with CONFIG_DEBUG_INFO_BTF is needed" in problems
     assert "missing capability: CAP_NOT_YET" in problems
 
 
@@ -303,12 +319,6 @@ def test_preflight_refuses_a_shell_whose_mounts_vanish_with_it_whether_or_not_it
             assert sh(f"nsenter --net=/run/netns/{name} {sys.executable} -c '{ask.format(mount)}'").strip() == "[]"
     finally:
         sh(f"ip netns del {name}")
-
-
-def test_includes_are_put_in_place(tmp_path: Path) -> None:
-    (tmp_path / "a.c").write_text('one\n#include "b.h"\ntwo\n')
-    (tmp_path / "b.h").write_text("inner\n")
-    assert one_text(tmp_path / "a.c").split("\n") == ['#line 1 "a.c"', "one", '#line 1 "b.h"', "inner", "", '#line 3 "a.c"', "two", ""]
 
 
 def test_interfaces_key_is_the_index(options: Options) -> None:

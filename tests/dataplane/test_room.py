@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.layout import KINDS, MODES, STATES
+from services.dataplane.layout import MODES, STATES
 from tests.dataplane.frames import ACK, SYN, Packet
 from tests.dataplane.lab import Lab
 
@@ -35,59 +35,78 @@ def lab(small: dict[str, Lab], request: pytest.FixtureRequest) -> Lab:
     return lab
 
 
-def fill(lab: Lab, packet: Packet, flags: int = SYN) -> int:
-    """Flows until the table is full; returns how many entries it takes."""
-    most = lab.map("conntrack").max_entries
-    for number in range(most):
-        lab.out(packet.but(sport=1024 + number % 50000, dport=80, flags=flags), "forwarded")
-    assert len(lab.flows()) == most
-    return most
+def backend(packet: Packet) -> list[str]:
+    return ["fd01::11" if packet.v6 else "10.1.0.11"]
+
+
+def other(packet: Packet) -> str:
+    return "fd02::2" if packet.v6 else "192.0.2.2"
+
+
+def establish(lab: Lab, packet: Packet) -> None:
+    out = lab.out(packet, "forwarded")
+    lab.out(out.but(src=out.dst, dst=out.src, sport=out.dport, dport=out.sport, flags=SYN | ACK, ttl=64), "replied")
+    lab.out(packet.but(flags=ACK), "forwarded")
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_full_table_goes_on_taking_flows(lab: Lab, packet: Packet, mode: str) -> None:
-    backend = ["fd01::11" if packet.v6 else "10.1.0.11"]
-    lab.serve(packet.dst, backend)
-    most = fill(lab, packet)
-    lab.serve(packet.dst, backend, mode=MODES.index(mode), port=81, frontend=2, first=2, to=8081)
+    lab.serve(packet.dst, backend(packet))
+    most = lab.map("flows").max_entries
+    for number in range(most):
+        lab.out(packet.but(sport=1024 + number), "forwarded")
+    assert len(lab.flows()) == most
+    lab.serve(packet.dst, backend(packet), mode=MODES.index(mode), port=81, frontend=2, first=2, to=8081)
     for number in range(300):
         out = lab.out(packet.but(sport=1024 + number, dport=81), "forwarded")
         back = out.but(src=out.dst, dst=out.src, sport=out.dport, dport=out.sport, flags=SYN | ACK, ttl=64)
         assert lab.out(back, "replied").dst == packet.src, number
-    assert 0 < len(lab.flows()) <= most
+    assert len(lab.flows()) == most
+    assert lab.faults() == []
 
 
-def test_flows_that_may_never_be_go_first(lab: Lab, packet: Packet) -> None:
-    """As a flood of openings would leave it: none of the established flows is lost to it."""
-    lab.serve(packet.dst, ["fd01::11" if packet.v6 else "10.1.0.11"])
-    fill(lab, packet, SYN)
-    kept = [packet.but(sport=1024 + number * 5, flags=ACK) for number in range(60)]
+@pytest.mark.parametrize(("proto", "flags"), [("TCP", SYN), ("TCP", ACK), ("UDP", ACK)], ids=["SYN", "ACK", "UDP"])
+def test_no_flood_throws_established_flows_out(lab: Lab, packet: Packet, proto: str, flags: int) -> None:
+    """Whoever can send packets makes flows; only those that both sides take part in are worth their place."""
+    lab.serve(packet.dst, backend(packet))
+    lab.serve(packet.dst, backend(packet), protocol="UDP", frontend=2, first=2)
+    kept = [packet.but(sport=1024 + number, proto=proto) for number in range(256)]
     for each in kept:
-        lab.out(each, "forwarded")
-    for number in range(1000):
-        lab.out(packet.but(src="fd02::2" if packet.v6 else "192.0.2.2", sport=1024 + number), "forwarded")
-    alive = {key.source_port for key, flow in lab.flows().items() if STATES[flow.state] == "established"}
-    assert {each.sport for each in kept} <= alive
+        establish(lab, each)
+    flood = packet.but(src=other(packet), proto=proto, flags=flags)
+    verdicts = [lab.send(flood.but(sport=1024 + number))[0] for number in range(3000)]
+    assert verdicts.count("forwarded") > 2990
+    assert {each.sport for each in kept} == {key.source_port for key, flow in lab.flows().items() if key.source == packet.src}
+    fresh = flood.but(sport=60000)
+    establish(lab, fresh)
+    assert STATES[next(flow.state for key, flow in lab.flows().items() if key.source_port == 60000)] == "established", "and new ones come"
+    assert lab.faults() == []
 
 
-def test_of_a_pair_both_entries_go(lab: Lab, packet: Packet) -> None:
-    lab.serve(packet.dst, ["fd01::11" if packet.v6 else "10.1.0.11"], mode=MODES.index("fullnat"))
-    most = lab.map("conntrack").max_entries
-    for number in range(most // 2 + 200):
-        assert lab.send(packet.but(sport=1024 + number))[0] == "forwarded", number
-    kinds = [KINDS[flow.kind] for flow in lab.flows().values()]
-    assert abs(kinds.count("forward") - kinds.count("reverse")) < 5
+def test_a_table_full_of_flows_that_go_on_refuses_more_by_name(lab: Lab, packet: Packet) -> None:
+    lab.serve(packet.dst, backend(packet))
+    most = lab.map("flows").max_entries
+    for number in range(most):
+        establish(lab, packet.but(sport=1024 + number))
+    held = lab.flows().keys()
+    lab.dropped(packet.but(src=other(packet)), "conntrack_full")
+    assert lab.flows().keys() == held
+    lab.age(31)
+    lab.out(packet.but(src=other(packet)), "forwarded")
 
 
 def test_long_unseen_goes_before_the_lately_seen(lab: Lab, packet: Packet) -> None:
-    lab.serve(packet.dst, ["fd01::11" if packet.v6 else "10.1.0.11"])
-    fill(lab, packet, ACK)
-    old = [key for key in lab.flows() if key.source_port % 2]
+    lab.serve(packet.dst, backend(packet))
+    most = lab.map("flows").max_entries
+    for number in range(most):
+        establish(lab, packet.but(sport=1024 + number))
     for key, flow in lab.flows().items():
-        if not key.source_port % 2:
-            lab.change_flow(key, replace(flow, last_seen_ns=flow.last_seen_ns + 600 * 10**9))
+        if key.source_port % 2:
+            lab.change_flow(replace(flow, seen=(flow.seen - 60_000) & 0xFFFFFFFF))
     for number in range(100):
-        lab.out(packet.but(src="fd02::2" if packet.v6 else "192.0.2.2", sport=1024 + number, flags=ACK), "forwarded")
+        establish(lab, packet.but(src=other(packet), sport=1024 + number))
     held = lab.flows()
-    lost_old = sum(key not in held for key in old)
-    assert lost_old > 90
+    lost = [number for number in range(1024, 1024 + most) if all(key.source_port != number or key.source != packet.src for key in held)]
+    assert len(lost) == 100
+    assert sum(number % 2 for number in lost) > 95
+    assert lab.faults() == []

@@ -23,9 +23,7 @@ def built() -> Iterator[Wire]:
 
 @pytest.fixture
 def w(built: Wire) -> Iterator[Wire]:
-    flows = built.map("conntrack")
-    flows.delete_many([key for key, _ in flows.items()])
-    yield built
+    yield built.without_flows()
     for device in ("front", "back"):
         sh(f"ip -n {name('lb')} link set {device} mtu 1500")
     for space in ("c", "b1"):

@@ -138,7 +138,7 @@ def test_program_is_replaced_under_traffic_without_loss(w: Wire, vip: str) -> No
         threading.Event().wait(0.2)
     assert pinger.sent > 500
     assert pinger.answered == pinger.sent
-    flows = [Flow.unpack(value) for _, value in w.map("conntrack").items()]
+    flows = [Flow.unpack(value) for _, value in w.map("flows").filled()]
     assert max(flow.packets_in for flow in flows) == pinger.sent, "one flow, kept through every program"
 
 

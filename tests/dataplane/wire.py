@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from services.dataplane.layout import ID, VERDICTS, Backend, Frontend, FrontendKey, Interface, Origin, Vip, map_specs, table_pairs
+from services.dataplane.layout import ID, VERDICTS, Backend, Frontend, FrontendKey, Interface, Vip, map_specs, table_pairs
 from services.dataplane.loader import Options, detach, load
 from tests.dataplane.lab import inside, sh
 from weir.pins import Map, address_bytes
@@ -68,8 +68,9 @@ class Wire:
 
     def without_flows(self) -> Self:
         """Itself, as the next test wants to find it."""
-        flows = self.map("conntrack")
-        flows.delete_many([key for key, _ in flows.items()])
+        for title in ("flows", "flow_index"):
+            held = self.map(title)
+            held.put_many((key, bytes(held.value_size)) for key, _ in list(held.filled()))
         return self
 
     def verdict(self, title: str) -> int:
@@ -89,7 +90,7 @@ class Wire:
                     entry = Backend(self.backends[backend][number], 8080, protocol)
                     ids.append(which * 8 + order)
                     self.map("backends").put(ID.pack(ids[-1]), entry.pack())
-                    self.map("origins").put(entry.key(), Origin(ids[-1], (key,)).pack())
+                    self.map("backend_ids").put(entry.key(), ID.pack(ids[-1]))
                 self.map("tables").put_many(table_pairs(which, ids))
                 self.map("frontends").put(key.pack(), Frontend(which, len(ids), which, mode=mode, algorithm=1).pack())
 

@@ -40,7 +40,7 @@ def test_up_says_that_it_is_ready_and_that_it_stopped(found: Stage) -> None:
     assert terminal.wait(20) == 0
     lines = [line for line in shown.read_text().splitlines() if not line.startswith(("Script ", "["))]
     assert [line for line in lines if line] == [
-        "starting: compiling and loading the packet path, a few seconds",
+        "starting: loading the packet path",
         "ready: 1 Service, 2 VIPs, 3 backends",
         f"stopped; the kernel keeps forwarding; weir down --instance {found.where.instance} removes the packet path",
     ]

@@ -17,7 +17,7 @@ from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES, Touched, members, set_number, without_root
 from services.dataplane.edge import bounded
 from services.dataplane.kernel import MAPS
-from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, Backend, Frontend, FrontendKey, Origin
+from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, Backend, Frontend, FrontendKey
 from services.dataplane.plan_file import PlanFile
 from weir.decider import Change, Fact, World
 from weir.events import (
@@ -141,10 +141,7 @@ class Node:
                 for key, value in held["tables"].items()
             },
             "backends": {name: names[number].flags for number, name in named.items()},  # type: ignore[union-attr]
-            "origins": {
-                Backend.unpack(key): (named[Origin.unpack(value).backend_id], Origin.unpack(value).candidates)
-                for key, value in held["origins"].items()
-            },
+            "backend_ids": {Backend.unpack(key): named[ID.unpack(value)[0]] for key, value in held["backend_ids"].items()},
             "hosts": {address_text(key) for key in held["backend_hosts"]},
             "vips": {address_text(key) for key in held["vips"]},
         }
@@ -264,7 +261,7 @@ def test_what_is_referred_to_is_written_first(node: Node) -> None:
     node.plan(*WEB)
     written = [name for operation, name in node.journal if operation == "put"]
     last, first = {name: at for at, name in enumerate(written)}, {name: at for at, name in reversed(list(enumerate(written)))}
-    for before, after in [("backends", "tables"), ("origins", "tables"), ("tables", "frontends"), ("frontends", "vips")]:
+    for before, after in [("backends", "tables"), ("backend_ids", "tables"), ("tables", "frontends"), ("frontends", "vips")]:
         assert last[before] < first[after], f"{before} before {after}"
 
 
@@ -274,7 +271,7 @@ def test_what_refers_is_removed_first(node: Node) -> None:
     node.plan(*NO_WEB)
     node.applier.backends.release(node.applier.backends.lingering, set())
     removed = list(dict.fromkeys(name for _, name in node.journal))
-    assert removed == ["vips", "frontends", "tables", "origins", "backends", "backend_hosts"]
+    assert removed == ["vips", "frontends", "tables", "backend_ids", "backends", "backend_hosts"]
 
 
 def test_second_application_writes_nothing(node: Node) -> None:
@@ -351,7 +348,7 @@ def test_draining_backend_gets_no_slot_and_keeps_its_way_back(node: Node) -> Non
     tables = node.content()["tables"]
     assert isinstance(tables, dict)
     assert "10.0.0.2:8080/TCP" not in {name for names in tables.values() for name in names}
-    assert node.maps["origins"].get(Backend("10.0.0.2", 8080, "TCP").key())
+    assert node.maps["backend_ids"].get(Backend("10.0.0.2", 8080, "TCP").key())
 
 
 def test_all_down_counts_as_all_up(node: Node) -> None:
@@ -364,13 +361,13 @@ def test_all_down_counts_as_all_up(node: Node) -> None:
 def test_lingering_backend_keeps_its_origin_until_its_flows_are_gone(node: Node) -> None:
     node.plan(*WEB)
     origin = Backend("10.0.0.3", 8080, "TCP").key()
-    number = Origin.unpack(node.maps["origins"].held[origin]).backend_id
+    (number,) = ID.unpack(node.maps["backend_ids"].held[origin])
     node.plan(backends("web", 1, 2))
     assert node.applier.backends.lingering == {"10.0.0.3:8080/TCP"}
     assert node.applier.backends.release(node.applier.backends.lingering, {number}) == 0
-    assert node.maps["origins"].get(origin)
+    assert node.maps["backend_ids"].get(origin)
     assert node.applier.backends.release(node.applier.backends.lingering, set()) == 1
-    assert node.maps["origins"].get(origin) is None
+    assert node.maps["backend_ids"].get(origin) is None
     assert node.content() == node.fresh()
 
 
@@ -399,12 +396,30 @@ def test_backend_of_udp_goes_at_once(node: Node) -> None:
     assert node.content() == node.fresh()
 
 
-def test_backend_of_two_frontends_is_shared_and_no_more_when_one_goes(node: Node) -> None:
-    node.plan(backends("a", 1), frontend("192.0.2.1", "a"), backends("b", 1), frontend("192.0.2.2", "b"))
-    assert node.content()["backends"] == {"10.0.0.1:8080/TCP": 1}
+def test_backend_of_two_frontends_keeps_its_place_when_one_goes(node: Node) -> None:
+    node.plan(backends("a", 1), frontend("192.0.2.1", "a"))
+    held = dict(node.maps["backends"].held)
+    node.plan(backends("b", 1), frontend("192.0.2.2", "b"))
+    assert node.maps["backends"].held == held
     node.plan(no_backends("b"), no_frontend("192.0.2.2"))
-    assert node.content()["backends"] == {"10.0.0.1:8080/TCP": 0}
+    assert node.maps["backends"].held == held
     assert node.content() == node.fresh()
+
+
+def test_flows_hear_who_parts(node: Node) -> None:
+    """A backend that leaves one Service and stays in another; one that drains; a frontend that goes.  Each once."""
+    node.plan(*WEB, backends("other", 1), frontend("192.0.2.9", "other"))
+    ids = {name: node.applier.backends.id_of(f"10.0.0.{name}:8080/TCP") for name in (1, 2)}
+    held = {FrontendKey.unpack(key).vip: Frontend.unpack(value).id for key, value in node.maps["frontends"].held.items()}
+    web, other = held["192.0.2.1"], held["192.0.2.9"]
+    node.applier.parted()
+    node.plan(backends("web", 2, 3))
+    assert node.applier.parted() == ({(web, ids[1])}, set(), set())
+    node.plan(backends("web", 2, 3, states={2: "draining"}))
+    assert node.applier.parted() == (set(), {(web, ids[2])}, set())
+    node.plan(no_frontend("192.0.2.9"))
+    assert node.applier.parted() == (set(), set(), {other})
+    assert not node.applier.parted()
 
 
 def test_set_that_is_cut_into_chunks_turns_in_one_write(node: Node) -> None:
@@ -541,7 +556,7 @@ def test_failed_removal_of_a_table_is_made_good(node: Node) -> None:
     assert node.content() == node.fresh()
 
 
-@pytest.mark.parametrize("name", ["vips", "frontends", "tables", "origins", "backends", "backend_hosts"])
+@pytest.mark.parametrize("name", ["vips", "frontends", "tables", "backend_ids", "backends", "backend_hosts"])
 def test_failed_removal_is_survived_and_made_good(node: Node, name: str) -> None:
     node.plan(*WEB)
     node.maps[name].fails = iter([True])
@@ -595,11 +610,11 @@ def test_new_owner_of_an_id_starts_at_nothing(node: Node) -> None:
     for name in ("backend_stats", "frontend_stats"):
         node.maps[name].count()
     node.plan(*WEB)
-    ids = [Origin.unpack(value).backend_id for value in node.maps["origins"].held.values()]
+    ids = [ID.unpack(value)[0] for value in node.maps["backend_ids"].held.values()]
     assert {node.maps["backend_stats"].held[ID.pack(number)] for number in ids} == {bytes(16)}
 
 
-@pytest.mark.parametrize("name", ["frontends", "origins", "backend_hosts", "tables"])
+@pytest.mark.parametrize("name", ["frontends", "backend_ids", "backend_hosts", "tables"])
 def test_failure_between_two_writes_is_made_good_by_a_restart(node: Node, name: str) -> None:
     node.maps[name].fails = iter([False, True] if name == "tables" else [True])
     node.plan(*WEB)
@@ -770,7 +785,7 @@ def test_a_backend_that_would_not_go_is_forgotten_by_the_next_life() -> None:
     node = Node()
     node.plan(*_events("a", [1], {}, 1, "maglev", "TCP"))
     node.plan(*withdrawn(node.world, "a"))
-    for name in ("origins", "backends"):
+    for name in ("backend_ids", "backends"):
         node.maps[name].fails = itertools.repeat(True)
     node.applier.backends.release(node.applier.backends.lingering, set())
     node.heal()

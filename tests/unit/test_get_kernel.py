@@ -11,7 +11,8 @@ WEB = FrontendKey("192.0.2.1", 80, "TCP")
 
 def kernel(*flows: tuple[str, int]) -> Any:
     """One that serves shop/web as frontend 7, and has flows to these VIPs of these frontends."""
-    pairs = [(FlowKey("198.51.100.1", vip, 40000, 80, "TCP"), Flow(vip, "10.0.0.1", 1, 2, frontend_id=number)) for vip, number in flows]
+    keys = [(FlowKey("198.51.100.1", vip, 40000, 80, "TCP"), number) for vip, number in flows]
+    pairs = [(Flow(key, key.destination, "10.0.0.1", 1, 2, frontend_id=number), 9) for key, number in keys]
     return SimpleNamespace(
         frontends={WEB: Frontend(1, 101, 7)},
         planned=lambda where: SimpleNamespace(service="shop/web") if where == WEB else None,

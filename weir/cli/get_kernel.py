@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from services.dataplane.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Flow, FlowKey, FrontendKey, Stats
+from services.dataplane.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Flow, FrontendKey, Stats
 from services.health.delays import Delay
 from weir.cli.kernel import Kernel, Served
 from weir.cli.output import Row
@@ -117,25 +117,25 @@ def connections(kernel: Kernel) -> list[Row]:
     """Each flow that has not timed out."""
     return [
         {
-            "service name": _service_of(kernel, key, flow),
-            "destip": key.destination,
-            "srcip": key.source,
-            "dport": key.destination_port,
-            "sport": key.source_port,
-            "proto": key.protocol.lower(),
-            "ident": flow.plan_seq,
+            "service name": _service_of(kernel, flow),
+            "destip": flow.key.destination,
+            "srcip": flow.key.source,
+            "dport": flow.key.destination_port,
+            "sport": flow.key.source_port,
+            "proto": flow.key.protocol.lower(),
+            "ident": plan_seq,
             "state": STATES[flow.state],
             "act": f"{MODES[flow.mode]}:{flow.new_destination}:{flow.new_destination_port}",
             "packets": flow.packets_in + flow.packets_out,
             "bytes": flow.bytes_in + flow.bytes_out,
         }
-        for key, flow in kernel.flows()
+        for flow, plan_seq in kernel.flows()
     ]
 
 
-def _service_of(kernel: Kernel, key: FlowKey, flow: Flow) -> str:
+def _service_of(kernel: Kernel, flow: Flow) -> str:
     """The Service whose frontend the client dialled.  The frontend may be gone while its flows live on, and its id be another's."""
-    where = FrontendKey(key.destination, key.destination_port, key.protocol)
+    where = FrontendKey(flow.key.destination, flow.key.destination_port, flow.key.protocol)
     held = kernel.frontends.get(where)
     if not held or held.id != flow.frontend_id:
         return f"{endpoint_name(where.vip, where.port, where.protocol)} (gone)"

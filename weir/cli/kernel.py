@@ -11,12 +11,13 @@ import typer
 
 from services.dataplane.core import INDEXES
 from services.dataplane.layout import (
+    FLOW_MORE,
     ID,
     LAYOUT,
     TABLE_CHUNK,
     Backend,
+    Constants,
     Flow,
-    FlowKey,
     Frontend,
     FrontendKey,
     Stats,
@@ -143,9 +144,13 @@ class Kernel:
         chunks = self.plan.find("set", planned.backends, BackendsPlanned) if planned else []
         return {Backend(b.address, b.port, chunk.protocol).key(): seen_from(self.node, b) for chunk in chunks for b in chunk.backends}
 
-    def flows(self) -> list[tuple[FlowKey, Flow]]:
-        """Flows that have not timed out, by client."""
-        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        pairs = ((FlowKey.unpack(key), Flow.unpack(value)) for key, value in self.map("conntrack").items())
-        alive = [(key, flow) for key, flow in pairs if not flow.kind and now - flow.last_seen_ns < flow.idle_timeout_s * 10**9]
-        return sorted(alive, key=lambda pair: (pair[0].source, pair[0].source_port))
+    def flows(self) -> list[tuple[Flow, int]]:
+        """Flows that have not ended, each with the sequence of the plan that chose its backend, by client."""
+        constants = Constants.unpack(self.map("constants").get(ID.pack(0)) or b"")
+        now, more = time.clock_gettime_ns(time.CLOCK_MONOTONIC), self.map("flow_more")
+        found = []
+        for at, value in self.map("flows").filled():
+            flow = Flow.unpack(value)
+            if flow.lives(constants.unseen_s(flow.seen, now)):
+                found.append((flow, FLOW_MORE.unpack(more.get(at) or bytes(FLOW_MORE.size))[0]))
+        return sorted(found, key=lambda each: (each[0].key.source, each[0].key.source_port))

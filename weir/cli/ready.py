@@ -27,7 +27,7 @@ def quiet_at_a_terminal(*, verbose: bool) -> bool:
 
 async def announce(answer: Answer) -> None:
     """Print what `answer` says once it says something; look less and less often, and give up after a while."""
-    typer.echo("starting: compiling and loading the packet path, a few seconds")
+    typer.echo("starting: loading the packet path")
     pause_s, waited_s = _FIRST_S, 0.0
     while not (words := await answer()) and waited_s < PATIENCE_S:
         await asyncio.sleep(pause_s)

@@ -92,7 +92,7 @@ class Stage:
         """Starts `weir up` and returns once its services run.  Raises DemoError where it gives up."""
         command = f"weir up -f shop/ --interface front --interface back {options}".rstrip()
         self.prompt("lb", f"{command} &")
-        self.say(paint("  it compiles the packet path first, a few seconds", "dim"))
+        self.say(paint("  it loads the packet path first", "dim"))
         with self._log() as log:
             up = self.network.popen("lb", "bash", "-c", _WEIR + command, cwd=self.folder, env=self._env(), stdout=log, stderr=log)
         wait_until(lambda: "watcher" in self.pids() or up.poll() is not None, PATIENCE_S)
