@@ -2,7 +2,7 @@
 
 The kernel does not restore the packet between repeats, and a NAT program would then be timed on its miss path.  So a wrapper
 restores it and tail-calls; the same wrapper around a program that does nothing is the floor, which is subtracted.  Rounds are
-interleaved, round 0 is thrown away, figures are medians.  "evicting": conntrack is full, each new flow throws another out.
+interleaved, round 0 is thrown away, figures are medians.  "evicting": the table is full, each new flow takes another's place.
 """
 
 import argparse
@@ -16,18 +16,19 @@ from typing import Any
 
 from bench.table import Row, Table
 from services.dataplane.layout import AFFINITY_OF, FRONTEND_AFFINITY, ID
-from services.dataplane.programs import HOOKS, load_program
+from services.dataplane.programs import HOOKS
 from tests.dataplane.frames import SYN, Packet
-from tests.dataplane.lab import Lab, namespace, run_program
+from tests.dataplane.lab import Lab, load_code, namespace, run_program
 from weir.pins import address_bytes, libbpf
 
 CONNTRACK = 262_144
-ROUND_REPEATS, NEW_REPEATS = 1_000_000, 200_000
+ROUND_REPEATS, NEW_REPEATS = 1_000_000, 100_000
 VIPS = {"v4": "198.51.100.1", "v6": "fd03::1"}
 CLIENTS = {"v4": "192.0.2.1", "v6": "fd02::1"}
 BACKENDS = {"v4": [f"10.1.0.1{i}" for i in range(1, 7)], "v6": [f"fd01::1{i}" for i in range(1, 7)]}
 PORTS = {"default": 80, "onearm": 81, "fullnat": 82}  # in the order of layout.MODES
-KEPT_PORT = 83  # a client keeps its backend
+KEPT_PORT, SPREAD_PORT = 83, 84  # a client keeps its backend; six backends
+ENDLESS = 1 << 32
 
 WRAPPER = """
 #include <uapi/linux/bpf.h>
@@ -45,7 +46,7 @@ int wrapper(struct CTX *ctx)
 	for (int i = 0; i < LENGTH / 8; i++)
 		to[i] = from->word[i];
 	if (from->fresh) {
-		from->count++;
+		from->count = (from->count + 1) & from->fresh;
 		*(__u16 *)((void *)to + PORT_AT) = from->count;
 		*(__u16 *)((void *)to + SOURCE_AT) = from->count >> 16;
 	}
@@ -68,8 +69,8 @@ class Case:
     family: str
     name: str
     packet: Packet
-    fresh: bool = False  # each packet another client
-    room: bool = False  # empty conntrack first
+    flows: int = 1  # a power of two, each packet of another of them; ENDLESS: each begins one
+    room: bool = False  # empty the flow table first
     opened_by: Packet | None = None  # of a reply
     target: int | None = None
 
@@ -95,18 +96,18 @@ class Harness:
         flags = {"LENGTH": LENGTH, "FD_original": self.original, "FD_programs": programs, "CTX": context, "DONE": done}
         flags |= {"PORT_AT": 54 if v6 else 34, "SOURCE_AT": 36 if v6 else 28}
         module = BPF(text=WRAPPER.encode(), cflags=[f"-D{key}={value}" for key, value in flags.items()])
-        return load_program(HOOKS[self.lab.hook], bytes(module.dump_func(name.encode())), name)
+        return load_code(HOOKS[self.lab.hook], bytes(module.dump_func(name.encode())), name)
 
     def _set(self, programs: int, program: int) -> None:
         key, value = ctypes.c_uint32(0), ctypes.c_uint32(program)
         code = libbpf().bpf_map_update_elem(programs, ctypes.byref(key), ctypes.byref(value), 0)
         assert code == 0, os.strerror(-code)
 
-    def time(self, packet: Packet, fresh: bool, repeat: int, floor: bool = False) -> int:
+    def time(self, packet: Packet, flows: int, repeat: int, floor: bool = False) -> int:
         frame = packet.frame()
         assert len(frame) >= LENGTH
-        value = os.urandom(4) + bytes(4)
-        value += int(fresh).to_bytes(8, "little") + frame[:LENGTH].ljust(128, b"\0")
+        value = os.urandom(4) + bytes(4) if flows == ENDLESS else bytes(8)
+        value += (flows - 1).to_bytes(8, "little") + frame[:LENGTH].ljust(128, b"\0")
         key = ctypes.c_uint32(0)
         libbpf().bpf_map_update_elem(self.original, ctypes.byref(key), value, 0)
         before = self.lab.verdicts()
@@ -119,19 +120,22 @@ class Harness:
 
 
 def cases(hook: str, family: str) -> Iterator[Case]:
-    body = b"x" * 32
-    for protocol in ("TCP", "UDP"):
-        there = Packet(src=CLIENTS[family], dst=VIPS[family], proto=protocol, body=body)
-        yield Case(hook, family, f"{protocol} established", there, target=80)
+    body, most = b"x" * 32, 60 if hook == "tc" else 50
     there = Packet(src=CLIENTS[family], dst=VIPS[family], body=body)
-    yield Case(hook, family, "TCP reply", there.but(src=BACKENDS[family][0], dst=CLIENTS[family], sport=8080, dport=40000), opened_by=there)
-    yield Case(hook, family, "TCP new flow", there.but(flags=SYN), fresh=True, room=True, target=700)
-    yield Case(hook, family, "TCP new flow, evicting", there.but(flags=SYN), fresh=True)
-    yield Case(hook, family, "TCP new flow, affinity", there.but(dport=KEPT_PORT, flags=SYN), fresh=True, room=True)
+    spread = there.but(dport=SPREAD_PORT)
+    back = there.but(src=BACKENDS[family][0], dst=CLIENTS[family], sport=8080, dport=40000)
+    yield Case(hook, family, "TCP established", there, target=most)
+    yield Case(hook, family, "UDP established", there.but(proto="UDP"), target=most)
+    for flows in (2, 64, 4096, 65_536):
+        yield Case(hook, family, f"TCP established, {flows} flows", spread, flows, target=80 if flows <= 4096 else None)
+    yield Case(hook, family, "TCP reply", back, opened_by=there, target=60)
+    yield Case(hook, family, "TCP new flow", there.but(flags=SYN), ENDLESS, room=True, target=400)
+    yield Case(hook, family, "TCP new flow, evicting", there.but(flags=SYN), ENDLESS, target=600)
+    yield Case(hook, family, "TCP new flow, affinity", there.but(dport=KEPT_PORT, flags=SYN), ENDLESS, room=True)
     yield Case(hook, family, "TCP established fullnat", there.but(dport=PORTS["fullnat"]))
-    yield Case(hook, family, "TCP new flow fullnat", there.but(dport=PORTS["fullnat"], flags=SYN), fresh=True)
+    yield Case(hook, family, "TCP new flow fullnat", there.but(dport=PORTS["fullnat"], flags=SYN), ENDLESS, target=800)
     yield Case(hook, family, "TCP established onearm", there.but(dport=PORTS["onearm"]))
-    yield Case(hook, family, "not ours", there.but(dst=CLIENTS[family], src=BACKENDS[family][0], sport=9))
+    yield Case(hook, family, "not ours", there.but(dst=CLIENTS[family], src=BACKENDS[family][0], sport=9), target=50)
 
 
 def prepare(lab: Lab) -> None:
@@ -144,6 +148,7 @@ def prepare(lab: Lab) -> None:
         lab.serve(vip, BACKENDS[family][:1], protocol="UDP", frontend=8 + number, first=64 + number)
         kept = 16 + number
         lab.serve(vip, BACKENDS[family][:1], port=KEPT_PORT, to=8090, frontend=kept, first=80 + number, flags=FRONTEND_AFFINITY)
+        lab.serve(vip, BACKENDS[family], port=SPREAD_PORT, to=8091, frontend=18 + number, first=96 + 8 * number)
         lab.map("affinity_s").put(AFFINITY_OF.pack(kept, 80 + number), ID.pack(3600))
     lab.map("vips").put(address_bytes("198.51.100.9"), bytes(16))
 
@@ -164,9 +169,9 @@ def measure(only: str, rounds: int) -> list[dict[str, object]]:
         for turn in range(rounds + 1):
             for case, harness, figures in rows:
                 ready(case, harness)
-                repeat = NEW_REPEATS if case.fresh else ROUND_REPEATS
-                floor = harness.time(case.packet, case.fresh, repeat, floor=True)
-                whole = harness.time(case.packet, case.fresh, repeat)
+                repeat = NEW_REPEATS if case.flows == ENDLESS else ROUND_REPEATS
+                floor = harness.time(case.packet, case.flows, repeat, floor=True)
+                whole = harness.time(case.packet, case.flows, repeat)
                 assert harness.shares[harness.verdict] > 0.99, f"{case.hook} {case.family} {case.name}: {harness.shares}"
                 if turn:
                     figures.append((whole, floor, harness.verdict))
@@ -177,14 +182,13 @@ def measure(only: str, rounds: int) -> list[dict[str, object]]:
 
 
 def ready(case: Case, harness: Harness) -> None:
-    """Conntrack as the case wants it: empty, so full that each further flow evicts another, or with the one flow in it."""
+    """The flow table as the case wants it: empty, full, or with its flows in it."""
     if case.room:
-        flows = harness.lab.map("conntrack")
-        flows.delete_many([key for key, _ in flows.items()])
-    elif case.fresh:
-        harness.time(case.packet, True, CONNTRACK)
-    elif case.opened_by:
-        harness.time(case.opened_by, False, 10)
+        harness.lab.empty()
+    elif case.flows == ENDLESS:
+        harness.time(case.packet, ENDLESS, CONNTRACK)
+    else:
+        harness.time(case.opened_by or case.packet, case.flows, max(10, 2 * case.flows))
 
 
 def _row(case: Case, figures: list[tuple[int, int, str]]) -> dict[str, object]:
@@ -242,11 +246,11 @@ def main() -> None:
     if given.json:
         print(json.dumps(rows))
         return
-    print(f"{'hook':5}{'':4}{'case':26}{'ns net':>8}{'least':>8}{'floor':>7}  {'target':8}verdict")
+    print(f"{'hook':5}{'':4}{'case':30}{'ns net':>8}{'least':>8}{'floor':>7}  {'target':8}verdict")
     for row in rows:
         target = f"<= {row['target']}" if row["target"] else ""
         figures = f"{row['ns']:8.0f}{row['least']:8.0f}{row['floor']:7.0f}"
-        print(f"{row['hook']:5}{row['family']:4}{row['case']:26}{figures}  {target:8}{row['verdict']}")
+        print(f"{row['hook']:5}{row['family']:4}{row['case']:30}{figures}  {target:8}{row['verdict']}")
 
 
 if __name__ == "__main__":
