@@ -1,10 +1,21 @@
-/* Hook: tcx egress.  What this machine itself sends to a VIP turns round and comes in by the same interface, as if a client had
- * sent it; so does the answer that the packet path then sends back.  Forwarded packets have no socket and go their way.
+/* Hook: tcx egress, for what this machine itself sends; forwarded packets have no socket and go their way.
+ *
+ * What goes to a VIP turns round and comes in by the same interface, as if a client had sent it; so does the answer that the packet
+ * path then sends back.  What a backend on this machine answers is rewritten as a reply, and goes on.
  */
 
 #include "lib/headers.h"
 #include "lib/types.h"
 #include "lib/maps.h"
+#include "lib/drop.h"
+#include "lib/csum.h"
+#include "lib/ctx_tc.h"
+#include "lib/parse.h"
+#include "lib/next_hop.h"
+#include "lib/nat.h"
+#include "lib/select.h"
+#include "lib/conntrack.h"
+#include "lib/count.h"
 
 #define PASS (-1)	/* TCX_NEXT */
 #define FRAME 78	/* Ethernet, IPv6, a neighbour solicitation up to its target's end */
@@ -56,12 +67,40 @@ static __always_inline bool v6_target(struct ipv6hdr *ip, void *end, struct addr
 	return *asks;
 }
 
+/* The answer of a backend that is this machine: the client expects the VIP. */
+static __always_inline void answer_of_own(struct __sk_buff *ctx, bool v6)
+{
+	struct flow_key key = {};
+	struct found found;
+	struct rewrite to;
+	struct packet p;
+	void *end;
+
+	ctx_make_linear(ctx);
+	end = ctx_end(ctx);
+	if (ctx_data(ctx) + ETH_HLEN > end)
+		return;
+	p = packet_of(ctx, &key);
+	if (!(v6 ? parse_v6(&p, end, ctx->len - ETH_HLEN) : parse_v4(&p, end, ctx->len - ETH_HLEN)) || p.fault)
+		return;
+	if (!find_flow(&key, hash_of(&key, v6), v6, &found) || !found.back || !takes_answers(found.flow, found.life, p.tick))
+		return;
+	if (!p.l4_csum)
+		return;
+	touch_out(ctx, &p, found.flow, found.life);
+	count_out(ctx, found.flow->frontend_id, found.flow->backend_id);
+	to = way_back(found.flow);
+	rewrite(ctx, &p, &to, false);
+	count_verdict(REPLIED);
+}
+
 SEC("tc")
 int weir_egress(struct __sk_buff *ctx)
 {
 	struct ethhdr *eth;
 	struct addr target;
 	bool asks = false;
+	struct vip *vip;
 	void *end;
 
 	eth = pulled(ctx);
@@ -85,8 +124,12 @@ int weir_egress(struct __sk_buff *ctx)
 	} else if (eth->h_proto != bpf_htons(ETH_P_IPV6) || !v6_target((void *)(eth + 1), end, &target, &asks)) {
 		return PASS;
 	}
-	if (!map_get(vips, &target))
+	vip = map_get(vips, &target);
+	if (!vip || vip->flags & VIP_SHARED) {
+		if (!asks)
+			answer_of_own(ctx, eth->h_proto == bpf_htons(ETH_P_IPV6));
 		return PASS;
+	}
 	if (!asks)
 		__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	return bpf_redirect(ctx->ifindex, BPF_F_INGRESS);

@@ -9,13 +9,13 @@ static __always_inline bool announces(const struct vip *vip)
 	return !vip->announce_until_ns || bpf_ktime_get_ns() < vip->announce_until_ns;
 }
 
-/* May and can we answer for the address?  NULL with PASSED: it is no VIP. */
+/* May and can we answer for the address?  NULL with PASSED: it is no VIP, or its own kernel answers. */
 static __always_inline struct interface *answer_from(CTX *ctx, struct packet *p, const struct addr *target)
 {
 	struct vip *vip = map_get(vips, target);
 	__u32 ifindex = ctx_ifindex(ctx);
 
-	if (!vip)
+	if (!vip || vip->flags & VIP_SHARED)
 		return NULL;
 	p->verdict = DROP_NOT_OWNER;
 	if (!announces(vip))

@@ -3,9 +3,7 @@
 /* To a VIP: dropped for `reason`.  Anything else is not ours. */
 static __always_inline int not_balanced(struct packet *p, enum verdict reason)
 {
-	if (map_get(vips, &p->key->dst))
-		return drop(p, reason);
-	return CTX_PASS;
+	return is_vip(&p->key->dst) ? drop(p, reason) : CTX_PASS;
 }
 
 /* Must the flow begin again?  Too old; ended; a new connection on an old one's ports, or one whose backend serves no more. */
@@ -47,7 +45,7 @@ static __always_inline int forward(CTX *ctx, struct packet *p, struct flow *flow
 
 static __always_inline int reply(CTX *ctx, struct packet *p, struct flow *flow, __u64 life)
 {
-	struct rewrite to = { &flow->dst, &flow->src, flow->dport, flow->sport, ~flow->addrs_delta, ~flow->l4_delta, true };
+	struct rewrite to = way_back(flow);
 	int action;
 
 	touch_out(ctx, p, flow, life);
@@ -122,7 +120,7 @@ static __always_inline int handle_icmp(CTX *ctx, struct packet *p, void *end)
 
 	if (is_error(p) && turn_back(ctx, p, end, &action))
 		return action;
-	if (is_echo_request(p) && !martian(p) && map_get(vips, &p->key->dst))
+	if (is_echo_request(p) && is_vip(&p->key->dst) && !martian(p))
 		return answer_echo(ctx, p);
 	return not_balanced(p, DROP_UNSUPPORTED);
 }

@@ -84,6 +84,11 @@ struct rewrite {
 	bool source;	/* the source is ours: the kernel's rules may route by it */
 };
 
+static __always_inline struct rewrite way_back(const struct flow *flow)
+{
+	return (struct rewrite){ &flow->dst, &flow->src, flow->dport, flow->sport, ~flow->addrs_delta, ~flow->l4_delta, true };
+}
+
 /* Drop it, and tell the sender: answer.h. */
 static __always_inline int refuse(CTX *ctx, struct packet *p, enum verdict reason, __u32 mtu)
 {
@@ -147,18 +152,28 @@ static __always_inline void mend_l4(CTX *ctx, struct packet *p, const struct rew
 		ctx_csum_changed(ctx, p->summed, csum_word((__u16)p->ttl << 8, (__u16)(p->ttl - 1) << 8));
 }
 
+static __always_inline void rewrite(CTX *ctx, struct packet *p, const struct rewrite *to, bool routed)
+{
+	__be16 *l4 = p->l4;
+
+	rewrite_ip(p, to, routed);
+	l4[0] = to->sport;
+	l4[1] = to->dport;
+	if (p->l4_csum)
+		mend_l4(ctx, p, to, routed);
+}
+
 static __always_inline int send(CTX *ctx, struct packet *p, const struct rewrite *to, enum verdict verdict)
 {
 	const struct addr none = {};
 	struct next_hop *hop = next_hop(ctx, p, to->source ? to->src : &none, to->dst);
-	__be16 *l4 = p->l4;
 	bool kernel, stack;
 
 	if (!hop)
 		return CTX_DROP;
 	if (!p->l4_csum && (to->sport != p->key->sport || to->dport != p->key->dport))
 		return drop(p, DROP_UNSUPPORTED);
-	stack = hop->how == SEND_STACK;
+	stack = hop->how >= SEND_STACK;
 	if (!stack) {
 		if (p->ttl <= 1)
 			return refuse(ctx, p, DROP_TTL_EXCEEDED, 0);
@@ -169,11 +184,7 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct rewrite
 	kernel = hop->probe || stack || hop->how != SEND_MACS;
 	if (!kernel)
 		write_macs(p, hop);
-	rewrite_ip(p, to, !stack);	/* the stack would count the TTL down itself, and cuts what is too big */
-	l4[0] = to->sport;
-	l4[1] = to->dport;
-	if (p->l4_csum)
-		mend_l4(ctx, p, to, !stack);
+	rewrite(ctx, p, to, !stack);	/* the stack would count the TTL down itself, and cuts what is too big */
 	p->verdict = verdict;
 	if (!kernel)
 		return ctx_send(ctx, hop->ifindex);

@@ -1,5 +1,13 @@
 /* A flow's first packet: may it, to which backend, in which mode, under which source port. */
 
+/* An address that is ours alone. */
+static __always_inline bool is_vip(const struct addr *addr)
+{
+	struct vip *vip = map_get(vips, addr);
+
+	return vip && !(vip->flags & VIP_SHARED);
+}
+
 /* Sources no client can have: the stack, which would refuse them, never sees these packets. */
 static __always_inline bool martian(const struct packet *p)
 {
@@ -8,7 +16,7 @@ static __always_inline bool martian(const struct packet *p)
 
 	if (same_addr(src, &p->key->dst))
 		return true;
-	if (map_get(vips, src))	/* two Services would answer each other for ever */
+	if (is_vip(src))	/* two Services would answer each other for ever */
 		return true;
 	if (!p->v6)
 		return first == 0 || first == 127 || first >= 224;
@@ -48,7 +56,7 @@ static __always_inline __u8 mode_of(const struct frontend *frontend, const struc
 	return frontend->mode;
 }
 
-/* The interface by which packets to the backend leave; below zero: the verdict that says why there is none. */
+/* The interface by which packets to the backend leave; 0: it is this machine; below zero: the verdict that says why there is none. */
 __noinline int way_out(CTX *ctx, const struct addr *backend, __u32 tick, bool v6)
 {
 	struct packet p = { .tick = tick, .v6 = v6, .verdict = DROP_NO_ROUTE };
@@ -58,23 +66,31 @@ __noinline int way_out(CTX *ctx, const struct addr *backend, __u32 tick, bool v6
 	if (!backend)
 		return -DROP_NO_ROUTE;
 	hop = next_hop(ctx, &p, &none, backend);
-	return hop ? (int)hop->ifindex : -(int)p.verdict;
+	if (!hop)
+		return -(int)p.verdict;
+	return hop->how == SEND_LOCAL ? 0 : hop->ifindex;
 }
 
-/* The source that a packet leaves with.  NULL: the egress interface has no address of this family, or there is none. */
-static __always_inline const struct addr *source_of(CTX *ctx, struct packet *p, __u8 mode, const struct addr *backend)
+/* The source that a packet leaves with.  NULL: the egress interface has no address of this family, or there is none.
+ * A backend on this machine is given the client's in any mode: its answers leave through us anyway (weir_egress.c).
+ */
+static __always_inline const struct addr *source_of(CTX *ctx, struct packet *p, __u8 *mode, const struct addr *backend)
 {
 	struct interface *interface;
 	const struct addr *source;
 	int ifindex;
 
-	if (mode != MODE_ONEARM)
-		return mode == MODE_FULLNAT ? &p->key->dst : &p->key->src;
+	if (*mode == MODE_DEFAULT)
+		return &p->key->src;
 	ifindex = way_out(ctx, backend, p->tick, p->v6);
 	if (ifindex < 0) {
 		p->verdict = -ifindex;
 		return NULL;
 	}
+	if (!ifindex)
+		*mode = map_get(backend_hosts, &p->key->src) ? MODE_FULLNAT : MODE_DEFAULT;
+	if (*mode != MODE_ONEARM)
+		return *mode == MODE_FULLNAT ? &p->key->dst : &p->key->src;
 	interface = map_get(interfaces, &ifindex);
 	p->verdict = DROP_NO_INTERFACE;
 	if (!interface)
@@ -281,7 +297,7 @@ static __always_inline bool start_flow(CTX *ctx, struct packet *p, const struct 
 		return true;
 	scratch->stays = false;
 	mode = mode_of(frontend, p);
-	source = source_of(ctx, p, mode, address);
+	source = source_of(ctx, p, &mode, address);
 	if (!source)
 		return false;
 	p->verdict = DROP_CONNTRACK_FULL;

@@ -73,7 +73,7 @@ static __always_inline struct next_hop *ask_fib(CTX *ctx, struct packet *p, stru
 	hop->how = code == BPF_FIB_LKUP_RET_SUCCESS ? SEND_MACS : SEND_NEIGHBOUR;
 	/* A local address, a tunnel route, or no route: the stack knows better, and tells the sender. */
 	if ((code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) || through_stack(ctx, fib.ifindex))
-		hop->how = SEND_STACK;
+		hop->how = code == BPF_FIB_LKUP_RET_NOT_FWDED ? SEND_LOCAL : SEND_STACK;
 	return hop;
 }
 

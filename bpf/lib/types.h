@@ -142,7 +142,7 @@ struct scratch {
 #define NEXT_HOPS 16384
 
 enum { HOOK_TC = 1, HOOK_XDP };
-enum { SEND_MACS, SEND_NEIGHBOUR, SEND_STACK };
+enum { SEND_MACS, SEND_NEIGHBOUR, SEND_STACK, SEND_LOCAL };	/* the last two by the stack: elsewhere, or to this machine itself */
 
 /* One line of the per-CPU next hop cache: where packets to `to` leave that came in by `ingress`.
  * from: the address that we write as their source; none where the client's stays: the way does not depend on the client.
@@ -171,6 +171,8 @@ struct interface {
 	__u8 mac[6];
 	__u16 flags;
 };
+
+enum { VIP_SHARED = 1 };	/* an LB node's own address: only the ports of its frontends are ours */
 
 struct vip {
 	__u64 announce_until_ns;	/* 0 = no deadline */

@@ -20,6 +20,7 @@ from services.dataplane.layout import (
     FRONTEND_SOURCES,
     ID,
     MODES,
+    VIP_SHARED,
     Frontend,
     FrontendKey,
     Vip,
@@ -36,7 +37,7 @@ from weir.pins import MapError, address_bytes, address_text
 
 
 class Outcome(NamedTuple):
-    """What one `apply` did.  writes: entries written or deleted; announced: VIPs that are new on this node."""
+    """What one `apply` did.  writes: entries written or deleted; announced: new VIPs, but nodes' own addresses."""
 
     writes: int
     announced: tuple[str, ...]
@@ -255,10 +256,11 @@ class Applier:
                 continue
             self._kernel.stuck.pop(("vips", address_bytes(vip)), None)
             held = self._kernel.maps["vips"].get(address_bytes(vip))
+            flags = VIP_SHARED if planned.shared_with_node else 0
             try:
-                if not held:
-                    self._kernel.write("vips", address_bytes(vip), Vip().pack())
-                    new.append(vip)
+                if not held or Vip.unpack(held).flags != flags:
+                    self._kernel.write("vips", address_bytes(vip), Vip(flags=flags).pack())
+                    new += [] if flags else [vip]
             except (MapError, PlanError) as error:
                 self._refused[key_of(planned)] = str(error)
                 self._unfinished_vips.add(vip)

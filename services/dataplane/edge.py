@@ -292,7 +292,8 @@ class Agent:
             named.append(found)
         self._look_after_passing(named)
         hooks += [HOOK_WORDS[0]] * len(self._patterns)
-        seen = structs.replace(self._seen, hooks=tuple(hooks))
+        # XDP in a driver sees only what comes in, and not what a backend on this machine answers.
+        seen = structs.replace(self._seen, hooks=tuple(hooks), local_backends=set(hooks) <= {HOOK_WORDS[0]})
         if self._absent != before or self._seen != seen:
             self._seen = seen
             self._applied.set()

@@ -24,6 +24,7 @@ FRONTEND_LOCAL = 1  # count, then hand to this machine's own stack (Envoy)
 FRONTEND_AFFINITY = 2  # a client keeps its backend; without one its address alone chooses, so that all nodes choose alike
 FRONTEND_SOURCES = 4  # only clients in `source_ranges` may start a flow
 FRONTEND_REJECT = 8  # no backend: say so (reset, port unreachable) instead of nothing
+VIP_SHARED = 1  # an LB node's own address: not announced, and what has no frontend is the machine's
 INTERFACE_STACK = 1  # overlay: what XDP rewrote and leaves here goes through the stack
 INTERFACE_NATIVE, INTERFACE_GENERIC = 2, 4  # XDP is attached here, in the driver or before the stack; neither: tc
 HOOK_WORDS = {0: "tc", INTERFACE_NATIVE: "xdp native", INTERFACE_GENERIC: "xdp generic"}

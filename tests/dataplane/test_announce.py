@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from services.dataplane.layout import ID, Vip
-from tests.dataplane.frames import CLIENT_MAC, HOST_MAC, Packet, arp, packed, read, solicitation
+from services.dataplane.layout import ID, VIP_SHARED, Vip
+from tests.dataplane.frames import ACK, CLIENT_MAC, HOST_MAC, SYN, Packet, arp, packed, read, solicitation
 from tests.dataplane.lab import MAC, OUT, Lab
 from weir.pins import address_bytes
 
@@ -78,6 +78,21 @@ def test_past_the_deadline_another_node_answers(lab: Lab, v6: bool) -> None:
     assert lab.send(question)[0] == ("ndp_answered" if v6 else "arp_answered")
     own(lab, VIP4, VIP6, until_ns=now - 1)
     lab.dropped(question, "not_owner")
+
+
+@pytest.mark.parametrize("v6", [False, True], ids=["v4", "v6"])
+def test_address_of_the_machine_itself_is_taken_by_the_port_alone(lab: Lab, v6: bool) -> None:
+    """Its own kernel answers for it, and whoever administers the machine still reaches it."""
+    vip, client = (VIP6, "fd02::1") if v6 else (VIP4, "192.0.2.1")
+    lab.serve(vip, ["fd01::11" if v6 else "10.1.0.11"])
+    lab.map("vips").put(address_bytes(vip), Vip(flags=VIP_SHARED).pack())
+    lab.passed(solicitation(client, vip) if v6 else arp(1, client, vip))
+    lab.passed(Packet(src=client, dst=vip, proto="ICMPV6" if v6 else "ICMP", sport=128 if v6 else 8, dport=0, body=b"\0\1\0\1hello"))
+    for flags in (SYN, ACK):
+        lab.passed(Packet(src=client, dst=vip, dport=22, flags=flags))
+    lab.passed(Packet(src=client, dst=vip, dport=53, proto="UDP"))
+    lab.out(Packet(src=client, dst=vip, flags=SYN), "forwarded")
+    lab.out(Packet(src=client, dst=vip, flags=ACK), "forwarded")
 
 
 def test_forwarding_is_not_fenced(lab: Lab) -> None:

@@ -14,7 +14,7 @@ from services.dataplane.layout import ID, MODES, Flow, Stats
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.frames import Packet
 from tests.dataplane.lab import inside, sh
-from tests.dataplane.wire import VIPS, Wire, name, wire
+from tests.dataplane.wire import VIPS, Wire, name, serving, wire
 
 pytestmark = needs_kernel
 
@@ -217,3 +217,46 @@ def test_the_balancer_itself_reaches_a_vip(w: Wire, vip: str, mode: int) -> None
             finally:
                 sh(f"ip route del {route}")
     assert checksum_errors("lb") == 0
+
+
+@pytest.fixture
+def own(w: Wire) -> Iterator[Wire]:
+    """The balancer is a backend, too, at an address of its own."""
+    own = serving("lb")
+    w.backends = {**w.backends, "lb": ("192.0.2.254", "fd02::fe")}
+    try:
+        yield w
+    finally:
+        own.kill()
+        own.wait()
+
+
+@pytest.mark.parametrize("vip", VIPS)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("client", ["c", "lb"])
+def test_backend_on_the_balancer_itself_is_served(own: Wire, vip: str, mode: str, client: str) -> None:
+    """Also for what dials from there."""
+    own.serve("lb", mode=MODES.index(mode))
+    v6 = ":" in vip
+    network = "fd03::/64 dev front" if v6 else "198.51.100.0/24 dev front"
+    with inside(name(client)):
+        if client == "lb":
+            sh(f"ip route replace {network}")
+        try:
+            connection = http.client.HTTPConnection(vip, 80, timeout=5)
+            connection.request("GET", "/100000")
+            assert connection.getresponse().read() == b"lb " * 100_000
+            connection.request("POST", "/", b"x" * 1_000_000)
+            assert connection.getresponse().status == 200
+            connection.close()
+            with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as udp:
+                udp.connect((vip, 80))
+                udp.settimeout(5)
+                udp.send(b"ask")
+                assert udp.recv(100) == b"lb ask"
+        finally:
+            if client == "lb":
+                sh(f"ip route del {network}")
+    flows = [Flow.unpack(value) for _, value in own.map("flows").filled()]
+    assert {flow.new_destination for flow in flows} == {own.backends["lb"][v6]}
+    assert all(flow.packets_out for flow in flows), "answers are counted"

@@ -90,6 +90,7 @@ class Wire:
                     entry = Backend(self.backends[backend][number], 8080, protocol)
                     ids.append(which * 8 + order)
                     self.map("backends").put(ID.pack(ids[-1]), entry.pack())
+                    self.map("backend_hosts").put(address_bytes(entry.address), b"\1")
                     self.map("backend_ids").put(entry.key(), ID.pack(ids[-1]))
                 self.map("tables").put_many(table_pairs(which, ids))
                 self.map("frontends").put(key.pack(), Frontend(which, len(ids), which, mode=mode, algorithm=1).pack())
@@ -113,7 +114,7 @@ def loaded(built: Wire, spaces: Sequence[str], build: Callable[[], None]) -> Ite
     servers = []
     try:
         build()
-        servers = [_server(space) for space in built.backends]
+        servers = [serving(space) for space in built.backends]
         built.load()
         yield built
     finally:
@@ -125,7 +126,7 @@ def loaded(built: Wire, spaces: Sequence[str], build: Callable[[], None]) -> Ite
             sh(f"ip netns delete {name(space)}", check=False)
 
 
-def _server(space: str) -> subprocess.Popen[bytes]:
+def serving(space: str) -> subprocess.Popen[bytes]:
     server = subprocess.Popen(["ip", "netns", "exec", name(space), sys.executable, "-c", SERVER, space])
     with inside(name(space)):
         for _ in range(200):

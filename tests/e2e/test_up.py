@@ -471,7 +471,8 @@ def test_replay_at_a_time_is_replay_at_the_sequence_reached_by_then(machine: Mac
 
 
 def test_shell_completion_is_offered(machine: Machine) -> None:
-    script = machine.network.run("lb", sys.executable, "-m", "weir.cli", "--show-completion", "bash", cwd=ROOT).stdout
+    ask = f"{sys.executable} -m weir.cli --show-completion bash; exit $?"  # it looks for the shell that it is called from
+    script = machine.network.run("lb", "bash", "-c", ask, cwd=ROOT).stdout
     assert "COMPREPLY" in script
     env = os.environ | {"_WEIR_COMPLETE": "complete_bash", "COMP_WORDS": "weir get ", "COMP_CWORD": "2"}
     offered = subprocess.run([Path(sys.executable).with_name("weir")], env=env, text=True, capture_output=True, check=True).stdout

@@ -17,7 +17,7 @@ from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES, Touched, members, set_number, without_root
 from services.dataplane.edge import bounded
 from services.dataplane.kernel import MAPS
-from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, Backend, Frontend, FrontendKey
+from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, VIP_SHARED, Backend, Frontend, FrontendKey, Vip
 from services.dataplane.plan_file import PlanFile
 from weir.decider import Change, Fact, World
 from weir.events import (
@@ -32,7 +32,7 @@ from weir.events import (
 )
 from weir.model import MORE_REJECTED, BackendState, Rejection, Root, endpoint_name
 from weir.model import Backend as Planned
-from weir.pins import MapError, address_text
+from weir.pins import MapError, address_bytes, address_text
 
 ROOT = Root(kind="Service", name="web", namespace="shop")
 ARRAYS = {"backends": 20, "frontend_stats": 16, "backend_stats": 16}  # size of a value
@@ -97,6 +97,11 @@ class Node:
         changes = [self.evolve(event) for event in events]
         return self.applier.apply(self.world, Touched.by(self.world, changes)).writes
 
+    def announced(self, *events: AnyEvent) -> tuple[str, ...]:
+        """The same; the VIPs that are to be announced."""
+        changes = [self.evolve(event) for event in events]
+        return self.applier.apply(self.world, Touched.by(self.world, changes)).announced
+
     def evolve(self, event: AnyEvent) -> Change:
         self.seq += 1
         return self.world.evolve(without_root(Fact(self.seq, event)))
@@ -158,8 +163,8 @@ class Node:
         return not any(hashes.values()) and set(self.maps["backends"].held.values()) == {NO_BACKEND}
 
 
-def vip(address: str) -> VipPlanned:
-    return VipPlanned(vip=address, root=ROOT)
+def vip(address: str, *, shared: bool = False) -> VipPlanned:
+    return VipPlanned(vip=address, shared_with_node=shared, root=ROOT)
 
 
 def no_vip(address: str) -> VipWithdrawn:
@@ -403,6 +408,16 @@ def test_backend_of_two_frontends_keeps_its_place_when_one_goes(node: Node) -> N
     assert node.maps["backends"].held == held
     node.plan(no_backends("b"), no_frontend("192.0.2.2"))
     assert node.maps["backends"].held == held
+    assert node.content() == node.fresh()
+
+
+def test_address_that_a_node_shares_is_marked_and_not_announced(node: Node) -> None:
+    """Also when the grant comes or goes."""
+    held = node.maps["vips"].held
+    assert node.announced(vip("192.0.2.1", shared=True), *WEB[1:]) == ()
+    assert Vip.unpack(held[address_bytes("192.0.2.1")]).flags == VIP_SHARED
+    assert node.announced(vip("192.0.2.1")) == ("192.0.2.1",)
+    assert Vip.unpack(held[address_bytes("192.0.2.1")]).flags == 0
     assert node.content() == node.fresh()
 
 
