@@ -108,8 +108,10 @@ static __always_inline int begin(CTX *ctx, struct packet *p, struct scratch *scr
 	if (scratch->had && find_flow(p->key, scratch->hash, p->v6, &old) && old.back)
 		old.flow = NULL;
 	scratch->stays = old.flow && !over(p, old.flow, old.life);
-	if (!start_flow(ctx, p, frontend, &old, scratch))
+	if (!start_flow(ctx, p, frontend, &old, scratch)) {
+		scratch->stays = false;	/* not for the next packet of this CPU */
 		return CTX_DROP;
+	}
 	jump(ctx, PROGRAM_MAIN);
 	return drop(p, DROP_REWRITE_FAILED);
 }

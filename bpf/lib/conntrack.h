@@ -418,12 +418,13 @@ static __always_inline bool another(struct flow_set *set, __u64 mine, __u32 alon
 
 /* Leads from the key of this hash to the slot, if no other flow is led to from there.  The slot is ours and still being written.  Two CPUs that enter
  * the same key at once see each other, or the later sees the earlier: whoever sees one gives way.
+ * Both sets are looked at: one CPU may find room in the first where the other did not.
  */
 __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 {
 	__u32 tag = tag_of(hash), number = first_set(hash);
 	__u64 word = (__u64)tag << 32 | USED | back | slot, *place, held;
-	struct flow_set *set = set_at(number), *second = set_at(second_set(number, tag));
+	struct flow_set *first = set_at(number), *set = first, *second = set_at(second_set(number, tag));
 	__u32 at;
 
 	if (!set || !second)
@@ -443,7 +444,7 @@ __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 	held = *(volatile __u64 *)place;
 	if (held >> 32 || compare_exchange(place, held, held | word) != held)
 		return TAKEN;	/* another CPU was here at this very moment */
-	if (!another(set, word, 1))
+	if (!another(first, word, set == first) && !(first->words[0] & OVERFLOWED && another(second, word, set == second)))
 		return ENTERED;
 	remove_word(number, word);
 	return TAKEN;
@@ -511,8 +512,8 @@ __noinline __u32 claim(__u32 now)
 	return best;
 }
 
-/* The slot is a flow's from now on, or, STATE_NONE, nobody's. */
-static __always_inline void publish(struct flow *flow, __u8 state)
+/* The slot is a flow's from now on, or, STATE_NONE, nobody's.  state: with flags in its upper byte. */
+static __always_inline void publish(struct flow *flow, __u16 state)
 {
 	__u32 seq = (__u32)flow->life + 1;	/* it was odd */
 

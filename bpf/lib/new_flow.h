@@ -116,16 +116,19 @@ static __always_inline __be16 nat_port(__u32 number, __u8 mode)
 	return bpf_htons(port);
 }
 
-/* Is the way back from this key free?  A flow that is over leaves it. */
+/* Is the way back from this key free?  A flow that is over leaves it.  Its slot is ours meanwhile: otherwise another CPU could take it
+ * for a flow with the same way back, and that one's entry would be removed.
+ */
 __noinline int is_free(const struct flow_key *key, __u64 hash, __u32 now)
 {
 	struct found taken;
 
 	if (!key || !find_flow(key, hash, true, &taken))
 		return true;
-	if (takes_answers(taken.flow, taken.life, now) || !end(taken.flow, taken.life))
+	if (takes_answers(taken.flow, taken.life, now) || compare_exchange(&taken.flow->life, taken.life, taken.life | 1) != taken.life)
 		return false;
 	remove_key(hash, BACK, taken.slot);
+	publish(taken.flow, STATE_CLOSED | FLOW_OVER << 8);
 	return true;
 }
 
@@ -249,27 +252,29 @@ static __always_inline struct flow *slot_for(const struct packet *p, const struc
 	return flow;
 }
 
-/* Both ends of the flow entered, and the packet counted; or nothing, and the verdict says why. */
+/* Enter both ends of the flow.  The client's first: of two CPUs that start the same flow, one finds out early.  False: the verdict says
+ * why, none if the other CPU starts it.
+ */
 static __always_inline bool enter_both(struct packet *p, struct flow *flow, __u32 slot, __u64 hash)
 {
-	int done = take_port(flow, slot);
+	int done = enter(hash, 0, slot);
 
+	p->verdict = done == TAKEN ? PASSED : DROP_CONNTRACK_FULL;
+	if (done != ENTERED)
+		return false;
+	done = take_port(flow, slot);
 	if (done == ENTERED) {
 		write_deltas(flow, p);
-		done = enter(hash, 0, slot);
-		if (done == ENTERED)
-			return true;
-		forget(flow, slot);
-		p->verdict = DROP_CONNTRACK_FULL;
-	} else {
-		p->verdict = done == TAKEN ? DROP_NAT_PORTS_EXHAUSTED : DROP_CONNTRACK_FULL;
+		return true;
 	}
-	publish(flow, STATE_NONE);
+	remove_key(hash, 0, slot);
+	p->verdict = done == TAKEN ? DROP_NAT_PORTS_EXHAUSTED : DROP_CONNTRACK_FULL;
 	return false;
 }
 
 /* Choose a backend and write the flow.  old: the flow whose place it takes, if any; where `scratch->stays`, it stays if the choice falls
- * on its backend again.  False: dropped, the verdict says why.
+ * on its backend again.  True: the packet's flow is looked up again, also where another CPU has just started it.  False: dropped, the
+ * verdict says why.
  */
 static __always_inline bool start_flow(CTX *ctx, struct packet *p, const struct frontend *frontend, const struct found *old,
 				       struct scratch *scratch)
@@ -303,14 +308,16 @@ static __always_inline bool start_flow(CTX *ctx, struct packet *p, const struct 
 	p->verdict = DROP_CONNTRACK_FULL;
 	flow = slot_for(p, old, &slot);
 	if (!flow)
-		return false;
+		return old->flow;
 	write_flow(flow, p, frontend, id, mode);
 	flow->new_src = *source;
 	flow->new_dst = *address;
 	flow->new_dport = backend->port;
 	write_more(slot, p, frontend);
-	if (!enter_both(p, flow, slot, scratch->hash))
-		return false;
+	if (!enter_both(p, flow, slot, scratch->hash)) {
+		publish(flow, STATE_NONE);
+		return p->verdict == PASSED;
+	}
 	publish(flow, STATE_OPENING);
 	count_flow(frontend->id, id);
 	return true;

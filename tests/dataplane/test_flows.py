@@ -468,8 +468,8 @@ def test_table_larger_than_a_chunk(lab: Lab, net: Net) -> None:
     assert counts[net.backends[1]] > counts[net.backends[0]] > 60
 
 
-def replace_frontend(lab: Lab, net: Net, **changes: int) -> None:
-    key = FrontendKey(net.vip, 80, "TCP").pack()
+def replace_frontend(lab: Lab, net: Net, proto: str = "TCP", **changes: int) -> None:
+    key = FrontendKey(net.vip, 80, proto).pack()
     frontend = replace(Frontend.unpack(lab.map("frontends").get(key) or b""), **changes)
     lab.map("frontends").put(key, frontend.pack())
 
@@ -488,6 +488,20 @@ def test_syn_on_the_ports_of_a_live_flow_leaves_a_backend_that_is_down(lab: Lab,
     lab.down(first)
     assert lab.out(opening(net, flags=ACK), "forwarded").dst == first, "data stays"
     assert lab.out(opening(net), "forwarded").dst != first
+
+
+def test_refused_datagram_does_not_keep_another_flow_at_its_backend(lab: Lab, net: Net) -> None:
+    lab.serve(net.vip, net.backends[:1], protocol="UDP", frontend=1, first=1)
+    lab.serve(net.other_vip, net.backends[1:3], protocol="UDP", frontend=2, first=2)
+    refused = opening(net, "UDP")
+    lab.out(refused, "forwarded")
+    other = opening(net, "UDP", dst=net.other_vip)
+    before = lab.out(other, "forwarded").dst
+    lab.down(net.backends[0], before, protocol="UDP")
+    replace_frontend(lab, net, "UDP", flags=FRONTEND_SOURCES)
+    age(lab, 1)
+    lab.dropped(refused, "source_denied")
+    assert lab.out(other, "forwarded").dst != before
 
 
 def test_established_tcp_stays_with_a_backend_that_is_down(lab: Lab, net: Net) -> None:
