@@ -100,6 +100,8 @@ static __always_inline int begin(CTX *ctx, struct packet *p, struct scratch *scr
 
 	if (!frontend)
 		return not_balanced(p, DROP_NO_FRONTEND);
+	if (!may_begin(frontend, p))
+		return CTX_DROP;
 	if (frontend->flags & FRONTEND_LOCAL) {
 		count_in(ctx, frontend->id, 0);
 		p->verdict = DELIVERED;
@@ -187,6 +189,10 @@ static __always_inline int weir_new(CTX *ctx)
 	if (!scratch || (void *)(eth + 1) > end)
 		return CTX_DROP;
 	p = packet_of(ctx, &scratch->key);
+	if (!ctx_has_our_mac(ctx)) {
+		count_verdict(PASSED);
+		return CTX_PASS;
+	}
 	room = ctx_len(ctx) - sizeof(*eth);
 	if ((eth->h_proto == bpf_htons(ETH_P_IP) ? parse_v4(&p, end, room) : parse_v6(&p, end, room)) && !p.fault)
 		action = begin(ctx, &p, scratch);

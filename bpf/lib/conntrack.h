@@ -452,7 +452,6 @@ __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 
 #define NO_SLOT (~0u)
 #define LOOKS 16
-#define IN_TURN 2	/* so many of them; flows that began together stand together: the others are at random */
 #define UNSEEN_S 30	/* a flow that goes on is not thrown out for one that may never be */
 #define BLOCK 64	/* slots that a CPU takes at once */
 
@@ -469,6 +468,12 @@ static __always_inline __u32 next_in_turn(struct scratch *scratch)
 	return scratch->next++ & config.slot_mask;
 }
 
+/* Whoever takes the slot ends nobody's flow that goes on. */
+static __always_inline bool may_take(const struct flow *flow, __u64 life, __u32 now)
+{
+	return !being_written(life) && (!confirmed(life) || is_cut(flow, life) || expired(flow, life, now));
+}
+
 /* A slot for a new flow, which is ours from now on: one that is free, over, or not confirmed; else of LOOKS the one that was not seen
  * for longest, if that is long.  Slots are passed in turn, so a flow that is not confirmed yet has the time of a whole round to become
  * so.  NO_SLOT: all are flows that go on; or another CPU was faster.
@@ -476,32 +481,38 @@ static __always_inline __u32 next_in_turn(struct scratch *scratch)
 __noinline __u32 claim(__u32 now)
 {
 	struct scratch *scratch = scratch_of_cpu();
-	__u32 best = NO_SLOT, longest = ticks(UNSEEN_S);
+	__u32 best, longest = ticks(UNSEEN_S);
 	struct flow *flow;
-	__u64 life = 1;
-	int i;
+	__u64 life;
+	int i __attribute__((unused));
 
 	if (!scratch)
 		return NO_SLOT;
-	repeat(i, LOOKS) {
-		__u32 at = i < IN_TURN ? next_in_turn(scratch) : bpf_get_prandom_u32() & config.slot_mask;
-		__u64 here;
+	best = next_in_turn(scratch);
+	flow = flow_at(best);
+	if (!flow)
+		return NO_SLOT;
+	life = life_of(flow);
+	if (!may_take(flow, life, now)) {	/* the others at random: flows that began together stand together */
+		best = NO_SLOT;
+		repeat(i, LOOKS) {
+			__u32 at = bpf_get_prandom_u32() & config.slot_mask;
+			__u64 here;
 
-		flow = flow_at(at);
-		if (!flow)
-			break;
-		here = life_of(flow);
-		if (being_written(here))
-			continue;
-		if (!confirmed(here) || is_cut(flow, here) || expired(flow, here, now)) {
-			best = at;
-			life = here;
-			break;
-		}
-		if ((__s32)(now - flow->seen) > (__s32)longest) {
-			longest = now - flow->seen;
-			best = at;
-			life = here;
+			flow = flow_at(at);
+			if (!flow)
+				break;
+			here = life_of(flow);
+			if (may_take(flow, here, now)) {
+				best = at;
+				life = here;
+				break;
+			}
+			if (!being_written(here) && (__s32)(now - flow->seen) > (__s32)longest) {
+				longest = now - flow->seen;
+				best = at;
+				life = here;
+			}
 		}
 	}
 	flow = flow_at(best);

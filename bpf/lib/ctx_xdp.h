@@ -37,12 +37,25 @@ static __always_inline __u32 ctx_ifindex(CTX *ctx)
 	return ctx->ingress_ifindex;
 }
 
-/* Broadcast and multicast frames are not; whether a unicast frame is, is asked of a flow's first packet: `ctx_mac_is_ours`. */
+/* Broadcast and multicast frames are not; whether a unicast frame is, is asked of what begins a flow: `ctx_has_our_mac`. */
 static __always_inline bool ctx_for_us(CTX *ctx)
 {
 	__u8 *frame = ctx_data(ctx);
 
 	return (void *)(frame + 1) <= ctx_end(ctx) && !(frame[0] & 1);
+}
+
+/* Not so in promiscuous mode, or where a switch floods.  Loopback has no MAC. */
+static __always_inline bool ctx_has_our_mac(CTX *ctx)
+{
+	__u32 ifindex = ctx->ingress_ifindex;
+	struct interface *interface = map_get(interfaces, &ifindex);
+	__u16 *to = ctx_data(ctx), *own;
+
+	if (!interface || (void *)(to + 3) > ctx_end(ctx))
+		return true;
+	own = (void *)interface->mac;
+	return (to[0] == own[0] && to[1] == own[1] && to[2] == own[2]) || !(to[0] | to[1] | to[2]);
 }
 
 static __always_inline bool ctx_for_another(CTX *ctx)

@@ -16,7 +16,7 @@ static __always_inline bool martian(const struct packet *p)
 
 	if (same_addr(src, &p->key->dst))
 		return true;
-	if (is_vip(src))	/* two Services would answer each other for ever */
+	if (p->key->proto != IPPROTO_TCP && is_vip(src))	/* two Services would answer each other for ever */
 		return true;
 	if (!p->v6)
 		return first == 0 || first == 127 || first >= 224;
@@ -132,36 +132,47 @@ __noinline int is_free(const struct flow_key *key, __u64 hash, __u32 now)
 	return true;
 }
 
+/* Enter the way back from a port, if that is free. */
+static __always_inline int try_port(struct flow *flow, struct flow_key *key, __be16 port, __u32 slot)
+{
+	__u64 hash;
+
+	key->dport = port;
+	hash = hash_of(key, true);
+	if (!is_free(key, hash, flow->seen))
+		return TAKEN;
+	flow->new_sport = port;
+	return enter(hash, BACK, slot);
+}
+
 /* Enter the way back under a free port, which becomes flow->new_sport.  The first try follows from the client alone: another node
  * would mostly give the flow the same port.  Where the client's address is kept its own port comes first, and another only if it
  * dials two VIPs of one backend from the same.  A port whose flow has closed rests until it expires.
  */
 __noinline int take_port(struct flow *flow, __u32 slot)
 {
-	int i, done = TAKEN;
+	int i __attribute__((unused)), done = TAKEN;
 	struct flow_key key;
 	__u32 number, step;
 	__u64 hash;
 
 	if (!flow)
 		return NO_PLACE;
+	back_key(&key, flow);
+	if (flow->mode == MODE_DEFAULT)
+		done = try_port(flow, &key, flow->sport, slot);
+	if (done != TAKEN)
+		return done;
 	own_key(&key, flow);
 	hash = mix(flow_hash(&key, false), flow->mode + 1);	/* not the bits that chose the backend */
 	number = hash;
 	step = (hash >> 32) | 1;	/* each flow its own step: a common one makes the taken ports clot */
 	back_key(&key, flow);
 	repeat(i, PORT_TRIES) {
-		if (i || flow->mode != MODE_DEFAULT) {
-			key.dport = nat_port(number, flow->mode);
-			number += step;
-		}
-		hash = hash_of(&key, true);
-		if (!is_free(&key, hash, flow->seen))
-			continue;
-		flow->new_sport = key.dport;
-		done = enter(hash, BACK, slot);
+		done = try_port(flow, &key, nat_port(number, flow->mode), slot);
 		if (done != TAKEN)
 			break;
+		number += step;
 	}
 	return done;
 }
@@ -285,8 +296,6 @@ static __always_inline bool start_flow(CTX *ctx, struct packet *p, const struct 
 	struct flow *flow;
 	__u8 mode;
 
-	if (!may_begin(frontend, p))
-		return false;
 	if (!frontend->size)
 		return no_backend(ctx, p, frontend);
 	id = choose_backend(frontend, p);

@@ -43,6 +43,7 @@ static __always_inline bool is_up(const struct backend *backend)
 /* The id of the chosen backend; 0: there is none.  All down = all up. */
 __noinline __u32 select_backend(const struct frontend *frontend, __u64 position)
 {
+	struct backend *backend;
 	__u32 slot, first, id;
 	int step __attribute__((unused));
 
@@ -50,15 +51,15 @@ __noinline __u32 select_backend(const struct frontend *frontend, __u64 position)
 		return 0;
 	slot = position % frontend->size;
 	first = id = backend_id_at(frontend, slot);
+	backend = backend_by_id(id);
+	if (backend && is_up(backend))
+		return id;
 	repeat(step, MAX_STEPS) {
-		struct backend *backend = backend_by_id(id);
-
-		if (backend && is_up(backend)) {
-			first = id;
-			break;
-		}
 		slot = (slot + 1) % frontend->size;	/* not a reset to 0: the verifier would follow each number from there */
 		id = backend_id_at(frontend, slot);
+		backend = backend_by_id(id);
+		if (backend && is_up(backend))
+			return id;
 	}
 	return first;
 }

@@ -27,7 +27,9 @@ from weir.pins import Map
 AUTO = "auto"
 CHOICES = (AUTO, *MODES)
 _PATTERN_HOOK = "tc"  # pods have veth, or the like: XDP would have to be in the pods, too
-_BETTER_ON_TC = frozenset({"veth", "bridge", "tun", ""})  # segmented packets whole, and no copies: tc is faster there
+# Segmented packets whole, and no copies: tc is faster there.  XDP of a bond runs on its members, which we do not know; that of
+# virtio_net switches the guest's offloads off.
+_BETTER_ON_TC = frozenset({"veth", "bridge", "tun", "bonding", "team", "virtio_net", ""})
 _OVERLAYS = frozenset({"vxlan", "geneve", "ipip", "sit", "ip6tnl", "wireguard", "gre", "gretap"})
 
 

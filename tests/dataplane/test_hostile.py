@@ -5,9 +5,9 @@ import struct
 
 import pytest
 
-from services.dataplane.layout import FIRST_DROP, VERDICTS
-from tests.dataplane.frames import ACK, CLIENT_MAC, HOST_MAC, SYN, Packet, checksum, put
-from tests.dataplane.lab import DROP, PASS, Lab
+from services.dataplane.layout import FIRST_DROP, FRONTEND_LOCAL, FRONTEND_SOURCES, VERDICTS, source_range_key
+from tests.dataplane.frames import ACK, CLIENT_MAC, HOST_MAC, RST, SYN, Packet, checksum, put, read
+from tests.dataplane.lab import DROP, MAC, PASS, Lab
 from weir.pins import address_bytes
 
 V4 = Packet(src="192.0.2.1", dst="198.51.100.1")
@@ -247,3 +247,69 @@ def test_mutations_never_escape(lab: Lab, packet: Packet) -> None:
         assert (action == DROP) == (number >= FIRST_DROP), turn
         assert action != PASS or verdict in ("forwarded", "replied", "icmp_forwarded") or out == sent, turn
     assert lab.send(packet.but(flags=ACK))[0] == "forwarded"
+
+
+# Frames that are not plain ones to us
+
+
+TAG = b"\x81\x00"
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_frame_of_another_machine_is_not_balanced(labs: dict[str, Lab], family: str) -> None:
+    """XDP sees what a switch floods, or a promiscuous interface takes."""
+    lab = labs["xdp"]
+    lab.clear()
+    packet = _to_vip(lab, family)
+    for mac in ("0200000000ff", "ffffffffffff", "01005e000001"):
+        lab.passed(packet.but(eth=bytes.fromhex(mac) + packet.eth[6:]))
+    assert not lab.flows()
+    lab.out(packet.but(eth=MAC + packet.eth[6:]), "forwarded")
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_tag_of_vlan_0_is_taken_off_and_any_other_passes(labs: dict[str, Lab], family: str) -> None:
+    lab = labs["xdp"]
+    lab.clear()
+    packet = _to_vip(lab, family)
+    frame = packet.frame()
+    lab.passed(frame[:12] + TAG + b"\xe0\x07" + frame[12:])
+    verdict, _, out = lab.send(frame[:12] + TAG + b"\xe0\x00" + frame[12:])
+    assert verdict == "forwarded"
+    assert read(out).but(eth=packet.eth) == packet.but(dst="fd01::11" if family == "v6" else "10.1.0.11", dport=8080, ttl=63)
+
+
+def test_v4_mapped_addresses_on_the_wire_do_not_meet_ipv4(lab: Lab) -> None:
+    """Such a packet closed an IPv4 flow."""
+    packet = _to_vip(lab, "v4")
+    lab.out(packet, "forwarded")
+    before = lab.flows()
+    lab.dropped(
+        Packet(src=f"::ffff:{packet.src}", dst=f"::ffff:{packet.dst}", flags=RST, sport=packet.sport, dport=packet.dport), "malformed"
+    )
+    assert lab.flows() == before
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_vip_as_the_source_of_a_datagram_is_no_client(lab: Lab, family: str) -> None:
+    """Two Services would answer each other for ever."""
+    packet = _to_vip(lab, family).but(proto="UDP")
+    lab.serve(packet.dst, ["fd01::11" if packet.v6 else "10.1.0.11"], protocol="UDP", frontend=2, first=2)
+    other = "fd03::9" if packet.v6 else "198.51.100.9"
+    lab.map("vips").put(address_bytes(other), bytes(16))
+    lab.dropped(packet.but(src=other), "martian")
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_source_ranges_hold_for_what_a_local_proxy_serves(lab: Lab, family: str) -> None:
+    packet = _to_vip(lab, family, FRONTEND_LOCAL | FRONTEND_SOURCES)
+    lab.dropped(packet, "source_denied")
+    lab.map("source_ranges").put(source_range_key(1, packet.src, 128 if packet.v6 else 32), b"\1")
+    lab.passed(packet, "delivered")
+
+
+def _to_vip(lab: Lab, family: str, flags: int = 0) -> Packet:
+    v6 = family == "v6"
+    packet = Packet(src="fd02::1" if v6 else "192.0.2.1", dst="fd03::1" if v6 else "198.51.100.1", flags=SYN)
+    lab.serve(packet.dst, ["fd01::11" if v6 else "10.1.0.11"], flags=flags)
+    return packet
