@@ -16,6 +16,7 @@
 #include "lib/select.h"
 #include "lib/conntrack.h"
 #include "lib/count.h"
+#include "lib/fragments.h"
 
 #define PASS (-1)	/* TCX_NEXT */
 #define FRAME 78	/* Ethernet, IPv6, a neighbour solicitation up to its target's end */
@@ -71,9 +72,11 @@ static __always_inline bool v6_target(struct ipv6hdr *ip, void *end, struct addr
 static __always_inline void answer_of_own(struct __sk_buff *ctx, bool v6)
 {
 	struct flow_key key = {};
+	struct fragment *first = NULL;
 	struct found found;
 	struct rewrite to;
 	struct packet p;
+	__u32 id = 0;
 	void *end;
 
 	ctx_make_linear(ctx);
@@ -81,16 +84,33 @@ static __always_inline void answer_of_own(struct __sk_buff *ctx, bool v6)
 	if (ctx_data(ctx) + ETH_HLEN > end)
 		return;
 	p = packet_of(ctx, &key);
-	if (!(v6 ? parse_v6(&p, end, ctx->len - ETH_HLEN) : parse_v4(&p, end, ctx->len - ETH_HLEN)) || p.fault)
+	if (!(v6 ? parse_v6(&p, end, ctx->len - ETH_HLEN) : parse_v4(&p, end, ctx->len - ETH_HLEN)))
 		return;
+	parse_fragment(&p, end);
+	if (p.fault)
+		return;
+	if (p.later) {
+		first = noted(&p);
+		if (!first)
+			return;
+		key.sport = first->sport;
+		key.dport = first->dport;
+		id = first->id;
+	}
 	if (!find_flow(&key, hash_of(&key, v6), v6, &found) || !found.back || !takes_answers(found.flow, found.life, p.tick))
 		return;
-	if (!p.l4_csum)
+	if (!p.later && !p.l4_csum)
 		return;
 	touch_out(ctx, &p, found.flow, found.life);
 	count_out(ctx, found.flow->frontend_id, found.flow->backend_id);
 	to = way_back(found.flow);
 	rewrite(ctx, &p, &to, false);
+	if (p.more && !p.later) {
+		id = new_id();
+		note(&p, FRAGMENT_OF_FLOW, id);
+	}
+	if (p.more || p.later)
+		write_id(ctx, &p, id);
 	count_verdict(REPLIED);
 }
 

@@ -17,7 +17,9 @@
 #include "lib/announce.h"
 #include "lib/icmp.h"
 #include "lib/answer.h"
+#include "lib/fragments.h"
 #include "lib/balance.h"
+#include "lib/fragment_path.h"
 
 SEC("tc")
 int weir_tc(struct __sk_buff *ctx)
@@ -35,4 +37,10 @@ SEC("tc")
 int weir_tc_new(struct __sk_buff *ctx)
 {
 	return weir_new(ctx);
+}
+
+SEC("tc")
+int weir_tc_fragment(struct __sk_buff *ctx)
+{
+	return weir_fragment(ctx);
 }

@@ -17,7 +17,9 @@
 #include "lib/announce.h"
 #include "lib/icmp.h"
 #include "lib/answer.h"
+#include "lib/fragments.h"
 #include "lib/balance.h"
+#include "lib/fragment_path.h"
 
 SEC("xdp")
 int weir_xdp(struct xdp_md *ctx)
@@ -35,4 +37,10 @@ SEC("xdp")
 int weir_xdp_new(struct xdp_md *ctx)
 {
 	return weir_new(ctx);
+}
+
+SEC("xdp")
+int weir_xdp_fragment(struct xdp_md *ctx)
+{
+	return weir_fragment(ctx);
 }

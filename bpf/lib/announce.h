@@ -150,9 +150,9 @@ static __always_inline bool is_echo_request(const struct packet *p)
 	return p->icmp_type == (p->v6 ? ECHO_REQUEST_V6 : ECHO_REQUEST_V4);
 }
 
-static __always_inline int answer_echo(CTX *ctx, struct packet *p)
+/* Of an echo request, whole or in fragments: each turns round by itself. */
+static __always_inline int turn_round(CTX *ctx, struct packet *p)
 {
-	struct icmphdr *icmp = p->l4;
 	struct ethhdr *eth = p->eth;
 	__u8 mac[ETH_ALEN];
 
@@ -160,9 +160,16 @@ static __always_inline int answer_echo(CTX *ctx, struct packet *p)
 	__builtin_memcpy(eth->h_dest, eth->h_source, ETH_ALEN);
 	__builtin_memcpy(eth->h_source, mac, ETH_ALEN);
 	write_addrs(p, &p->key->dst, &p->key->src, 0);	/* the same addresses: no checksum changes */
-	icmp->type = p->v6 ? ECHO_REPLY_V6 : ECHO_REPLY_V4;
-	csum_mend(&icmp->checksum, csum_word(p->icmp_type, icmp->type));
 	set_ttl(ctx, p, 64);
 	p->verdict = ECHO_ANSWERED;
 	return ctx_reply(ctx);
+}
+
+static __always_inline int answer_echo(CTX *ctx, struct packet *p)
+{
+	struct icmphdr *icmp = p->l4;
+
+	icmp->type = p->v6 ? ECHO_REPLY_V6 : ECHO_REPLY_V4;
+	csum_mend(&icmp->checksum, csum_word(p->icmp_type, icmp->type));
+	return turn_round(ctx, p);
 }

@@ -155,9 +155,11 @@ static __always_inline int tell_reset(CTX *ctx, struct packet *p)
 
 static __always_inline int answer_ip(CTX *ctx, struct packet *p, struct scratch *scratch)
 {
-	bool tcp = p->key->proto == IPPROTO_TCP;
+	bool tcp = p->key->proto == IPPROTO_TCP && !p->later;
 
 	p->verdict = scratch->reason;
+	if (p->later && !p->v6)
+		return CTX_DROP;	/* RFC 1122, section 3.2.2 */
 	if (p->fault || !may_tell(scratch, p) || (tcp && p->tcp_flags & TCP_RST && scratch->reason == DROP_NO_BACKEND))
 		return CTX_DROP;
 	switch (scratch->reason) {
@@ -182,9 +184,12 @@ static __always_inline int answer(CTX *ctx)
 	p.verdict = DROP_REWRITE_FAILED;
 	if (scratch && (void *)(eth + 1) <= end) {
 		if (eth->h_proto == bpf_htons(ETH_P_IP)) {
-			if (parse_v4(&p, end, ctx_len(ctx) - sizeof(*eth)))
+			if (parse_v4(&p, end, ctx_len(ctx) - sizeof(*eth))) {
+				parse_fragment(&p, end);
 				action = answer_ip(ctx, &p, scratch);
+			}
 		} else if (parse_v6(&p, end, ctx_len(ctx) - sizeof(*eth))) {
+			parse_fragment(&p, end);
 			action = answer_ip(ctx, &p, scratch);
 		}
 	}

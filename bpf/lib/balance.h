@@ -138,8 +138,11 @@ static __always_inline int handle_ip(CTX *ctx, struct packet *p, void *end)
 		return answer_solicitation(ctx, p, p->l4 + 8);
 	if (!ctx_for_us(ctx))
 		return CTX_PASS;
-	if (p->fault)
+	if (p->fault) {
+		if (p->fault == DROP_FRAGMENT)
+			jump(ctx, PROGRAM_FRAGMENT);
 		return not_balanced(p, p->fault);
+	}
 	return icmp ? handle_icmp(ctx, p, end) : balance(ctx, p);
 }
 
@@ -194,8 +197,13 @@ static __always_inline int weir_new(CTX *ctx)
 		return CTX_PASS;
 	}
 	room = ctx_len(ctx) - sizeof(*eth);
-	if ((eth->h_proto == bpf_htons(ETH_P_IP) ? parse_v4(&p, end, room) : parse_v6(&p, end, room)) && !p.fault)
+	if (!(eth->h_proto == bpf_htons(ETH_P_IP) ? parse_v4(&p, end, room) : parse_v6(&p, end, room)))
+		return CTX_DROP;
+	parse_fragment(&p, end);
+	if (!p.fault)
 		action = begin(ctx, &p, scratch);
+	if (p.more && p.verdict == DELIVERED)
+		note(&p, FRAGMENT_PASSED, 0);
 	count_verdict(p.verdict);
 	return action;
 }

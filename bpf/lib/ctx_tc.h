@@ -119,6 +119,27 @@ static __always_inline bool ctx_partly_summed(__u8 summed, __u16 field, __u16 ps
 	return summed == SUMMED_PARTIAL && !csum_differ(field, pseudo);
 }
 
+#define CTX_ROUNDS 16
+#define ROUND 0x5e00	/* in tc_index, which nothing else uses at ingress */
+
+/* How often the packet has come to this hook before: `ctx_again`. */
+static __always_inline __u32 ctx_rounds(CTX *ctx)
+{
+	__u32 index = ctx->tc_index;
+
+	if ((index & 0xff00) != ROUND)
+		return 0;
+	ctx->tc_index = 0;
+	return index & 0xff;
+}
+
+/* To the end of this CPU's queue of received packets, and so here once more. */
+static __always_inline int ctx_again(CTX *ctx, __u32 rounds)
+{
+	ctx->tc_index = ROUND | rounds;
+	return bpf_redirect(ctx->ifindex, BPF_F_INGRESS);
+}
+
 static __always_inline int ctx_send(CTX *ctx, __u32 ifindex)
 {
 	(void)ctx;

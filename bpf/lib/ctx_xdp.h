@@ -132,6 +132,22 @@ static __always_inline bool ctx_partly_summed(__u8 summed, __u16 field, __u16 ps
 	return false;
 }
 
+#define CTX_ROUNDS 0
+
+/* There is no queue to put a frame into once more. */
+static __always_inline __u32 ctx_rounds(CTX *ctx)
+{
+	(void)ctx;
+	return 0;
+}
+
+static __always_inline int ctx_again(CTX *ctx, __u32 rounds)
+{
+	(void)ctx;
+	(void)rounds;
+	return CTX_DROP;
+}
+
 static __always_inline int ctx_send(CTX *ctx, __u32 ifindex)
 {
 	return ifindex == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(ifindex, 0);

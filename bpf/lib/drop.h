@@ -12,6 +12,7 @@ enum verdict {
 	TOLD_TOO_BIG,		/* dropped as below, and the sender told */
 	TOLD_TTL_EXCEEDED,
 	TOLD_NO_BACKEND,
+	FRAGMENT_RETRIED,	/* ahead of its first: seen again, in one more verdict, after what is queued */
 
 	DROP_NO_FRONTEND = 16,
 	DROP_NO_BACKEND,
@@ -29,6 +30,7 @@ enum verdict {
 	DROP_TOO_BIG,
 	DROP_NO_INTERFACE,	/* no address or MAC known for it */
 	DROP_REWRITE_FAILED,
+	DROP_BAD_FRAGMENT,	/* overlaps or cuts the header that decides, or has an impossible length */
 };
 
 static __always_inline void count_verdict(enum verdict verdict)

@@ -27,6 +27,14 @@ static __always_inline __be16 *parse_quote(struct flow_key *answer, const struct
 		__builtin_memcpy(&answer->dst, &ip->saddr, sizeof(answer->dst));
 		answer->proto = ip->nexthdr;
 		ports = (void *)(ip + 1);
+		if (ip->nexthdr == IPPROTO_FRAGMENT) {
+			struct fragment_header *fragment = (void *)ports;
+
+			if ((void *)(fragment + 1) > end || fragment->offset & bpf_htons(0xfff8))
+				return NULL;
+			answer->proto = fragment->nexthdr;
+			ports = (void *)(fragment + 1);
+		}
 	} else {
 		struct iphdr *ip = quote;
 

@@ -24,6 +24,8 @@ MAP(scratch, PERCPU_ARRAY, __u32, struct scratch);
 MAP(interfaces, HASH, __u32, struct interface);
 MAP(vips, HASH, struct addr, struct vip);
 MAP(source_ranges, LPM_TRIE, struct source_range_key, __u8);
+MAP(fragments, LRU_HASH, struct fragment_key, struct fragment);
+MAP(fragment_ids, ARRAY, __u32, __u32);
 MAP(affinity, LRU_HASH, struct affinity_key, struct affinity);
 MAP(affinity_s, HASH, struct affinity_of, __u32);
 MAP(frontend_stats, PERCPU_ARRAY, __u32, struct stats);
@@ -37,7 +39,7 @@ const volatile struct config config SEC(".rodata.config");
 #define map_put(name, key, value, flags) bpf_map_update_elem(&name, key, value, flags)
 
 /* Programs of this hook, by number.  A jump that succeeds does not come back. */
-enum { PROGRAM_MAIN, PROGRAM_ANSWER, PROGRAM_NEW };
+enum { PROGRAM_MAIN, PROGRAM_ANSWER, PROGRAM_NEW, PROGRAM_FRAGMENT };
 
 #define jump(ctx, program) bpf_tail_call(ctx, &programs, program)
 

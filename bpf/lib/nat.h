@@ -152,11 +152,22 @@ static __always_inline void mend_l4(CTX *ctx, struct packet *p, const struct rew
 		ctx_csum_changed(ctx, p->summed, csum_word((__u16)p->ttl << 8, (__u16)(p->ttl - 1) << 8));
 }
 
+/* A later fragment has no L4 checksum to make up for its addresses. */
+static __always_inline void sum_later(CTX *ctx, const struct packet *p, const struct rewrite *to, bool routed)
+{
+	if (p->v6)
+		ctx_csum_changed(ctx, p->summed, to->addrs + (routed ? csum_word((__u16)p->ttl << 8, (__u16)(p->ttl - 1) << 8) : 0));
+}
+
 static __always_inline void rewrite(CTX *ctx, struct packet *p, const struct rewrite *to, bool routed)
 {
 	__be16 *l4 = p->l4;
 
 	rewrite_ip(p, to, routed);
+	if (p->later) {
+		sum_later(ctx, p, to, routed);
+		return;
+	}
 	l4[0] = to->sport;
 	l4[1] = to->dport;
 	if (p->l4_csum)
@@ -171,7 +182,7 @@ static __always_inline int send(CTX *ctx, struct packet *p, const struct rewrite
 
 	if (!hop)
 		return CTX_DROP;
-	if (!p->l4_csum && (to->sport != p->key->sport || to->dport != p->key->dport))
+	if (!p->later && !p->l4_csum && (to->sport != p->key->sport || to->dport != p->key->dport))
 		return drop(p, DROP_UNSUPPORTED);
 	stack = hop->how >= SEND_STACK;
 	if (!stack) {

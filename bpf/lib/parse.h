@@ -25,6 +25,10 @@ struct packet {
 	__u8 l4_header;		/* bytes, of a segment's every packet */
 	__u8 summed;		/* how far a device has summed it, or is to: ctx_tc.h */
 	bool v6;
+	bool more;		/* fragments follow, or */
+	bool later;		/* this is not the first: it has no L4 header */
+	__u32 offset;		/* of a later one, in the datagram, in bytes */
+	__be32 id;		/* of a fragment's datagram */
 };
 
 static __always_inline int drop(struct packet *p, enum verdict reason)
@@ -69,7 +73,7 @@ static __always_inline enum verdict parse_udp(struct packet *p, void *end, __u32
 {
 	struct udphdr *udp = p->l4;
 
-	if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) || bpf_ntohs(udp->len) > len)
+	if ((void *)(udp + 1) > end || bpf_ntohs(udp->len) < sizeof(*udp) || (bpf_ntohs(udp->len) > len && !p->more))
 		return DROP_MALFORMED;
 	p->key->sport = udp->source;
 	p->key->dport = udp->dest;
@@ -85,6 +89,7 @@ static __always_inline enum verdict parse_sctp(struct packet *p, void *end, __u3
 
 	if ((void *)(ports + 6) > end || len < 12)
 		return DROP_MALFORMED;
+	p->l4_header = 12;
 	p->key->sport = ports[0];
 	p->key->dport = ports[1];
 	return PASSED;
@@ -104,7 +109,6 @@ static __always_inline enum verdict parse_icmp(struct packet *p, void *end, __u3
 
 static __always_inline enum verdict parse_l4(struct packet *p, void *end, __u32 len)
 {
-	p->l4_len = len;
 	switch (p->key->proto) {
 	case IPPROTO_TCP:
 		return parse_tcp(p, end, len);
@@ -136,12 +140,13 @@ static __always_inline bool parse_v4(struct packet *p, void *end, __u32 room)
 	total = bpf_ntohs(ip->tot_len) ?: room;	/* 0: a GSO packet beyond 64 KiB */
 	p->l4 = p->ip + header;
 	p->l4_csum_at = ETH_HLEN + header;
+	p->l4_len = total - header;
 	if (ip->version != 4 || header < sizeof(*ip) || total < header || total > room)
 		p->fault = DROP_MALFORMED;
 	else if (ip->frag_off & bpf_htons(0x3fff))
 		p->fault = DROP_FRAGMENT;
 	else
-		p->fault = parse_l4(p, end, total - header);
+		p->fault = parse_l4(p, end, p->l4_len);
 	return true;
 }
 
@@ -160,6 +165,7 @@ static __always_inline bool parse_v6(struct packet *p, void *end, __u32 room)
 	p->l4 = ip + 1;
 	p->l4_csum_at = ETH_HLEN + sizeof(*ip);
 	len = bpf_ntohs(ip->payload_len) ?: room - sizeof(*ip);	/* 0: a GSO packet beyond 64 KiB */
+	p->l4_len = len;
 	/* A v4-mapped address on the wire (RFC 4942, section 2.2) would meet IPv4's flows. */
 	if (ip->version != 6 || len > room - sizeof(*ip) || is_v4(&p->key->src) || is_v4(&p->key->dst))
 		p->fault = DROP_MALFORMED;
@@ -168,4 +174,51 @@ static __always_inline bool parse_v6(struct packet *p, void *end, __u32 room)
 	else
 		p->fault = parse_l4(p, end, len);
 	return true;
+}
+
+/* The fragment header of IPv6 (RFC 8200, section 4.5). */
+struct fragment_header {
+	__u8 nexthdr;
+	__u8 reserved;
+	__be16 offset;
+	__be32 id;
+};
+
+/* What only a packet with the fault DROP_FRAGMENT has: which part of which datagram it is, and of the first the L4 header, which must be
+ * whole in it (RFC 1858, section 3).  Only then has it no fault any more.
+ */
+static __always_inline void parse_fragment(struct packet *p, void *end)
+{
+	__u32 word;
+
+	if (p->fault != DROP_FRAGMENT)
+		return;
+	p->fault = DROP_BAD_FRAGMENT;
+	if (p->v6) {
+		struct fragment_header *header = p->l4;
+
+		if ((void *)(header + 1) > end || p->l4_len < sizeof(*header))
+			return;
+		word = bpf_ntohs(header->offset);
+		p->more = word & 1;
+		p->offset = word & 0xfff8;
+		p->id = header->id;
+		p->key->proto = header->nexthdr;
+		p->l4 = header + 1;
+		p->l4_csum_at += sizeof(*header);
+		p->l4_len -= sizeof(*header);
+	} else {
+		struct iphdr *ip = p->ip;
+
+		word = bpf_ntohs(ip->frag_off);
+		p->more = word & 0x2000;
+		p->offset = (word & 0x1fff) * 8;
+		p->id = ip->id;
+	}
+	p->later = p->offset;
+	if (!p->l4_len || p->offset + p->l4_len > 0xffff || (p->more && p->l4_len % 8))
+		return;
+	p->fault = p->later ? PASSED : parse_l4(p, end, p->l4_len);
+	if (p->fault == DROP_MALFORMED)
+		p->fault = DROP_BAD_FRAGMENT;
 }

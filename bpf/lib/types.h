@@ -131,6 +131,7 @@ struct scratch {
 	struct flow_key key;	/* of the packet that begins a flow */
 	__u64 hash;		/* of the packet's key */
 	__u64 told_ns;		/* answers to senders are spaced from here */
+	__u64 retried_ns;	/* the same of fragments that are seen again */
 	__u64 next;		/* the slot to look at first for the next flow */
 	__u32 mtu;		/* what `answer` needs of the packet before it */
 	__u8 reason;		/* enum verdict */
@@ -203,6 +204,28 @@ struct affinity {
 struct affinity_of {
 	__u32 frontend_id;
 	__u32 backend_id;
+};
+
+/* Key of `fragments`: what the fragments of one datagram have in common. */
+struct fragment_key {
+	struct addr src;
+	struct addr dst;
+	__be32 id;
+	__u8 proto;
+	__u8 pad[3];
+};
+
+enum { FRAGMENT_OF_FLOW, FRAGMENT_OF_ECHO, FRAGMENT_PASSED };
+
+/* What the first fragment of a datagram says of the others. */
+struct fragment {
+	__be16 sport;
+	__be16 dport;
+	__u32 id;		/* as it leaves */
+	__u32 seen;		/* jiffies */
+	__u8 kind;
+	__u8 header;		/* bytes of the L4 header: no other fragment may begin within */
+	__u8 pad[2];
 };
 
 struct stats {

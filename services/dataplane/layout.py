@@ -32,7 +32,7 @@ FLOW_FIN_IN, FLOW_FIN_OUT, FLOW_REPLIED, FLOW_OVER = 1, 2, 4, 8
 IDLE_MINUTES = 0x8000  # Flow.idle counts minutes, not seconds
 
 CHUNK = 64  # backend ids in one value of `tables`
-VERDICT_COUNT = 32
+VERDICT_COUNT = 64
 
 VERDICTS: dict[int, str] = {
     0: "passed",
@@ -46,6 +46,7 @@ VERDICTS: dict[int, str] = {
     8: "told_too_big",
     9: "told_ttl_exceeded",
     10: "told_no_backend",
+    11: "fragment_retried",
     16: "no_frontend",
     17: "no_backend",
     18: "fragment",
@@ -62,6 +63,7 @@ VERDICTS: dict[int, str] = {
     29: "too_big",
     30: "no_interface",
     31: "rewrite_failed",
+    32: "bad_fragment",
 }
 """Name of each verdict; from FIRST_DROP on the packet was dropped."""
 FIRST_DROP = 16
@@ -276,7 +278,7 @@ class Flow:
 
 FLOW_MORE = Struct("=QQ")  # the plan that chose the backend, CLOCK_MONOTONIC of its first packet
 FLOW_SET = Struct("=8Q")
-SCRATCH_SIZE, NEXT_HOP_SIZE = 72, 80
+SCRATCH_SIZE, NEXT_HOP_SIZE = 80, 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,6 +375,11 @@ def source_range_key(frontend_id: int, network: str, bits: int) -> bytes:
     return SOURCE_RANGE_KEY.pack(32 + bits + (0 if ":" in network else 96), frontend_id, address_bytes(network))
 
 
+FRAGMENTS = 8192  # datagrams of several packets that are known at a time
+FRAGMENT_KEY = Struct("=16s16sIB3x")  # source, destination, IP id, protocol
+FRAGMENT = Struct("=HHIIBB2x")  # ports, the id that it leaves with, when its first came (jiffies), kind, bytes of its L4 header
+
+
 AFFINITY_KEY = Struct("=I4x16s")  # frontend, client
 AFFINITY = Struct("=I4xQ")  # backend, and when the client last began a flow: CLOCK_MONOTONIC
 AFFINITY_OF = Struct("=II")  # frontend, backend: key of `affinity_s`, whose value is seconds
@@ -398,6 +405,8 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("interfaces", HASH, 4, Interface.FORMAT.size, 1_024, NO_PREALLOC),
         MapSpec("vips", HASH, 16, Vip.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),
+        MapSpec("fragments", LRU_HASH, FRAGMENT_KEY.size, FRAGMENT.size, FRAGMENTS),
+        MapSpec("fragment_ids", ARRAY, 4, 4, 1),
         MapSpec("affinity", LRU_HASH, AFFINITY_KEY.size, AFFINITY.size, conntrack // 4),
         MapSpec("affinity_s", HASH, AFFINITY_OF.size, 4, backends, NO_PREALLOC),
         MapSpec("frontend_stats", PERCPU_ARRAY, 4, Stats.FORMAT.size, frontends),

@@ -19,7 +19,7 @@ from weir.pins import Map, libbpf, map_info
 
 OBJECTS = Path(__file__).parents[2] / "bpf" / "build"
 MAIN_ALONE = ("",)
-PARTS = ("", "_answer", "_new")  # behind `weir_HOOK`, in the order of the programs' numbers in maps.h
+PARTS = ("", "_answer", "_new", "_fragment")  # behind `weir_HOOK`, in the order of the programs' numbers in maps.h
 
 _LOG_BYTES = 1 << 24
 

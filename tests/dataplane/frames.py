@@ -2,6 +2,7 @@
 
 import socket
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
@@ -114,6 +115,50 @@ def read(frame: bytes) -> Packet:
         return common.but(sport=sport, dport=dport, body=l4[12:])
     assert checksum((common.pseudo(len(l4)) if common.v6 else b"") + l4) == 0, "ICMP checksum"
     return common.but(sport=l4[0], dport=l4[1], body=l4[4:])
+
+
+def part(packet: Packet, ident: int, offset: int, body: bytes, more: bool) -> bytes:
+    """The frame of one fragment: `body` lies at `offset` of the datagram's L4."""
+    if packet.v6:
+        head = struct.pack("!IHBB", 6 << 28, 8 + len(body), 44, packet.ttl) + packed(packet.src) + packed(packet.dst)
+        return packet.eth + b"\x86\xdd" + head + struct.pack("!BBHI", NUMBERS[packet.proto], 0, offset | more, ident) + body
+    words = 5 + len(packet.options) // 4
+    place = offset // 8 | more << 13
+    head = struct.pack("!BBHHHBBH", 0x40 | words, 0, words * 4 + len(body), ident, place, packet.ttl, NUMBERS[packet.proto], 0)
+    head += packed(packet.src) + packed(packet.dst) + packet.options
+    return packet.eth + b"\x08\x00" + put(head, 10, checksum(head)) + body
+
+
+def cut(packet: Packet, ident: int = 7, size: int = 1400) -> list[bytes]:
+    """The packet in fragments of `size` bytes, a multiple of 8."""
+    l4 = packet.l4()
+    places = range(0, len(l4), size)
+    return [part(packet, ident, at, l4[at : at + size], at + size < len(l4)) for at in places]
+
+
+def joined(frames: Sequence[bytes]) -> tuple[Packet, int]:
+    """The datagram of these fragments, in any order, and its IP id.  AssertionError: they are not one, or a checksum is wrong."""
+    pieces: dict[int, bytes] = {}
+    heads = set()
+    for frame in frames:
+        ip = frame[14:]
+        if ip[0] >> 4 == 6:
+            assert ip[6] == 44
+            proto, _, place, ident = struct.unpack("!BBHI", ip[40:48])
+            pieces[place & 0xFFF8] = ip[48 : 40 + int.from_bytes(ip[4:6], "big")]
+            heads.add((ip[:4] + bytes((0, 0, proto)) + ip[7:40], ident))
+        else:
+            size = (ip[0] & 15) * 4
+            assert checksum(ip[:size]) == 0, "IPv4 header checksum"
+            length, ident, place = struct.unpack("!HHH", ip[2:8])
+            pieces[(place & 0x1FFF) * 8] = ip[size:length]
+            heads.add((ip[:2] + bytes(6) + ip[8:10] + bytes(2) + ip[12:size], ident))
+    assert len(heads) == 1, heads
+    l4 = b"".join(pieces[at] for at in sorted(pieces))
+    assert sum(map(len, pieces.values())) == max(at + len(body) for at, body in pieces.items())
+    head, ident = heads.pop()
+    head = put(head, 4, len(l4)) if head[0] >> 4 == 6 else put(head, 2, len(head) + len(l4))
+    return read(frames[0][:14] + (head if head[0] >> 4 == 6 else put(head, 10, checksum(head))) + l4), ident
 
 
 def arp(operation: int, sender: str, target: str, mac: bytes = CLIENT_MAC, to: bytes = b"\xff" * 6) -> bytes:

@@ -50,18 +50,6 @@ def test_options_are_stepped_over(lab: Lab, packet: Packet, proto: str) -> None:
         assert out == sent.but(dst=out.dst, dport=out.dport, ttl=63)
 
 
-@pytest.mark.parametrize("fragment", [0x2000, 0x2001, 0x00B9], ids=["first", "middle", "last"])
-def test_fragments(lab: Lab, packet: Packet, fragment: int) -> None:
-    if packet.v6:
-        frame = edited(packet, 6, 44 << 8 | 64)
-        lab.dropped(frame, "fragment")
-        lab.passed(edited(packet.but(dst=STRANGER[True]), 6, 44 << 8 | 64))
-    else:
-        lab.dropped(packet.but(fragment=fragment), "fragment")
-        lab.passed(packet.but(fragment=fragment, dst=STRANGER[False]))
-    assert not lab.flows()
-
-
 @pytest.mark.parametrize("proto", ["TCP", "UDP", "SCTP"])
 def test_truncated_anywhere(lab: Lab, packet: Packet, proto: str) -> None:
     frame = packet.but(proto=proto).frame()

@@ -15,6 +15,8 @@ from services.dataplane.layout import (
     FIRST_DROP,
     FLOW_MORE,
     FLOW_SET,
+    FRAGMENT,
+    FRAGMENT_KEY,
     ID,
     NEXT_HOP_SIZE,
     SCRATCH_SIZE,
@@ -63,6 +65,8 @@ FIELDS: dict[str, tuple[Struct, str]] = {
     "affinity_key": (AFFINITY_KEY, "frontend_id client"),
     "affinity": (AFFINITY, "backend_id last_ns"),
     "affinity_of": (AFFINITY_OF, "frontend_id backend_id"),
+    "fragment_key": (FRAGMENT_KEY, "src dst id proto"),
+    "fragment": (FRAGMENT, "sport dport id seen kind header"),
     "source_range_key": (SOURCE_RANGE_KEY, "bits frontend_id network"),
 }
 SIZES = {

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from services.dataplane.layout import FIRST_DROP, ID, VERDICTS
-from tests.dataplane.frames import ACK, FIN, SYN, Packet, packed, solicitation
+from tests.dataplane.frames import ACK, FIN, SYN, Packet, cut, packed, solicitation
 from tests.dataplane.lab import ACTIONS, DROP, OUT, PASS, Lab, run_program
 from tests.dataplane.model import FORWARDED, Model
 
@@ -28,8 +28,10 @@ def seeds(good: Packet) -> list[bytes]:
     packets += [good.but(ttl=1), good.but(body=bytes(1470)), good.but(body=bytes(1470), fragment=0x4000)]
     packets.append(good.but(src="::1" if good.v6 else "127.0.0.1"))
     packets += [good.but(fragment=each) for each in (0x2000, 0x2001, 0x00B9)] if not good.v6 else [solicitation(good.src, good.dst)]
+    parts = [good.but(proto=proto, flags=flags, body=bytes(100)) for proto, flags in (("UDP", ACK), ("TCP", SYN))]
+    parts.append(good.but(proto=icmp, sport=128 if good.v6 else 8, dport=0, body=bytes(100)))
     packets += [] if good.v6 else [good.but(options=b"\x01" * size) for size in (4, 40)]
-    return [packet.frame() for packet in packets]
+    return [packet.frame() for packet in packets] + [frame for each in parts for frame in cut(each, size=64)]
 
 
 def mutations(good: Packet, count: int, dice: random.Random) -> Iterator[bytes]:
@@ -70,4 +72,4 @@ def test_every_mutation_gets_the_models_verdict(lab: Lab, good: Packet) -> None:
         assert action != OUT or len(out) >= 34
         seen[verdict] += 1
     print(lab.hook, "v6" if good.v6 else "v4", dict(seen))
-    assert {"forwarded", "passed", "malformed", "fragment", "unsupported", "no_frontend", "martian"} <= set(seen)
+    assert {"forwarded", "passed", "malformed", "fragment", "bad_fragment", "unsupported", "no_frontend", "martian"} <= set(seen)
