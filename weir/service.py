@@ -38,6 +38,7 @@ RELOAD = 75  # a dataplane ends with this code when an interface came anew and h
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
 MOST_LINES = 50
 TROUBLE = (ManifestRejected, VipDenied, EndpointDown)  # logged as warnings
+PASSING = "NoNode"  # of a VipDenied: at each first start, until the agent has reported
 REPLICATED = ("watcher", "ipam", "planner")  # of which several may run
 
 log = structlog.get_logger()
@@ -277,10 +278,10 @@ class Runner:
         numbered = list(enumerate(part, first))
         if len(part) > MOST_LINES:
             log.info("appended", service=self.author, seq=first, events=Counter(_word(item.event) for item in part))
-            numbered = [(seq, item) for seq, item in numbered if isinstance(item.event, TROUBLE)][:MOST_LINES]
+            numbered = [(seq, item) for seq, item in numbered if _is_trouble(item.event)][:MOST_LINES]
         for seq, item in numbered:
             entity = "/".join(filter(None, item.event.entity()))
-            level = log.warning if isinstance(item.event, TROUBLE) else log.info
+            level = log.warning if _is_trouble(item.event) else log.info
             level(_word(item.event), service=self.author, seq=seq, cause=item.cause, entity=entity, **_reason(item.event))
 
     async def _end(self, bus: Bus, why: LogError) -> None:
@@ -333,6 +334,10 @@ def _reason(event: AnyEvent) -> dict[str, str]:
         case EndpointDown(reason=reason) | EndpointUp(reason=reason):
             return {"reason": reason}
     return {}
+
+
+def _is_trouble(event: AnyEvent) -> bool:
+    return isinstance(event, TROUBLE) and getattr(event, "reason", "") != PASSING
 
 
 def _word(event: AnyEvent) -> str:

@@ -45,6 +45,7 @@ def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     cluster.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}, pool(NAME, POOL))
     cluster.api.apply(service("peer", loadBalancerIP=PEER), slice_of("peer"))
     with log_server(folder, ["n1"], free_port()) as log, ExitStack() as stack:
+        log.report_addresses("n1")
         for name in CENTRAL:
             words = [f"--cluster=kube={cluster.kubeconfig}"] if name == "watcher" else []
             stack.enter_context(process(folder, name, words, log.environment(f"{name}.seed")))
