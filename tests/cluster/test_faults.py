@@ -84,8 +84,9 @@ def versions(cluster: Cluster) -> dict[str, str]:
 
 
 def observed(weir: Balanced, after: int) -> list[str]:
-    """What the watcher told since."""
-    return [fact["event"]["type"] for fact in weir.facts(after) if fact["author"] == "watcher"]
+    """What the watcher told since, but that it began to."""
+    told = [fact["event"]["type"] for fact in weir.facts(after) if fact["author"] == "watcher"]
+    return [each for each in told if each != "epoch_started"]
 
 
 def lost(weir: Balanced, cluster: str) -> int:
