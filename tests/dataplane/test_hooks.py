@@ -14,6 +14,7 @@ from services.dataplane.loader import LoaderError, load
 from services.dataplane.programs import HOOKS
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, load_code, sh
+from tests.dataplane.test_fragments import big_datagrams_arrive
 from tests.dataplane.test_wire import Pinger, arrives_whole
 from tests.dataplane.wire import VIPS, Wire, name, wire
 
@@ -67,6 +68,13 @@ def test_each_interface_has_the_hook_it_was_given(w: Wire) -> None:
 def test_xdp_serves_tcp_whole(w: Wire, vip: str, mode: str) -> None:
     w.serve("b1", "b2", mode=MODES.index(mode))
     arrives_whole(vip, fetches=12, words=200_000)
+
+
+@pytest.mark.parametrize("vip", VIPS)
+@pytest.mark.parametrize("mode", ["default", "fullnat"])
+def test_xdp_forwards_fragments(w: Wire, vip: str, mode: str) -> None:
+    w.serve("b1", "b2", mode=MODES.index(mode))
+    big_datagrams_arrive(vip)
 
 
 @pytest.mark.parametrize("vip", VIPS)
