@@ -13,6 +13,7 @@
 MAP(frontends, HASH, struct frontend_key, struct frontend);
 MAP(tables, HASH, struct table_key, struct table_chunk);
 MAP(backends, ARRAY, __u32, struct backend);
+MAP(cluster_seed, ARRAY, __u32, __u64);	/* the agent's, from the log's id */
 MAP(backend_up, HASH, struct backend_key, __u8);
 MAP(backend_hosts, HASH, struct addr, __u8);
 MAP(flow_index, ARRAY, __u32, struct flow_set);

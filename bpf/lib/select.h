@@ -1,18 +1,26 @@
 /* Choose a backend: a slot of the frontend's table, then on past backends that are down. */
 
 #define MAX_STEPS 32
-#define SEED 0x5bd1e9955bd1e995ULL	/* the same on every node, so that all choose alike */
+
+/* The same on every node, so that all choose alike, and another for each cluster, so that no client can choose for itself. */
+static __always_inline __u64 seed(void)
+{
+	__u32 zero = 0;
+	__u64 *held = map_get(cluster_seed, &zero);
+
+	return held ? *held : 0;
+}
 
 static __always_inline __u64 flow_hash(const struct flow_key *key, bool affinity)
 {
-	__u64 hash = SEED;
+	__u64 hash = seed();
 
 	hash = mix(hash, key->src.d[0]);
 	hash = mix(hash, key->src.d[1]);
 	hash = mix(hash, key->dst.d[0]);
 	hash = mix(hash, key->dst.d[1]);
 	hash = mix(hash, (__u64)(affinity ? 0 : key->sport) << 32 | (__u64)key->dport << 8 | key->proto);
-	return mix(hash, SEED);	/* the last word must reach every bit, too */
+	return mix(hash, 0x5bd1e9955bd1e995ULL);	/* the last word must reach every bit, too */
 }
 
 static __always_inline __u32 backend_id_at(const struct frontend *frontend, __u32 slot)

@@ -8,6 +8,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 
 import msgspec
 import structlog
@@ -20,7 +21,7 @@ from services.dataplane.flows import Drains, FlowTable
 from services.dataplane.health_ports import HealthPorts
 from services.dataplane.interfaces import Nic, NicError, is_pattern, matching, nic
 from services.dataplane.kernel import MAPS
-from services.dataplane.layout import HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
+from services.dataplane.layout import CLUSTER_SEED_SIZE, HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
 from services.dataplane.own_addresses import own_addresses, subscribe
 from services.dataplane.plan_file import AppliedPlan
 from weir.decider import Change, World
@@ -51,7 +52,7 @@ class Agent:
 
     def __init__(self, where: Where, node: str, hook: str, interfaces: Sequence[str]) -> None:
         pins = where.pins / f"v{LAYOUT}"
-        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "interfaces")}
+        self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "cluster_seed", "interfaces")}
         with Map.open(pins / "flows") as flows, Map.open(pins / "constants") as constants:
             self.flows = FlowTable(flows, constants)
         self._applier = Applier(self._maps, node)
@@ -88,6 +89,7 @@ class Agent:
             log.error("plan_file_unusable", path=str(self._path), reason=str(error))
             return
         if world:
+            self._choose_by(self._plan.log)
             outcome = self._applier.apply_all(world)
             self._recall_down(world)
             self._announce(outcome.announced)
@@ -104,6 +106,13 @@ class Agent:
     def opened(self, log: Identity) -> None:
         """A session with this log begins."""
         self._log = log
+        self._choose_by(log)
+
+    def _choose_by(self, log: Identity) -> None:
+        """Nodes of one log choose backends alike, and nobody outside can tell how (flow_hash in select.h)."""
+        seed = blake2b(log.log.encode(), digest_size=CLUSTER_SEED_SIZE).digest()
+        if self._maps["cluster_seed"].get(bytes(4)) != seed:
+            self._maps["cluster_seed"].put(bytes(4), seed)
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Applies what changed; everything, when `changes` is None."""

@@ -278,7 +278,7 @@ class Flow:
 
 FLOW_MORE = Struct("=QQ")  # the plan that chose the backend, CLOCK_MONOTONIC of its first packet
 FLOW_SET = Struct("=8Q")
-SCRATCH_SIZE, NEXT_HOP_SIZE = 80, 80
+SCRATCH_SIZE, NEXT_HOP_SIZE, CLUSTER_SEED_SIZE = 80, 80, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,6 +392,7 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("frontends", HASH, 20, Frontend.FORMAT.size, frontends, NO_PREALLOC),
         MapSpec("tables", HASH, TABLE_KEY.size, TABLE_CHUNK.size, tables, NO_PREALLOC),
         MapSpec("backends", ARRAY, 4, Backend.FORMAT.size, backends),
+        MapSpec("cluster_seed", ARRAY, 4, CLUSTER_SEED_SIZE, 1),
         MapSpec("backend_up", HASH, 20, 1, backends, NO_PREALLOC),
         MapSpec("backend_hosts", HASH, 16, 1, backends, NO_PREALLOC),
         MapSpec("backend_ids", HASH, 20, 4, backends, NO_PREALLOC),

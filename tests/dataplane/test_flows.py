@@ -438,6 +438,17 @@ def test_both_hooks_choose_alike(labs: dict[str, Lab], net: Net) -> None:
     assert chosen[0] == chosen[1]
 
 
+def test_clusters_choose_each_in_its_own_way(lab: Lab, net: Net) -> None:
+    """Else whoever knows Weir picks ports that all go to one backend."""
+    lab.serve(net.vip, net.backends)
+    chosen = []
+    for seed in (1, 2, 1):
+        lab.map("cluster_seed").put(ID.pack(0), seed.to_bytes(8, "little"))
+        lab.empty()
+        chosen.append([lab.out(opening(net, sport=port), "forwarded").dst for port in range(100, 150)])
+    assert chosen[0] == chosen[2] != chosen[1]
+
+
 def test_affinity_looks_at_the_client_alone(lab: Lab, net: Net) -> None:
     lab.serve(net.vip, net.backends, flags=FRONTEND_AFFINITY)
     assert len(spread(lab, net, 50)) == 1
