@@ -451,7 +451,8 @@ __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 }
 
 #define NO_SLOT (~0u)
-#define LOOKS 16
+#define LOOKS 24
+#define IN_TURN 12	/* so many of them: others at random are mostly younger, and may be about to be answered */
 #define UNSEEN_S 30	/* a flow that goes on is not thrown out for one that may never be */
 #define BLOCK 64	/* slots that a CPU takes at once */
 
@@ -484,7 +485,7 @@ __noinline __u32 claim(__u32 now)
 	__u32 best, longest = ticks(UNSEEN_S);
 	struct flow *flow;
 	__u64 life;
-	int i __attribute__((unused));
+	int i;
 
 	if (!scratch)
 		return NO_SLOT;
@@ -493,10 +494,10 @@ __noinline __u32 claim(__u32 now)
 	if (!flow)
 		return NO_SLOT;
 	life = life_of(flow);
-	if (!may_take(flow, life, now)) {	/* the others at random: flows that began together stand together */
+	if (!may_take(flow, life, now)) {	/* the last at random: flows that began together stand together */
 		best = NO_SLOT;
 		repeat(i, LOOKS) {
-			__u32 at = bpf_get_prandom_u32() & config.slot_mask;
+			__u32 at = i < IN_TURN ? next_in_turn(scratch) : bpf_get_prandom_u32() & config.slot_mask;
 			__u64 here;
 
 			flow = flow_at(at);
