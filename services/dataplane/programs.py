@@ -128,7 +128,10 @@ def _load(module: int, hook: Hook) -> None:
 
 def _program(module: int, name: str) -> int:
     bpf = _bpf()
-    return int(bpf.bpf_program__fd(bpf.bpf_object__find_program_by_name(module, name.encode())))
+    found = bpf.bpf_object__find_program_by_name(module, name.encode())
+    if not found:
+        raise LoaderError(f"the object has no program {name}: `make setup` builds it again")
+    return int(bpf.bpf_program__fd(found))
 
 
 def _lead_to(programs: int, number: int, program: int) -> None:

@@ -279,6 +279,10 @@ def test_verifier_is_quoted(options: Options, tmp_path: Path) -> None:
     compiled(source, tmp_path / "weir_tc.o")
     with pytest.raises(LoaderError, match=r"the kernel refused weir_tc: Permission denied: .*"):
         list(load(replace(options, objects=tmp_path)))
+    source.write_text('#include "lib/headers.h"\n' + program.format("", "0"))
+    compiled(source, tmp_path / "weir_tc.o")
+    with pytest.raises(LoaderError, match=r"the object has no program weir_tc_answer: `make setup` builds it again"):
+        list(load(replace(options, objects=tmp_path)))
 
 
 @pytest.mark.parametrize("hook", HOOKS)
