@@ -138,7 +138,7 @@ class Touched:
                     self.sets.add(event.set)
 
     def _widen(self, world: World) -> None:
-        """A set reaches its frontends; a frontend that came or went reaches the endpoints whose replies it may claim."""
+        """A set reaches its frontends; a frontend that came or went reaches the endpoints that it alone may serve."""
         if self.frontends:
             chunks = [chunk for name in self.sets for chunk in world.find("set", name, BackendsPlanned)]
             self.endpoints |= {endpoint for chunk in chunks for endpoint in endpoints_of(chunk)}

@@ -191,10 +191,29 @@ def ping(vip: str) -> None:
             pass
 
 
+def exchange(vip: str, backends: set[str]) -> None:
+    """By TCP, segments larger than the MTU, and UDP, datagrams larger than that, too; from where we are, with any of these."""
+    connection = http.client.HTTPConnection(vip, 80, timeout=5)
+    connection.request("GET", "/100000")
+    body = connection.getresponse().read().split()
+    assert len(body) == 100_000
+    assert {each.decode() for each in body} <= backends
+    connection.request("POST", "/", b"x" * 1_000_000)
+    assert connection.getresponse().status == 200
+    connection.close()
+    with socket.socket(socket.AF_INET6 if ":" in vip else socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.connect((vip, 80))
+        udp.settimeout(5)
+        for ask in (b"ask", bytes(3000)):
+            udp.send(ask)
+            who, _, asked = udp.recv(65536).partition(b" ")
+            assert (who.decode() in backends, asked) == (True, ask)
+
+
 @pytest.mark.parametrize("vip", VIPS)
 @pytest.mark.parametrize("mode", range(len(MODES)), ids=MODES)
 def test_the_balancer_itself_reaches_a_vip(w: Wire, vip: str, mode: int) -> None:
-    """By TCP, segments larger than the MTU, and UDP; pinged; both where the VIP is on the wire and behind a router."""
+    """And it is pinged; both where the VIP is on the wire and behind a router."""
     w.serve("b1", "b2", mode=mode)
     v6 = ":" in vip
     network, router = ("fd03::/64", "fd02::1") if v6 else ("198.51.100.0/24", "192.0.2.1")
@@ -202,18 +221,7 @@ def test_the_balancer_itself_reaches_a_vip(w: Wire, vip: str, mode: int) -> None
         for route in (f"{network} dev front", f"{network} via {router}"):
             sh(f"ip route replace {route}; ip neigh flush dev front")
             try:
-                connection = http.client.HTTPConnection(vip, 80, timeout=5)
-                connection.request("GET", "/100000")
-                assert len(connection.getresponse().read()) == 300_000
-                connection.request("POST", "/", b"x" * 1_000_000)
-                assert connection.getresponse().status == 200
-                connection.close()
-                with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                    udp.connect((vip, 80))
-                    udp.settimeout(5)
-                    for ask in (b"ask", bytes(3000)):
-                        udp.send(ask)
-                        assert udp.recv(65536).endswith(b" " + ask)
+                exchange(vip, {"b1", "b2"})
                 ping(vip)
             finally:
                 sh(f"ip route del {route}")
@@ -244,18 +252,7 @@ def test_backend_on_the_balancer_itself_is_served(own: Wire, vip: str, mode: str
         if client == "lb":
             sh(f"ip route replace {network}")
         try:
-            connection = http.client.HTTPConnection(vip, 80, timeout=5)
-            connection.request("GET", "/100000")
-            assert connection.getresponse().read() == b"lb " * 100_000
-            connection.request("POST", "/", b"x" * 1_000_000)
-            assert connection.getresponse().status == 200
-            connection.close()
-            with socket.socket(socket.AF_INET6 if v6 else socket.AF_INET, socket.SOCK_DGRAM) as udp:
-                udp.connect((vip, 80))
-                udp.settimeout(5)
-                for ask in (b"ask", bytes(3000)):
-                    udp.send(ask)
-                    assert udp.recv(65536) == b"lb " + ask
+            exchange(vip, {"lb"})
         finally:
             if client == "lb":
                 sh(f"ip route del {network}")
