@@ -208,6 +208,27 @@ def test_backend_of_several_frontends_answers_for_the_right_one(lab: Lab, net: N
         assert lab.out(answer(before), "replied").src == vips[0], f"{number} frontends before"
 
 
+def test_hundred_frontends_come_and_go_and_touch_no_flow_of_another(lab: Lab) -> None:
+    """A thousand connections of the first; the others serve by the same backend, and have flows of their own."""
+    net = Net("v4")
+    lab.serve(net.vip, net.backends[:1], frontend=1, first=1)
+    held = {port: established(lab, net, sport=port) for port in range(10_000, 11_000)}
+    vips = [f"198.51.100.{number}" for number in range(101, 201)]
+    for number, vip in enumerate(vips, 2):
+        lab.serve(vip, net.backends[:1], frontend=number, first=1)
+        lab.out(opening(net, dst=vip, sport=10_000 + number), "forwarded")
+    for answered in range(2):
+        for port, out in held.items():
+            back = lab.out(answer(out), "replied")
+            assert (back.src, back.sport, back.dport) == (net.vip, 80, port), answered
+            assert lab.out(opening(net, sport=port, flags=ACK), "forwarded").dst == net.backends[0]
+        for vip in vips:
+            lab.map("frontends").delete(FrontendKey(vip, 80, "TCP").pack())
+            lab.map("vips").delete(address_bytes(vip))
+    assert lab.stats("frontend_stats", 1).flows == 1000, "none began again"
+    assert lab.faults() == []
+
+
 def test_two_vips_of_one_backend_dialled_from_the_same_port_do_not_meet(lab: Lab, net: Net) -> None:
     for number, vip in enumerate((net.vip, net.other_vip), 1):
         lab.serve(vip, net.backends[:1], frontend=number, first=1)
