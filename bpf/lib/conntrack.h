@@ -416,9 +416,9 @@ static __always_inline bool another(struct flow_set *set, __u64 mine, __u32 alon
 	return found;
 }
 
-/* Leads from the key of this hash to the slot, if no other flow is led to from there.  The slot is ours and still being written.  Two CPUs that enter
- * the same key at once see each other, or the later sees the earlier: whoever sees one gives way.
- * Both sets are looked at: one CPU may find room in the first where the other did not.
+/* Leads from the key of this hash to the slot, if no other flow is led to from there.  The slot is ours and still being written.
+ * Two CPUs that enter the same key at once see each other, or the later sees the earlier: whoever sees one gives way.  Both sets are
+ * looked at: one CPU may find room in the first where the other did not.
  */
 __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 {
