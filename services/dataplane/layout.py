@@ -416,3 +416,9 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("programs_tc", PROG_ARRAY, 4, 4, 4),
         MapSpec("programs_xdp", PROG_ARRAY, 4, 4, 4),
     )
+
+
+def memory_bytes(specs: Iterable[MapSpec], cpus: int) -> int:
+    """What the maps take from the start; entries of hashes come on top as they are written."""
+    preallocated = (spec for spec in specs if not spec.flags & NO_PREALLOC and spec.kind != PROG_ARRAY)
+    return sum(spec.max_entries * (spec.key_size + spec.value_size * (cpus if spec.kind == PERCPU_ARRAY else 1)) for spec in preallocated)

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.dataplane.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic
-from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs
+from services.dataplane.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs, memory_bytes
 from services.dataplane.links import MODES, attach, attach_egress, drop_link, hook_of, is_on, open_pin, pin
-from services.dataplane.pinned_maps import create_or_open
+from services.dataplane.pinned_maps import NoMemory, create_or_open
 from services.dataplane.preflight import PINS
 from services.dataplane.preflight import preflight as preflight
 from services.dataplane.programs import OBJECTS, LoaderError, load_programs
 from services.dataplane.settings import Settings, prepare
-from weir.pins import Map
+from weir.pins import Map, possible_cpus
 
 AUTO = "auto"
 CHOICES = (AUTO, *MODES)
@@ -62,13 +62,23 @@ def load(options: Options) -> Iterator[str]:
     try:
         wanted = hooks_wanted(options)
         options.directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        maps = {spec.name: create_or_open(options.directory, spec, options.owner) for spec in options.maps}
+        maps = _create(options)
         with ExitStack() as stack:
             for fd in maps.values():
                 stack.callback(os.close, fd)
             yield from _load(options, wanted, maps, stack)
     except (NicError, OSError) as error:
         raise LoaderError(str(error)) from error
+
+
+def _create(options: Options) -> dict[str, int]:
+    """Every map, by name.  Raises LoaderError."""
+    try:
+        return {spec.name: create_or_open(options.directory, spec, options.owner) for spec in options.maps}
+    except NoMemory as error:
+        cpus = possible_cpus()
+        whole = f"all maps take {memory_bytes(options.maps, cpus) >> 20} MiB on {cpus} processors"
+        raise LoaderError(f"{error}: {whole}; --backends, --frontends and --conntrack make them smaller") from error
 
 
 def follow(options: Options) -> Iterator[str]:

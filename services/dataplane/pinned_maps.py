@@ -2,12 +2,17 @@
 
 import ctypes
 import os
+from errno import ENOMEM
 from pathlib import Path
 
 from services.dataplane.layout import MapSpec
 from services.dataplane.links import open_pin, pin
 from services.dataplane.programs import LoaderError
 from weir.pins import libbpf, map_info
+
+
+class NoMemory(LoaderError):
+    """The machine has too little, or the control group of whoever loads."""
 
 
 class _MapOptions(ctypes.Structure):
@@ -32,7 +37,8 @@ def create_or_open(directory: Path, spec: MapSpec, owner: int | None = None) -> 
     create = libbpf().bpf_map_create
     fd = int(create(spec.kind, spec.name.encode(), spec.key_size, spec.value_size, spec.max_entries, ctypes.byref(wishes)))
     if fd < 0:
-        raise LoaderError(f"map {spec.name} of {spec.max_entries} entries: {os.strerror(-fd)}")
+        kind = NoMemory if -fd == ENOMEM else LoaderError
+        raise kind(f"map {spec.name} of {spec.max_entries} entries: {os.strerror(-fd)}")
     pin(fd, path)
     path.chmod(0o600)
     if owner is not None:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 
 from services.dataplane.edge import Agent
 from services.dataplane.interfaces import Nic, NicError
-from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs
+from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs, memory_bytes
 from services.dataplane.links import open_pin
 from services.dataplane.loader import LoaderError, Options, detach, follow, load, main
 from services.dataplane.preflight import preflight
@@ -259,6 +260,25 @@ def test_map_of_another_size_is_refused(options: Options) -> None:
     list(load(options))
     with pytest.raises(LoaderError, match=r"flow_index: type, key, value and entries .* detach first"):
         list(load(replace(options, maps=map_specs(2048, 64, 256, 1024))))
+
+
+def test_too_little_memory_is_told_with_what_all_maps_take(options: Options) -> None:
+    """In a control group, as a container's is; the limit of the pod of deploy/base is for a machine of 128 processors."""
+    group = Path(f"/sys/fs/cgroup/weir-test-{os.getpid()}")
+    if not (group.parent / "cgroup.controllers").exists():
+        group = Path(f"/sys/fs/cgroup/memory/weir-test-{os.getpid()}")
+    group.mkdir()
+    limit = group / ("memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes")
+    limit.write_text(str(64 << 20))
+    words = [sys.executable, "-m", "services.dataplane.loader", "--pins", str(options.pins), "--interface", "eth0"]
+    done = subprocess.run(
+        ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *words], capture_output=True, text=True, check=False
+    )
+    group.rmdir()
+    assert done.returncode == 1
+    assert "Cannot allocate memory: all maps take " in done.stderr
+    assert "MiB on" in done.stderr
+    assert memory_bytes(map_specs(), 128) < 2 << 30
 
 
 def test_missing_interface(options: Options) -> None:
