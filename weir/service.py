@@ -28,7 +28,7 @@ from weir.heartbeat import BEAT_S, BEATS_OF_MESSAGE
 from weir.identity import Identity
 from weir.lease import Lease
 from weir.metrics import Meter
-from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull
+from weir.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull, Refused
 from weir.where import Health, listen_address, node_name, write_file
 from weir.where import Where as Where
 from weir.words import few
@@ -38,6 +38,7 @@ RELOAD = 75  # a dataplane ends with this code when an interface came anew and h
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
 MOST_LINES = 50
 TROUBLE = (ManifestRejected, VipDenied, EndpointDown)  # logged as warnings
+_NO_STREAM = 10059  # JetStream's error code
 PASSING = "NoNode"  # of a VipDenied: at each first start, until the agent has reported
 REPLICATED = ("watcher", "ipam", "planner")  # of which several may run
 
@@ -95,6 +96,7 @@ class Runner:
         self._health = Health(service=self.author, pid=os.getpid(), state="starting", kinds=tuple(self._kinds))
         self._unwritten = False
         self._retry_s = RETRY_FIRST_S
+        self._found = False  # the log, once
         self._owing = 0  # proposals that wait for the log
         self._why: LogError | None = None  # what ended the session, where a proposal met it
 
@@ -149,10 +151,19 @@ class Runner:
                 self._tell("degraded", f"{type(why).__name__}: {why}")
                 if isinstance(why, LogFull | LogStuck):
                     self._retry_s = RETRY_MOST_S  # reading goes well, so that each session would begin anew at once
-                level = log.error if isinstance(why, NotUnderstood | Forbidden) else log.warning
-                level("log_lost", service=self.author, reason=str(why), retry_ms=int(self._retry_s * 1000))
+                level = log.error if isinstance(why, NotUnderstood | Forbidden) else log.info if self._awaits(why) else log.warning
+                level(
+                    "log_awaited" if self._awaits(why) else "log_lost",
+                    service=self.author,
+                    reason=str(why),
+                    retry_ms=int(self._retry_s * 1000),
+                )
             await asyncio.sleep(self._retry_s * random.uniform(0.8, 1.2))
             self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
+
+    def _awaits(self, why: LogError) -> bool:
+        """At the first start the log is made while services come up."""
+        return isinstance(why, Refused) and why.code == _NO_STREAM and not self._found and self._retry_s < RETRY_MOST_S
 
     async def _session(self) -> None:
         async with await self._connect(self.where.nats_url(), self.author) as bus:
@@ -248,6 +259,7 @@ class Runner:
         owed = fold.caught_up()
         await self._append(writer, fold, owed)
         self._live, self.world = (writer, fold), fold.world
+        self._found = True
         self._retry_s = RETRY_FIRST_S
         self.meter.begin(fold.position)
         log.info("caught_up", service=self.author, seq=fold.position, entities=len(fold.world.facts), owed=len(owed))
