@@ -12,7 +12,6 @@ import pytest
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 
-
 LOGGED = "\x1b[2m20"  # a time, dim
 
 
