@@ -236,6 +236,7 @@ def saved(file: Path) -> dict[str, Fact] | None:
 def test_plan_file_that_cannot_be_read_is_said_and_the_log_tells_the_plan(machine: Machine, how: str) -> None:
     machine.up()
     file = machine.where.state / "plan.json"
+    assert wait_until(lambda: len(saved(file) or ()) == 2 + 4 + 4, 30), "VIPs, frontends and backends, a moment after they are applied"
     before, told, plan, pid = machine.maps(), len(machine.log.read_text()), file.read_bytes(), machine.pids()["dataplane"]
     held = saved(file)
     file.write_bytes(BROKEN[how](plan))
