@@ -133,8 +133,11 @@ static __always_inline int tell_reset(CTX *ctx, struct packet *p)
 	struct flow_key back = { .src = p->key->dst, .dst = p->key->src, .proto = IPPROTO_TCP };
 	struct tcphdr *tcp = p->l4, *reset = &answer.tcp;
 	__u16 pseudo = csum_pseudo(&back, sizeof(*reset), p->v6);
-	__u32 consumed = p->l4_len - tcp->doff * 4 + tcp->syn + tcp->fin;
+	__u32 consumed;
 
+	if ((void *)(tcp + 1) > ctx_end(ctx))	/* the verifier of 6.8 does not know by now which protocol was parsed */
+		return CTX_DROP;
+	consumed = p->l4_len - tcp->doff * 4 + tcp->syn + tcp->fin;
 	reset->source = tcp->dest;
 	reset->dest = tcp->source;
 	reset->doff = sizeof(*reset) / 4;

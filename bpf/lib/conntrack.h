@@ -485,7 +485,6 @@ __noinline __u32 claim(__u32 now)
 	__u32 best, longest = ticks(UNSEEN_S);
 	struct flow *flow;
 	__u64 life;
-	int i;
 
 	if (!scratch)
 		return NO_SLOT;
@@ -496,7 +495,8 @@ __noinline __u32 claim(__u32 now)
 	life = life_of(flow);
 	if (!may_take(flow, life, now)) {	/* the last at random: flows that began together stand together */
 		best = NO_SLOT;
-		repeat(i, LOOKS) {
+#pragma nounroll
+		for (__u64 i = 0; i < LOOKS; i++) {	/* not `repeat`: the verifier of 6.8 sees no end of it */
 			__u32 at = i < IN_TURN ? next_in_turn(scratch) : bpf_get_prandom_u32() & config.slot_mask;
 			__u64 here;
 
