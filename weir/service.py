@@ -349,7 +349,7 @@ def _reason(event: AnyEvent) -> dict[str, str]:
 
 
 def _is_trouble(event: AnyEvent) -> bool:
-    return isinstance(event, TROUBLE) and getattr(event, "reason", "") != PASSING
+    return isinstance(event, TROUBLE) and not (isinstance(event, VipDenied) and event.reason == PASSING)
 
 
 def _word(event: AnyEvent) -> str:

@@ -9,14 +9,7 @@
 
 static __always_inline bool may_tell(struct scratch *scratch, const struct packet *p)
 {
-	__u64 free = p->now - ANSWER_BURST_NS;
-
-	if ((__s64)(scratch->told_ns - free) < 0)
-		scratch->told_ns = free;
-	if ((__s64)(scratch->told_ns - p->now) >= 0)
-		return false;
-	scratch->told_ns += ANSWER_EVERY_NS;
-	return true;
+	return may_now(&scratch->told_ns, p->now, ANSWER_EVERY_NS, ANSWER_BURST_NS);
 }
 
 /* The L3 header of an answer to `p`.  Returns how long it is. */

@@ -62,18 +62,9 @@ static __always_inline void write_id(CTX *ctx, struct packet *p, __u32 id)
 	}
 }
 
-/* Spaced as answers to senders are. */
 static __always_inline bool may_retry(const struct packet *p)
 {
 	struct scratch *scratch = scratch_of_cpu();
-	__u64 free = p->now - RETRY_BURST_NS;
 
-	if (!scratch)
-		return false;
-	if ((__s64)(scratch->retried_ns - free) < 0)
-		scratch->retried_ns = free;
-	if ((__s64)(scratch->retried_ns - p->now) >= 0)
-		return false;
-	scratch->retried_ns += RETRY_EVERY_NS;
-	return true;
+	return scratch && may_now(&scratch->retried_ns, p->now, RETRY_EVERY_NS, RETRY_BURST_NS);
 }

@@ -53,3 +53,16 @@ static __always_inline struct scratch *scratch_of_cpu(void)
 
 	return map_get(scratch, &zero);
 }
+
+/* May this CPU do once more what it does every so often, and in a burst at most so long?  at: from when on it may, of its scratch. */
+static __always_inline bool may_now(__u64 *at, __u64 now, __u64 every_ns, __u64 burst_ns)
+{
+	__u64 free = now - burst_ns;
+
+	if ((__s64)(*at - free) < 0)
+		*at = free;
+	if ((__s64)(*at - now) >= 0)
+		return false;
+	*at += every_ns;
+	return true;
+}

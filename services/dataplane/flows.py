@@ -10,15 +10,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 
-from services.dataplane.layout import FLOW_OVER, IDLE_MINUTES, STATES, Constants, Flow
+from services.dataplane.layout import FLOW_OVER, STATES, Constants, Flow, idle_s, timeout_s
 from weir.pins import PROTOCOLS, Map
 
 _FIELDS = Struct("=36xBxHQII48xII16x")  # proto, idle, life, seen, cut, frontend and backend id of layout.Flow
 _CUT = Struct("=I")
 _CUT_AT, _PAIR_AT = 52, 104
 _TCP = PROTOCOLS["TCP"]
-_OPENING, _CLOSED, _RESET = (STATES.index(state) for state in ("opening", "closed", "reset"))
-_OPENING_S, _CLOSED_S, _RESET_S = 30, 120, 10
+_CLOSED, _RESET = STATES.index("closed"), STATES.index("reset")
+_RESET_S = 10
 _GRACE_S = 10
 
 Pair = tuple[int, int]  # frontend and backend id
@@ -111,13 +111,8 @@ class FlowTable:
             state, seq = life >> 32 & 0xFF, life & 0xFFFFFFFF
             if not state or seq & 1 or cut == seq or life >> 40 & FLOW_OVER:
                 continue
-            timeout_s = (idle & ~IDLE_MINUTES) * 60 if idle & IDLE_MINUTES else idle
-            if state == _OPENING and proto == _TCP:
-                timeout_s = min(timeout_s, _OPENING_S)
-            elif state == _CLOSED:
-                timeout_s = min(timeout_s, _CLOSED_S)
-            mark = cut if cut == seq | 1 else 0
-            yield _Seen(number * size, proto, state, seq, mark, unseen_s(seen, now_ns), timeout_s, (frontend, backend))
+            mark, lives_s = cut if cut == seq | 1 else 0, timeout_s(state, proto, idle_s(idle))
+            yield _Seen(number * size, proto, state, seq, mark, unseen_s(seen, now_ns), lives_s, (frontend, backend))
 
     def _cut(self, at: int, word: int) -> None:
         _CUT.pack_into(self._slots, at + _CUT_AT, word)

@@ -8,6 +8,7 @@ long as the machine is up: the length of a tick, and where the count began.
 import ctypes
 import os
 import time
+from functools import cache
 from typing import NamedTuple
 
 from weir.pins import Map, libbpf
@@ -52,8 +53,9 @@ class TestRun(ctypes.Structure):
     )
 
 
+@cache
 def read_clock() -> Clock:
-    """Watches both clocks for a tenth of a second.  Raises OSError."""
+    """Watches both clocks for a tenth of a second, once for all hooks that are loaded.  Raises OSError."""
     jiffies, ns = _sample()
     time.sleep(_WATCH_S)
     later_jiffies, later_ns = _sample()

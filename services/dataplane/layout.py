@@ -29,6 +29,7 @@ INTERFACE_STACK = 1  # overlay: what XDP rewrote and leaves here goes through th
 INTERFACE_NATIVE, INTERFACE_GENERIC = 2, 4  # XDP is attached here, in the driver or before the stack; neither: tc
 HOOK_WORDS = {0: "tc", INTERFACE_NATIVE: "xdp native", INTERFACE_GENERIC: "xdp generic"}
 FLOW_FIN_IN, FLOW_FIN_OUT, FLOW_REPLIED, FLOW_OVER = 1, 2, 4, 8
+OPENING_S, CLOSED_S = 30, 120  # as conntrack.h
 IDLE_MINUTES = 0x8000  # Flow.idle counts minutes, not seconds
 
 CHUNK = 64  # backend ids in one value of `tables`
@@ -177,6 +178,18 @@ class FlowKey:
     protocol: str
 
 
+def idle_s(word: int) -> int:
+    """Seconds of `idle` of struct flow."""
+    return (word & ~IDLE_MINUTES) * 60 if word & IDLE_MINUTES else word
+
+
+def timeout_s(state: int, protocol: int, idle_s: int) -> int:
+    """How long a flow lives unseen, as `timeout` of conntrack.h has it.  protocol: IPPROTO_*."""
+    if STATES[state] == "opening" and protocol == PROTOCOLS["TCP"]:
+        return min(idle_s, OPENING_S)
+    return min(idle_s, CLOSED_S) if STATES[state] == "closed" else idle_s
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """Value of `flows`, an array by slot.  key: the client's packet.  new_*: that packet as it leaves; the NAT port is new_source_port."""
@@ -248,7 +261,7 @@ class Flow:
             new_source_port=int.from_bytes(new_sport, "big"),
             new_destination_port=int.from_bytes(new_dport, "big"),
             mode=mode,
-            idle_s=(idle & ~IDLE_MINUTES) * 60 if idle & IDLE_MINUTES else idle,
+            idle_s=idle_s(idle),
             seq=life & 0xFFFFFFFF,
             state=life >> 32 & 0xFF,
             flags=life >> 40 & 0xFF,
@@ -266,9 +279,8 @@ class Flow:
         )
 
     def timeout_s(self) -> int:
-        """How long it lives unseen, as conntrack.h has it."""
-        most = {("opening", "TCP"): 30, ("closed", self.key.protocol): 120}.get((STATES[self.state], self.key.protocol), self.idle_s)
-        return min(self.idle_s, most)
+        """How long it lives unseen."""
+        return timeout_s(self.state, PROTOCOLS[self.key.protocol], self.idle_s)
 
     def lives(self, unseen_s: float) -> bool:
         """Whether it is a flow, and not over."""
