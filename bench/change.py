@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from bench.installation import PORT, Installation, endpoints, installation, pool, quantiles, service, vip
 from bench.table import Table
-from services.dataplane.layout import FrontendKey
+from services.dataplane.l4.layout import FrontendKey
 from weir.pins import Map, address_bytes
 
 SERVICES = 1000

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from bench.installation import PORT, cpu_s, endpoints, pool, quantiles, rss_kb, service, vip
 from bench.table import Row, Table
-from services.dataplane.layout import LAYOUT, FrontendKey
+from services.dataplane.l4.layout import LAYOUT, FrontendKey
 from tests.cluster.api import Object
 from tests.cluster.balanced import Balanced, conditions_of
 from tests.cluster.machines import Machines, cluster_on

@@ -13,15 +13,15 @@ from pathlib import Path
 
 from bench.replay import connect, server
 from bench.table import Row, Table
-from weir.bus import BATCH, STATE, STREAM, Bus
-from weir.cli.history import world_at
+from weir.bus.client import BATCH, STATE, STREAM, Bus
+from weir.bus.snapshots import SNAPSHOTS, newest
+from weir.bus.snapshotter import LEAST_EVENTS, due, take, tidy
+from weir.bus.streams import ensure_streams
+from weir.bus.writer import Writer
+from weir.cli.log.history import world_at
 from weir.decider import Decided
 from weir.events import AnyEvent, ServiceGone, ServiceObserved
 from weir.model import Root, ServicePort
-from weir.snapshots import SNAPSHOTS, newest
-from weir.snapshotter import LEAST_EVENTS, due, take, tidy
-from weir.streams import ensure_streams
-from weir.writer import Writer
 
 LIVE = 1000
 GONE, EVENTS = 1_000_000, 5_000_000

@@ -14,13 +14,13 @@ from pathlib import Path
 from pyroute2 import netns
 
 from bench.table import Row
-from services.dataplane.layout import LAYOUT
-from weir.bus import Bus
-from weir.cli.supervise import running
+from services.dataplane.l4.layout import LAYOUT
+from weir.bus.client import Bus
+from weir.bus.reader import LogError
+from weir.cli.box.supervise import running
 from weir.demo.network import undisturbed
 from weir.events import StatusPlanned
 from weir.pins import Map
-from weir.reader import LogError
 from weir.where import Where
 
 PORT = 80

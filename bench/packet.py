@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.table import Row, Table
-from services.dataplane.layout import AFFINITY_OF, FRONTEND_AFFINITY, ID
-from services.dataplane.programs import HOOKS
+from services.dataplane.l4.layout import AFFINITY_OF, FRONTEND_AFFINITY, ID
+from services.dataplane.load.programs import HOOKS
 from tests.dataplane.frames import SYN, Packet
 from tests.dataplane.lab import Lab, load_code, namespace, run_program
 from weir.pins import address_bytes, libbpf

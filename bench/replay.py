@@ -18,16 +18,16 @@ import msgspec
 
 from bench.table import Row, Table
 from services.dataplane.core import INDEXES
-from weir.bus import BATCH, Bus
-from weir.cli.history import batches, world_at
-from weir.cli.recording import Recording, head_line
+from weir.bus.client import BATCH, Bus
+from weir.bus.lines import line
+from weir.bus.reader import LogUnreachable
+from weir.bus.streams import ensure_streams
+from weir.bus.writer import Writer
+from weir.cli.log.history import batches, world_at
+from weir.cli.log.recording import Recording, head_line
 from weir.decider import Decided, World
 from weir.events import ENCODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, FrontendPlanned, StatusPlanned, author_of
-from weir.lines import line
 from weir.model import Backend, Condition, Endpoint, Root, SlicePort
-from weir.reader import LogUnreachable
-from weir.streams import ensure_streams
-from weir.writer import Writer
 
 SERVICES = 1000
 ROUNDS = 5

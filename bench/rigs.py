@@ -16,7 +16,7 @@ from typing import Self
 
 from bench.kube_proxy import ruleset
 from bench.loads import STREAM_PORT, STREAM_VIP, VIP, snmp
-from services.dataplane.layout import ID, LAYOUT, Frontend, Stats
+from services.dataplane.l4.layout import ID, LAYOUT, Frontend, Stats
 from weir.demo.network import HTTP_PORT, UDP_PORT, VIP_NETWORKS, Network, wait_until
 from weir.demo.stage import clear
 from weir.pins import Map

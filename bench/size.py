@@ -8,7 +8,7 @@ import msgspec
 
 from bench.installation import PORT, Installation, endpoints, installation, pool, quantiles, service, vip
 from bench.table import Row, Table
-from services.dataplane.layout import FrontendKey
+from services.dataplane.l4.layout import FrontendKey
 from weir.pins import Map
 from weir.where import Health
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from weir.permissions import User, users
+from weir.bus.permissions import User, users
 
 BASE = Path(__file__).parents[1] / "deploy" / "base"
 
@@ -14,7 +14,7 @@ def permissions_page() -> str:
     lines = [
         "# Who may what",
         "",
-        "Made by `make docs` from `weir/permissions.py` and `deploy/base`: change it there. `tests/e2e/test_permissions.py` and",
+        "Made by `make docs` from `weir/bus/permissions.py` and `deploy/base`: change it there. `tests/e2e/test_permissions.py` and",
         "`tests/cluster/test_deploy.py` run the services with just this, and try to get beyond it.",
         "",
         "## The log",

@@ -14,7 +14,7 @@ from typing import NamedTuple, get_args
 from docs.permissions import permissions_page
 from weir import events, model
 from weir.events import AnyEvent, Event
-from weir.metrics import EVERY, METRICS, SECONDS
+from weir.service.metrics import EVERY, METRICS, SECONDS
 
 HERE = Path(__file__).parent
 ANY = "any author"
@@ -136,7 +136,7 @@ def metrics_page() -> str:
     lines = [
         "# Metrics",
         "",
-        "Made by `make docs` from `weir/metrics.py`: change it there.",
+        "Made by `make docs` from `weir/service/metrics.py`: change it there.",
         "",
         "A service serves them with `--metrics ADDRESS:PORT` at `/metrics`; `weir up --metrics 127.0.0.1:9600` gives the watcher that",
         "port, ipam, planner, dataplane and health the four behind it. Off by default; there is no TLS and no password, so keep it",

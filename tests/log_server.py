@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import msgspec
 
-from weir.bus import Bus
-from weir.cli.credentials import credentials
+from weir.bus.client import Bus
+from weir.cli.box.credentials import credentials
 from weir.decider import Decided
 from weir.demo.network import wait_until
 from weir.events import NodeAddressesObserved

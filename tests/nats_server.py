@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from weir.bus import STREAM, Bus
+from weir.bus.client import STREAM, Bus
 from weir.demo.network import wait_until
 
 

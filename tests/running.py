@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.kernel import MAPS
-from services.dataplane.layout import LAYOUT
+from services.dataplane.l4.kernel import MAPS
+from services.dataplane.l4.layout import LAYOUT
 from tests.own import own
-from weir.cli.supervise import running as pids_of
+from weir.cli.box.supervise import running as pids_of
 from weir.demo.load import Load
 from weir.demo.network import wait_until
 from weir.demo.report import Report

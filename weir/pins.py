@@ -1,6 +1,6 @@
 """Pinned BPF maps, read and written through libbpf's syscall wrappers.
 
-No bcc here: a process that holds maps this way costs a few megabytes.  Keys and values are bytes; `services/dataplane/layout.py`
+No bcc here: a process that holds maps this way costs a few megabytes.  Keys and values are bytes; `services/dataplane/l4/layout.py`
 gives them names.  Who may open a pin is decided by its file mode, so opening needs no capability.
 """
 

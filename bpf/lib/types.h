@@ -1,5 +1,5 @@
 /* Every key and value of every map.  No holes: keys compare as bytes.
- * services/dataplane/layout.py mirrors this file, and a test compares the two.
+ * services/dataplane/l4/layout.py mirrors this file, and a test compares the two.
  */
 
 /* An address of either family; IPv4 is v4-mapped (::ffff:a.b.c.d). */
@@ -236,11 +236,11 @@ struct stats {
 	__u64 flows;
 };
 
-/* Constants of one load of the programs, which the verifier sees as such.  services/dataplane/programs.py fills it in. */
+/* Constants of one load of the programs, which the verifier sees as such.  services/dataplane/load/programs.py fills it in. */
 struct config {
 	__u64 keys[10];		/* of the flow index's hash: secret, random, the machine's */
 	__u64 v4_part;		/* what the words of v4-mapped addresses that are always the same add to it */
-	__u64 tick_ns;		/* CLOCK_MONOTONIC = jiffies * tick_ns + epoch_ns: services/dataplane/kernel_clock.py */
+	__u64 tick_ns;		/* CLOCK_MONOTONIC = jiffies * tick_ns + epoch_ns: services/dataplane/load/clock.py */
 	__s64 epoch_ns;
 	__u32 hz;
 	__u32 slot_mask;	/* slots of `flows` - 1: a power of two less one */

@@ -18,7 +18,7 @@ RUN python3 -m venv --without-pip --system-site-packages /venv \
 FROM dependencies AS build
 COPY weir weir
 COPY services services
-RUN gcc -O2 -shared -fPIC -ffreestanding -nostdlib -o services/dataplane/libmaglev.so services/dataplane/maglev.c
+RUN gcc -O2 -shared -fPIC -ffreestanding -nostdlib -o services/dataplane/l4/libmaglev.so services/dataplane/l4/maglev.c
 RUN touch README.md && /uv/bin/uv pip install --python /venv/bin/python --no-deps --target /weir .
 
 FROM python AS base
@@ -61,4 +61,4 @@ FROM base AS loader
 COPY --from=build /weir /weir
 COPY --from=objects bpf/build bpf/build
 USER 0:0
-ENTRYPOINT ["python", "-m", "services.dataplane.stay"]
+ENTRYPOINT ["python", "-m", "services.dataplane.load.daemon"]

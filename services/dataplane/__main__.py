@@ -2,11 +2,11 @@
 
 from services.dataplane.core import HEARS, INDEXES, without_root
 from services.dataplane.edge import Agent
-from services.dataplane.interfaces import listed
+from services.dataplane.load.interfaces import listed
 from services.dataplane.metrics import samples
 from weir.decider import Recorder
-from weir.exporter import exposed
-from weir.service import Runner, Where, options, serve
+from weir.service.exporter import exposed
+from weir.service.runner import Runner, Where, options, serve
 
 
 def main() -> None:

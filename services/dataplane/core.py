@@ -9,7 +9,7 @@ from hashlib import blake2b
 
 from msgspec.structs import replace
 
-from services.dataplane.layout import FrontendKey
+from services.dataplane.l4.layout import FrontendKey
 from weir.decider import Change, Fact, Index, World
 from weir.events import (
     AnyEvent,

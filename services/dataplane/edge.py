@@ -14,24 +14,24 @@ import msgspec
 import structlog
 from msgspec import structs
 
-from services.dataplane.announce import Announcer
-from services.dataplane.apply import Applier
+from services.dataplane.announce.arp import Announcer
 from services.dataplane.core import Touched, planned
-from services.dataplane.flows import Drains, FlowTable
 from services.dataplane.health_ports import HealthPorts
-from services.dataplane.interfaces import Nic, NicError, is_pattern, matching, nic
-from services.dataplane.kernel import MAPS
-from services.dataplane.layout import CLUSTER_SEED_SIZE, HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
+from services.dataplane.l4.apply import Applier
+from services.dataplane.l4.conntrack import Drains, FlowTable
+from services.dataplane.l4.kernel import MAPS
+from services.dataplane.l4.layout import CLUSTER_SEED_SIZE, HOOK_WORDS, ID, INTERFACE_STACK, LAYOUT, Interface
+from services.dataplane.load.interfaces import Nic, NicError, is_pattern, matching, nic
 from services.dataplane.own_addresses import own_addresses, subscribe
 from services.dataplane.plan_file import AppliedPlan
+from weir.bus.identity import Identity, kinship
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, MapPressure, NodeSeen, VipTaken, key_of
-from weir.identity import Identity, kinship
 from weir.lbnodes import RETIRED, counts
-from weir.metrics import Histogram, Sample
 from weir.model import MORE_REJECTED, Rejection, seen_from
 from weir.pins import Map, backend_key
-from weir.service import LoadAgain, Runner, Where
+from weir.service.metrics import Histogram, Sample
+from weir.service.runner import LoadAgain, Runner, Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0

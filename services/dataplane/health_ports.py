@@ -16,9 +16,9 @@ import structlog
 from services.dataplane.core import INDEXES, members
 from weir.decider import World
 from weir.events import FrontendPlanned, key, key_of
-from weir.http import HEAD_BYTES, Connections
 from weir.model import Rejection, seen_from
-from weir.service import Runner
+from weir.service.http import HEAD_BYTES, Connections
+from weir.service.runner import Runner
 
 RETRY_S = 10.0
 _ASKED_S, _ANSWER_BYTES = 1.0, 65_536

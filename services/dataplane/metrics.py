@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from services.dataplane.edge import Agent
-from services.dataplane.flows import FlowTable
-from services.dataplane.layout import FIRST_DROP, ID, VERDICTS, Frontend, FrontendKey, Stats
+from services.dataplane.l4.conntrack import FlowTable
+from services.dataplane.l4.layout import FIRST_DROP, ID, VERDICTS, Frontend, FrontendKey, Stats
 from weir.decider import World
 from weir.events import FrontendPlanned
-from weir.exporter import Source
-from weir.metrics import Sample
 from weir.pins import LAYOUT, Map
-from weir.service import Runner
+from weir.service.exporter import Source
+from weir.service.metrics import Sample
+from weir.service.runner import Runner
 from weir.where import Where
 
 COUNTED = ("frontends", "frontend_stats", "verdicts", "vips")
@@ -47,7 +47,7 @@ class Totals:
 
 
 def samples(where: Where, agent: Agent) -> Source:
-    """For all that is `dataplane` in weir.metrics."""
+    """For all that is `dataplane` in weir.service.metrics."""
     maps = {name: Map.open(where.pins / f"v{LAYOUT}" / name) for name in COUNTED}
     totals = Totals()
     turn = asyncio.Lock()

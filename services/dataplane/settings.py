@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.dataplane.interfaces import Nic, NicError
+from services.dataplane.load.interfaces import Nic, NicError
 from weir.where import write_file
 
 SYSCTLS = Path(os.environ.get("WEIR_SYSCTLS", "/proc/sys/net"))  # a container's own is read-only

@@ -4,9 +4,9 @@ from services.health.core import HEARS, INDEXES
 from services.health.edge import Prober
 from services.health.metrics import samples
 from weir.decider import Recorder
-from weir.exporter import exposed
 from weir.pins import LAYOUT, Map
-from weir.service import Runner, Where, options, serve
+from weir.service.exporter import exposed
+from weir.service.runner import Runner, Where, options, serve
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from weir.decider import Change, World
 from weir.events import AnyEvent, EndpointDown, EndpointUp, key_of, token
 from weir.model import endpoint_name
 from weir.pins import Map, address_text, backend_key
-from weir.service import Runner
+from weir.service.runner import Runner
 from weir.where import write_file
 
 DOWN = b"\0"

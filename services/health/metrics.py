@@ -2,9 +2,9 @@
 
 from services.health.rounds import Rounds
 from weir.events import EndpointDown
-from weir.exporter import Source
-from weir.metrics import Sample
-from weir.service import Runner
+from weir.service.exporter import Source
+from weir.service.metrics import Sample
+from weir.service.runner import Runner
 
 
 def samples(rounds: Rounds) -> Source:

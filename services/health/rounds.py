@@ -17,8 +17,8 @@ import structlog
 from services.health.core import TICK_MS, Streak, Target, attended_ms, timeout_ms, wait_ms
 from services.health.delays import Delays
 from services.health.probe import Answer, ProbeImpossible, ask
-from weir.metrics import Histogram
 from weir.model import Probe
+from weir.service.metrics import Histogram
 
 AT_ONCE = 4096  # probes under way
 BURST = 128  # probes begun between two looks at what came back

@@ -2,9 +2,9 @@
 
 from services.ipam.core import HEARS, Ipam
 from services.ipam.metrics import samples
-from weir.exporter import exposed, of_world
-from weir.service import Runner, Where, lease_of, options, serve
-from weir.snapshotter import keep_snapshots
+from weir.bus.snapshotter import keep_snapshots
+from weir.service.exporter import exposed, of_world
+from weir.service.runner import Runner, Where, lease_of, options, serve
 
 
 def main() -> None:

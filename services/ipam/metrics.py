@@ -7,7 +7,7 @@ from typing import NamedTuple
 from services.ipam.pools import ranges_of
 from weir.decider import World
 from weir.events import PoolObserved, VipAllocated, VipDenied, VipReleased
-from weir.metrics import Sample
+from weir.service.metrics import Sample
 
 
 class Usage(NamedTuple):

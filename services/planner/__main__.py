@@ -2,8 +2,8 @@
 
 from services.planner.core import HEARS, Planner
 from services.planner.metrics import log_samples, samples
-from weir.exporter import exposed, of_world
-from weir.service import Runner, Where, lease_of, options, serve
+from weir.service.exporter import exposed, of_world
+from weir.service.runner import Runner, Where, lease_of, options, serve
 
 
 def main() -> None:

@@ -7,10 +7,10 @@ chunk follows from its address alone, never from history: one endpoint that flip
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from services.planner.backends import backends_of, chunk_count, chunk_of, is_asked
-from services.planner.nodes import is_local
-from services.planner.status import leaves, refused, same, status_of, vip_planned
-from services.planner.touched import INDEXES, touched
+from services.planner.l4.backends import backends_of, chunk_count, chunk_of, is_asked
+from services.planner.l4.nodes import is_local
+from services.planner.l4.status import leaves, refused, same, status_of, vip_planned
+from services.planner.l4.touched import INDEXES, touched
 from weir.decider import Change, Decided, Index, World
 from weir.events import (
     AnyEvent,

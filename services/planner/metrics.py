@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from weir.bus import STATE, STREAM, Bus
+from weir.bus.client import STATE, STREAM, Bus
+from weir.bus.reader import LogError
+from weir.bus.snapshots import SNAPSHOTS
 from weir.decider import World
 from weir.events import FrontendPlanned, StatusPlanned
-from weir.metrics import Sample
-from weir.reader import LogError
-from weir.service import Runner
-from weir.snapshots import SNAPSHOTS
+from weir.service.metrics import Sample
+from weir.service.runner import Runner
 
 
 def samples(world: World) -> Iterator[Sample]:

@@ -16,14 +16,14 @@ from services.watcher.edge import FolderSource, Source, follow, nobody
 from services.watcher.metrics import samples
 from services.watcher.presence import Presence
 from services.watcher.settings import ALIASES, OURS, Settings
-from weir.exporter import exposed, of_world
 from weir.model import Mode, Targets
-from weir.service import Runner, Where, lease_of, options, serve
+from weir.service.exporter import exposed, of_world
+from weir.service.runner import Runner, Where, lease_of, options, serve
 
 if TYPE_CHECKING:
     from services.watcher.home import Home
-    from services.watcher.kube import Kube
-    from services.watcher.write import Writer
+    from services.watcher.sources.kube import Kube
+    from services.watcher.writer.writer import Writer
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # it stands before namespaces and names
 
@@ -116,8 +116,8 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
     """How each stands in the log is known once that is read: see home.py."""
     if not words:
         return []
-    from services.watcher.api import ConfigError, configured  # a folder needs no client
-    from services.watcher.kube import Kube
+    from services.watcher.sources.api import ConfigError, configured  # a folder needs no client
+    from services.watcher.sources.kube import Kube
 
     clusters: list[Kube] = []
     for word in words:
@@ -142,7 +142,7 @@ def _writer(clusters: "Sequence[Kube]", host: str) -> "Writer | None":
     """What writes into clusters."""
     if not clusters:
         return None
-    from services.watcher.write import Writer
+    from services.watcher.writer.writer import Writer
 
     return Writer(clusters, host)
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from services.watcher.fields import Faults, told
-from services.watcher.manifest import Observed, Reading, object_key
-from services.watcher.ranges import Range, Ranges, range_of
-from services.watcher.said import Observation, Said, scope_of, unit_of, units_of
+from services.watcher.inventory import Observation, Said, scope_of, unit_of, units_of
+from services.watcher.kinds.fields import Faults, told
+from services.watcher.kinds.ranges import Range, Ranges, range_of
+from services.watcher.kinds.reader import Observed, Reading, object_key
 from services.watcher.settings import DEFAULT, Settings
 from weir.decider import Change, Decided, Index, World, one_by_one
 from weir.events import (

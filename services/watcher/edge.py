@@ -16,11 +16,11 @@ from typing import Final, Protocol
 from asyncinotify import Inotify, Mask
 
 from services.watcher.core import differences
-from services.watcher.decode import fault
-from services.watcher.files import SUFFIXES, base_of, content, documents_of, is_manifest, manifests_in, unit_name
-from services.watcher.manifest import Document
-from services.watcher.said import Observation, Said
-from services.watcher.watches import Touch, Watches
+from services.watcher.inventory import Observation, Said
+from services.watcher.kinds.reader import Document
+from services.watcher.sources.folder import SUFFIXES, base_of, content, documents_of, is_manifest, manifests_in, unit_name
+from services.watcher.sources.inotify import Touch, Watches
+from services.watcher.sources.yaml_documents import fault
 from weir.decider import World
 from weir.events import AnyEvent
 

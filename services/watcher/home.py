@@ -8,10 +8,10 @@ import asyncio
 from collections.abc import Sequence
 from functools import partial
 
-from services.watcher.kube import Kube
+from services.watcher.sources.kube import Kube
 from weir.decider import World
 from weir.events import HomeNamed
-from weir.service import Edge, Runner
+from weir.service.runner import Edge, Runner
 
 
 class HomeError(Exception):

@@ -6,7 +6,7 @@ from typing import Protocol
 from services.watcher.edge import FolderSource
 from weir.decider import World
 from weir.events import EndpointSliceObserved, ManifestRejected, NamespaceObserved, NodeObserved, PoolObserved, ServiceObserved
-from weir.metrics import Sample
+from weir.service.metrics import Sample
 
 KINDS = (ServiceObserved, EndpointSliceObserved, PoolObserved, NamespaceObserved, NodeObserved)
 

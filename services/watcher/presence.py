@@ -13,9 +13,9 @@ from services.watcher.edge import Told
 from weir.decider import World
 from weir.events import AnyEvent, NodeHeard, NodeSilent, untoken
 from weir.lbnodes import counted
-from weir.service import Runner
+from weir.service.runner import Runner
 
-SILENT_S: Final = 40.0  # a node sends a sign of life each 2 s (weir.heartbeat); with CHECK_S it is called silent within a minute
+SILENT_S: Final = 40.0  # a node sends a sign of life each 2 s (weir.service.heartbeat); with CHECK_S it is called silent within a minute
 CHECK_S: Final = 5.0
 AUTHOR: Final = "dataplane-"
 

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import sys
 
-from weir.bus import Bus
-from weir.cli.history import entries
+from weir.bus.client import Bus
+from weir.bus.reader import Refused
+from weir.bus.writer import Writer
+from weir.cli.log.history import entries
 from weir.decider import Decided
 from weir.events import AnyEvent, author_of
-from weir.reader import Refused
 from weir.where import Where
-from weir.writer import Writer
 
 TRIES = 20  # the author whose name is used writes too
 

@@ -3,10 +3,10 @@
 import asyncio
 import sys
 
-from weir.bus import Bus
+from weir.bus.client import Bus
+from weir.bus.reader import LogFull, LogUnreachable
 from weir.decider import Decided
 from weir.events import VipTaken, author_of
-from weir.reader import LogFull, LogUnreachable
 from weir.where import Where
 
 

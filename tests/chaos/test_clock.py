@@ -64,7 +64,7 @@ def test_no_service_asks_for_the_time_of_day() -> None:
     assert len(files) > 30
     found = [f"{file.relative_to(ROOT)}: {line.strip()}" for file in files for line in file.read_text().splitlines() if asks.search(line)]
     # Conditions and Kubernetes Events bear a time for people, and nothing follows from it.
-    assert found == ['services/watcher/write.py: return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")']
+    assert found == ['services/watcher/writer/writer.py: return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")']
 
 
 def label(weir: Running, turn: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.layout import Frontend
+from services.dataplane.l4.layout import Frontend
 from tests.running import Running, running_weir
 
 # In the client's namespace: how many gratuitous ARPs and unsolicited neighbour advertisements came by until standard input ends.

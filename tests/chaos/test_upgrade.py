@@ -35,7 +35,7 @@ AnyEvent = (
 
 APPEND = """
 import asyncio, sys
-from weir.bus import Bus
+from weir.bus.client import Bus
 from weir.decider import Decided
 from weir.events import VipYielded
 from weir.where import Where

@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from services.dataplane.layout import LAYOUT
+from services.dataplane.l4.layout import LAYOUT
 from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.rig import LB, Rig
 from tests.running import COUNTED
-from weir.cli.supervise import running
+from weir.cli.box.supervise import running
 from weir.demo.load import Load
 from weir.demo.network import undisturbed, wait_until
 from weir.pins import Map

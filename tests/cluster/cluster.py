@@ -26,7 +26,7 @@ import yaml
 from tests.cluster.api import TIMEOUT_S, Api, ApiError, Object
 from tests.cluster.binaries import binary, module
 from tests.own import free_ports
-from weir.cli.supervise import die_with_parent
+from weir.cli.box.supervise import die_with_parent
 from weir.demo.network import wait_until
 
 ADMIN = "admin"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.cluster.binaries import BuildError, binary, cache
 from tests.cluster.image_build import layout
-from weir.cli.supervise import die_with_parent
+from weir.cli.box.supervise import die_with_parent
 from weir.demo.network import wait_until
 
 _CONTENT = Path("io.containerd.content.v1.content", "blobs", "sha256")

@@ -14,7 +14,7 @@ from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.log_server import log_server
 from tests.own import free_port, own
-from weir.permissions import CENTRAL
+from weir.bus.permissions import CENTRAL
 from weir.where import Where
 
 NAME, SPACE = own("weirbadobjects"), "bad"

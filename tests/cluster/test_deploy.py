@@ -19,7 +19,7 @@ from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.log_server import LogServer, log_server
 from tests.own import free_port, own
-from weir.bus import Bus
+from weir.bus.client import Bus
 from weir.decider import Decided
 from weir.demo.network import wait_until
 from weir.events import AppliedThrough, NodeSeen

@@ -15,7 +15,7 @@ from itertools import permutations
 
 import pytest
 
-from services.watcher.kinds import KINDS
+from services.watcher.kinds.registry import KINDS
 from tests.cluster.api import Object
 from tests.cluster.balanced import Balanced, conditions_of, is_gone, path_of, service_of
 from tests.cluster.cluster import Cluster
@@ -23,7 +23,7 @@ from tests.cluster.conftest import unused
 from tests.cluster.machines import cluster_on
 from tests.cluster.rig import LB, Rig
 from tests.cluster.test_services import POOL, balancer
-from weir.cli.supervise import SERVICES
+from weir.cli.box.supervise import SERVICES
 from weir.demo.network import wait_until
 
 MANY = int(os.environ.get("WEIR_SERVICES", "40"))

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from services.watcher.schema import FIELDS, KINDS, Fields
+from services.watcher.kinds.schema import FIELDS, KINDS, Fields
 from tests.cluster.binaries import module
 
 CRDS = Path(__file__).parents[2] / "deploy/crds"

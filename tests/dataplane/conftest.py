@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.preflight import preflight
+from services.dataplane.load.preflight import preflight
 from tests.dataplane.lab import Lab, namespace
 
 

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from services.dataplane.kernel_clock import TestRun
-from services.dataplane.layout import (
+from services.dataplane.l4.layout import (
     FLOW_MORE,
     FLOW_OVER,
     FLOW_SET,
@@ -35,10 +34,11 @@ from services.dataplane.layout import (
     map_specs,
     table_pairs,
 )
-from services.dataplane.links import MODES
-from services.dataplane.loader import Options, detach
-from services.dataplane.pinned_maps import create_or_open
-from services.dataplane.programs import HOOKS, Hook, load_programs
+from services.dataplane.load.clock import TestRun
+from services.dataplane.load.links import MODES
+from services.dataplane.load.loader import Options, detach
+from services.dataplane.load.pinned_maps import create_or_open
+from services.dataplane.load.programs import HOOKS, Hook, load_programs
 from tests.dataplane.frames import Packet, read
 from weir.pins import PROTOCOLS, Map, address_bytes, libbpf
 

@@ -9,8 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.dataplane.layout import FLOW_OVER, ID, Flow, FlowKey
-from services.dataplane.programs import HOOKS, MAIN_ALONE, Hook, load_programs
+from services.dataplane.l4.layout import FLOW_OVER, ID, Flow, FlowKey
+from services.dataplane.load.programs import HOOKS, MAIN_ALONE, Hook, load_programs
 from tests.dataplane.frames import ACK, Packet, packed
 from tests.dataplane.lab import Lab, compiled, run_program
 from weir.pins import Map, libbpf, possible_cpus

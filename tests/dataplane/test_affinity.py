@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from services.dataplane.layout import AFFINITY, AFFINITY_KEY, AFFINITY_OF, ALGORITHMS, FRONTEND_AFFINITY, ID, LRU_HASH
+from services.dataplane.l4.layout import AFFINITY, AFFINITY_KEY, AFFINITY_OF, ALGORITHMS, FRONTEND_AFFINITY, ID, LRU_HASH
 from tests.dataplane.lab import TICK_MOST_NS, Lab
 from tests.dataplane.test_flows import SECOND, Net, opening
 from weir.pins import address_bytes

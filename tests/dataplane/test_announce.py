@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from services.dataplane.layout import ID, VIP_SHARED, Vip
+from services.dataplane.l4.layout import ID, VIP_SHARED, Vip
 from tests.dataplane.frames import ACK, CLIENT_MAC, HOST_MAC, SYN, Packet, arp, packed, read, solicitation
 from tests.dataplane.lab import MAC, OUT, Lab
 from weir.pins import address_bytes

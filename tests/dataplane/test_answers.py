@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from services.dataplane.layout import FRONTEND_REJECT, MODES, Frontend, FrontendKey
+from services.dataplane.l4.layout import FRONTEND_REJECT, MODES, Frontend, FrontendKey
 from tests.dataplane.frames import ACK, CLIENT_MAC, FIN, HOST_MAC, RST, SYN, Packet, read
 from tests.dataplane.lab import DROP, OUT, PASS, Lab
 

@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
-from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES
-from services.dataplane.kernel import MAPS
+from services.dataplane.l4.apply import Applier
+from services.dataplane.l4.kernel import MAPS
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside
 from tests.dataplane.wire import BACKENDS, VIPS, Wire, name, wire

@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.layout import MODES
-from services.dataplane.loader import hooks_wanted
+from services.dataplane.l4.layout import MODES
+from services.dataplane.load.loader import hooks_wanted
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, sh
 from tests.dataplane.test_wire import arrives_whole, fetch

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.layout import (
+from services.dataplane.l4.layout import (
     FRONTEND_AFFINITY,
     FRONTEND_LOCAL,
     FRONTEND_SOURCES,

@@ -8,7 +8,7 @@ from itertools import permutations
 
 import pytest
 
-from services.dataplane.layout import FRAGMENT, FRAGMENTS, MODES, Vip
+from services.dataplane.l4.layout import FRAGMENT, FRAGMENTS, MODES, Vip
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.frames import ACK, CLIENT_MAC, SYN, Packet, cut, joined, part
 from tests.dataplane.lab import DROP, OUT, PASS, Lab, inside, run_program, sh

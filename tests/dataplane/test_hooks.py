@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.interfaces import driver, nic
-from services.dataplane.layout import HOOK_WORDS, INTERFACE_STACK, MODES, Interface
-from services.dataplane.links import attach
-from services.dataplane.loader import LoaderError, load
-from services.dataplane.programs import HOOKS
+from services.dataplane.l4.layout import HOOK_WORDS, INTERFACE_STACK, MODES, Interface
+from services.dataplane.load.interfaces import driver, nic
+from services.dataplane.load.links import attach
+from services.dataplane.load.loader import LoaderError, load
+from services.dataplane.load.programs import HOOKS
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, load_code, sh
 from tests.dataplane.test_fragments import big_datagrams_arrive

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from services.dataplane.layout import FIRST_DROP, FRONTEND_LOCAL, FRONTEND_SOURCES, VERDICTS, source_range_key
+from services.dataplane.l4.layout import FIRST_DROP, FRONTEND_LOCAL, FRONTEND_SOURCES, VERDICTS, source_range_key
 from tests.dataplane.frames import ACK, CLIENT_MAC, HOST_MAC, RST, SYN, Packet, checksum, put, read
 from tests.dataplane.lab import DROP, MAC, PASS, Lab
 from weir.pins import address_bytes

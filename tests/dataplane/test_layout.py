@@ -6,8 +6,7 @@ from struct import Struct
 
 import pytest
 
-from services.dataplane.kernel_clock import Clock
-from services.dataplane.layout import (
+from services.dataplane.l4.layout import (
     AFFINITY,
     AFFINITY_KEY,
     AFFINITY_OF,
@@ -40,6 +39,7 @@ from services.dataplane.layout import (
     table_keys,
     table_pairs,
 )
+from services.dataplane.load.clock import Clock
 from tests.dataplane.conftest import needs_kernel
 from weir.pins import PROTOCOLS
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from services.dataplane.edge import Agent
-from services.dataplane.interfaces import Nic, NicError
-from services.dataplane.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs, memory_bytes
-from services.dataplane.links import open_pin
-from services.dataplane.loader import LoaderError, Options, detach, follow, load, main
-from services.dataplane.preflight import preflight
-from services.dataplane.programs import HOOKS, opened, spent_on
+from services.dataplane.l4.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs, memory_bytes
+from services.dataplane.load.interfaces import Nic, NicError
+from services.dataplane.load.links import open_pin
+from services.dataplane.load.loader import LoaderError, Options, detach, follow, load, main
+from services.dataplane.load.preflight import preflight
+from services.dataplane.load.programs import HOOKS, opened, spent_on
 from services.dataplane.settings import Settings
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import compiled, inside, sh
@@ -79,7 +79,7 @@ def test_hook_may_change(options: Options) -> None:
 
 
 def test_auto_stays_with_xdp_where_our_own_program_is_why_another_finds_no_place(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.dataplane.loader._BETTER_ON_TC", frozenset())
+    monkeypatch.setattr("services.dataplane.load.loader._BETTER_ON_TC", frozenset())
     asked = replace(options, hook="auto")
     assert "eth0: xdp program attached" in list(load(asked))
     assert "eth0: xdp program replaced" in list(load(asked))
@@ -145,7 +145,7 @@ def test_one_that_cannot_be_attached_leaves_the_others_alone(options: Options, m
         return iter(())
 
     sh("ip link add pod1 type veth peer name in1; ip link add pod2 type veth peer name in2")
-    monkeypatch.setattr("services.dataplane.loader.prepare", refuse)
+    monkeypatch.setattr("services.dataplane.load.loader.prepare", refuse)
     lines = list(load(replace(options, interfaces=PODS)))
     assert "pod1: not attached: its sysctl is not ours" in lines
     assert set(sources(options)) == {"eth0", "pod2"}
@@ -270,7 +270,7 @@ def test_too_little_memory_is_told_with_what_all_maps_take(options: Options) -> 
     group.mkdir()
     limit = group / ("memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes")
     limit.write_text(str(64 << 20))
-    words = [sys.executable, "-m", "services.dataplane.loader", "--pins", str(options.pins), "--interface", "eth0"]
+    words = [sys.executable, "-m", "services.dataplane.load.loader", "--pins", str(options.pins), "--interface", "eth0"]
     done = subprocess.run(
         ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$@"', "sh", *words], capture_output=True, text=True, check=False
     )
@@ -322,8 +322,8 @@ def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
     assert preflight() == []
     assert preflight(Path("/tmp/weir")) == ["pin directory /tmp/weir: not on a bpf file system"]
     assert "expected an absolute path" in preflight(Path("/sys/fs/bpf/a b"))[0]
-    monkeypatch.setattr("services.dataplane.preflight.KERNEL_TYPES", Path("/nowhere"))
-    monkeypatch.setattr("services.dataplane.preflight.CAPABILITIES", {"CAP_NOT_YET": 63})
+    monkeypatch.setattr("services.dataplane.load.preflight.KERNEL_TYPES", Path("/nowhere"))
+    monkeypatch.setattr("services.dataplane.load.preflight.CAPABILITIES", {"CAP_NOT_YET": 63})
     problems = " / ".join(preflight())
     assert "no /nowhere: a kernel with CONFIG_DEBUG_INFO_BTF is needed" in problems
     assert "missing capability: CAP_NOT_YET" in problems
@@ -332,7 +332,7 @@ def test_preflight_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_preflight_refuses_a_shell_whose_mounts_vanish_with_it_whether_or_not_it_may_mount() -> None:
     """`ip netns exec` mounts a sysfs of its own over /sys, and nothing that is mounted below it then outlives the command."""
     name = f"weir-shell-{os.getpid()}"
-    ask = "from services.dataplane.preflight import preflight; print(preflight(mount={}))"
+    ask = "from services.dataplane.load.preflight import preflight; print(preflight(mount={}))"
     sh(f"ip netns add {name}")
     try:
         for mount in (True, False):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.dataplane.layout import FIRST_DROP, ID, VERDICTS
+from services.dataplane.l4.layout import FIRST_DROP, ID, VERDICTS
 from tests.dataplane.frames import ACK, FIN, SYN, Packet, cut, packed, solicitation
 from tests.dataplane.lab import ACTIONS, DROP, OUT, PASS, Lab, run_program
 from tests.dataplane.model import FORWARDED, Model

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.layout import HASH, LPM_TRIE, LRU_HASH, NO_PREALLOC, PERCPU_ARRAY, MapSpec
-from services.dataplane.loader import Options
-from services.dataplane.pinned_maps import create_or_open
+from services.dataplane.l4.layout import HASH, LPM_TRIE, LRU_HASH, NO_PREALLOC, PERCPU_ARRAY, MapSpec
+from services.dataplane.load.loader import Options
+from services.dataplane.load.pinned_maps import create_or_open
 from tests.dataplane.conftest import needs_kernel
 from weir.pins import LAYOUT, Map, MapError, address_bytes, address_text, backend_key
 

@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 import uvloop
 
-from services.dataplane.layout import HASH, NO_PREALLOC, MapSpec
-from services.dataplane.loader import Options
-from services.dataplane.pinned_maps import create_or_open
+from services.dataplane.l4.layout import HASH, NO_PREALLOC, MapSpec
+from services.dataplane.load.loader import Options
+from services.dataplane.load.pinned_maps import create_or_open
 from services.health.core import INDEXES
 from services.health.edge import DOWN, Prober
 from tests.dataplane.conftest import needs_kernel
@@ -21,7 +21,7 @@ from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
 from weir.model import Backend, Probe, Root
 from weir.pins import LAYOUT, Map, backend_key
-from weir.service import Runner
+from weir.service.runner import Runner
 
 pytestmark = needs_kernel
 ROOT = Root(kind="Service", name="web", namespace="shop")

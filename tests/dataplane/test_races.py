@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.flows import FlowTable, Parted
-from services.dataplane.layout import MODES
+from services.dataplane.l4.conntrack import FlowTable, Parted
+from services.dataplane.l4.layout import MODES
 from tests.dataplane.frames import Packet
 from tests.dataplane.lab import Lab
 from tests.dataplane.race import THREADS, Driver, Order, driver, shared_ends

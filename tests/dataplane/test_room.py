@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.layout import MODES, STATES
+from services.dataplane.l4.layout import MODES, STATES
 from tests.dataplane.frames import ACK, SYN, Packet
 from tests.dataplane.lab import Lab
 

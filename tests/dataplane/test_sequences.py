@@ -14,9 +14,9 @@ from struct import Struct
 
 import pytest
 
-from services.dataplane.flows import FlowTable, Parted
-from services.dataplane.kernel_clock import TestRun
-from services.dataplane.layout import FLOW_OVER, ID, MODES, NO_BACKEND, STATES, Backend, Flow, Frontend, FrontendKey, table_pairs
+from services.dataplane.l4.conntrack import FlowTable, Parted
+from services.dataplane.l4.layout import FLOW_OVER, ID, MODES, NO_BACKEND, STATES, Backend, Flow, Frontend, FrontendKey, table_pairs
+from services.dataplane.load.clock import TestRun
 from tests.dataplane.frames import ACK, FIN, RST, SYN, Packet
 from tests.dataplane.lab import ACTIONS, DROP, OUT, PASS, Lab
 from tests.dataplane.life import BackKey, Difference, Model, World

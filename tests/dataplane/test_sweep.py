@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from services.dataplane.flows import FlowTable, Parted
-from services.dataplane.layout import STATES
+from services.dataplane.l4.conntrack import FlowTable, Parted
+from services.dataplane.l4.layout import STATES
 from tests.dataplane.frames import ACK, FIN, RST, SYN, Packet
 from tests.dataplane.lab import Lab
 

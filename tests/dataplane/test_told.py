@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.dataplane.layout import FRONTEND_REJECT, MODES, Frontend, FrontendKey
+from services.dataplane.l4.layout import FRONTEND_REJECT, MODES, Frontend, FrontendKey
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside, sh
 from tests.dataplane.test_wire import fetch

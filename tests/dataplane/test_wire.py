@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.dataplane.layout import ID, MODES, Flow, Stats
+from services.dataplane.l4.layout import ID, MODES, Flow, Stats
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.frames import Packet
 from tests.dataplane.lab import inside, sh

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from services.dataplane.layout import ID, VERDICTS, Backend, Frontend, FrontendKey, Interface, Vip, map_specs, table_pairs
-from services.dataplane.loader import Options, detach, load
+from services.dataplane.l4.layout import ID, VERDICTS, Backend, Frontend, FrontendKey, Interface, Vip, map_specs, table_pairs
+from services.dataplane.load.loader import Options, detach, load
 from tests.dataplane.lab import inside, sh
 from weir.pins import Map, address_bytes
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.running import Running, running_weir
 from weir.demo.network import wait_until
-from weir.heartbeat import HUNG_S, SILENT_S
+from weir.service.heartbeat import HUNG_S, SILENT_S
 
 CHILDREN = ["watcher", "ipam", "planner", "dataplane", "health", "nats"]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.own import own
-from weir.cli.install import CAPABILITIES, UNITS, unit
+from weir.cli.box.install import CAPABILITIES, UNITS, unit
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 

@@ -18,10 +18,10 @@ import pytest
 
 from tests.log_server import LogServer, log_server
 from tests.own import own
-from weir.cli.credentials import credentials
+from weir.bus.permissions import CENTRAL, OPERATOR
+from weir.cli.box.credentials import credentials
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import EXAMPLE, clear
-from weir.permissions import CENTRAL, OPERATOR
 from weir.where import Where
 
 BOX, HUB, NODE = own("weirjoin"), own("weirjoinhub"), "lb-1"

@@ -12,15 +12,15 @@ import pytest
 
 from tests.log_server import LogServer
 from tests.own import free_ports
-from weir.bus import STATE, STREAM, Bus
-from weir.cli.credentials import credentials
+from weir.bus.client import STATE, STREAM, Bus
+from weir.bus.reader import LogError, Refused
+from weir.bus.snapshots import newest, sequences
+from weir.bus.snapshotter import take, tidy
+from weir.cli.box.credentials import credentials
 from weir.decider import Decided
 from weir.demo.network import wait_until
 from weir.events import VipReleased
 from weir.model import Root
-from weir.reader import LogError, Refused
-from weir.snapshots import newest, sequences
-from weir.snapshotter import take, tidy
 
 CONFIG = Path(__file__).parents[2] / "deploy" / "base" / "nats"
 _CREATE = [sys.executable, "-m", "weir.cli", "log", "create", "--replicas", "3", "--size", "16MiB"]

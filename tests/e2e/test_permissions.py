@@ -18,14 +18,14 @@ from nats.aio.client import Client
 from docs.permissions import node_capabilities
 from tests.log_server import LogServer, log_server
 from tests.own import free_port, own
-from weir.access import api_of, nats_access
-from weir.bus import LEASES, STATE, STREAM, Bus
-from weir.cli.credentials import credentials
+from weir.bus.access import api_of, nats_access
+from weir.bus.client import LEASES, STATE, STREAM, Bus
+from weir.bus.permissions import users
+from weir.bus.reader import Forbidden, LogUnreachable
+from weir.bus.snapshots import SNAPSHOTS
+from weir.cli.box.credentials import credentials
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
-from weir.permissions import users
-from weir.reader import Forbidden, LogUnreachable
-from weir.snapshots import SNAPSHOTS
 from weir.where import Where
 
 NODE = "n1.example"
@@ -38,7 +38,7 @@ NAME = own("weirdeployperm")
 @contextmanager
 def installed(stage: Stage, server: LogServer) -> Iterator[dict[str, Path]]:
     """The five services, ipam twice, with their own seeds alone and the capabilities that deploy/ gives them; yields their logs."""
-    loader = ["-m", "services.dataplane.loader", "--pins", str(stage.where.pins), "--interface=front,back"]
+    loader = ["-m", "services.dataplane.load.loader", "--pins", str(stage.where.pins), "--interface=front,back"]
     stage.network.run("lb", *confined("loader"), sys.executable, *loader)
     node = ["--node", NODE]
     words = {

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.nats_server import nats_server
-from weir import streams
-from weir.bus import Bus
+from weir.bus.client import Bus, streams
+from weir.bus.reader import LogCrowded
 from weir.decider import Decided
 from weir.events import ServiceGone
 from weir.model import Root
-from weir.reader import LogCrowded
 
 
 def test_one_reader_too_many_is_refused_by_name_and_disturbs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.planner.core import Planner, plan
-from services.planner.status import same
+from services.planner.l4.status import same
 from tests.running import Running, running_weir
 from weir.decider import Fact, World
 from weir.events import DECODE, AnyEvent, EpochStarted, StatusPlanned, VipWithdrawn, key_of

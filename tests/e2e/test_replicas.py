@@ -13,9 +13,9 @@ import pytest
 
 from tests.log_server import LogServer, log_server
 from tests.own import free_port, own
-from weir.bus import LEASE_S
+from weir.bus.client import LEASE_S
+from weir.bus.lease import RENEW_S
 from weir.demo.network import wait_until
-from weir.lease import RENEW_S
 
 POOL = '{"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "p"}, "spec": {"addresses": ["203.0.113.0/28"]}}'
 

@@ -10,21 +10,20 @@ from pathlib import Path
 import pytest
 
 from tests.nats_server import NatsServer, keep_for, nats_server
-from weir import snapshotter
-from weir.bus import BATCH, MOST_BYTES, STATE, STREAM, Bus, as_it_is
-from weir.cli.dump import dump
-from weir.cli.history import Unanswerable, world_at
-from weir.cli.recording import Recording
-from weir.cli.verify import verify
-from weir.cli.why import why
+from weir.bus.client import BATCH, MOST_BYTES, STATE, STREAM, Bus, as_it_is, snapshotter
+from weir.bus.reader import Delivered, LogError, Trimmed
+from weir.bus.snapshots import SNAPSHOTS, Snapshot, base_of, history, newest, sequences
+from weir.bus.snapshotter import LEAST_EVENTS, SHARE_OF_AGE, due, is_due, take, tidy
+from weir.bus.streams import ensure_streams
+from weir.cli.log.dump import dump
+from weir.cli.log.history import Unanswerable, world_at
+from weir.cli.log.recording import Recording
+from weir.cli.log.verify import verify
+from weir.cli.log.why import why
 from weir.decider import Decided, Fact, Recorder, World
 from weir.events import ENCODE, AnyEvent, EndpointDown, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
 from weir.model import Root
-from weir.reader import Delivered, LogError, Trimmed
-from weir.service import Runner
-from weir.snapshots import SNAPSHOTS, Snapshot, base_of, history, newest, sequences
-from weir.snapshotter import LEAST_EVENTS, SHARE_OF_AGE, due, is_due, take, tidy
-from weir.streams import ensure_streams
+from weir.service.runner import Runner
 from weir.where import Where
 
 

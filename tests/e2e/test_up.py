@@ -18,16 +18,16 @@ import msgspec
 import pytest
 import yaml
 
-from services.dataplane.kernel import MAPS
-from services.dataplane.layout import LAYOUT
+from services.dataplane.l4.kernel import MAPS
+from services.dataplane.l4.layout import LAYOUT
 from services.dataplane.plan_file import PlanFile
 from tests.own import own
-from weir.cli.supervise import running
+from weir.cli.box.supervise import running
 from weir.decider import Fact
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import EXAMPLE, clear
 from weir.pins import Map, libbpf
-from weir.service import Where
+from weir.service.runner import Where
 
 NAME, FILE, READ_ONLY, ABSENT = own("weirup"), own("weirupfile"), own("weirupro"), own("weirupnone")
 ROOT = Path(__file__).parents[2]
@@ -353,7 +353,7 @@ def test_signal_while_the_packet_path_is_loaded_leaves_nothing_running(machine: 
 
     def loaders() -> list[str]:
         listed = subprocess.run(
-            ["pgrep", "-f", f"services.dataplane.loader --pins {machine.where.pins} "], capture_output=True, check=False
+            ["pgrep", "-f", f"services.dataplane.load.loader --pins {machine.where.pins} "], capture_output=True, check=False
         )
         return listed.stdout.decode().split()
 

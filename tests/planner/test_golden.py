@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from services.planner.core import Planner, plan
-from weir.cli.tell import condition
+from weir.cli.log.tell import condition
 from weir.decider import Fact, Fold
 from weir.events import AnyEvent, BackendsPlanned, StatusPlanned, VipReleased, VipWithdrawn
 

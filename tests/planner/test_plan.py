@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.planner.backends import CHUNK_MOST, chunk_count, chunk_of
 from services.planner.core import HEARS, Planner, plan
+from services.planner.l4.backends import CHUNK_MOST, chunk_count, chunk_of
 from weir.decider import Decided, Fact, Fold
 from weir.events import (
     AnyEvent,

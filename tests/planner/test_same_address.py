@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from test_plan import allocated, endpoint_slice, root
 
 from services.planner.core import HEARS, plan
-from services.planner.touched import INDEXES
-from services.watcher.manifest import Document, read
+from services.planner.l4.touched import INDEXES
+from services.watcher.kinds.reader import Document, read
 from services.watcher.settings import DEFAULT
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointSliceObserved, NodeObserved, NodeSeen, ServiceObserved

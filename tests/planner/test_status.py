@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from services.dataplane.sources import ranges as source_entries
+from services.dataplane.l4.source_ranges import ranges as source_entries
 from services.planner.core import Planner, plan, plan_service
 from weir.decider import Fact, World
 from weir.events import (
@@ -131,7 +131,7 @@ def test_health_port_that_is_anothers_is_told_of_a_service_that_is_served() -> N
 def test_a_family_that_its_source_ranges_close_is_reported(
     ranges: tuple[str, ...], vips: list[str], serving: bool, reason: str, message: str
 ) -> None:
-    """As the nodes have it (`services.dataplane.sources`): of a family without a range nobody may connect."""
+    """As the nodes have it (`services.dataplane.l4.source_ranges`): of a family without a range nobody may connect."""
     world = World(Planner.indexes)
     events: list[AnyEvent] = [ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),), source_ranges=ranges)]
     for vip, family, address in (("192.0.2.1", "IPv4", "10.0.0.1"), ("2001:db8::1", "IPv6", "fd00::1")):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from services.planner.core import Planner
-from services.planner.touched import touched
+from services.planner.l4.touched import touched
 from weir.decider import Change, Decided, Fact, Fold, World
 from weir.events import (
     AnyEvent,

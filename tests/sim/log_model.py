@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from weir.bus import Expected, subtree
+from weir.bus.client import Expected, subtree
+from weir.bus.reader import Entry, Refused
 from weir.decider import Decided, Fact
 from weir.events import DECODE, ENCODE, key_of
-from weir.reader import Entry, Refused
 
 
 class LogModel:

@@ -4,12 +4,12 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from weir.bus import Expected
+from weir.bus.client import Expected
+from weir.bus.reader import LogUnreachable, Refused
+from weir.bus.writer import Writer
 from weir.decider import Decided
 from weir.events import VipAllocated
 from weir.model import Root
-from weir.reader import LogUnreachable, Refused
-from weir.writer import Writer
 
 AUTHOR = "ipam"
 

@@ -9,17 +9,17 @@ import pytest
 
 from tests.sim.log_model import LogModel
 from tests.sim.sessions import AUTHOR, Session, Sessions
-from weir.bus import Expected, epoch_key, subtree
+from weir.bus.client import Expected, epoch_key, subtree
+from weir.bus.reader import Refused
 from weir.decider import Decided
 from weir.events import EpochStarted
-from weir.reader import Refused
-from weir.service import BATCH
+from weir.service.runner import BATCH
 
 HOUR_S = 3600
 
 
 class Bus:
-    """The model behind the interface of `weir.bus.Bus`; `asked` holds what each append expected."""
+    """The model behind the interface of `weir.bus.client.Bus`; `asked` holds what each append expected."""
 
     def __init__(self) -> None:
         self.log = LogModel()

@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 import pytest
 
 from tests.sim.log_model import LogModel
-from weir.bus import Expected, epoch_key
+from weir.bus.client import Expected, epoch_key
+from weir.bus.identity import Identity
+from weir.bus.reader import Entry, LogUnreachable, Refused
 from weir.decider import Change, Decided, World, one_by_one
 from weir.events import AnyEvent, EpochStarted, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
-from weir.identity import Identity
 from weir.model import Root
-from weir.reader import Entry, LogUnreachable, Refused
-from weir.service import Runner, Where
+from weir.service.runner import Runner, Where
 
 Append = tuple[str, Sequence[Decided], int, Sequence[Expected]]
 SEEDS = range(150)
@@ -250,8 +250,8 @@ async def scenario(seed: int) -> tuple[Log, list[Runner]]:
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """The services' own word on how they are is of no interest here."""
     monkeypatch.setattr(Runner, "_tell", lambda *_: None)
-    monkeypatch.setattr("weir.service.log.warning", lambda *_, **__: None, raising=False)
-    monkeypatch.setattr("weir.service.log.info", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr("weir.service.runner.log.warning", lambda *_, **__: None, raising=False)
+    monkeypatch.setattr("weir.service.runner.log.info", lambda *_, **__: None, raising=False)
 
 
 @pytest.mark.parametrize("first", SEEDS[::25])

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.dataplane import tables
-from services.dataplane.apply import Applier
 from services.dataplane.core import INDEXES, Touched, members, set_number, without_root
 from services.dataplane.edge import bounded
-from services.dataplane.kernel import MAPS
-from services.dataplane.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, VIP_SHARED, Backend, Frontend, FrontendKey, Vip
+from services.dataplane.l4 import tables
+from services.dataplane.l4.apply import Applier
+from services.dataplane.l4.kernel import MAPS
+from services.dataplane.l4.layout import ID, NO_BACKEND, TABLE_CHUNK, TABLE_KEY, VIP_SHARED, Backend, Frontend, FrontendKey, Vip
 from services.dataplane.plan_file import PlanFile
 from weir.decider import Change, Fact, World
 from weir.events import (

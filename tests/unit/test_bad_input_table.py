@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_watcher_core import asking, endpoints, named, only, pool, readings, service
 
-from services.watcher.annotations import READ
 from services.watcher.core import Watcher, differences
-from services.watcher.decode import documents
-from services.watcher.said import Observation
+from services.watcher.inventory import Observation
+from services.watcher.kinds.annotations import READ
+from services.watcher.sources.yaml_documents import documents
 from weir.cli.output import harmless
 from weir.decider import Fact, World
 from weir.events import DECODE, ENCODE, AnyEvent, EndpointSliceObserved, ServiceGone, ServiceObserved

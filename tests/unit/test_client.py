@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from services.watcher.api import Api, ConfigError, configured
+from services.watcher.sources.api import Api, ConfigError, configured
 
 CREDENTIAL = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "from-a-command"}}
 COMMAND = {"apiVersion": CREDENTIAL["apiVersion"], "command": "echo", "args": [json.dumps(CREDENTIAL)], "interactiveMode": "Never"}
@@ -49,7 +49,7 @@ def test_a_kubeconfig_that_does_not_parse_is_not_quoted(tmp_path: Path) -> None:
 
 
 def test_no_model_is_imported() -> None:
-    script = "import sys, services.watcher.kube; print(*[name for name in sys.modules if name.startswith('kubernetes_asyncio.')])"
+    script = "import sys, services.watcher.sources.kube; print(*[name for name in sys.modules if name.startswith('kubernetes_asyncio.')])"
     imported = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert "kubernetes_asyncio.client.api_client" in imported
     assert not [name for name in imported if name.startswith("kubernetes_asyncio.client.models.")]

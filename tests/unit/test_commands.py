@@ -12,8 +12,8 @@ import typer
 from typer.testing import CliRunner
 
 from weir.cli.__main__ import app
-from weir.cli.backup import BackupError, restore
-from weir.cli.supervise import SERVICES, awaited
+from weir.cli.box.backup import BackupError, restore
+from weir.cli.box.supervise import SERVICES, awaited
 
 ROOT = typer.main.get_command(app)
 
@@ -90,7 +90,7 @@ def test_wait_takes_a_value_or_none(monkeypatch: pytest.MonkeyPatch, words: tupl
         asked.append((wait, timeout_s))
         return 0 if output else 1
 
-    monkeypatch.setattr("weir.cli.status.status", status)
+    monkeypatch.setattr("weir.cli.show.status.status", status)
     assert CliRunner().invoke(app, ["status", *words]).exit_code == 0
     assert asked == [(wait, timeout_s)]
 

@@ -1,6 +1,6 @@
 """What two controllers write in turn is not written without end."""
 
-from services.watcher.contention import MOST_S, Contention
+from services.watcher.writer.backoff import MOST_S, Contention
 
 
 def writes(of: Contention, what: object, from_s: float, to_s: float, every_s: float = 0.02) -> int:

@@ -13,11 +13,11 @@ import pytest
 import yaml
 
 from tests.cluster.binaries import NoGo, binary
-from weir.cli.credentials import CredentialsError, credentials
+from weir.cli.box.credentials import CredentialsError, credentials
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 OVERLAYS = ("in-cluster", "external", "single-node")
-MODULES = {"weir-loader": "services.dataplane.stay", "weir": "weir.cli"}
+MODULES = {"weir-loader": "services.dataplane.load.daemon", "weir": "weir.cli"}
 Object = dict[str, Any]
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from weir.cli.diff import change, differences, picture
-from weir.cli.watch import Screen, changes
+from weir.cli.log.diff import change, differences, picture
+from weir.cli.show.watch import Screen, changes
 from weir.decider import Fact, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, EpochStarted, ServiceGone, ServiceObserved, StatusPlanned, VipAllocated
 from weir.model import Backend, Condition, Rejection, Root, ServicePort

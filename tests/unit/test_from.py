@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from tests.unit.test_recording import delivered, recording, service
 from weir.cli.__main__ import app
-from weir.cli.history import Unanswerable
-from weir.cli.service_names import named, services_of
+from weir.cli.log.history import Unanswerable
+from weir.cli.show.service_names import named, services_of
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved, VipAllocated, VipDenied
 from weir.model import Backend, Root

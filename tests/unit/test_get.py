@@ -3,8 +3,8 @@
 import pytest
 import typer
 
-from weir.cli.get import View, Wanted, labels_of, log_view
-from weir.cli.get_commands import Noun
+from weir.cli.show.commands import Noun
+from weir.cli.show.get import View, Wanted, labels_of, log_view
 from weir.decider import Fact, World
 from weir.events import BackendsPlanned, EndpointDown, EndpointSliceObserved, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated
 from weir.model import Backend, Condition, Endpoint, Family, Root, ServicePort, SlicePort

@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 from typing import Any
 
-from services.dataplane.layout import Flow, FlowKey, Frontend, FrontendKey
-from weir.cli.get_kernel import connections, wide
+from services.dataplane.l4.layout import Flow, FlowKey, Frontend, FrontendKey
+from weir.cli.show.get_kernel import connections, wide
 
 WEB = FrontendKey("192.0.2.1", 80, "TCP")
 

@@ -12,8 +12,8 @@ from tests.own import free_port
 from tests.unit.test_sources import backends, frontend
 from weir.decider import Fact, World
 from weir.events import AnyEvent, FrontendWithdrawn, key_of
-from weir.http import MOST_OPEN
 from weir.model import Rejection
+from weir.service.http import MOST_OPEN
 
 ASK = b"GET / HTTP/1.1\r\nHost: n1\r\n\r\n"
 

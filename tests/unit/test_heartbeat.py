@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from weir.heartbeat import BUSY_MOST_S, HUNG_S, Child, Watch
+from weir.service.heartbeat import BUSY_MOST_S, HUNG_S, Child, Watch
 
 END_S = 700
 

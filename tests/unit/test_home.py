@@ -4,8 +4,8 @@ import pytest
 
 from services.watcher.core import Watcher
 from services.watcher.home import Home, HomeError
-from services.watcher.kube import Kube
-from services.watcher.marks import Marks
+from services.watcher.sources.kube import Kube
+from services.watcher.writer.queue import Marks
 from weir.decider import Fact, Fold, World
 from weir.events import HomeNamed
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from weir.identity import Branch, Identity, identity_of, kinship
+from weir.bus.identity import Branch, Identity, identity_of, kinship
 
 LOG = Identity("abc")
 RESTORED = LOG.branched("monday", 50)

@@ -5,7 +5,7 @@ from structlog.testing import capture_logs
 from weir.decider import Decided, Recorder
 from weir.events import AnyEvent, ManifestRejected, ServiceObserved
 from weir.model import Problem, Root
-from weir.service import MOST_LINES, Runner, Where
+from weir.service.runner import MOST_LINES, Runner, Where
 
 
 def lines(*events: AnyEvent) -> list[dict[str, object]]:

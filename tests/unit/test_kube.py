@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from services.watcher.core import Watcher, differences
-from services.watcher.kinds import KINDS, POOL, SERVICE
-from services.watcher.kube import Kube
-from services.watcher.manifest import Document
-from services.watcher.said import Observation, Said
+from services.watcher.inventory import Observation, Said
+from services.watcher.kinds.reader import Document
+from services.watcher.kinds.registry import KINDS, POOL, SERVICE
+from services.watcher.sources.kube import Kube
 from weir.decider import World
 
 UNIT = "@kube/Service/shop/web"

@@ -11,12 +11,12 @@ from test_watcher_core import asking, fact, only
 
 from docs.reference import HERE
 from services.ipam.core import Ipam
-from services.watcher.decode import documents
-from services.watcher.fields import Field
-from services.watcher.manifest import Observed, read
+from services.watcher.kinds.fields import Field
+from services.watcher.kinds.reader import Observed, read
 from services.watcher.settings import DEFAULT, Settings
-from weir.cli.kube_loxilb import migrate
-from weir.cli.migrate import Migrated, MigrateError, problems_of
+from services.watcher.sources.yaml_documents import documents
+from weir.cli.migrate.kube_loxilb import migrate
+from weir.cli.migrate.manifests import Migrated, MigrateError, problems_of
 from weir.decider import Fact, Fold
 from weir.events import AnyEvent, NodeAddressesObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied
 from weir.model import ServicePort

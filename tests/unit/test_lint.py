@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_watcher_core import endpoints, pool, service
 
-from services.watcher.decode import documents
 from services.watcher.settings import DEFAULT
+from services.watcher.sources.yaml_documents import documents
 from weir.cli.lint import Finding, findings, lint
 
 POOL = pool("addresses: [203.0.113.0/28]")

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.dataplane import maglev
-from services.dataplane.maglev import SIZES, PlanError, maglev_table, round_robin_table, table_size
+from services.dataplane.l4 import maglev
+from services.dataplane.l4.maglev import SIZES, PlanError, maglev_table, round_robin_table, table_size
 
 NAMES = st.lists(st.integers(0, 250).map(lambda number: f"10.0.0.{number}:80/TCP"), min_size=1, max_size=10, unique=True)
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from services.watcher.kinds import KINDS, RECORD, SERVICE
-from services.watcher.kube import Kube
-from services.watcher.marks import Marks, Target
+from services.watcher.kinds.registry import KINDS, RECORD, SERVICE
+from services.watcher.sources.kube import Kube
+from services.watcher.writer.queue import Marks, Target
 from weir.decider import World
 from weir.events import RecordGone
 from weir.model import Root

@@ -6,13 +6,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from services.watcher.decode import documents
-from services.watcher.fields import Field
-from services.watcher.manifest import read
+from services.watcher.kinds.fields import Field
+from services.watcher.kinds.reader import read
 from services.watcher.settings import DEFAULT
+from services.watcher.sources.yaml_documents import documents
 from weir.cli.__main__ import app
-from weir.cli.metallb import migrate
-from weir.cli.migrate import MigrateError, problems_of
+from weir.cli.migrate.manifests import MigrateError, problems_of
+from weir.cli.migrate.metallb import migrate
 
 CRD = Path(__file__).parents[2] / "deploy/crds/vippool.yaml"
 POOL = """

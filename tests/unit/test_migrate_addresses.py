@@ -10,12 +10,12 @@ from test_migrate import field, pool
 from typer.testing import CliRunner
 
 from services.watcher.__main__ import given_options, settings_of
-from services.watcher.fields import Field
+from services.watcher.kinds.fields import Field
 from services.watcher.settings import DEFAULT
 from weir.cli.__main__ import app
-from weir.cli.kube_loxilb import migrate as of_kube_loxilb
-from weir.cli.metallb import migrate
-from weir.cli.migrate import MigrateError, problems_of
+from weir.cli.migrate.kube_loxilb import migrate as of_kube_loxilb
+from weir.cli.migrate.manifests import MigrateError, problems_of
+from weir.cli.migrate.metallb import migrate
 
 # ── addresses that are kept ────────────────────────────────────────────────────────────────────────────────────────
 

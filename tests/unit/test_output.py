@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from weir.cli.log.tell import condition, tell
 from weir.cli.output import Progress, emit, harmless, to_yaml
-from weir.cli.tell import condition, tell
 from weir.events import DECODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, StatusPlanned, VipDenied
 from weir.model import Backend, Condition, Endpoint, Root
 

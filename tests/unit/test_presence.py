@@ -7,8 +7,8 @@ import pytest
 
 from services.watcher.core import Watcher, differences
 from services.watcher.edge import nobody
+from services.watcher.inventory import Observation, Said
 from services.watcher.presence import CHECK_S, SILENT_S, Presence, transitions
-from services.watcher.said import Observation, Said
 from weir.decider import Fact, World
 from weir.events import AnyEvent, NodeGone, NodeHeard, NodeLeft, NodeObserved, NodeRetired, NodeSeen, NodeSilent
 from weir.model import Root

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from services.watcher.kinds import KINDS
-from services.watcher.kube import Kube
+from services.watcher.kinds.registry import KINDS
+from services.watcher.sources.kube import Kube
+from weir.bus.identity import Identity
 from weir.decider import Recorder
 from weir.events import NodeSeen
-from weir.exporter import _answer
-from weir.identity import Identity
-from weir.service import Runner
+from weir.service.exporter import _answer
+from weir.service.runner import Runner
 from weir.where import Where
 
 
@@ -56,7 +56,7 @@ def test_what_a_service_cannot_see_is_in_its_readiness_though_its_file_cannot_be
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("weir.service.write_file", full)
+    monkeypatch.setattr("weir.service.runner.write_file", full)
     why = [""]
 
     async def main() -> list[tuple[bool, bytes]]:

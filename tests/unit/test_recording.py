@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from weir.cli.history import entries, world_at
-from weir.cli.recording import Recording, RecordingError, head_line
-from weir.cli.verify import Audit
+from weir.bus.lines import LINES, keyed, line
+from weir.bus.reader import Delivered, Refused
+from weir.cli.log.history import entries, world_at
+from weir.cli.log.recording import Recording, RecordingError, head_line
+from weir.cli.log.verify import Audit
 from weir.decider import Fact, World
 from weir.events import ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, key_of
-from weir.lines import LINES, keyed, line
 from weir.model import Root
-from weir.reader import Delivered, Refused
 
 FIRST = 5
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from services.watcher.core import Watcher, differences
-from services.watcher.manifest import Document
-from services.watcher.said import Observation
+from services.watcher.inventory import Observation
+from services.watcher.kinds.reader import Document
 from weir.decider import Fact, Fold
 from weir.events import AnyEvent, RecordGone, RecordObserved, ServiceObserved, VipAllocated, VipFreed, VipReleased, key
 from weir.model import Root

@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 
 from docs.reference import HERE, PAGES, Source, events_page
-from services.dataplane.interfaces import Nic
+from services.dataplane.load.interfaces import Nic
 from services.dataplane.settings import Settings, prepare
 from weir import events, model
 from weir.events import AnyEvent, tag_of
-from weir.metrics import METRICS
+from weir.service.metrics import METRICS
 
 
 @pytest.mark.parametrize("page", PAGES)

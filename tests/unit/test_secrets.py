@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.watcher.core import Watcher, differences
-from services.watcher.decode import documents
-from services.watcher.said import Observation
-from weir.cli.tell import tell
+from services.watcher.inventory import Observation
+from services.watcher.sources.yaml_documents import documents
+from weir.cli.log.tell import tell
 from weir.decider import World
 from weir.events import ENCODE
 

@@ -5,9 +5,9 @@ from itertools import zip_longest
 
 import pytest
 
-from services.dataplane.apply import Applier
-from services.dataplane.flows import Drains
-from services.dataplane.layout import (
+from services.dataplane.l4.apply import Applier
+from services.dataplane.l4.conntrack import Drains
+from services.dataplane.l4.layout import (
     AFFINITY_OF,
     FRONTEND_AFFINITY,
     FRONTEND_REJECT,
@@ -16,7 +16,7 @@ from services.dataplane.layout import (
     Frontend,
     source_range_key,
 )
-from services.dataplane.sources import ranges
+from services.dataplane.l4.source_ranges import ranges
 from tests.unit.test_apply import ROOT, Node
 from weir.events import BackendsPlanned, FrontendPlanned, FrontendWithdrawn
 from weir.model import Backend

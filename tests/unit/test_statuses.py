@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from services.watcher.core import Watcher
-from services.watcher.statuses import (
+from services.watcher.writer.conditions import (
     Note,
     counts,
     is_held,

@@ -4,9 +4,9 @@ import pytest
 from test_bad_input_table import Folder
 from test_watcher_core import asking, endpoints, named, only, pool, readings, service
 
-from services.watcher.decode import documents
-from services.watcher.manifest import Document, read
+from services.watcher.kinds.reader import Document, read
 from services.watcher.settings import Settings
+from services.watcher.sources.yaml_documents import documents
 from weir.events import EndpointSliceGone, EndpointSliceObserved, ManifestAccepted, ManifestRejected, ServiceGone, ServiceObserved
 
 NAMED = "metadata: {namespace: shop, name: web}"

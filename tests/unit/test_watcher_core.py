@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.watcher.decode import MOST_DOCUMENT_BYTES, documents
-from services.watcher.manifest import Document, Observed, Reading, read
+from services.watcher.kinds.reader import Document, Observed, Reading, read
 from services.watcher.settings import Settings
+from services.watcher.sources.yaml_documents import MOST_DOCUMENT_BYTES, documents
 from weir.events import DECODE, ENCODE, ServiceObserved
 from weir.model import Endpoint, Probe, Problem, Root, ServicePort, SlicePort
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.watcher.core import Watcher, differences
-from services.watcher.decode import documents
-from services.watcher.said import Observation, Said
+from services.watcher.inventory import Observation, Said
+from services.watcher.sources.yaml_documents import documents
 from weir.decider import Fact, Fold, World
 from weir.events import DECODE, ENCODE, AnyEvent, EndpointSliceObserved, ManifestRejected, PoolObserved, ServiceObserved, key, key_of
 

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from asyncinotify import Inotify
 
-from services.watcher import edge, files, said
+from services.watcher import edge
+from services.watcher import inventory as said
 from services.watcher.core import Watcher, differences
 from services.watcher.edge import FolderSource, follow, nobody
-from services.watcher.said import Observation
-from services.watcher.watches import Watches
+from services.watcher.inventory import Observation
+from services.watcher.sources import folder as files
+from services.watcher.sources.inotify import Watches
 from weir.decider import Fact, World
 from weir.events import ManifestRejected, ServiceObserved
 

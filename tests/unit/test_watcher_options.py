@@ -7,7 +7,7 @@ import pytest
 
 from services.watcher.__main__ import given_options, settings_of
 from services.watcher.settings import CLASSES, Settings
-from weir.cli.run_commands import watcher_options
+from weir.cli.box.run_commands import watcher_options
 
 LINES = """\
 # ours alone

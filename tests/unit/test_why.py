@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from tests.unit.test_recording import delivered, recording, service
-from weir.cli.why import why
+from weir.cli.log.why import why
 from weir.events import AnyEvent, VipAllocated, VipPlanned
 from weir.model import Root
 

@@ -9,7 +9,10 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from weir.cli import box_commands, get_commands, log_commands, migrate_commands, run_commands
+from weir.cli.box import commands as box_commands
+from weir.cli.box import run_commands
+from weir.cli.log import commands as log_commands
+from weir.cli.migrate import commands as migrate_commands
 from weir.cli.options import (
     As,
     Credentials,
@@ -25,6 +28,7 @@ from weir.cli.options import (
     fail,
     of_file,
 )
+from weir.cli.show import commands as get_commands
 from weir.where import node_name
 
 BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code of a command whose reader has gone, as a shell shows it of others
@@ -108,10 +112,10 @@ def leave(
     instance: Instance = "weir",
 ) -> None:
     """Remove an LB node that is gone.  Until then, addresses that it may still forward for are not reassigned."""
-    from weir.cli.history import url_of
-    from weir.cli.leave import leave
-    from weir.cli.supervise import UpError
-    from weir.reader import LogError
+    from weir.bus.reader import LogError
+    from weir.cli.box.leave import leave
+    from weir.cli.box.supervise import UpError
+    from weir.cli.log.history import url_of
 
     try:
         known = leave(url or url_of(instance), credentials, node)
@@ -125,8 +129,8 @@ def leave(
 @app.command(epilog=example("weir down"))
 def down(instance: Instance = "weir") -> None:
     """Detach and remove the packet path.  Forwarding stops; the log and the last plan stay."""
-    from services.dataplane.loader import detach
-    from weir.cli.supervise import UpError, claim, running
+    from services.dataplane.load.loader import detach
+    from weir.cli.box.supervise import UpError, claim, running
     from weir.where import Where
 
     where = Where(instance)
@@ -151,7 +155,7 @@ def check(
     output: As = Output.table,
 ) -> None:
     """Check that this machine can run Weir.  Exit code 0: it can, 1: something is missing."""
-    from weir.cli.check import problems
+    from weir.cli.box.check import problems
     from weir.cli.output import MACHINE, emit
     from weir.where import Where
 
@@ -174,7 +178,7 @@ def status(
     output: As = Output.table,
 ) -> None:
     """Show services, the log, nodes and conditions.  Exit code 0: all well, or what --wait asks for; 1: not; 2: Weir is not up."""
-    from weir.cli.status import status
+    from weir.cli.show.status import status
 
     raise typer.Exit(status(instance, wait=wait or "", timeout_s=timeout, output=output))
 
@@ -182,7 +186,7 @@ def status(
 @app.command(epilog=example("weir sync", "weir sync -o json"))
 def sync(instance: Instance = "weir", output: As = Output.table) -> None:
     """Compare nodes with the plan, and this node's maps entry by entry.  Exit code 0: in sync, 1: not, 2: no answer."""
-    from weir.cli.sync import sync
+    from weir.cli.show.sync import sync
 
     raise typer.Exit(sync(instance, output))
 
@@ -196,7 +200,7 @@ def diff(
     output: As = Output.table,
 ) -> None:
     """Show what changed between two points in the log.  Exit code 0: nothing, 1: something, 2: no answer."""
-    from weir.cli.diff import diff
+    from weir.cli.log.diff import diff
 
     raise typer.Exit(diff(instance, before, after, output, file))
 
@@ -212,7 +216,7 @@ def replay(
     output: As = Output.table,
 ) -> None:
     """Show the plan as it was at a moment."""
-    from weir.cli.replay import replay
+    from weir.cli.log.replay import replay
 
     raise typer.Exit(replay(instance, at, output, diff=diff, file=file))
 

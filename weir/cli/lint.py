@@ -14,11 +14,11 @@ import typer
 from services.ipam.core import Ipam
 from services.planner.core import Planner
 from services.watcher.core import Watcher, differences
-from services.watcher.decode import documents, fault
-from services.watcher.files import base_of, documents_of, manifests_in, not_read, unit_name
-from services.watcher.manifest import Document
-from services.watcher.said import Observation
+from services.watcher.inventory import Observation
+from services.watcher.kinds.reader import Document
 from services.watcher.settings import Settings
+from services.watcher.sources.folder import base_of, documents_of, manifests_in, not_read, unit_name
+from services.watcher.sources.yaml_documents import documents, fault
 from weir.cli.output import MACHINE, emit, harmless
 from weir.decider import Core, Fact, World
 from weir.events import (

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from weir.cli.box.supervise import running
 from weir.cli.output import paint
-from weir.cli.supervise import running
 from weir.demo.network import Network, undisturbed, wait_until
 from weir.where import Where
 

@@ -1,0 +1,1 @@
+"""Claims VIPs on the wire."""

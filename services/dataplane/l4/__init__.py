@@ -1,0 +1,1 @@
+"""Applies the plan to the kernel: map entries, tables, connection tracking."""

@@ -1,0 +1,296 @@
+"""Makes the kernel match the plan, writing only what differs from what the kernel holds, and reads it back.
+
+The kernel is the only memory of what was applied: a new process finds ids in the pinned maps and goes on.  Order of writes:
+what is referred to before what refers to it, and the other way round for removals, so that no packet finds a half-made entry.
+"""
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, members_on, serves
+from services.dataplane.l4.backends import Backends
+from services.dataplane.l4.conntrack import Parted
+from services.dataplane.l4.frontend_entries import Owned
+from services.dataplane.l4.kernel import Ids, Kernel, KernelMap
+from services.dataplane.l4.layout import (
+    AFFINITY_OF,
+    ALGORITHMS,
+    FRONTEND_AFFINITY,
+    FRONTEND_REJECT,
+    FRONTEND_SOURCES,
+    ID,
+    MODES,
+    VIP_SHARED,
+    Frontend,
+    FrontendKey,
+    Vip,
+)
+from services.dataplane.l4.maglev import PlanError, maglev_table, round_robin_table, table_size
+from services.dataplane.l4.source_ranges import ranges
+from services.dataplane.l4.tables import Tables
+from weir.decider import World
+from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_of
+from weir.model import Backend as Planned
+from weir.model import Rejection, endpoint_name
+from weir.pins import MapError, address_bytes, address_text
+
+
+class Outcome(NamedTuple):
+    """What one `apply` did.  writes: entries written or deleted; announced: new VIPs, but nodes' own addresses."""
+
+    writes: int
+    announced: tuple[str, ...]
+
+
+class Applier:
+    """The node's kernel, as far as the plan reaches."""
+
+    def __init__(self, maps: Mapping[str, KernelMap], node: str = "") -> None:
+        self._kernel, self._node = Kernel(maps), node
+        self._refused: dict[str, str] = {}  # entity key -> the kernel's words
+        self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
+        self._unfinished_vips: set[str] = set()
+        self.backends = Backends(self._kernel)
+        self._parted = Parted(set(), set(), set())  # since `parted` was asked
+        self._left: set[tuple[FrontendKey, str]] = set()  # backends that a frontend with a drain limit does not have any more
+        self._ids: dict[str, int] = {}  # of the backends that this application touches
+        self._sources = Owned(self._kernel, "source_ranges", id_at=4)
+        self._affinity = Owned(self._kernel, "affinity_s", id_at=0)
+        self._frontends = {FrontendKey.unpack(key): Frontend.unpack(value) for key, value in maps["frontends"].items()}
+        self.tables = Tables(self._kernel, self._frontends.values())
+        self._frontend_ids = Ids("frontends", (f.id for f in self._frontends.values()), maps["frontend_stats"].max_entries)
+
+    @property
+    def newest(self) -> int:
+        """The newest sequence that what the kernel holds rests on; 0 on a machine that just started."""
+        return max((frontend.plan_seq for frontend in self._frontends.values()), default=0)
+
+    def apply_all(self, world: World) -> Outcome:
+        """The whole plan; what the kernel holds beyond it goes."""
+        begun = self._kernel.writes
+        announced = [vip for part in Touched.all(world) for vip in self.apply(world, part).announced]
+        vips = {address_text(vip) for vip, _ in self._kernel.maps["vips"].items()}
+        self._withdraw_vips(vips - {event.vip for event in world.of(VipPlanned)})
+        planned = {frontend_key(frontend) for frontend in world.of(FrontendPlanned)}
+        for stray in sorted(set(self._frontends) - planned, key=FrontendKey.pack):
+            self._withdraw_frontend(stray)
+        for owned in (self._sources, self._affinity):
+            owned.drop_strays({frontend.id for frontend in self._frontends.values()})
+        self.tables.drop_strays()
+        self.backends.retire([name for name in self.backends.names() if not frontends_of(world, name)])
+        return Outcome(self._kernel.writes - begun, tuple(announced))
+
+    def apply(self, world: World, touched: Touched) -> Outcome:
+        """The touched part of the plan, and once more what was refused before."""
+        begun = self._kernel.writes
+        self._try_again()
+        wanted = {name: found for name in sorted(touched.endpoints | set(self.backends.refused)) if (found := frontends_of(world, name))}
+        self._ids = self.backends.admit(wanted)
+        self._unfinished |= {frontend_key(each) for name in wanted.keys() - self._ids.keys() for each in wanted[name]}
+        self._part(world, touched)
+        gone = []
+        for where in sorted(touched.frontends | self._unfinished, key=FrontendKey.pack):
+            if planned := _planned(world, where):
+                self._put_frontend(world, where, planned)
+            else:
+                gone.append(where)
+        announced = self._put_vips(world, touched.vips)
+        self._withdraw_vips({vip for vip in touched.vips if not isinstance(world.get(key("planner", "planvip", "", vip)), VipPlanned)})
+        for where in gone:
+            self._withdraw_frontend(where)
+        self.backends.retire(sorted(touched.endpoints - wanted.keys()))
+        for name, endpoint in touched.left:
+            self._left |= {(frontend_key(each), endpoint) for each in world.find("set", name, FrontendPlanned) if each.drain_timeout_s}
+        self.tables.forget(name for name in touched.sets if not world.count("set", name))
+        return Outcome(self._kernel.writes - begun, announced)
+
+    def _try_again(self) -> None:
+        for name, stuck in list(self._kernel.stuck):
+            if name == "backends":
+                self.backends.empty(ID.unpack(stuck)[0])
+            else:
+                self._kernel.delete(name, stuck)
+
+    def parted(self) -> Parted:
+        """What flows are to hear of, since this was last asked."""
+        found, self._parted = self._parted, Parted(set(), set(), set())
+        return found
+
+    def _part(self, world: World, touched: Touched) -> None:
+        """Before backends are retired, while they have their ids."""
+        for name, endpoint in touched.left:
+            if (number := self.backends.id_of(endpoint)) and not serves(world, endpoint, name):
+                self._parted.left.update((frontend, number) for frontend in self._numbers_of(world, name))
+        for name in touched.sets:
+            for chunk in world.find("set", name, BackendsPlanned):
+                for backend in chunk.backends:
+                    if backend.state == "draining" and (
+                        number := self.backends.id_of(endpoint_name(backend.address, backend.port, chunk.protocol))
+                    ):
+                        self._parted.leaving.update((frontend, number) for frontend in self._numbers_of(world, name))
+
+    def _numbers_of(self, world: World, name: str) -> list[int]:
+        """Ids of the frontends of a backend set that the kernel holds."""
+        wheres = (frontend_key(each) for each in world.find("set", name, FrontendPlanned))
+        return [self._frontends[where].id for where in wheres if where in self._frontends]
+
+    def rejections(self) -> tuple[Rejection, ...]:
+        """What the kernel refused and does not hold, by entity; and what it will not let go of, by map."""
+        stuck = {_entity(name, where): reason for (name, where), reason in sorted(self._kernel.stuck.items())}
+        refused = self._refused | stuck
+        return tuple(Rejection(entity=entity, reason=reason) for entity, reason in sorted(refused.items()))
+
+    def used(self) -> dict[str, tuple[int, int]]:
+        """Map -> entries in use, and how many it takes."""
+        frontends = len(self._frontend_ids), self._kernel.maps["frontend_stats"].max_entries
+        return {"frontends": frontends, "backends": self.backends.used()}
+
+    def leaving(self, world: World) -> dict[tuple[int, int], int]:
+        """Backends that drain or left a set, by frontend and backend id, and the seconds their flows have for it."""
+        if not world.count("drain limit", ""):
+            return {}
+        self._left = {(where, name) for where, name in self._left if self._has_left(world, where, name)}
+        found = set(self._left)
+        limited = [frontend_key(planned) for planned in world.find("drain limit", "", FrontendPlanned)]
+        found |= {(where, name) for name in self.backends.lingering for where in limited}  # after a restart we do not know whom it served
+        for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
+            draining = (backend for backend in members_on(self._node, planned, members(world, planned)[0]) if backend.state == "draining")
+            names = (endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining)
+            found |= {(frontend_key(planned), name) for name in names}
+        pairs = ((where, name, _planned(world, where)) for where, name in found if where in self._frontends)
+        ids = ((self._frontends[where].id, self.backends.id_of(name), planned) for where, name, planned in pairs)
+        return {(number, each): limited.drain_timeout_s for number, each, limited in ids if each and limited and limited.drain_timeout_s}
+
+    def _has_left(self, world: World, where: FrontendKey, name: str) -> bool:
+        planned = _planned(world, where)
+        return bool(planned and self.backends.id_of(name) and not serves(world, name, planned.backends))
+
+    # ── frontends ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _put_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
+        try:
+            self._write_frontend(world, where, planned)
+        except (MapError, PlanError) as error:
+            self._refused[key_of(planned)] = str(error)
+            self._unfinished.add(where)
+        else:
+            self._refused.pop(key_of(planned), None)
+            self._unfinished.discard(where)
+
+    def _write_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
+        """The table first, beside the old one when its size changed; then the frontend turns to it in one write."""
+        backends, newest = members(world, planned)
+        backends = members_on(self._node, planned, backends)
+        table = self._table(planned, eligible(backends, planned.algorithm), len(backends))
+        set_number = self.tables.number(planned.backends)
+        old = self._frontends.get(where)
+        number = old.id if old else self._frontend_ids.take()
+        sources = ranges(number, planned.vip, planned.sources)
+        owned = {self._sources: sources or {}, self._affinity: _keepers(number, planned.affinity_s, table)}
+        value = Frontend(
+            set_id=set_number,
+            size=len(table),
+            id=number,
+            idle_timeout_s=planned.idle_timeout_s,
+            algorithm=ALGORITHMS.index(planned.algorithm),
+            mode=MODES.index(planned.mode),
+            flags=_flags(planned, limited=sources is not None),
+            plan_seq=newest,
+        )
+        try:
+            self.tables.use(value.set_id, table)
+            if not old:
+                self._kernel.zero("frontend_stats", value.id)
+            for entries, wanted in owned.items():
+                entries.put(number, wanted)
+            self._kernel.write("frontends", where.pack(), value.pack())
+        except (MapError, PlanError):
+            if not old:
+                self._disown(number)
+                self._frontend_ids.give(number)
+            self.tables.leave(value.set_id, value.size)
+            raise
+        for entries, wanted in owned.items():
+            entries.keep(number, wanted)
+        self._frontends[where] = value
+        if old:
+            self.tables.leave(old.set_id, old.size)
+
+    def _table(self, planned: FrontendPlanned, backends: Sequence[Planned], members: int) -> "array[int]":
+        """Sized by all members, so that one that goes down or drains changes slots, not the size."""
+        if not backends:
+            return array("I")
+        names = [endpoint_name(backend.address, backend.port, planned.protocol) for backend in backends]
+        ids = [self._ids.get(name) or self.backends.id_of(name) for name in names]
+        if not all(ids):
+            missing = names[ids.index(0)]
+            raise PlanError(f"backend {missing}: {self.backends.refused.get(missing, 'not planned')}")
+        if planned.algorithm == "rr":
+            return round_robin_table(names, ids)
+        return maglev_table(names, ids, table_size(members))
+
+    def _withdraw_frontend(self, where: FrontendKey) -> None:
+        self._unfinished.discard(where)
+        self._refused.pop(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)), None)
+        old = self._frontends.pop(where, None)
+        if old:
+            self._parted.frontends.add(old.id)
+            self._kernel.delete("frontends", where.pack())
+            self._disown(old.id)
+            self._frontend_ids.give(old.id)
+            self.tables.leave(old.set_id, old.size)
+
+    def _disown(self, frontend_id: int) -> None:
+        self._sources.keep(frontend_id, {})
+        self._affinity.keep(frontend_id, {})
+
+    # ── VIPs ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _put_vips(self, world: World, vips: Iterable[str]) -> tuple[str, ...]:
+        """VIPs last: the node answers for one only when everything behind it is there.  Returns those that are new here."""
+        new = []
+        for vip in sorted({*vips, *self._unfinished_vips}):
+            planned = world.get(key("planner", "planvip", "", vip))
+            if not isinstance(planned, VipPlanned):
+                continue
+            self._kernel.stuck.pop(("vips", address_bytes(vip)), None)
+            held = self._kernel.maps["vips"].get(address_bytes(vip))
+            flags = VIP_SHARED if planned.shared_with_node else 0
+            try:
+                if not held or Vip.unpack(held).flags != flags:
+                    self._kernel.write("vips", address_bytes(vip), Vip(flags=flags).pack())
+                    new += [] if flags else [vip]
+            except (MapError, PlanError) as error:
+                self._refused[key_of(planned)] = str(error)
+                self._unfinished_vips.add(vip)
+            else:
+                self._refused.pop(key_of(planned), None)
+                self._unfinished_vips.discard(vip)
+        return tuple(new)
+
+    def _withdraw_vips(self, vips: Iterable[str]) -> None:
+        for vip in sorted(vips):
+            self._kernel.delete("vips", address_bytes(vip))
+            self._unfinished_vips.discard(vip)
+            self._refused.pop(key("planner", "planvip", "", vip), None)
+
+
+def _planned(world: World, where: FrontendKey) -> FrontendPlanned | None:
+    found = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
+    return found if isinstance(found, FrontendPlanned) else None
+
+
+def _flags(planned: FrontendPlanned, *, limited: bool) -> int:
+    wanted = {FRONTEND_SOURCES: limited, FRONTEND_REJECT: planned.no_backend == "reject", FRONTEND_AFFINITY: planned.affinity_s}
+    return sum(flag for flag, asked in wanted.items() if asked)
+
+
+def _keepers(frontend_id: int, affinity_s: int, table: Iterable[int]) -> dict[bytes, bytes]:
+    """The entries of `affinity_s` for the backends in its table."""
+    return {AFFINITY_OF.pack(frontend_id, number): ID.pack(affinity_s) for number in set(table)} if affinity_s else {}
+
+
+def _entity(name: str, where: bytes) -> str:
+    """What an entry that will not go belongs to: a VIP that a node still answers for must not be given on."""
+    return key("planner", "planvip", "", address_text(where)) if name == "vips" else f"map {name}"

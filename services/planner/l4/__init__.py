@@ -1,0 +1,1 @@
+"""The plan of Services: frontends, backend sets and status."""

@@ -1,0 +1,237 @@
+"""What the owner of a Service is told.  `Programmed` comes from what the nodes read back, never from what was planned."""
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from services.planner.l4.nodes import is_local, unserved_local
+from weir.decider import PENDING, World
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    BackendsPlanned,
+    EndpointSliceObserved,
+    ManifestRejected,
+    ServiceObserved,
+    StatusPlanned,
+    VipAllocated,
+    VipDenied,
+    VipPlanned,
+    key_of,
+)
+from weir.lbnodes import counted, heard, how_to_end, is_silent
+from weir.model import MORE_REJECTED, Backend, Condition, Endpoint, Family, families_of
+from weir.words import few
+
+
+def status_of(
+    world: World, observed: ServiceObserved, vips: Sequence[str], planned: Sequence[AnyEvent], sets: Mapping[str, Sequence[Backend]]
+) -> StatusPlanned:
+    """The conditions of one Service.
+
+    planned: the frontends and chunks it should have.   sets: the backends of each port and family, by how people call these.
+    """
+    service = observed.root.path
+    conditions = (
+        _accepted(world, observed, service),
+        _allocated(world, service),
+        _serving(world, observed, sets, vips),
+        _programmed(world, observed, planned),
+    )
+    return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
+
+
+def refused(world: World, service: str) -> list[AnyEvent]:
+    """What is told of a Service that could never be read; nothing of one that nobody named."""
+    rejected = [event for event in world.find("service", service, ManifestRejected) if event.root and event.root.kind == "Service"]
+    roots = [event.root for event in rejected if event.root]
+    if not roots:
+        return []
+    accepted = Condition(type="Accepted", status=False, reason="Invalid", message=_problems(rejected))
+    programmed = Condition(type="Programmed", status=False, reason="NotAccepted", message="it could not be read yet")
+    return [StatusPlanned(service=service, vips=(), conditions=(accepted, programmed), root=roots[0])]
+
+
+def _problems(rejected: Sequence[ManifestRejected]) -> str:
+    return _few([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
+
+
+def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
+    if rejected := world.find("service", service, ManifestRejected):
+        own = any(event.root is None or event.root.kind == "Service" for event in rejected)  # of a slice, the rest may be in use
+        message = f"{'what was valid before still serves; ' if own else ''}{_problems(rejected)}"
+        return Condition(type="Accepted", status=False, reason="Invalid", message=message)
+    if observed.unsupported:
+        return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(map(str, observed.unsupported)))
+    return Condition(type="Accepted", status=True, reason="Accepted")
+
+
+def _few(words: Iterable[str]) -> str:
+    """A condition is read by people, and bounded."""
+    return few((word if len(word) <= 300 else f"{word[:299]}…" for word in words), apart="; ")
+
+
+def _allocated(world: World, service: str) -> Condition:
+    denied = world.find("service", service, VipDenied)
+    if denied:
+        return Condition(type="Allocated", status=False, reason=denied[0].reason, message="; ".join(claim.message for claim in denied))
+    vips = world.find("service", service, VipAllocated)
+    if taken := [vip for vip in vips if vip.in_use_by and not vip.shared_with_node]:
+        words = _few([f"{vip.vip} is also {vip.in_use_by}; both stay until one is changed" for vip in taken])
+        return Condition(type="Allocated", status=True, reason="AddressInUse", message=words)
+    orphans = [vip for vip in vips if vip.orphaned]
+    if orphans:
+        words = _few([f"{vip.vip} stays, though pool {vip.pool} does not offer it any more" for vip in orphans])
+        return Condition(type="Allocated", status=True, reason="Orphaned", message=words)
+    return Condition(type="Allocated", status=True, reason="Allocated")
+
+
+def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequence[Backend]], vips: Sequence[str]) -> Condition:
+    backends = [backend for found in sets.values() for backend in found]
+    if not observed.ports:
+        return Condition(type="Serving", status=False, reason="NoPorts", message="none of its ports can be served")
+    if unserved := _unserved(world, observed, backends):
+        return Condition(type="Serving", status=False, reason=unserved[0], message=unserved[1])
+    if empty := [name for name, found in sets.items() if vips and not found]:
+        words = f"no ready endpoint serves {', '.join(empty)}; the rest is served"
+        return Condition(type="Serving", status=False, reason="NoEndpoints", message=words)
+    if vips and is_local(world, observed) and not {backend.node for backend in backends} & {seen.node for seen in counted(world)}:
+        words = "externalTrafficPolicy is Local, and no ready endpoint is on a node that forwards"
+        return Condition(type="Serving", status=False, reason="NoLocalEndpoints", message=words)
+    if vips and observed.targets == "endpoints" and (local := unserved_local(world, backends)):
+        words = _few([f"{node} gets no answer from backends at its own address {few(own)}" for node, own in local.items()])
+        return Condition(type="Serving", status=False, reason="LocalBackends", message=words)
+    states = {backend.state for backend in backends}
+    if "down" in states and "active" not in states:
+        return Condition(
+            type="Serving", status=False, reason="AllDown", message="every probe fails; all backends get traffic as if all were up"
+        )
+    if closed := _closed(observed, vips):
+        words = f"no client may connect over {' or '.join(closed)}: its source ranges are all of the other family"
+        return Condition(type="Serving", status=len(closed) < len(families_of(vips)), reason="SourcesOfOneFamily", message=words)
+    if strangers := _outside(world, observed):
+        words = f"externalTrafficPolicy Local counts as Cluster: no Node has the name of an LB node ({few(strangers)})"
+        return Condition(type="Serving", status=True, reason="LocalIgnored", message=words)
+    return Condition(type="Serving", status=True, reason="Serving")
+
+
+def _closed(observed: ServiceObserved, vips: Sequence[str]) -> list[Family]:
+    """The families with a VIP and without a source range, where there are source ranges: as the nodes have it, nobody may connect."""
+    return [family for family in families_of(vips) if observed.source_ranges and family not in families_of(observed.source_ranges)]
+
+
+def _outside(world: World, observed: ServiceObserved) -> list[str]:
+    """The nodes that forward, where the Service asks for endpoints of the node alone and none of them is a Node; else none."""
+    if not observed.local or observed.targets == "nodes" or is_local(world, observed):
+        return []
+    return [seen.node for seen in counted(world)]
+
+
+def _unserved(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> tuple[str, str] | None:
+    """Reason and message where no packet, or none to some port, can find an endpoint."""
+    if observed.targets == "nodes":
+        if unnumbered := [f"{port.port}/{port.protocol}" for port in observed.ports if not port.node_port]:
+            ports = ", ".join(unnumbered)
+            return (
+                "NoNodePort",
+                f"its targets are nodes, where without a nodePort nothing answers for {ports} (allocateLoadBalancerNodePorts)",
+            )
+        if not backends:
+            return "NoNodes", _no_nodes(observed)
+    answering = observed.targets == "endpoints" or any(endpoint.ready or endpoint.serving for endpoint in _endpoints(world, observed))
+    return None if backends and answering else ("NoEndpoints", _no_endpoints(world, observed))
+
+
+def _endpoints(world: World, observed: ServiceObserved) -> list[Endpoint]:
+    return [each for found in world.find("service", observed.root.path, EndpointSliceObserved) for each in found.endpoints]
+
+
+def _no_nodes(observed: ServiceObserved) -> str:
+    wanted = [f"the label {' or '.join(observed.node_labels)}"] if observed.node_labels else []
+    wanted += ["a ready endpoint of this Service"] if observed.local else []
+    return f"no ready node has an internal address of the VIP's family{''.join(f' and {each}' for each in wanted)}"
+
+
+def _no_endpoints(world: World, observed: ServiceObserved) -> str:
+    """Without a count: it would be told anew with each pod of a start."""
+    endpoints = _endpoints(world, observed)
+    if not world.find("service", observed.root.path, EndpointSliceObserved):
+        return "this Service has no EndpointSlice"
+    if not endpoints:
+        return "the EndpointSlices of this Service are empty: does its selector match any pod?"
+    if not any(endpoint.ready for endpoint in endpoints):
+        return "no endpoint of this Service is ready"
+    ports = [f"{port.port}/{port.protocol}{f' (targetPort {port.target})' if port.target else ''}" for port in observed.ports]
+    return f"no ready endpoint of this Service is of the VIP's family and has its ports: {_few(ports)}"
+
+
+def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEvent]) -> Condition:
+    """True once every node that is heard has confirmed what is planned.  Where none is heard, nobody knows.
+
+    It does not name the nodes: each that joins or leaves would rewrite the status of every Service.
+    """
+    nodes, listening = [seen.node for seen in counted(world)], heard(world)
+    if not nodes:
+        return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
+    held = world.find("service", observed.root.path, VipAllocated)
+    entries = {key_of(event): event for event in (*planned, *map(vip_planned, held))}
+    through = {event.node: event for event in world.of(AppliedThrough)}
+    ours = {MORE_REJECTED, *entries}  # it may be among those
+    refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
+    if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
+        return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
+    if not observed.ports:
+        return Condition(type="Programmed", status=False, reason="NoPorts")
+    if not entries:
+        return Condition(type="Programmed", status=False, reason="NotAllocated")
+    head, newest = _heads(world, observed.root.path, entries)
+    holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
+    if behind := [node for node in listening or nodes if node not in holding]:
+        return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
+    if any(through[node].seq < newest for node in listening):  # unnamed: a message that each node shortens is an event for each
+        return Condition(type="Programmed", status=False, reason="Pending", message="waiting for nodes to confirm its newest backends")
+    if not listening:
+        words = f"nothing is heard of {few(nodes)}, whose kernel may still forward; {how_to_end(nodes[0])}"
+        return Condition(type="Programmed", status=False, reason="NodeSilent", message=words, unknown=True)
+    unserved = [f"{node}: {r.reason}" for node in listening for r in through[node].rejected if r.entity == key_of(observed)]
+    reason = "HealthPortUnserved" if unserved else "Programmed"
+    return Condition(type="Programmed", status=True, reason=reason, message=_few(unserved))
+
+
+def vip_planned(vip: VipAllocated) -> VipPlanned:
+    """What nodes are to do for the VIP."""
+    return VipPlanned(vip=vip.vip, shared_with_node=vip.shared_with_node, root=vip.root)
+
+
+def _waiting_for(world: World, nodes: Sequence[str]) -> str:
+    silent = [node for node in nodes if is_silent(world, node)]
+    words = f"waiting for {few(nodes)} to confirm"
+    return f"{words}; nothing is heard of {few(silent)}, {how_to_end(silent[0])}" if silent else words
+
+
+def _heads(world: World, service: str, entries: Mapping[str, AnyEvent]) -> tuple[int, int]:
+    """The sequences at which the log holds the newest VIP or frontend, and the newest of all `entries`.
+
+    What differs is still to be planned, and has none yet.  Nor has what stays beside something that is to be withdrawn: the planner
+    states it once more behind that (`services.planner.core`), since a withdrawal leaves nothing to wait for.
+    """
+    if leaves(world, service, entries):
+        return PENDING, PENDING
+    held = {where: world.facts.get(where) for where in entries}
+    seqs = {where: fact.seq if fact and same(entries[where], fact.event) else PENDING for where, fact in held.items()}
+    return max(seq for where, seq in seqs.items() if not isinstance(entries[where], BackendsPlanned)), max(seqs.values())
+
+
+def leaves(world: World, service: str, wanted: Container[str]) -> bool:
+    """Whether some frontend or chunk that is planned for the Service is not `wanted` any more, by entity key."""
+    planned = world.listed("planned", service).items()
+    return any(where not in wanted for where, event in planned if not isinstance(event, StatusPlanned))
+
+
+def same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
+    """True where both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan."""
+    if wanted == planned:
+        return True
+    if type(wanted) is not type(planned):
+        return False
+    return replace(planned, root=wanted.root) == wanted  # type: ignore[union-attr]

@@ -1,0 +1,1 @@
+"""Where observations come from: folders of manifests, and Kubernetes API servers."""

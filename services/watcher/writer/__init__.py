@@ -1,0 +1,1 @@
+"""Writes status, conditions and Kubernetes Events to the API."""

@@ -1,0 +1,1 @@
+"""The event log on NATS JetStream: append, read, streams, leases, permissions, snapshots."""

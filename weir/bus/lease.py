@@ -1,0 +1,54 @@
+"""Which of several replicas of a service acts: the one that holds its lease, a key of a NATS bucket whose values vanish after LEASE_S.
+
+The lease spares work, it does not guard the log: two that both think they hold it are parted by the fence of their appends.
+"""
+
+import asyncio
+import contextlib
+import os
+from typing import Final
+
+from weir.bus.client import LEASES, Bus
+from weir.bus.reader import Refused
+
+RENEW_S: Final = 1.5  # well within LEASE_S
+
+
+class Lease:
+    """One replica's part in it."""
+
+    def __init__(self, service: str) -> None:
+        self._service = service
+        self._holder = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}".encode()
+
+    async def win(self, bus: Bus) -> None:
+        """Returns once this replica holds the lease.  Raises LogError."""
+        while not await self._take(bus):
+            await asyncio.sleep(RENEW_S)
+
+    async def keep(self, bus: Bus) -> None:
+        """Renews the lease; returns once another holds it.  Raises LogError."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            if not await self._take(bus):
+                return
+
+    async def give_back(self, bus: Bus) -> None:
+        """Lets another have it at once.  Raises LogError."""
+        for _ in range(3):
+            holder, sequence = await bus.value(LEASES, self._service)
+            if holder != self._holder:
+                return
+            with contextlib.suppress(Refused):  # a renewal was still under way
+                await bus.put(LEASES, self._service, b"", sequence)
+                return
+
+    async def _take(self, bus: Bus) -> bool:
+        holder, sequence = await bus.value(LEASES, self._service)
+        if holder not in (b"", self._holder):
+            return False
+        try:
+            await bus.put(LEASES, self._service, self._holder, sequence)
+        except Refused:  # another was faster
+            return False
+        return True

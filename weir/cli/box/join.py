@@ -1,0 +1,76 @@
+"""`weir join`: forwards by a log that others write.  Of the services only those that run on each node, with the node's own keys.
+
+A box that never had a plan attaches nothing before the log answers to its keys: it could only drop what it attracts.  One that has
+a plan on disk starts without the log.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from weir.bus.client import Bus
+from weir.bus.permissions import OF_NODES, user
+from weir.bus.reader import Forbidden, LogError
+from weir.cli.box.limits import answered
+from weir.cli.box.oversee import oversee
+from weir.cli.box.supervise import Env, UpError, forward, instance, metrics_options
+from weir.events import token
+from weir.where import Where, write_file
+
+
+class NoKeysError(UpError):
+    """The node's keys are missing."""
+
+
+async def join(
+    where: Where,
+    url: str,
+    credentials: Path | None,
+    *,
+    interfaces: Sequence[str],
+    node: str,
+    hook: str,
+    metrics: tuple[str, int] | None,
+    timeout_s: float,
+) -> None:
+    """Runs until cancelled.  credentials: a folder of `weir credentials`, or of what it made for this node; None: NATS asks for none.
+
+    Raises NoKeysError, LogError where the log does not answer within timeout_s, UpError, or OSError where a file cannot be written.
+    """
+    if (where.state / "nats").exists():
+        raise UpError(f"instance {where.instance} has a log of its own: join as another, with --instance")
+    envs = {service: {"WEIR_NATS": url, **(keys(credentials, service, node) if credentials else {})} for service in OF_NODES}
+    if not (where.state / "plan.json").exists():
+        await answered(partial(_reach, url, node, envs), timeout_s)
+    async with instance(where, interfaces, node, hook) as supervisor:
+        write_file(where.state / "nats.url", f"{url}\n".encode(), secret=True)  # for commands
+        async with asyncio.TaskGroup() as group:
+            group.create_task(forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs))
+            group.create_task(oversee(supervisor, OF_NODES))
+
+
+async def _reach(url: str, node: str, envs: Mapping[str, Env]) -> None:
+    """Read the log as each service does first.  Raises LogError."""
+    for service, env in envs.items():
+        os.environ.update(env)
+        author = f"{service}-{token(node)}"
+        try:
+            async with await Bus.connect(url, author) as bus:
+                await bus.last(author)
+        except LogError as error:
+            if not isinstance(error, Forbidden) and not isinstance(error.__cause__, ssl.SSLError):
+                raise  # it may answer later
+            words = "" if "WEIR_NATS_SEED" in env else "; give its keys with --credentials FOLDER"
+            raise Forbidden(f"{error}{words}") from error
+
+
+def keys(credentials: Path, service: str, node: str) -> Env:
+    """Raises NoKeysError."""
+    seed, authority = credentials.absolute() / user(service, node).file, credentials.absolute() / "ca.crt"
+    if missing := [path for path in (seed, authority) if not path.is_file()]:
+        more = f" --node {node}" if node else ""
+        raise NoKeysError(f"{missing[0]}: no such file; create it with: weir credentials {credentials}{more}")
+    return {"WEIR_NATS_SEED": str(seed), "WEIR_NATS_CA": str(authority)}

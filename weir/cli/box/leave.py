@@ -1,0 +1,26 @@
+"""`weir leave`: an operator removes an LB node for good, with the operator's own key."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from weir.bus.client import Bus
+from weir.bus.permissions import OPERATOR
+from weir.cli.box.join import keys
+from weir.decider import Decided
+from weir.events import NodeLeft, NodeSeen
+
+
+def leave(url: str, credentials: Path | None, node: str) -> bool:
+    """Returns whether the log knows the node.  Raises LogError, UpError."""
+    os.environ.update(keys(credentials, OPERATOR, "") if credentials else {})
+    return asyncio.run(_leave(url, node))
+
+
+async def _leave(url: str, node: str) -> bool:
+    async with await Bus.connect(url, OPERATOR) as bus:
+        known = [entry.fact.event async for entries in bus.state((NodeSeen.kind,)) for entry in entries]
+        if not any(isinstance(event, NodeSeen) and event.node == node for event in known):
+            return False
+        await bus.append(OPERATOR, [Decided(NodeLeft(lbnode=node), 0)], await bus.last(OPERATOR))
+        return True

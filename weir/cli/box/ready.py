@@ -1,0 +1,61 @@
+"""What `weir up` and `weir join` say to a person at a terminal: that they are ready, and what still holds when they have stopped."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+
+import typer
+
+from weir.cli.box.processes import GOOD, processes
+from weir.cli.show.status import look, programmed
+from weir.where import Where
+
+PATIENCE_S = 60.0
+_FIRST_S, _MOST_S = 0.5, 4.0
+Answer = Callable[[], Awaitable[str]]  # what to say once ready; "" until then
+
+
+def quiet_at_a_terminal(*, verbose: bool) -> bool:
+    """Whether a person watches; then we and our children log warnings only, unless `verbose`."""
+    if not sys.stdout.isatty():
+        return False
+    if not verbose:
+        os.environ["WEIR_LOG"] = "warning"
+    return True
+
+
+async def announce(answer: Answer) -> None:
+    """Print what `answer` says once it says something; look less and less often, and give up after a while."""
+    typer.echo("starting: loading the packet path")
+    pause_s, waited_s = _FIRST_S, 0.0
+    while not (words := await answer()) and waited_s < PATIENCE_S:
+        await asyncio.sleep(pause_s)
+        waited_s += pause_s
+        pause_s = min(pause_s * 1.5, _MOST_S)
+    typer.echo(words or f"not ready after {PATIENCE_S:.0f} s; weir status shows what is missing")
+
+
+async def serving(instance: str) -> str:
+    """Of `weir up`."""
+    found = await look(instance)
+    if not (found["following"] and programmed(found)):
+        return ""
+    vips = {vip for service in found["services"] for vip in service["vips"]}
+    backends = sum(service["backends"] for service in found["services"])
+    counts = ((len(found["services"]), "Service"), (len(vips), "VIP"), (backends, "backend"))
+    words = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
+    return f"ready: {words}{'' if found['ok'] else '; something needs a look: weir status'}"
+
+
+async def forwarding(instance: str, url: str) -> str:
+    """Of `weir join`."""
+    rows = processes(Where(instance))
+    ready = bool(rows) and all(row["state"] in GOOD for row in rows)
+    return f"ready: forwarding by the log at {url.rpartition('@')[2]}" if ready else ""
+
+
+def stopped(instance: str) -> None:
+    """Say what still holds."""
+    option = "" if instance == "weir" else f" --instance {instance}"
+    typer.echo(f"stopped; the kernel keeps forwarding; weir down{option} removes the packet path")

@@ -1,0 +1,1 @@
+"""Commands that query the event log: tail, replay, diff, why, dump, verify."""

@@ -1,0 +1,69 @@
+"""`weir log dump`: the history and what it rests on into a file, which `--from` reads anywhere and `weir log verify` can check."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from weir.bus.client import Bus
+from weir.bus.lines import line
+from weir.bus.reader import Delivered
+from weir.bus.snapshots import base_of, history, sequences
+from weir.cli.log.history import Unanswerable, ask, connect, latest_at
+from weir.cli.log.recording import head_line
+from weir.cli.output import Progress
+
+
+def dump(instance: str, file: Path) -> None:
+    """Writes what the log holds now; `file` is there whole or not at all, "-" is standard output."""
+
+    async def question() -> int:
+        async with await connect(instance) as bus:
+            with _new(file) as out:
+                return await _write(bus, out)
+
+    count = ask(instance, question())
+    print(f"{count} events in {file}", file=sys.stderr)
+
+
+async def _write(bus: Bus, out: BinaryIO) -> int:
+    """Before the history stands the last event of each entity that was live when it began, so that the file needs no other."""
+    state = (await bus.stream())["state"]
+    first, last = state["first_seq"], state["last_seq"]
+    base, before = await _base(bus, first)
+    out.write(head_line(bus.cluster, first, last, base))
+    out.writelines(map(line, before))
+    count = len(before)
+    with Progress("dumping the log", first, last) as progress:
+        async for found in history(bus, first, last):
+            out.writelines(map(line, found))
+            count += len(found)
+            progress.at(found[-1].sequence)
+    return count
+
+
+async def _base(bus: Bus, first: int) -> tuple[int, list[Delivered]]:
+    """From which sequence on all is known, and what was said before the history begins."""
+    _, covered = base_of(0, first, await sequences(bus))
+    if covered == 0:
+        return 0, []
+    latest, base = await latest_at(bus, str(covered) if covered else "")
+    return base, sorted((message for message in latest.values() if message.sequence < first), key=lambda message: message.sequence)
+
+
+@contextlib.contextmanager
+def _new(file: Path) -> Iterator[BinaryIO]:
+    """A file to be, in place only once it is whole.  Raises Unanswerable where it cannot be written."""
+    if str(file) == "-":
+        yield sys.stdout.buffer
+        return
+    temporary = file.with_name(f".{file.name}.new")
+    try:
+        with temporary.open("wb") as out:
+            yield out
+        temporary.replace(file)
+    except OSError as error:
+        raise Unanswerable(f"{file} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

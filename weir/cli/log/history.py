@@ -1,0 +1,232 @@
+"""Reads the log for the commands: the world as of now or of a moment, entries one by one."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+from weir.bus.client import Bus
+from weir.bus.reader import Delivered, Entry, LogError, LogUnreachable, Refused, Trimmed, decode
+from weir.bus.snapshots import Snapshot, SnapshotLost, base_of, history, live, sequences, snapshot_at, unread_of
+from weir.cli.log.moments import MomentError, parse
+from weir.cli.log.recording import Recording, RecordingError
+from weir.cli.output import Progress
+from weir.decider import Fact, Index, World
+from weir.where import Where
+
+T = TypeVar("T")
+_TRIES = 5  # of a moment at the old end of a history that expires as it is read
+
+
+class Unanswerable(Exception):
+    """The question has no answer: wrong usage, or outside of what is recorded.  React: report it, exit code 2."""
+
+    code = 2
+
+
+class NotFound(Unanswerable):
+    """What was asked for by name does not exist.  React: report it, exit code 1, as kubectl does."""
+
+    code = 1
+
+
+def ask(instance: str, question: "Coroutine[Any, Any, T]") -> T:
+    """Run one question to the log.  Ends the command with 1 where what was asked for is not found, with 2 where there is no answer."""
+    try:
+        return asyncio.run(question)
+    except Unanswerable as error:
+        typer.echo(f"weir: {error}", err=True)
+        raise typer.Exit(error.code) from error
+    except RecordingError as error:
+        typer.echo(f"weir: {error}", err=True)
+        raise typer.Exit(2) from error
+    except LogError as error:
+        typer.echo(f"weir: the log of instance {instance} cannot be read: {error}", err=True)
+        raise typer.Exit(2) from error
+
+
+def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus | Recording"]:
+    """What a command is to ask: the recording in `file` where one is named, else the instance's log."""
+    return _opened(file) if file else _connected(instance)
+
+
+async def connect(instance: str, user: str = "operator") -> Bus:
+    """A connection to the instance's log.  Raises LogUnreachable."""
+    return await Bus.connect(url_of(instance), user)
+
+
+def url_of(instance: str) -> str:
+    """Where the instance's log is; another instance's is never taken for it.  Raises LogUnreachable."""
+    named = Where(instance).state / "nats.url"
+    if "WEIR_NATS" not in os.environ and not named.exists():
+        raise LogUnreachable(f"no such instance on this machine ({named} does not exist), and WEIR_NATS is not set")
+    return Where(instance).nats_url()
+
+
+@asynccontextmanager
+async def _connected(instance: str) -> AsyncIterator[Bus]:
+    async with await connect(instance) as bus:
+        yield bus
+
+
+@asynccontextmanager
+async def _opened(file: Path) -> AsyncIterator[Recording]:
+    try:
+        recording = Recording(file)
+    except OSError as error:
+        raise Unanswerable(f"{file}: {error.strerror}") from error
+    with recording:
+        yield recording
+
+
+async def batches(log: Bus | Recording, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[list[Entry]]:
+    """History from `start` to `end`, both within; to the head as it is now, when `end` is None.  kinds: all, when empty."""
+    if isinstance(log, Recording):
+        for lines in log.batches(start, end):
+            yield [line.entry() for line in lines if not kinds or line.key.split(".", 2)[1] in kinds]
+        return
+    async with log.follow(start - 1, kinds) as pull:
+        if end is not None and end < start:
+            return
+        with Progress("reading the log", start, end or start + pull.pending) as progress:
+            while pull.pending:
+                if not (found := await pull.next()):
+                    continue
+                progress.at(found[-1].fact.seq)
+                if end is not None and found[-1].fact.seq >= end:
+                    yield [entry for entry in found if entry.fact.seq <= end]
+                    return
+                yield found
+
+
+async def entries(log: Bus | Recording, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[Entry]:
+    """The same, one by one."""
+    async for batch in batches(log, start, end, kinds):
+        for entry in batch:
+            yield entry
+
+
+async def world_at(log: Bus | Recording, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
+    """The world as of a sequence or time, and the sequence it stands at; as of now (of a recording: its end), when `moment` is empty.
+
+    The last event of each entity says all, so only that one is decoded.  Raises Unanswerable for a moment that is not covered.
+    """
+    latest, position = await latest_at(log, moment)
+    return world_of(latest.values(), indexes), position
+
+
+def world_of(latest: Iterable[Delivered], indexes: Mapping[str, Index] | None = None) -> World:
+    """The world that these events make, one for each entity."""
+    world = World(indexes)
+    for message in latest:
+        world.evolve(Fact(message.sequence, decode(message.body, message.key, message.sequence), message.key))
+    return world
+
+
+async def latest_at(log: Bus | Recording, moment: str) -> tuple[dict[str, Delivered], int]:
+    """The last event of each entity as of a moment, not decoded, and the sequence of that moment."""
+    state = (await log.stream())["state"]
+    if not moment:
+        return (log.latest(), state["last_seq"]) if isinstance(log, Recording) else await _latest_now(log)
+    end = await sequence_of(log, moment)
+    if end > state["last_seq"]:
+        raise Unanswerable(f"{moment} is in the future: the log ends at {await _named(log, state['last_seq'])}")
+    if isinstance(log, Recording):
+        if end < (begin := log.head.base or log.head.first):
+            raise await _too_early(log, moment, begin)
+        return log.latest(end), end
+    return await _latest_then(log, moment, end), end
+
+
+async def _named(log: Bus | Recording, sequence: int) -> str:
+    """`event 12 (2026-11-29 21:28:34 UTC)`; without its time where the log is empty, or the event expired (a snapshot has it)."""
+    try:
+        entry = await log.at(sequence)
+    except Refused:
+        return f"event {sequence}"
+    return f"event {sequence} ({when(entry.time_ns):%Y-%m-%d %H:%M:%S} UTC)"
+
+
+async def _latest_now(bus: Bus) -> tuple[dict[str, Delivered], int]:
+    snapshot, changed, head = await live(bus)
+    return (await _of_snapshot(bus, snapshot) if snapshot else {}) | changed, head
+
+
+async def _latest_then(bus: Bus, moment: str, end: int) -> dict[str, Delivered]:
+    """The newest snapshot up to `end`, and the history behind it.  What expires meanwhile moves both: then it is asked again."""
+    for _ in range(_TRIES):
+        first: int = (await bus.stream())["state"]["first_seq"]
+        base, covered = base_of(end, first, await sequences(bus))
+        if base is None or end < 1:
+            raise await _too_early(bus, moment, covered)
+        try:
+            return await _latest_since(bus, base, end)
+        except (Trimmed, SnapshotLost) as error:
+            lost = error
+    raise lost
+
+
+async def _latest_since(bus: Bus, base: int, end: int) -> dict[str, Delivered]:
+    snapshot = await snapshot_at(bus, base) if base else None
+    if base and not snapshot:
+        raise SnapshotLost(f"the snapshot at {base} was dropped while it was asked for")
+    latest = await _of_snapshot(bus, snapshot) if snapshot else {}
+    with Progress("reading the history", base + 1, end) as progress:
+        async for messages in history(bus, base + 1, end):
+            latest |= {message.key: message for message in messages}
+            progress.at(messages[-1].sequence)
+    return latest
+
+
+async def _of_snapshot(bus: Bus, snapshot: Snapshot) -> dict[str, Delivered]:
+    latest: dict[str, Delivered] = {}
+    with Progress(f"reading the snapshot at {snapshot.sequence}", 0, snapshot.entities) as progress:
+        async for messages in unread_of(bus, snapshot):
+            latest |= {message.key: message for message in messages}
+            progress.at(len(latest))
+    return latest
+
+
+async def _too_early(log: Bus | Recording, moment: str, covered: int | None) -> Unanswerable:
+    """covered: the first sequence that is."""
+    if covered is None:
+        return Unanswerable(f"{moment} is before the first snapshot: only the present can be shown until that is taken")
+    begin = "the log begins, at" if covered <= 1 else "the oldest moment that the log covers,"
+    return Unanswerable(f"{moment} is before {begin} {await _named(log, max(1, covered))}")
+
+
+async def sequence_of(log: Bus | Recording, moment: str) -> int:
+    """The last sequence at a moment: itself for a number; for a time, the last before the next one begins."""
+    return await first_since(log, moment) - 1
+
+
+async def first_since(log: Bus | Recording, moment: str) -> int:
+    """The first sequence after a sequence, or at or after a time."""
+    now = datetime.now(UTC)
+    try:
+        found = parse(moment, now)
+    except MomentError as error:
+        raise Unanswerable(str(error)) from error
+    if isinstance(found, int):
+        return found + 1
+    following = await log.since(found.isoformat().replace("+00:00", "Z"))
+    # Nobody's clock but ours says so where the log has nothing later.
+    if found > now and following > (await log.stream())["state"]["last_seq"]:
+        raise Unanswerable(f"{moment} is in the future: it is {now:%Y-%m-%d %H:%M:%S} UTC")
+    return following
+
+
+def when(time_ns: int) -> datetime:
+    """The microsecond, in UTC, that has begun: never a later one, or the log up to then would hold more."""
+    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000)
+
+
+def clock(time_ns: int) -> str:
+    """Month, day and time in UTC with milliseconds."""
+    return when(time_ns).strftime("%m-%d %H:%M:%S.%f")[:-3]

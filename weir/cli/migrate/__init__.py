@@ -1,0 +1,1 @@
+"""Commands that convert the configuration of other load balancers."""

@@ -1,0 +1,88 @@
+"""`weir get` and `weir describe`: what there is."""
+
+import contextlib
+import io
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from weir.cli.options import As, Instance, Output
+
+
+class Noun(StrEnum):
+    """What `get` shows, with the other names that each has."""
+
+    svc = "svc"
+    service = "service"
+    services = "services"
+    vips = "vips"
+    vip = "vip"
+    pools = "pools"
+    pool = "pool"
+    nodes = "nodes"
+    node = "node"
+    lb = "lb"
+    ep = "ep"
+    ct = "ct"
+    drops = "drops"
+    verdicts = "verdicts"
+
+    @property
+    def kind(self) -> str:
+        """The kind that the name stands for."""
+        return {"service": "svc", "services": "svc", "vip": "vips", "pool": "pools", "node": "nodes"}.get(self.value, self.value)
+
+
+Kind = Annotated[Noun, typer.Argument(metavar="KIND", help="svc, vips, pools, nodes, lb, ep, ct, drops or verdicts.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Of Services in this namespace.", show_default=False)]
+Selector = Annotated[str, typer.Option("--selector", "-l", metavar="NAME=VALUE", help="Services with these labels.", show_default=False)]
+Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces: the default.", show_default=False)]
+
+
+_NAME = "NAME, NAMESPACE/NAME or an address."
+
+
+def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names for the shell; none where there is no answer, as nobody reads an error while typing."""
+    from weir.cli.show.get import names
+
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(typer.Exit, OSError):
+        noun = Noun(ctx.params["noun"])
+        return [name for name in names(noun.kind, ctx.params.get("instance") or "weir") if name.startswith(incomplete)]
+    return []
+
+
+def get(
+    noun: Kind,
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help=_NAME, show_default=False, autocompletion=_complete)] = "",
+    namespace: Namespace = "",
+    selector: Selector = "",
+    everywhere: Everywhere = False,  # noqa: ARG001  as users of kubectl write it
+    instance: Instance = "weir",
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again what changes, until Ctrl-C.")] = False,
+    output: As = Output.table,
+) -> None:
+    """Show one kind of thing, all of it or by name.
+
+    From the log: svc (Services), vips, pools, nodes.  From the maps of this machine: lb (frontends), ep (endpoints), ct (connections),
+    drops (dropped packets by reason), verdicts (all packets by outcome).
+    """
+    from weir.cli.show.get import Wanted, get, labels_of
+
+    with contextlib.suppress(KeyboardInterrupt):
+        get(noun.kind, instance, output, Wanted(name, namespace, labels_of(selector)), watch=watch)
+
+
+def describe(
+    noun: Kind,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=_complete)],
+    namespace: Namespace = "",
+    instance: Instance = "weir",
+    output: As = Output.table,
+) -> None:
+    """Show all about one thing: its fields, conditions, backends that are down, and latest events."""
+    from weir.cli.show.describe import describe
+    from weir.cli.show.get import Wanted
+
+    describe(noun.kind, instance, Wanted(name, namespace), output)
