@@ -1,6 +1,6 @@
 """Writes docs/events.md, docs/metrics.md and docs/permissions.md from what the code says:  python -m docs.reference
 
-Fields, types, defaults and the comments behind them are read from the source of weir/events.py and weir/model.py, so that a page
+Fields, types, defaults and the comments behind them are read from the source of weir/events and weir/model, so that a page
 cannot say other than the type; a test compares the committed pages with these.
 """
 
@@ -39,10 +39,10 @@ class Field(NamedTuple):
 
 
 class Source:
-    """The classes of a module, by name."""
+    """The classes of a package, by name."""
 
     def __init__(self, path: str) -> None:
-        text = Path(path).read_text()
+        text = "\n".join(file.read_text() for file in sorted(Path(path).parent.glob("*.py")))
         body = ast.parse(text).body
         self._classes = {node.name: node for node in body if isinstance(node, ast.ClassDef)}
         self._assigned = {ast.unparse(node.targets[0]): ast.unparse(node.value) for node in body if isinstance(node, ast.Assign)}

@@ -44,8 +44,9 @@ def imports(source: str) -> Iterator[str]:
 
 
 def source_of(module: str) -> str | None:
-    path = ROOT / (module.replace(".", "/") + ".py")
-    return path.read_text() if path.exists() else None
+    path = ROOT / module.replace(".", "/")
+    found = [file for file in (path.with_suffix(".py"), path / "__init__.py") if file.exists()]
+    return found[0].read_text() if found else None
 
 
 def name_of(path: Path) -> str:

@@ -1,0 +1,173 @@
+"""Every event of the log, grouped by the service that states it.
+
+An event carries the whole state of its entity, so the last event per entity is enough to start from.  Its subject is
+`weir.<cluster>.<author>.<kind>.<namespace>.<name>`; `kind` is the entity's, shared by all events about it.
+Tags are on disk forever: new fields have defaults, nothing is renamed, retyped or used again.
+"""
+
+import msgspec
+
+from weir.events.addresses import ClaimSettled, VipAllocated, VipDenied, VipFreed, VipReleased
+from weir.events.base import Event, author_of, key_of, tag_of
+from weir.events.health import EndpointDown, EndpointUp
+from weir.events.log import EpochStarted
+from weir.events.nodes import (
+    AppliedThrough,
+    MapPressure,
+    NodeAddressesObserved,
+    NodeHeard,
+    NodeLeft,
+    NodeRetired,
+    NodeSeen,
+    NodeSilent,
+    VipTaken,
+)
+from weir.events.observed import (
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    HomeNamed,
+    ManifestAccepted,
+    ManifestRejected,
+    NamespaceGone,
+    NamespaceObserved,
+    NodeGone,
+    NodeObserved,
+    PoolGone,
+    PoolObserved,
+    RecordGone,
+    RecordObserved,
+    ServiceGone,
+    ServiceObserved,
+)
+from weir.events.plan import (
+    BackendsPlanned,
+    BackendsWithdrawn,
+    FrontendPlanned,
+    FrontendWithdrawn,
+    StatusPlanned,
+    StatusWithdrawn,
+    VipPlanned,
+    VipWithdrawn,
+    endpoints_of,
+)
+from weir.events.subjects import key, token, untoken
+
+__all__ = [
+    "DECODE",
+    "ENCODE",
+    "AnyEvent",
+    "AppliedThrough",
+    "BackendsPlanned",
+    "BackendsWithdrawn",
+    "ClaimSettled",
+    "EndpointDown",
+    "EndpointSliceGone",
+    "EndpointSliceObserved",
+    "EndpointUp",
+    "EpochStarted",
+    "Event",
+    "FrontendPlanned",
+    "FrontendWithdrawn",
+    "HomeNamed",
+    "ManifestAccepted",
+    "ManifestRejected",
+    "MapPressure",
+    "NamespaceGone",
+    "NamespaceObserved",
+    "NodeAddressesObserved",
+    "NodeGone",
+    "NodeHeard",
+    "NodeLeft",
+    "NodeObserved",
+    "NodeRetired",
+    "NodeSeen",
+    "NodeSilent",
+    "PoolGone",
+    "PoolObserved",
+    "RecordGone",
+    "RecordObserved",
+    "ServiceGone",
+    "ServiceObserved",
+    "StatusPlanned",
+    "StatusWithdrawn",
+    "VipAllocated",
+    "VipDenied",
+    "VipFreed",
+    "VipPlanned",
+    "VipReleased",
+    "VipTaken",
+    "VipWithdrawn",
+    "author_of",
+    "endpoints_of",
+    "is_gone",
+    "key",
+    "key_of",
+    "tag_of",
+    "token",
+    "untoken",
+]
+
+AnyEvent = (
+    EpochStarted
+    | ServiceObserved
+    | ServiceGone
+    | EndpointSliceObserved
+    | EndpointSliceGone
+    | PoolObserved
+    | PoolGone
+    | NamespaceObserved
+    | NamespaceGone
+    | NodeObserved
+    | NodeGone
+    | NodeSilent
+    | NodeHeard
+    | NodeRetired
+    | HomeNamed
+    | RecordObserved
+    | RecordGone
+    | ManifestRejected
+    | ManifestAccepted
+    | VipAllocated
+    | VipReleased
+    | VipFreed
+    | VipDenied
+    | ClaimSettled
+    | VipPlanned
+    | VipWithdrawn
+    | FrontendPlanned
+    | FrontendWithdrawn
+    | BackendsPlanned
+    | BackendsWithdrawn
+    | StatusPlanned
+    | StatusWithdrawn
+    | NodeSeen
+    | NodeAddressesObserved
+    | NodeLeft
+    | AppliedThrough
+    | VipTaken
+    | MapPressure
+    | EndpointDown
+    | EndpointUp
+)
+
+DECODE = msgspec.json.Decoder(AnyEvent).decode
+ENCODE = msgspec.json.Encoder(order="deterministic").encode
+
+
+class _Tag(msgspec.Struct):
+    """What is read of an event whose type alone matters."""
+
+    type: str = ""
+
+
+_TAG = msgspec.json.Decoder(_Tag).decode
+
+_GONE = frozenset(tag_of(kind) for kind in AnyEvent.__args__ if kind.gone)
+
+
+def is_gone(body: bytes) -> bool:
+    """Whether the event with this body says that its entity is gone; false for a body that is no event."""
+    try:
+        return _TAG(body).type in _GONE
+    except msgspec.MsgspecError:
+        return False

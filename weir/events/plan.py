@@ -1,0 +1,140 @@
+"""The plan: what nodes should hold, and what is reported of it.  Author: planner."""
+
+from typing import ClassVar
+
+from weir.events.base import Event
+from weir.model import Algorithm, Backend, Condition, Mode, NoBackend, Probe, Protocol, Root, endpoint_name
+
+
+class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
+    """Nodes answer for the VIP and forward what comes to it."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "planvip"
+    vip: str
+    shared_with_node: bool = False  # an LB node's own address: nodes take the ports of its frontends only, and do not announce it
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
+class VipWithdrawn(Event, frozen=True, kw_only=True, tag="vip_withdrawn"):
+    """Nodes let go of the VIP; `release` is the sequence of the `vip_released` that this answers."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "planvip"
+    vip: str
+    release: int
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
+class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
+    """VIP + port + protocol, and the backend set that serves it."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "frontend"
+    vip: str
+    port: int
+    protocol: Protocol
+    service: str
+    backends: str  # the set: "namespace/name:port/protocol:family"
+    chunks: int  # how many `backends_planned` make the set
+    mode: Mode = "default"
+    algorithm: Algorithm = "maglev"
+    idle_timeout_s: int = 0
+    sources: tuple[str, ...] = ()
+    no_backend: NoBackend = "drop"
+    drain_timeout_s: int = 0
+    affinity_s: int = 0
+    local: bool = False  # a node takes those backends only that are on it
+    health_port: int = 0
+    probe: Probe | None = None
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", endpoint_name(self.vip, self.port, self.protocol)
+
+
+class FrontendWithdrawn(Event, frozen=True, kw_only=True, tag="frontend_withdrawn"):
+    """The frontend is no more."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "frontend"
+    gone: ClassVar[bool] = True
+    vip: str
+    port: int
+    protocol: Protocol
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", endpoint_name(self.vip, self.port, self.protocol)
+
+
+class BackendsPlanned(Event, frozen=True, kw_only=True, tag="backends_planned"):
+    """One chunk of a backend set.  A backend's chunk follows from its address alone, so one flip rewrites one chunk."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "backends"
+    set: str  # "namespace/name:port/protocol:family"
+    chunk: int
+    chunks: int
+    protocol: Protocol
+    backends: tuple[Backend, ...]  # by address, then port
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+
+
+class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdrawn"):
+    """The chunk is no more."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "backends"
+    gone: ClassVar[bool] = True
+    set: str
+    chunk: int
+    chunks: int
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+
+
+class StatusPlanned(Event, frozen=True, kw_only=True, tag="status_planned"):
+    """What the owner of a Service should be told.  `programmed` only from what nodes have read back."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "status"
+    service: str
+    vips: tuple[str, ...]
+    conditions: tuple[Condition, ...]
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, self.root.name
+
+
+class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
+    """There is nothing to tell: the Service is gone or no longer exposed."""
+
+    author: ClassVar[str] = "planner"
+    kind: ClassVar[str] = "status"
+    gone: ClassVar[bool] = True
+    service: str
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.namespace, self.root.name
+
+
+def endpoints_of(event: Event) -> list[str]:
+    """Names of the backends in a planned chunk, none in any other event."""
+    match event:
+        case BackendsPlanned(backends=backends, protocol=protocol):
+            return [endpoint_name(backend.address, backend.port, protocol) for backend in backends]
+    return []

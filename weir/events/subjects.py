@@ -1,0 +1,29 @@
+"""Subjects of the log: how names become tokens, and the key of an entity."""
+
+from functools import lru_cache
+
+_ESCAPES = {code: f"={code:02X}" for code in range(128) if not (chr(code).isalnum() or chr(code) == "-")}
+
+
+@lru_cache(maxsize=4096)  # the same names come several times in a row
+def token(text: str) -> str:
+    """`text` as one subject token: letters, digits and `-` stay, "" is `_`, all else becomes `=HH` per UTF-8 byte."""
+    if not text.isascii():
+        return "".join(token(c) if c.isascii() else "".join(f"={b:02X}" for b in c.encode()) for c in text)
+    return text.translate(_ESCAPES) or "_"
+
+
+def untoken(text: str) -> str:
+    """The inverse of `token`."""
+    if text == "_":
+        return ""
+    return bytes.fromhex("".join(_hex(part, first=i == 0) for i, part in enumerate(text.split("=")))).decode()
+
+
+def _hex(part: str, *, first: bool) -> str:
+    return part.encode().hex() if first else part[:2] + part[2:].encode().hex()
+
+
+def key(author: str, kind: str, namespace: str, name: str) -> str:
+    """The key of an entity known by name, as `key_of` gives it."""
+    return f"{author}.{kind}.{token(namespace)}.{token(name)}"
