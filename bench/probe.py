@@ -25,7 +25,8 @@ from services.health.edge import Prober
 from weir.decider import Change, Fact, World
 from weir.events import DECODE, AnyEvent, BackendsPlanned, FrontendPlanned
 from weir.model import Backend, Probe, Root
-from weir.service.runner import allow_files, configure_logging
+from weir.service.logs import configure_logging
+from weir.service.runner import allow_files
 
 OF_SERVICE = 10  # endpoints
 FIRST = int(IPv4Address("127.1.0.0"))

@@ -2,35 +2,32 @@
 
 from services.dataplane.core import HEARS, INDEXES, without_root
 from services.dataplane.edge import Agent
-from services.dataplane.load.interfaces import listed
 from services.dataplane.metrics import samples
+from services.dataplane.settings import Settings
 from weir.decider import Recorder
 from weir.service.exporter import exposed
-from weir.service.runner import Runner, Where, options, serve
+from weir.service.runner import Runner, Where, serve
+from weir.service.settings import configured
 
 
 def main() -> None:
     """Runs until SIGTERM."""
-    parser = options("dataplane")
-    words = "an interface that packets come in by, NAME, NAME=HOOK or BEGINNING*; repeatable"
-    parser.add_argument("--interface", action="extend", type=listed, default=[], help=words)
-    parser.add_argument("--hook", choices=("auto", "tc", "xdp", "xdp-generic"), default="tc")
-    chosen = parser.parse_args()
-    where = Where(chosen.instance)
-    agent = Agent(where, chosen.node, chosen.hook, chosen.interface)
+    settings = configured("dataplane", Settings)
+    where = Where(settings.instance)
+    agent = Agent(where, settings.node, settings.hook, settings.interface)
     runner = Runner(
         "dataplane",
         Recorder(INDEXES),
         HEARS,
         where,
-        node=chosen.node,
+        node=settings.node,
         opened=agent.opened,
         heard=agent.heard,
         keeps=without_root,
         impaired=agent.impaired,
     )
     agent.start()
-    counted = exposed(chosen.metrics, samples(where, agent))
+    counted = exposed(settings.metrics, samples(where, agent))
     edges = (
         agent.acknowledge,
         agent.save,

@@ -6,16 +6,17 @@ from services.health.metrics import samples
 from weir.decider import Recorder
 from weir.pins import LAYOUT, Map
 from weir.service.exporter import exposed
-from weir.service.runner import Runner, Where, options, serve
+from weir.service.runner import Runner, Where, serve
+from weir.service.settings import Common, configured
 
 
 def main() -> None:
     """Runs until SIGTERM."""
-    chosen = options("health").parse_args()
-    where = Where(chosen.instance)
-    prober = Prober(Map.open(where.pins / f"v{LAYOUT}" / "backend_up"), chosen.node)
-    runner = Runner("health", Recorder(INDEXES), HEARS, where, node=chosen.node, heard=prober.heard)
-    serve(runner, prober.probe, prober.record, prober.tell_delays, *exposed(chosen.metrics, samples(prober.rounds)))
+    settings = configured("health", Common)
+    where = Where(settings.instance)
+    prober = Prober(Map.open(where.pins / f"v{LAYOUT}" / "backend_up"), settings.node)
+    runner = Runner("health", Recorder(INDEXES), HEARS, where, node=settings.node, heard=prober.heard)
+    serve(runner, prober.probe, prober.record, prober.tell_delays, *exposed(settings.metrics, samples(prober.rounds)))
 
 
 if __name__ == "__main__":

@@ -4,14 +4,15 @@ from services.ipam.core import HEARS, Ipam
 from services.ipam.metrics import samples
 from weir.bus.snapshotter import keep_snapshots
 from weir.service.exporter import exposed, of_world
-from weir.service.runner import Runner, Where, lease_of, options, serve
+from weir.service.runner import Runner, Where, serve
+from weir.service.settings import Replicated, configured
 
 
 def main() -> None:
     """Runs until SIGTERM."""
-    chosen = options("ipam").parse_args()
-    runner = Runner("ipam", Ipam(), HEARS, Where(chosen.instance), lease=lease_of("ipam", chosen))
-    serve(runner, keep_snapshots, *exposed(chosen.metrics, of_world(samples)))
+    settings = configured("ipam", Replicated)
+    runner = Runner("ipam", Ipam(), HEARS, Where(settings.instance), lease=settings.lease("ipam"))
+    serve(runner, keep_snapshots, *exposed(settings.metrics, of_world(samples)))
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
 from services.planner.core import HEARS, Planner
 from services.planner.metrics import log_samples, samples
 from weir.service.exporter import exposed, of_world
-from weir.service.runner import Runner, Where, lease_of, options, serve
+from weir.service.runner import Runner, Where, serve
+from weir.service.settings import Replicated, configured
 
 
 def main() -> None:
     """Runs until SIGTERM."""
-    chosen = options("planner").parse_args()
-    runner = Runner("planner", Planner(), HEARS, Where(chosen.instance), lease=lease_of("planner", chosen))
-    serve(runner, *exposed(chosen.metrics, of_world(samples), log_samples))
+    settings = configured("planner", Replicated)
+    runner = Runner("planner", Planner(), HEARS, Where(settings.instance), lease=settings.lease("planner"))
+    serve(runner, *exposed(settings.metrics, of_world(samples), log_samples))
 
 
 if __name__ == "__main__":

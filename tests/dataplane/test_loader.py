@@ -12,12 +12,12 @@ import pytest
 
 from services.dataplane.edge import Agent
 from services.dataplane.l4.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs, memory_bytes
+from services.dataplane.load.interface_settings import Settings
 from services.dataplane.load.interfaces import Nic, NicError
 from services.dataplane.load.links import open_pin
 from services.dataplane.load.loader import LoaderError, Options, detach, follow, load, main
 from services.dataplane.load.preflight import preflight
 from services.dataplane.load.programs import HOOKS, opened, spent_on
-from services.dataplane.settings import Settings
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import compiled, inside, sh
 from weir.decider import World
@@ -240,7 +240,7 @@ def test_settings_of_another_boot_or_interface_are_not_put_back(
     list(load(replace(options, record=record)))
     if other == "boot":
         (tmp_path / "boot").write_text("another")
-        monkeypatch.setattr("services.dataplane.settings._BOOT", tmp_path / "boot")
+        monkeypatch.setattr("services.dataplane.load.interface_settings._BOOT", tmp_path / "boot")
     else:
         sh("sysctl -qw net.ipv4.conf.default.forwarding=1; ip link del eth0")
         sh("ip link add eth0 type veth peer name eth1; ip link set eth0 up")

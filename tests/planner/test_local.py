@@ -12,7 +12,7 @@ from weir.cli.log.tell import notes
 from weir.decider import Fact, World
 from weir.events import AnyEvent, NodeObserved, NodeSeen, ServiceObserved, StatusPlanned
 from weir.model import Condition, Endpoint, Root, ServicePort
-from weir.service.runner import options
+from weir.service.settings import Common, configured
 
 
 def serving(forwards: Sequence[str], nodes: Sequence[str]) -> Condition:
@@ -43,7 +43,7 @@ def test_a_policy_that_is_applied_or_that_nobody_applies_yet_is_not(forwards: li
 
 def test_a_machines_name_is_read_in_lower_case(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["weir-health", "--node", "Edge-01.Example.COM"])
-    assert options("health").parse_args().node == "edge-01.example.com"
+    assert configured("health", Common).node == "edge-01.example.com"
     monkeypatch.setattr("os.uname", lambda: type("Uname", (), {"nodename": "Edge-01"}))
     monkeypatch.setattr(sys, "argv", ["weir-health"])
-    assert options("health").parse_args().node == "edge-01"
+    assert configured("health", Common).node == "edge-01"

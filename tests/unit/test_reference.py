@@ -7,8 +7,8 @@ from typing import get_args
 import pytest
 
 from docs.reference import HERE, PAGES, Source, events_page
+from services.dataplane.load.interface_settings import Settings, prepare
 from services.dataplane.load.interfaces import Nic
-from services.dataplane.settings import Settings, prepare
 from weir import events, model
 from weir.events import AnyEvent, tag_of
 from weir.service.metrics import METRICS

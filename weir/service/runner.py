@@ -29,6 +29,7 @@ from weir.bus.writer import Writer
 from weir.decider import Change, Core, Decided, Fact, Fold, World
 from weir.events import AnyEvent, EndpointDown, EndpointUp, Event, ManifestRejected, VipDenied, author_of, token
 from weir.service.heartbeat import BEAT_S, BEATS_OF_MESSAGE
+from weir.service.logs import configure_logging
 from weir.service.metrics import Meter
 from weir.where import Health, listen_address, node_name, write_file
 from weir.where import Where as Where
@@ -406,17 +407,3 @@ def serve(runner: Runner, *edges: Edge) -> None:
         return 0
 
     sys.exit(uvloop.run(stoppable()))
-
-
-def configure_logging() -> None:
-    """JSON lines on standard error, or a pretty form on a terminal.  With WEIR_LOG=warning nothing below a warning."""
-    pretty = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer(colors="NO_COLOR" not in os.environ) if pretty else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(30 if os.environ.get("WEIR_LOG") == "warning" else 20),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from services.dataplane.l4.layout import ID, INTERFACE_STACK, LAYOUT, Interface, MapSpec, map_specs, memory_bytes
+from services.dataplane.load.interface_settings import Settings, prepare
 from services.dataplane.load.interfaces import Nic, NicError, driver, is_pattern, listed, matching, nic
 from services.dataplane.load.links import MODES, attach, attach_egress, drop_link, hook_of, is_on, open_pin, pin
 from services.dataplane.load.pinned_maps import NoMemory, create_or_open
 from services.dataplane.load.preflight import PINS
 from services.dataplane.load.preflight import preflight as preflight
 from services.dataplane.load.programs import OBJECTS, LoaderError, load_programs
-from services.dataplane.settings import Settings, prepare
 from weir.pins import Map, possible_cpus
 
 AUTO = "auto"

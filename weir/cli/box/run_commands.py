@@ -194,7 +194,7 @@ def _run(work: Work, ready: Callable[[], Awaitable[str]], instance: str, *, verb
     from weir.cli.box.join import NoKeysError
     from weir.cli.box.ready import announce, quiet_at_a_terminal, stopped
     from weir.cli.box.supervise import UpError
-    from weir.service.runner import configure_logging
+    from weir.service.logs import configure_logging
 
     attended = quiet_at_a_terminal(verbose=verbose)
     configure_logging()
