@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from services.ipam.holdings import Holdings, words_of
-from services.ipam.places import Refusal, drawn_from, places_for, pool_for
+from services.ipam.places import Refusal, drawn_from, places_for, pool_for, recorded_place
 from services.ipam.pools import first_free, offers, ranges_of
 from services.ipam.wants import FAMILIES, Want, clash, families_of, match, may_share, share_word, wants_of
 from weir.decider import World
@@ -52,12 +52,16 @@ class Book:
         self._settled.add(service)
         observed, held = self._holdings.exposed(service), self._holdings.held(service)
         missing, unwanted = self._match(observed, held) if observed else ([], held)
-        unwanted = self._without_kept(observed, missing, unwanted) if observed else unwanted
+        if observed:
+            unwanted, bare = self._without_kept(observed, missing, unwanted)
+            again = [self._take_recorded(observed, want, missing) for want in bare]
+        else:
+            again = []
         for vip in unwanted:
             self._holdings.leave(vip.vip, service)
         for vip in held:
             self._holdings.restate(vip.vip)
-        self._ask(service, observed, missing, whole=len(unwanted) == len(held))
+        self._ask(service, observed, missing, whole=len(unwanted) == len(held) and not any(again))
 
     def settle_waiting(self, *words: str) -> None:
         """The same for those who wait for an address of a family, or in a namespace."""
@@ -239,16 +243,30 @@ class Book:
         missing, unwanted = match(list(wants_of(observed, families, pools, more)), [vip for vip in held if vip not in unfit])
         return missing, unfit + unwanted
 
-    def _without_kept(self, observed: ServiceObserved, missing: list[Want], unwanted: list[VipAllocated]) -> list[VipAllocated]:
-        """`unwanted` less one for each address asked for that nobody could be given: a misspelt wish takes no Service off the net."""
+    def _without_kept(
+        self, observed: ServiceObserved, missing: list[Want], unwanted: list[VipAllocated]
+    ) -> tuple[list[VipAllocated], list[Want]]:
+        """`unwanted` less one for each requested address that nobody could be given: a typo takes no Service off the network.
+
+        And the wants of such addresses that nothing held is left for.
+        """
         named = [want for want in missing if want.address]
         hopeless = [want for want in named if isinstance(pool_for(self._holdings, observed, want.address), Refusal)]
         candidates = [vip for vip in unwanted if not self._gives_way(observed, vip)]
+        bare = []
         for want in hopeless:
             candidates.sort(key=lambda vip: family_of(vip.vip) != want.family)
+            if not candidates:
+                bare.append(want)
             unwanted = [vip for vip in unwanted if vip not in candidates[:1]]
             candidates = candidates[1:]
-        return unwanted
+        return unwanted, bare
+
+    def _take_recorded(self, observed: ServiceObserved, want: Want, missing: list[Want]) -> bool:
+        """Give the Service an address that it kept for `want` before the log was lost, if there is one."""
+        if place := recorded_place(self._holdings, observed, want.family, missing):
+            self._holdings.take(place.vip, place.pool, observed)
+        return place is not None
 
     def _families_in(self, name: str, families: tuple[Family, ...]) -> tuple[Family, ...]:
         """Those wanted, the ones that the pool offers first."""

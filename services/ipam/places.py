@@ -75,6 +75,23 @@ def pool_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> PoolObs
     return pool
 
 
+def recorded_place(holdings: Holdings, observed: ServiceObserved, family: Family, missing: Iterable[Want]) -> Place | None:
+    """A place at an address that the Service had before the log was lost, one of `family` first.
+
+    missing: what the Service lacks; addresses that this asks for, or that are drawn for it again, are left to it.
+    """
+    if not holdings.addresses_known:
+        return None
+    asked = {*observed.requested, *observed.more_requested}
+    spare = [vip for vip in holdings.recorded(observed.root.path) if vip not in asked]
+    for want in missing:
+        drawn = [vip for vip in spare if not want.address and family_of(vip) in (want.families or (want.family,))]
+        spare = [vip for vip in spare if vip not in drawn[:1]]
+    serving = [pool for pool in holdings.pools.values() if holdings.serves(pool, observed)]
+    spare.sort(key=lambda vip: family_of(vip) != family)
+    return next((place for vip in spare if (place := _again(holdings, observed, vip, serving))), None)
+
+
 def _asked_for(holdings: Holdings, observed: ServiceObserved, vip: str) -> Place | Refusal:
     pool = pool_for(holdings, observed, vip)
     if isinstance(pool, Refusal):
