@@ -81,18 +81,18 @@ class Planner:
             services |= dict.fromkeys(found, seq)
             if not isinstance(event, AppliedThrough):
                 causes |= {(service, scope): seq for service in found for scope in _scopes(event)}
-        for vip, cause in sorted(vips.items()):
-            yield from (Decided(event, cause) for event in _plan_vip(world, vip))
         for service, cause in sorted(services.items()):
             for event in _differences(world, service):
                 yield Decided(event, max((causes.get((service, scope), 0) for scope in _causes(event)), default=0) or cause)
+        for vip, cause in sorted(vips.items()):  # last: who confirms that a VIP is withdrawn confirms that of its frontends, too
+            yield from (Decided(event, cause) for event in _plan_vip(world, vip))
 
     def reconcile(self, world: World) -> Iterable[Decided]:
         """The whole plan, as a difference from what is planned."""
-        for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
-            yield from (Decided(event, world.seq(vip)) for event in _plan_vip(world, vip.vip))
         for service in sorted({*_services(world), *world.words("planned")}):
             yield from (Decided(event, _because(world, service, event)) for event in _differences(world, service))
+        for vip in [*world.of(VipAllocated), *world.of(VipReleased)]:
+            yield from (Decided(event, world.seq(vip)) for event in _plan_vip(world, vip.vip))
 
 
 def _scopes(event: AnyEvent) -> tuple[str, ...]:
