@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from services.planner.l4.backends import backends_of, chunk_count, chunk_of, is_asked
 from services.planner.l4.nodes import is_local
+from services.planner.l4.ports import other_holder
 from services.planner.l4.status import leaves, refused, same, status_of, vip_planned
 from services.planner.l4.touched import INDEXES, touched
 from weir.decider import Change, Decided, Index, World
@@ -163,7 +164,8 @@ def plan_service(world: World, service: str) -> list[AnyEvent]:
             backends = backends_of(world, observed, port, family, probed=bool(vips))
             sets[f"{port.port}/{port.protocol} over {family}"] = backends
             if vips:
-                events += _set(observed, port, family, backends, [vip for vip in vips if family_of(vip) == family], local=local)
+                ours = [vip for vip in vips if family_of(vip) == family and not other_holder(world, observed, vip, port)]
+                events += _set(observed, port, family, backends, ours, local=local)
     return [*events, status_of(world, observed, vips, events, sets)]
 
 

@@ -43,3 +43,33 @@ def test_a_vip_is_withdrawn_last_also_by_a_planner_that_was_down() -> None:
     log = Log(service("web", ports=2), allocated(VIP, "web"))
     kinds = [type(event) for event in log.miss(RELEASED, ServiceGone(root=root("web")))]
     assert kinds[-1] is VipWithdrawn
+
+
+def test_a_service_that_wants_the_port_of_another_on_its_vip_does_not_take_it() -> None:
+    log = Log(serving("api", 443), serving("web", 80), SHARED)
+    log.say(serving("api", 443, 80))
+    assert owners(log) == {443: "shop/api", 80: "shop/web"}
+
+
+def test_a_service_that_lacks_a_port_is_not_programmed_and_says_who_has_it() -> None:
+    log = Log(NodeSeen(node="n1", hook="tc", layout=1, interfaces=()), serving("api", 443), serving("web", 80), SHARED)
+    log.say(serving("api", 443, 80))
+    log.say(AppliedThrough(node="n1", seq=1000))
+    conditions = {status.service: status.conditions[-1] for status in log.fold.world.of(StatusPlanned)}
+    assert conditions["shop/web"].status
+    assert (conditions["shop/api"].status, conditions["shop/api"].reason) == (False, "PortHeld")
+    assert conditions["shop/api"].message == f"{VIP} serves 80/TCP for shop/web"
+
+
+def test_a_port_passes_on_when_its_service_does_not_serve_it_any_more() -> None:
+    for change in (serving("web", 81), replace(serving("web", 80), exposed=False), ServiceGone(root=root("web"))):
+        log = Log(serving("api", 443), serving("web", 80), SHARED, serving("api", 443, 80))
+        log.say(change)
+        assert owners(log)[80] == "shop/api", change
+
+
+def test_a_port_passes_on_when_its_service_leaves_the_vip() -> None:
+    log = Log(serving("api", 443), serving("web", 80), SHARED, serving("api", 443, 80))
+    events: list[AnyEvent] = log.say(replace(SHARED, services=("shop/api",)))
+    assert owners(log) == {443: "shop/api", 80: "shop/api"}
+    assert not [event for event in events if isinstance(event, FrontendWithdrawn)], "no packet finds the port without a frontend"

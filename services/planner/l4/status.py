@@ -5,6 +5,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from msgspec.structs import replace
 
 from services.planner.l4.nodes import is_local, unserved_local
+from services.planner.l4.ports import other_holder
 from weir.decider import PENDING, World
 from weir.events import (
     AnyEvent,
@@ -184,6 +185,8 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
         return Condition(type="Programmed", status=False, reason="NoPorts")
     if not entries:
         return Condition(type="Programmed", status=False, reason="NotAllocated")
+    if held_by_others := _ports_of_others(world, observed, held):
+        return Condition(type="Programmed", status=False, reason="PortHeld", message=_few(held_by_others))
     head, newest = _heads(world, observed.root.path, entries)
     holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
     if behind := [node for node in listening or nodes if node not in holding]:
@@ -196,6 +199,11 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
     unserved = [f"{node}: {r.reason}" for node in listening for r in through[node].rejected if r.entity == key_of(observed)]
     reason = "HealthPortUnserved" if unserved else "Programmed"
     return Condition(type="Programmed", status=True, reason=reason, message=_few(unserved))
+
+
+def _ports_of_others(world: World, observed: ServiceObserved, vips: Iterable[VipAllocated]) -> list[str]:
+    found = [(vip.vip, port, other_holder(world, observed, vip.vip, port)) for vip in vips for port in observed.ports]
+    return [f"{vip} serves {port.port}/{port.protocol} for {other}" for vip, port, other in found if other]
 
 
 def vip_planned(vip: VipAllocated) -> VipPlanned:

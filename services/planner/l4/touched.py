@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from services.planner.l4.ports import waiting_for_ports
 from weir.decider import BySequence, Change, Index, World
 from weir.events import (
     AnyEvent,
@@ -108,7 +109,7 @@ def touched(world: World, change: Change) -> set[str]:
     event, before = change.fact.event, change.before
     match event:
         case ServiceObserved(root=root) | ServiceGone(root=root):
-            return {root.path}
+            return {root.path} | waiting_for_ports(world, root.path, before, event)
         case EndpointDown() | EndpointUp():
             name = endpoint_name(event.address, event.port, event.protocol)
             return {chunk.root.path for chunk in world.find("backend", name, BackendsPlanned)}
