@@ -68,7 +68,7 @@ def _churn(count: int) -> Iterator[AnyEvent]:
 
 
 def _service(name: str, turn: int) -> AnyEvent:
-    root = Root(kind="Service", namespace="ci", name=name, generation=turn, resource_version=f"ci/{name}.yaml#1")
+    root = Root(kind="Service", namespace="ci", name=name, generation=turn, place=f"ci/{name}.yaml#1")
     return ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80, target=8080),))
 
 

@@ -24,7 +24,7 @@ from services.health.core import INDEXES
 from services.health.edge import Prober
 from weir.decider import Change, Fact, World
 from weir.events import DECODE, AnyEvent, BackendsPlanned, FrontendPlanned
-from weir.model import Backend, Probe, Root
+from weir.model import Backend, BackendSet, Probe, Root
 from weir.service.logs import configure_logging
 from weir.service.runner import allow_files
 
@@ -104,13 +104,17 @@ def _child(probed: int, planned: int, kind: str, interval_s: int, port: int, sec
 def facts(probed: int, planned: int, probe: Probe, port: int) -> Iterator[AnyEvent]:
     """A plan of Services of ten endpoints; as from the log, no two events share a string."""
     for number in range(planned // OF_SERVICE):
-        root = Root(kind="Service", name=f"service-{number}", namespace="bench", generation=1, resource_version=f"s{number}.yaml")
+        root = Root(kind="Service", name=f"service-{number}", namespace="bench", generation=1, place=f"s{number}.yaml")
         name = f"bench/service-{number}:80/TCP:IPv4"
         backends = tuple(Backend(address=str(IPv4Address(FIRST + number * OF_SERVICE + at)), port=port) for at in range(OF_SERVICE))
         yield _fresh(BackendsPlanned(set=name, chunk=0, chunks=1, protocol="TCP", backends=backends, root=root))
         vip = str(IPv4Address("198.18.0.0") + number)
         wish = probe if number < probed // OF_SERVICE else None
-        yield _fresh(FrontendPlanned(vip=vip, port=80, protocol="TCP", service=root.path, backends=name, chunks=1, probe=wish, root=root))
+        yield _fresh(
+            FrontendPlanned(
+                vip=vip, port=80, protocol="TCP", owner=root.owner, sets=(BackendSet(name=name, chunks=1),), probe=wish, root=root
+            )
+        )
 
 
 def _fresh(event: AnyEvent) -> AnyEvent:

@@ -27,7 +27,7 @@ from weir.cli.log.history import batches, world_at
 from weir.cli.log.recording import Recording, head_line
 from weir.decider import Decided, World
 from weir.events import ENCODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, FrontendPlanned, StatusPlanned, author_of
-from weir.model import Backend, Condition, Endpoint, Root, SlicePort
+from weir.model import Backend, BackendSet, Condition, Endpoint, Root, SlicePort
 
 SERVICES = 1000
 ROUNDS = 5
@@ -71,22 +71,24 @@ def history(count: int) -> Iterator[AnyEvent]:
     for number in range(count):
         turn, service = divmod(number, SERVICES)
         name, vip, address = f"web-{service}", f"10.{service >> 8}.{service & 255}.1", f"10.99.{service & 255}"
-        root = Root(kind="Service", name=name, namespace="shop", generation=turn + 1, resource_version=f"shop/{name}.yaml#1")
+        root = Root(kind="Service", name=name, namespace="shop", generation=turn + 1, place=f"shop/{name}.yaml#1")
         backends = tuple(Backend(address=f"{address}.{k}", port=8080, state="down" if k == turn % 6 else "active") for k in range(1, 6))
         match turn % 4:
             case 0:
                 endpoints = tuple(Endpoint(address=f"{address}.{k}", ready=k != turn % 6, node="n1") for k in range(1, 6))
-                slices = Root(kind="EndpointSlice", name=f"{name}-x", namespace="shop", resource_version=root.resource_version)
+                slices = Root(kind="EndpointSlice", name=f"{name}-x", namespace="shop", place=root.resource_version)
                 yield EndpointSliceObserved(root=slices, service=name, family="IPv4", ports=(SlicePort(port=8080),), endpoints=endpoints)
             case 1:
                 set_ = f"shop/{name}:80/TCP:IPv4"
                 yield BackendsPlanned(set=set_, chunk=0, chunks=1, protocol="TCP", backends=backends, root=root)
             case 2:
                 told = (Condition(type="Programmed", status=turn % 8 == 2, reason="Applied"),)
-                yield StatusPlanned(service=f"shop/{name}", vips=(vip,), conditions=told, root=root)
+                yield StatusPlanned(owner=f"Service/shop/{name}", vips=(vip,), conditions=told, root=root)
             case _:
                 set_ = f"shop/{name}:80/TCP:IPv4"
-                yield FrontendPlanned(vip=vip, port=80, protocol="TCP", service=f"shop/{name}", backends=set_, chunks=1, root=root)
+                yield FrontendPlanned(
+                    vip=vip, port=80, protocol="TCP", owner=f"Service/shop/{name}", sets=(BackendSet(name=set_, chunks=1),), root=root
+                )
 
 
 async def _append(bus: Bus, facts: list[AnyEvent]) -> tuple[float, ...]:

@@ -79,6 +79,8 @@ class Source:
         for each in node.body:
             if isinstance(each, ast.FunctionDef) and each.name == "entity" and isinstance(each.body[-1], ast.Return):
                 pair = each.body[-1].value
+                if isinstance(pair, ast.Call):  # entity_of_object
+                    return "root.space", "root.name"
                 assert isinstance(pair, ast.Tuple)
                 namespace, entity = (ast.unparse(part).replace("self.", "").replace("''", "none") for part in pair.elts)
                 return namespace, entity

@@ -9,6 +9,9 @@ from collections.abc import Iterable
 
 from weir.decider import World
 from weir.events import EndpointDown, NodeAddressesObserved, NodeLeft, NodeRetired, NodeSeen, NodeSilent, VipAllocated, key, key_of
+from weir.model import (
+    shown,
+)
 from weir.words import few
 
 RETIRED = (NodeRetired, NodeLeft)
@@ -40,10 +43,14 @@ def conflicts(world: World, node: str) -> list[str]:
     found = addresses_of(world, node)
     held = {address: world.get(key("ipam", "vip", "", address)) for address in dict.fromkeys((*found.addresses, *found.gateways))}
     return [
-        f"{address}, {'its own address' if address in found.addresses else 'its default gateway'}, is also the VIP of {few(vip.services)}"
+        f"{address}, {'its own address' if address in found.addresses else 'its default gateway'}, is also the VIP of {_holders(vip)}"
         for address, vip in held.items()
         if isinstance(vip, VipAllocated) and not vip.shared_with_node
     ]
+
+
+def _holders(vip: VipAllocated) -> str:
+    return few(map(shown, vip.holders))
 
 
 def is_silent(world: World, node: str) -> bool:

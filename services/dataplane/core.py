@@ -33,7 +33,9 @@ HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, VipTaken, MapPressure)
 
 def _set_of(event: AnyEvent) -> Iterable[str]:
     match event:
-        case BackendsPlanned(set=name) | FrontendPlanned(backends=name):
+        case FrontendPlanned(sets=sets):
+            return (part.name for part in sets)
+        case BackendsPlanned(set=name):
             return (name,)
     return ()
 
@@ -68,7 +70,7 @@ def without_root(fact: Fact) -> Fact:
     """As the agent keeps it: which object a fact goes back to is asked of the log, and would be a tenth of the agent's memory."""
     match fact.event:
         case VipPlanned(root=root) | VipWithdrawn(root=root) | FrontendPlanned(root=root) | BackendsPlanned(root=root) as event:
-            return fact._replace(event=replace(event, root=_nobody(root.namespace)))
+            return fact._replace(event=replace(event, root=_nobody(root.space)))
     return fact
 
 
@@ -133,7 +135,7 @@ class Touched:
                     self.vips.add(vip)
                 case FrontendPlanned():
                     self.frontends.add(frontend_key(event))
-                    self.sets.add(event.backends)
+                    self.sets.update(part.name for part in event.sets)
                 case BackendsPlanned():
                     self.sets.add(event.set)
 
@@ -154,8 +156,9 @@ def frontend_key(frontend: FrontendPlanned) -> FrontendKey:
 
 
 def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int]:
-    """The backends of a frontend's set, all chunks, sorted; and the sequence of the newest fact they and the frontend rest on."""
-    chunks = [chunk for chunk in world.find("set", frontend.backends, BackendsPlanned) if chunk.chunks == frontend.chunks]
+    """The backends of a frontend's sets, all chunks, sorted; and the sequence of the newest fact they and the frontend rest on."""
+    found = ((part, chunk) for part in frontend.sets for chunk in world.find("set", part.name, BackendsPlanned))
+    chunks = [chunk for part, chunk in found if chunk.chunks == part.chunks]
     backends = sorted((backend for chunk in chunks for backend in chunk.backends), key=lambda backend: (backend.address, backend.port))
     return backends, max([world.seq(frontend), *(world.seq(chunk) for chunk in chunks)])
 
@@ -195,6 +198,13 @@ def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:
 def serves(world: World, endpoint: str, name: str) -> bool:
     """Whether the backend set `name` holds `endpoint`."""
     return any(chunk.set == name for chunk in world.find("endpoint", endpoint, BackendsPlanned))
+
+
+def table_name(frontend: FrontendPlanned) -> str:
+    """What its lookup table is shared by: frontends of the same sets, in the same proportions."""
+    if len(frontend.sets) == 1:
+        return frontend.sets[0].name
+    return " ".join(f"{part.weight}*{part.name}" for part in frontend.sets)
 
 
 def set_number(name: str) -> int:

@@ -15,8 +15,16 @@ import structlog
 
 from services.dataplane.core import INDEXES, members
 from weir.decider import World
-from weir.events import FrontendPlanned, key, key_of
-from weir.model import Rejection, seen_from
+from weir.events import (
+    FrontendPlanned,
+    key_of,
+    object_key,
+)
+from weir.model import (
+    Owner,
+    Rejection,
+    seen_from,
+)
 from weir.service.http import HEAD_BYTES, Connections
 from weir.service.runner import Runner
 
@@ -30,7 +38,7 @@ log = structlog.get_logger()
 class Local(NamedTuple):
     """endpoints: addresses on the node that are ready.   healthy: the node forwards to them."""
 
-    service: str
+    owner: str
     endpoints: int
     healthy: bool
 
@@ -43,7 +51,7 @@ def local_endpoints(world: World, node: str, port: int, refused: Iterable[Reject
     backends = (backend for frontend in frontends for backend in members(world, frontend)[0])
     ready = {backend.address for backend in backends if backend.node == node and seen_from(node, backend) == "active"}
     stuck = {key_of(frontend) for frontend in frontends} & {rejection.entity for rejection in refused}
-    return Local(frontends[0].service, len(ready), not stuck)
+    return Local(frontends[0].owner, len(ready), not stuck)
 
 
 class HealthPorts:
@@ -66,8 +74,7 @@ class HealthPorts:
     def rejections(self) -> list[Rejection]:
         """By Service: it is served, but not all that it asked for is."""
         told = ((self._local(port), reason) for port, reason in sorted(self._failed.items()))
-        services = ((local.service.partition("/"), reason) for local, reason in told if local)
-        return [Rejection(entity=key("watcher", "service", namespace, name), reason=reason) for (namespace, _, name), reason in services]
+        return [Rejection(entity=object_key(local.owner), reason=reason) for local, reason in told if local]
 
     async def serve(self, _: Runner) -> None:
         """Edge: listens where the plan has it."""
@@ -121,8 +128,8 @@ async def _another_tells(port: int, local: Local | None) -> bool:
 
 
 def _named(local: Local | None) -> dict[str, str]:
-    namespace, _, name = (local.service if local else "").partition("/")
-    return {"namespace": namespace, "name": name}
+    owner = Owner.parse(local.owner if local else "")
+    return {"namespace": owner.space, "name": owner.name}
 
 
 def _response(local: Local | None) -> bytes:

@@ -9,6 +9,9 @@ from services.dataplane.l4.conntrack import FlowTable
 from services.dataplane.l4.layout import FIRST_DROP, ID, VERDICTS, Frontend, FrontendKey, Stats
 from weir.decider import World
 from weir.events import FrontendPlanned
+from weir.model import (
+    shown,
+)
 from weir.pins import LAYOUT, Map
 from weir.service.exporter import Source
 from weir.service.metrics import Sample
@@ -61,7 +64,7 @@ def samples(where: Where, agent: Agent) -> Source:
 
 
 def _names(world: World) -> dict[tuple[str, int, str], str]:
-    return {(planned.vip, planned.port, planned.protocol): planned.service for planned in world.of(FrontendPlanned)}
+    return {(planned.vip, planned.port, planned.protocol): shown(planned.owner) for planned in world.of(FrontendPlanned)}
 
 
 def _of_kernel(maps: Mapping[str, Map], flows: FlowTable, totals: Totals, name: Callable[[tuple[str, int, str], str], str]) -> list[Sample]:

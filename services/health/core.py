@@ -43,7 +43,9 @@ class Streak(NamedTuple):
 
 def _set_of(event: AnyEvent) -> Iterable[str]:
     match event:
-        case FrontendPlanned(backends=name, probe=Probe()) | BackendsPlanned(set=name):
+        case FrontendPlanned(sets=sets, probe=Probe()):
+            return (part.name for part in sets)
+        case BackendsPlanned(set=name):
             return (name,)
     return ()
 
@@ -57,7 +59,7 @@ class Wanted:
     def __init__(self, world: World) -> None:
         self._of_chunk: dict[str, dict[Target, Probe]] = {}
         self._wishes: dict[Target, dict[str, Probe]] = {}  # by chunk
-        for name in sorted({frontend.backends for frontend in world.of(FrontendPlanned) if frontend.probe}):
+        for name in sorted({part.name for frontend in world.of(FrontendPlanned) if frontend.probe for part in frontend.sets}):
             for chunk in world.find("set", name, BackendsPlanned):
                 self._take(key_of(chunk), _of_chunk(world, key_of(chunk)))
 
@@ -104,17 +106,15 @@ def _chunks(world: World, change: Change) -> Iterable[str]:
         case BackendsPlanned() | BackendsWithdrawn():
             return (change.key,)
         case FrontendPlanned() | FrontendWithdrawn():
-            sets = {_probing(event), _probing(before)}
-            names = {name for name, _ in sets if name} if len(sets) > 1 else set()
+            names = {name for name, _ in _probing(event) ^ _probing(before)}
             return [key_of(chunk) for name in sorted(names) for chunk in world.find("set", name, BackendsPlanned)]
     return ()
 
 
-def _probing(event: AnyEvent | None) -> tuple[str, Probe | None]:
-    """The set that `event` wants probed, and how."""
-    if isinstance(event, FrontendPlanned) and event.probe:
-        return event.backends, event.probe
-    return "", None
+def _probing(event: AnyEvent | None) -> set[tuple[str, Probe]]:
+    """The sets that `event` wants probed, and how."""
+    probe = event.probe if isinstance(event, FrontendPlanned) else None
+    return {(part.name, probe) for part in event.sets} if isinstance(event, FrontendPlanned) and probe else set()
 
 
 def _of_chunk(world: World, key: str) -> dict[Target, Probe]:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from services.ipam.holdings import Holdings, words_of
 from services.ipam.places import Refusal, drawn_from, places_for, pool_for, recorded_place
 from services.ipam.pools import first_free, offers, ranges_of
-from services.ipam.wants import FAMILIES, Want, clash, families_of, match, may_share, share_word, wants_of
+from services.ipam.wants import Want, clash, families_of, match, may_share, share_word, wants_of
 from weir.decider import World
 from weir.events import AnyEvent, ClaimSettled, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased
-from weir.model import Family, family_of
+from weir.model import FAMILIES, Family, family_of
 
 _Turn = tuple[bool, int, str]  # preferences last, then who has waited longest, then by name
 
@@ -67,12 +67,12 @@ class Book:
         """The same for those who wait for an address of a family, or in a namespace."""
         for word in words:
             for claim in self._world.find("waiting", word, VipDenied):
-                self.settle(claim.service)
+                self.settle(claim.owner)
 
     def settle_preferring(self, word: str = "") -> None:
         """The same for those whose second family is optional; of one share word, or all."""
         for observed in self._world.find("prefers", word, ServiceObserved):
-            self.settle(observed.root.path)
+            self.settle(observed.root.owner)
 
     def reopen(self, service: str, said: Iterable[ServiceObserved]) -> None:
         """What a Service serves changed: others may now stand beside it, and beside those under the keys that it said it has."""
@@ -88,7 +88,7 @@ class Book:
         """Gives on what every node has let go of: to those who wait, the oldest first, as far as it goes."""
         freed = list(released)
         for vip in freed:
-            self._holdings.put(VipFreed(vip=vip.vip, pool=vip.pool, services=vip.services, root=vip.root))
+            self._holdings.put(VipFreed(vip=vip.vip, pool=vip.pool, holders=vip.holders, root=vip.root))
         self._give_on([vip.vip for vip in reversed(freed)])
         for family in FAMILIES:
             self._prefer(family, [vip.vip for vip in freed if family_of(vip.vip) == family and not self._holdings.vip(vip.vip)])
@@ -106,12 +106,12 @@ class Book:
     def _give_on(self, free: list[str]) -> None:
         """free: addresses, the last to be given first."""
         waiting = [claim for family in FAMILIES for claim in self._world.find("waiting", family, VipDenied)] if free else []
-        for claim in sorted(waiting, key=lambda claim: (claim.since, claim.service)):
+        for claim in sorted(waiting, key=lambda claim: (claim.since, claim.owner)):
             while free and self._holdings.vip(free[-1]):
                 free.pop()
             if not free:
                 return
-            self.settle(claim.service)
+            self.settle(claim.owner)
             self._serve()
 
     def _prefer(self, family: Family, free: list[str]) -> None:
@@ -184,9 +184,9 @@ class Book:
         moved, lost, reopened = sorted(holdings.moved), sorted(holdings.lost), sorted(holdings.reopened)
         holdings.moved, holdings.lost, holdings.reopened = set(), set(), set()
         for observed in [observed for vip in moved for observed in self._world.find("asked", vip, ServiceObserved)]:
-            self.settle(observed.root.path)
+            self.settle(observed.root.owner)
         for claim in [claim for service in lost for claim in self._world.find("named", service, VipDenied)]:
-            self.settle(claim.service)
+            self.settle(claim.owner)
         for word in reopened:
             self._settle_sharers(word)
         in_pool = any(word.startswith("/") for word in reopened)
@@ -201,9 +201,9 @@ class Book:
         if not namespace:
             self.settle_waiting(*FAMILIES)
         for claim in self._world.find("waiting", namespace, VipDenied) if namespace else ():
-            observed = self._holdings.exposed(claim.service)
+            observed = self._holdings.exposed(claim.owner)
             if observed and share_word(observed) == word:
-                self.settle(claim.service)
+                self.settle(claim.owner)
         self.settle_preferring(word if namespace else "")
 
     # ── telling ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,14 +223,14 @@ class Book:
             known = asking.claims.get(family)
             if asking.whole and known and known.root == asking.observed.root and any(_still(known, each) for each in found):
                 continue
-            denied = VipDenied(service=asking.service, family=family, since=asking.turn[1], root=asking.observed.root, **found[0]._asdict())
+            denied = VipDenied(owner=asking.service, family=family, since=asking.turn[1], root=asking.observed.root, **found[0]._asdict())
             if denied != known:
                 self._holdings.events.append(denied)
 
     def _settle_claims(self, asking: _Asking, families: Iterable[Family]) -> None:
         for family in sorted(families):
             root = asking.claims[family].root
-            self._holdings.events.append(ClaimSettled(service=asking.service, family=family, root=root))
+            self._holdings.events.append(ClaimSettled(owner=asking.service, family=family, root=root))
 
     # ── what is wanted ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -282,14 +282,14 @@ class Book:
         kept = [vip for vip in held if (not named or vip.pool in named) and not self._gives_way(observed, vip)]
         known = {family_of(vip.vip) for vip in kept}
         if kept and observed.family_policy != "SingleStack":
-            known |= self._holdings.claims(observed.root.path).keys()
+            known |= self._holdings.claims(observed.root.owner).keys()
         pools = () if kept else drawn_from(self._holdings, named)
         offered = {found.family for pool in pools if self._holdings.serves(pool, observed) for found in ranges_of(pool.addresses)}
         return "IPv6" if (known or offered) == {"IPv6"} else "IPv4"
 
     def _gives_way(self, observed: ServiceObserved, vip: VipAllocated) -> bool:
         """Whether it cannot stay on its VIP beside the others.  Of two that clash the one that was changed last goes."""
-        others = [other for service in vip.services if service != observed.root.path and (other := self._holdings.exposed(service))]
+        others = [other for service in vip.holders if service != observed.root.owner and (other := self._holdings.exposed(service))]
         unfit = [other for other in others if not may_share(observed, other, vip.share) or clash(observed, other)]
         return any(self._world.seq(other) < self._world.seq(observed) for other in unfit)
 

@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from services.ipam.book import Book
 from services.ipam.pools import blocks_of, offers
-from services.ipam.wants import FAMILIES, share_word
+from services.ipam.wants import share_word
 from weir.decider import BySequence, Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
@@ -41,9 +41,10 @@ from weir.events import (
     VipReleased,
     VipWithdrawn,
     key,
+    object_key,
 )
 from weir.lbnodes import ABOUT_NODES, addresses_of, counted
-from weir.model import MORE_REJECTED
+from weir.model import FAMILIES, MORE_REJECTED, Owner
 
 HEARS = (
     *(ServiceObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
@@ -52,7 +53,7 @@ HEARS = (
 
 
 def _holders(event: AnyEvent) -> Iterable[str]:
-    return event.services if isinstance(event, VipAllocated) else ()
+    return event.holders if isinstance(event, VipAllocated) else ()
 
 
 def _taken(event: AnyEvent) -> Iterable[str]:
@@ -65,8 +66,8 @@ def _pool(event: AnyEvent) -> Iterable[str]:
 
 def _shared(event: AnyEvent) -> Iterable[str]:
     match event:
-        case VipAllocated(share_key=share_key, services=services) if share_key:
-            return (f"{services[0].partition('/')[0]}/{share_key}",)
+        case VipAllocated(share_key=share_key, holders=services) if share_key:
+            return (f"{Owner.parse(services[0]).space}/{share_key}",)
     return ()
 
 
@@ -84,7 +85,7 @@ def _machines_have(event: AnyEvent | None) -> Iterable[str]:
 
 
 def _waiting(event: AnyEvent) -> Iterable[str]:
-    return (event.family, event.root.namespace) if isinstance(event, VipDenied) else ()
+    return (event.family, event.root.space) if isinstance(event, VipDenied) else ()
 
 
 def _named(event: AnyEvent) -> Iterable[str]:
@@ -134,12 +135,12 @@ class Ipam:
         book = Book(world, change.fact.seq)
         match change.fact.event:
             case ServiceObserved(root=root) | ServiceGone(root=root) as event:
-                book.settle(root.path)
-                book.reopen(root.path, [said for said in (change.before, event) if isinstance(said, ServiceObserved)])
+                book.settle(root.owner)
+                book.reopen(root.owner, [said for said in (change.before, event) if isinstance(said, ServiceObserved)])
             case PoolObserved(root=root) | PoolGone(root=root):
-                self._pool_changed(world, book, root.name)
+                self._pool_changed(world, book, root.path)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
-                self._namespace_changed(world, book, root.name)
+                self._namespace_changed(world, book, root.path)
             case RecordGone() | RecordObserved() as event if _unbound(world, change.before, event):
                 book.settle_waiting(*FAMILIES)
             case NodeObserved() | NodeGone() | NodeAddressesObserved() as event:
@@ -163,8 +164,8 @@ class Ipam:
     def reconcile(self, world: World) -> Iterable[Decided]:
         """The same over every Service."""
         book = Book(world, max((fact.seq for fact in world.facts.values()), default=0))
-        services = [observed.root.path for observed in world.of(ServiceObserved)]
-        waiting = [claim.service for claim in world.of(VipDenied)]
+        services = [observed.root.owner for observed in world.of(ServiceObserved)]
+        waiting = [claim.owner for claim in world.of(VipDenied)]
         for service in sorted({*services, *waiting, *world.words("holder")}):
             book.settle(service)
         book.free(_let_go(world, world.of(VipReleased)))
@@ -179,7 +180,7 @@ class Ipam:
         """Mark VIPs that a machine has, and unmark those that it has no longer.  What is in a pool concerns all who wait."""
         book.restate(_held_at(world, before | after))
         for observed in [observed for address in sorted(before | after) for observed in world.find("asked", address, ServiceObserved)]:
-            book.settle(observed.root.path)
+            book.settle(observed.root.owner)
         pools = world.of(PoolObserved)
         if any(offers(pool, ip_address(address)) for address in before ^ after for pool in pools):
             book.settle_waiting(*FAMILIES)
@@ -188,8 +189,8 @@ class Ipam:
     def _namespace_changed(self, world: World, book: Book, name: str) -> None:
         selecting = [pool for pool in world.of(PoolObserved) if pool.namespace_selector]
         for pool in selecting:
-            given = world.find("pool", pool.root.name, VipAllocated)
-            book.restate(vip for vip in given if any(service.startswith(f"{name}/") for service in vip.services))
+            given = world.find("pool", pool.root.path, VipAllocated)
+            book.restate(vip for vip in given if any(Owner.parse(holder).space == name for holder in vip.holders))
         if selecting:
             book.settle_waiting(name)
             book.settle_preferring()
@@ -212,11 +213,11 @@ def _acknowledged(world: World, now: AppliedThrough, before: AnyEvent | None) ->
 
 def _because(world: World, event: AnyEvent) -> int:
     """The sequence of the newest event that a decision rests on, as far as its own Services, pool and withdrawal say."""
-    names = event.services if isinstance(event, VipAllocated | VipReleased | VipFreed) else (getattr(event, "service", ""),)
-    keys = [key("watcher", "service", *name.split("/", 1)) for name in names if "/" in name]
+    names = event.holders if isinstance(event, VipAllocated | VipReleased | VipFreed) else (getattr(event, "owner", ""),)
+    keys = [object_key(name) for name in names if name]
     match event:
         case VipAllocated(pool=pool):
-            keys.append(key("watcher", "pool", "", pool))
+            keys.append(key("watcher", "vippool", "", pool))
         case VipFreed(vip=vip):
             keys.append(key("planner", "planvip", "", vip))
     return world.newest(keys)

@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from services.ipam.pools import blocks_of, offers, selects
-from services.ipam.wants import FAMILIES, share_word
+from services.ipam.wants import share_word
 from weir.decider import World
 from weir.events import (
     AnyEvent,
@@ -24,10 +24,12 @@ from weir.events import (
     VipFreed,
     VipReleased,
     key,
+    object_key,
+    record_key,
     token,
 )
 from weir.lbnodes import counted, is_silent
-from weir.model import Family, cluster_of, name_in
+from weir.model import FAMILIES, Family, Owner, name_in
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it (KEP-2161)
 
@@ -50,7 +52,7 @@ class Holdings:
     @cached_property
     def pools(self) -> dict[str, PoolObserved]:
         """By name."""
-        return {pool.root.name: pool for pool in self.world.of(PoolObserved)}
+        return {pool.root.path: pool for pool in self.world.of(PoolObserved)}
 
     @cached_property
     def silent(self) -> list[str]:
@@ -61,28 +63,27 @@ class Holdings:
     def automatic(self) -> list[PoolObserved]:
         """Pools that assign by themselves, by priority, then name."""
         pools = [pool for pool in self.pools.values() if pool.auto_assign]
-        return sorted(pools, key=lambda pool: (-pool.priority, pool.root.name))
+        return sorted(pools, key=lambda pool: (-pool.priority, pool.root.path))
 
     def named(self, observed: ServiceObserved, names: Iterable[str]) -> tuple[str, ...]:
         """Pools as the Service names them: those of its own cluster, or those that all have."""
-        cluster = cluster_of(observed.root.namespace)
+        cluster = observed.root.source
         return tuple(own if (own := name_in(cluster, name)) in self.pools else name for name in names)
 
     def exposed(self, service: str) -> ServiceObserved | None:
         """The Service, None where it asks for nothing."""
-        namespace, _, name = service.partition("/")
-        event = self.world.get(key("watcher", "service", namespace, name))
+        event = self.world.get(object_key(service))
         return event if isinstance(event, ServiceObserved) and event.exposed else None
 
     def serves(self, pool: PoolObserved, observed: ServiceObserved) -> bool:
         """Whether the pool's selectors take the Service in."""
         if not pool.service_selector and not pool.namespace_selector:
             return True
-        namespace = observed.root.namespace
-        if pool.namespace_selector and cluster_of(pool.root.name) != cluster_of(namespace):
+        namespace = observed.root.space
+        if pool.namespace_selector and pool.root.source != observed.root.source:
             return False  # it speaks of the namespaces of its own cluster
         said = self.world.get(key("watcher", "namespace", "", namespace))
-        name = {NAMESPACE_LABEL: namespace.rpartition(":")[2]}
+        name = {NAMESPACE_LABEL: observed.root.namespace}
         labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), **name}
         return selects(pool.service_selector, observed.labels) and selects(pool.namespace_selector, labels)
 
@@ -93,7 +94,7 @@ class Holdings:
             return f"LB node {own[0]}'s own address"
         if by_lbnodes:
             return f"the default gateway of LB node {by_lbnodes[0].node}"
-        return next((f"node {node.root.name}'s own address" for node in self.world.find("node address", vip, NodeObserved)), "")
+        return next((f"node {node.root.path}'s own address" for node in self.world.find("node address", vip, NodeObserved)), "")
 
     def is_lbnodes_own(self, vip: str) -> bool:
         """Whether an LB node has the address, so that packets to it arrive there without an announcement."""
@@ -120,8 +121,8 @@ class Holdings:
 
     def claims(self, service: str) -> dict[Family, VipDenied]:
         """What the Service was told that it waits for."""
-        namespace, _, name = service.partition("/")
-        found = [self.world.get(key("ipam", "claim", namespace, f"{name}:{family}")) for family in FAMILIES]
+        owner = Owner.parse(service)
+        found = [self.world.get(key("ipam", "claim", owner.space, f"{owner.kind}:{owner.name}:{family}")) for family in FAMILIES]
         return {claim.family: claim for claim in found if isinstance(claim, VipDenied)}
 
     # ── what is held ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,7 +138,7 @@ class Holdings:
         """All that the Service holds, by key."""
         known = {vip.vip for vip in self.world.find("holder", service, VipAllocated)} | {*self._given.get(service, ())}
         found = [self.vip(vip) for vip in sorted(known, key=token)]
-        return [vip for vip in found if isinstance(vip, VipAllocated) and service in vip.services]
+        return [vip for vip in found if isinstance(vip, VipAllocated) and service in vip.holders]
 
     def shared(self, observed: ServiceObserved) -> list[VipAllocated]:
         """VIPs of Services under the same key, by address; costs their number."""
@@ -157,13 +158,12 @@ class Holdings:
 
     def recorded(self, service: str) -> tuple[str, ...]:
         """What was written down in its cluster that the Service has, before the log was lost."""
-        namespace, _, name = service.partition("/")
-        record = self.world.get(key("watcher", "record", namespace, name))
+        record = self.world.get(record_key(service))
         return record.vips if isinstance(record, RecordObserved) else ()
 
     def kept_for(self, vip: str, service: str) -> tuple[str, ...]:
         """Other Services, which may come yet, whose the address was written down as; none where it was as this one's too."""
-        owners = tuple(record.root.path for record in self.world.find("recorded", vip, RecordObserved))
+        owners = tuple(record.owner for record in self.world.find("recorded", vip, RecordObserved))
         return () if service in owners else owners
 
     def counted(self, word: str) -> int:
@@ -185,7 +185,7 @@ class Holdings:
         self._vips[event.vip] = after
         if bool(before) != bool(after):
             self.count([event.vip], 1 if after else -1)
-        held_by, holders = before.services if before else (), after.services if after else ()
+        held_by, holders = before.holders if before else (), after.holders if after else ()
         if held_by != holders:
             self.moved.add(event.vip)
             self.lost |= {*held_by} - {*holders}
@@ -193,13 +193,13 @@ class Holdings:
 
     def take(self, vip: str, pool: str, observed: ServiceObserved) -> None:
         """Gives the Service a free VIP, or a place beside those who hold it."""
-        held, service = self.vip(vip), observed.root.path
+        held, service = self.vip(vip), observed.root.owner
         self._given.setdefault(service, []).append(vip)
         if isinstance(held, VipAllocated):
-            self.put(replace(held, services=(*held.services, service)))
+            self.put(replace(held, holders=(*held.holders, service)))
         else:
             share_key, share = _share_key(observed), self.pools[pool].share
-            given = VipAllocated(vip=vip, pool=pool, services=(service,), share_key=share_key, share=share, root=observed.root)
+            given = VipAllocated(vip=vip, pool=pool, holders=(service,), share_key=share_key, share=share, root=observed.root)
             self.put(self._beside_machines(given, self.pools[pool]))
 
     def leave(self, vip: str, service: str) -> None:
@@ -207,23 +207,23 @@ class Holdings:
         held = self.vip(vip)
         if not isinstance(held, VipAllocated):
             return
-        rest = tuple(holder for holder in held.services if holder != service)
+        rest = tuple(holder for holder in held.holders if holder != service)
         if not rest:
-            self.put(VipReleased(vip=vip, pool=held.pool, services=held.services, root=held.root))
+            self.put(VipReleased(vip=vip, pool=held.pool, holders=held.holders, root=held.root))
             return
         first = self.exposed(rest[0])
-        self.put(replace(held, services=rest, root=first.root if first else held.root))
+        self.put(replace(held, holders=rest, root=first.root if first else held.root))
 
     def restate(self, vip: str) -> None:
         """Says of a VIP what became of its pool or of its holders' key.  Those who stand on it by their ports may stay together."""
         held = self.vip(vip)
         if not isinstance(held, VipAllocated):
             return
-        holders = [observed for service in held.services if (observed := self.exposed(service))]
+        holders = [observed for service in held.holders if (observed := self.exposed(service))]
         home = self._home(held, holders)
         pool = home or self.pools.get(held.pool)
-        share = held.share if not pool or (len(held.services) > 1 and held.share == "ports") else pool.share
-        named = home.root.name if home else held.pool
+        share = held.share if not pool or (len(held.holders) > 1 and held.share == "ports") else pool.share
+        named = home.root.path if home else held.pool
         now = replace(held, pool=named, share_key=_share_key(holders[0]) if holders else "", orphaned=not home, share=share)
         now = self._beside_machines(now, home)
         if now != held:
@@ -239,7 +239,7 @@ class Holdings:
         """The pool that offers a VIP to its holders.  Another than it was given from, a renamed one, only where nobody named that."""
 
         def is_home(pool: PoolObserved) -> bool:
-            apart = pool.root.name != held.pool and any(holder.pools or holder.more_pools for holder in holders)
+            apart = pool.root.path != held.pool and any(holder.pools or holder.more_pools for holder in holders)
             return offers(pool, ip_address(held.vip)) and not apart and all(self.serves(pool, holder) for holder in holders)
 
         return next(filter(is_home, self.pools.values()), None)  # no two pools offer the same address
@@ -247,7 +247,7 @@ class Holdings:
 
 def words_of(vip: VipAllocated) -> list[str]:
     """The share words under which a VIP stands open: its holders' "namespace/key", and its pool's "/name"."""
-    by_key = [f"{vip.services[0].partition('/')[0]}/{vip.share_key}"] if vip.share_key else []
+    by_key = [f"{Owner.parse(vip.holders[0]).space}/{vip.share_key}"] if vip.share_key else []
     return [*by_key, f"/{vip.pool}"] if vip.share == "ports" else by_key
 
 

@@ -35,7 +35,7 @@ def usage(world: World) -> list[Usage]:
         Usage(
             pool,
             sum(found.last - found.first + 1 for found in ranges_of(pool.addresses)),
-            *(counts[pool.root.name] for counts in (held, releasing, orphaned)),
+            *(counts[pool.root.path] for counts in (held, releasing, orphaned)),
         )
         for pool in world.of(PoolObserved)
     ]
@@ -44,7 +44,7 @@ def usage(world: World) -> list[Usage]:
 def samples(world: World) -> Iterator[Sample]:
     """For `weir_pool_*` and `weir_claims_waiting`."""
     for each in usage(world):
-        name = each.pool.root.name
+        name = each.pool.root.path
         yield Sample("weir_pool_addresses", (name,), each.total)
         for state, count in (("held", each.held), ("releasing", each.releasing), ("orphaned", each.orphaned), ("free", each.free)):
             yield Sample("weir_pool_vips", (name, state), count)

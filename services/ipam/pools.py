@@ -117,6 +117,7 @@ def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
             return requirement.key in labels
         case "DoesNotExist":
             return requirement.key not in labels
+    return False
 
 
 def _word(version: int, number: int, bits: int, *, plain: bool = False) -> str:

@@ -7,12 +7,16 @@ What it holds already it keeps.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple, get_args
+from typing import NamedTuple
 
 from weir.events import ServiceObserved, VipAllocated
-from weir.model import Family, ServicePort, Share, family_of
-
-FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
+from weir.model import (
+    FAMILIES,
+    Family,
+    ServicePort,
+    Share,
+    family_of,
+)
 
 
 class Want(NamedTuple):
@@ -79,7 +83,7 @@ def may_share(one: ServiceObserved, other: ServiceObserved, share: Share) -> boo
 
     Their ports are another matter.
     """
-    agreed = one.share_key and one.share_key == other.share_key and one.root.namespace == other.root.namespace
+    agreed = one.share_key and one.share_key == other.share_key and one.root.space == other.root.space
     return (share == "ports" or bool(agreed)) and not one.exclusive and not other.exclusive
 
 
@@ -91,4 +95,4 @@ def clash(one: ServiceObserved, other: ServiceObserved) -> ServicePort | None:
 
 def share_word(observed: ServiceObserved) -> str:
     """The index word of those that may share with this Service; "" where none may."""
-    return f"{observed.root.namespace}/{observed.share_key}" if observed.share_key and not observed.exclusive else ""
+    return f"{observed.root.space}/{observed.share_key}" if observed.share_key and not observed.exclusive else ""

@@ -37,9 +37,10 @@ from weir.events import (
     endpoints_of,
     key,
     key_of,
+    object_key,
 )
 from weir.lbnodes import ABOUT_NODES
-from weir.model import Backend, Family, ServicePort, family_of
+from weir.model import Backend, BackendSet, Family, ServicePort, family_of
 
 HEARS = (
     ServiceObserved,
@@ -121,12 +122,11 @@ def _causes(part: AnyEvent) -> tuple[str, ...]:
 
 def _because(world: World, service: str, part: AnyEvent) -> int:
     """The sequence of the newest event that a part of the Service's plan rests on."""
-    namespace, _, name = service.partition("/")
     observed = world.listed("service", service)
     scopes = {*_causes(part)} or {scope for event in observed.values() for scope in _scopes(event)}
     keys = [where for where, event in observed.items() if scopes & {*_scopes(event)}]
     down = [where for backend in endpoints_of(part) for where in world.listed("down", backend)]
-    return world.newest([key("watcher", "service", namespace, name), *keys, *down])
+    return world.newest([object_key(service), *keys, *down])
 
 
 def plan(world: World) -> dict[str, AnyEvent]:
@@ -141,13 +141,12 @@ def plan(world: World) -> dict[str, AnyEvent]:
 def _services(world: World) -> set[str]:
     """All that were read, and those that could not be."""
     refusals = (event.root for event in world.of(ManifestRejected) if event.root and event.root.kind == "Service")
-    return {*(observed.root.path for observed in world.of(ServiceObserved)), *(root.path for root in refusals)}
+    return {*(observed.root.owner for observed in world.of(ServiceObserved)), *(root.owner for root in refusals)}
 
 
 def plan_service(world: World, service: str) -> list[AnyEvent]:
     """The plan of one Service: frontends, chunks of backends, status.  Empty when it is not exposed, or ipam has yet to decide."""
-    namespace, _, name = service.partition("/")
-    observed = world.get(key("watcher", "service", namespace, name))
+    observed = world.get(object_key(service))
     if observed is None:
         return refused(world, service)
     if not isinstance(observed, ServiceObserved) or not observed.exposed:
@@ -173,8 +172,8 @@ def _set(
     observed: ServiceObserved, port: ServicePort, family: Family, backends: list[Backend], vips: list[str], *, local: bool
 ) -> list[AnyEvent]:
     """One backend set in chunks, and its frontend on each VIP."""
-    root, service = observed.root, observed.root.path
-    name = f"{service}:{port.port}/{port.protocol}:{family}"
+    root, service = observed.root, observed.root.owner
+    name = f"{root.path}:{port.port}/{port.protocol}:{family}"
     chunks: dict[int, list[Backend]] = {}
     count = chunk_count(len(backends))
     for backend in backends:
@@ -188,9 +187,8 @@ def _set(
             vip=vip,
             port=port.port,
             protocol=port.protocol,
-            service=service,
-            backends=name,
-            chunks=count,
+            owner=service,
+            sets=(BackendSet(name=name, chunks=count),),
             mode="default" if local and MODE_ASKED not in observed.annotations else observed.mode,  # its replies come back through it
             algorithm=observed.algorithm,
             idle_timeout_s=observed.idle_timeout_s,
@@ -229,7 +227,7 @@ def _differences(world: World, service: str) -> list[AnyEvent]:
     """
     wanted = {key_of(event): event for event in plan_service(world, service)}
     planned = {where: event for where, event in world.listed("planned", service).items() if isinstance(event, Planned)}
-    sets = {(event.backends, event.chunks) for event in wanted.values() if isinstance(event, FrontendPlanned)}
+    sets = {(part.name, part.chunks) for event in wanted.values() if isinstance(event, FrontendPlanned) for part in event.sets}
     left = [event for where, event in sorted(planned.items()) if where not in wanted]
     early = [event for event in left if not isinstance(event, BackendsPlanned) or (event.set, event.chunks) in sets]
     again = FrontendPlanned if leaves(world, service, wanted) else ()
@@ -245,5 +243,5 @@ def _withdrawn(event: Planned) -> AnyEvent:
             return FrontendWithdrawn(vip=vip, port=port, protocol=protocol, root=root)
         case BackendsPlanned(set=name, chunk=chunk, chunks=chunks, root=root):
             return BackendsWithdrawn(set=name, chunk=chunk, chunks=chunks, root=root)
-        case StatusPlanned(service=service, root=root):
-            return StatusWithdrawn(service=service, root=root)
+        case StatusPlanned(owner=service, root=root):
+            return StatusWithdrawn(owner=service, root=root)

@@ -9,14 +9,17 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final
 
 from services.watcher.core import HEARS, Watcher
 from services.watcher.edge import FolderSource, Source, follow, nobody
 from services.watcher.metrics import samples
 from services.watcher.presence import Presence
 from services.watcher.settings import ALIASES, OURS, Settings
-from weir.model import Mode, Targets
+from weir.model import (
+    MODES,
+    TARGETS,
+)
 from weir.service.exporter import exposed, of_world
 from weir.service.runner import Runner, Where, lease_of, options, serve
 
@@ -79,8 +82,8 @@ def given_options() -> argparse.Namespace:
     parser.add_argument(
         "--default-class", action=argparse.BooleanOptionalAction, default=True, help="whether Services without a class are ours"
     )
-    parser.add_argument("--mode", choices=get_args(Mode), default="default", help="lbmode of Services without one (default: %(default)s)")
-    parser.add_argument("--targets", choices=get_args(Targets), default="endpoints", help="what serves Services that do not say it")
+    parser.add_argument("--mode", choices=MODES, default="default", help="lbmode of Services without one (default: %(default)s)")
+    parser.add_argument("--targets", choices=TARGETS, default="endpoints", help="what serves Services that do not say it")
     parser.add_argument("--liveness", action="store_true", help="probe the backends of Services that do not say it")
     parser.add_argument("--external-ips", action="store_true", help="ask pools for the externalIPs of Services; else they are ignored")
     parser.add_argument("--status-hostname", default="", metavar="PREFIX", help="tell VIPs in clusters as hostnames PREFIX-ADDRESS")

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from services.watcher.inventory import Observation, Said, scope_of, unit_of, units_of
 from services.watcher.kinds.fields import Faults, told
 from services.watcher.kinds.ranges import Range, Ranges, range_of
-from services.watcher.kinds.reader import Observed, Reading, object_key
+from services.watcher.kinds.reader import Observed, Reading
 from services.watcher.settings import DEFAULT, Settings
 from weir.decider import Change, Decided, Index, World, one_by_one
 from weir.events import (
@@ -40,6 +40,8 @@ from weir.events import (
     VipReleased,
     key,
     key_of,
+    object_key,
+    record_key,
 )
 from weir.lbnodes import ABOUT_NODES, counted
 from weir.model import Problem, Root
@@ -66,7 +68,7 @@ def _endpoints_of(event: AnyEvent) -> Iterable[str]:
 
 
 def _service_of(event: AnyEvent) -> Iterable[str]:
-    return (f"{event.root.namespace}/{event.service}",) if isinstance(event, EndpointSliceObserved) else ()
+    return (event.owner,) if isinstance(event, EndpointSliceObserved) else ()
 
 
 def _pool_of(event: AnyEvent) -> Iterable[str]:
@@ -74,7 +76,7 @@ def _pool_of(event: AnyEvent) -> Iterable[str]:
 
 
 def _holders(event: AnyEvent) -> Iterable[str]:
-    return event.services if isinstance(event, VipAllocated | VipReleased) else ()
+    return event.holders if isinstance(event, VipAllocated | VipReleased) else ()
 
 
 class Watcher:
@@ -148,7 +150,7 @@ class _Comparison:
         readings = [reading for unit in units for reading in self._said.readings(unit)]
         stated = [event for unit in units for event in self._world.find("unit", unit, Event)]
         roots = [reading.root for reading in readings] + [getattr(event, "root", None) for event in stated]
-        keys = {object_key(root) for root in roots if root}
+        keys = {object_key(root.owner) for root in roots if root}
         if _only(PoolObserved, keys):  # pools must not overlap
             keys |= {*_only(PoolObserved, self._said.objects())} | {key_of(pool) for pool in self._world.of(PoolObserved)}
         keys |= self._said.slices_at(self._moved(_only(NodeObserved, keys)))
@@ -169,7 +171,7 @@ class _Comparison:
         before, after = self._held(service), self._desired(service)
         was, is_ = (isinstance(each, ServiceObserved) and each.exposed for each in (before, after))
         observed = before or after
-        return self._said.slices(observed.root.path) if was != is_ and observed else ()
+        return self._said.slices(observed.root.owner) if was != is_ and observed else ()
 
     # ── objects ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -177,8 +179,8 @@ class _Comparison:
         held, desired = self._held(key), self._desired(key)
         if desired is None and held:
             yield _gone(held)
-            if isinstance(held, NodeObserved) and any(seen.node == held.root.name for seen in counted(self._world)):
-                yield NodeRetired(lbnode=held.root.name, reason="its Node was deleted")
+            if isinstance(held, NodeObserved) and any(seen.node == held.root.path for seen in counted(self._world)):
+                yield NodeRetired(lbnode=held.root.path, reason="its Node was deleted")
         elif desired and not (held and _same(desired, held)):
             yield desired
 
@@ -203,9 +205,9 @@ class _Comparison:
 
     def _concerns(self, fact: EndpointSliceObserved) -> bool:
         """Whether the slice concerns a load balancer: a cluster has many of Services that are not exposed.  A file says what is meant."""
-        if not scope_of(fact.root.resource_version):
+        if not scope_of(fact.root.place):
             return True
-        service = self._desired(key("watcher", "service", fact.root.namespace, fact.service))
+        service = self._desired(object_key(fact.owner))
         return isinstance(service, ServiceObserved) and service.exposed
 
     def _lost(self, fact: RecordObserved) -> bool:
@@ -213,14 +215,14 @@ class _Comparison:
 
         The record of a Service that the log knows was written from this log.  It may name an address that was released since.
         """
-        if not scope_of(fact.root.resource_version):
+        if not scope_of(fact.root.place):
             return True
         if _holds(self._world, fact):
             return False
-        root, before = fact.root, self._held(key_of(fact))
+        before = self._held(key_of(fact))
         if isinstance(before, RecordObserved):
             return set(fact.vips) <= set(before.vips)
-        return not self._held(key("watcher", "service", root.namespace, root.name))
+        return not self._held(object_key(fact.owner))
 
     def _owner(self, key: str) -> Reading | Root | None:
         """Who says how the object is: the unit that the log has it from, else the first by path.
@@ -228,7 +230,7 @@ class _Comparison:
         A Root says it where that unit cannot be read now.
         """
         claims, held = self._said.claims(key), self._held(key)
-        unit = unit_of(held.root.resource_version) if held else ""
+        unit = unit_of(held.root.place) if held else ""
         incumbent = next((claim for claim in claims if claim.unit == unit), None)
         if held and not incumbent and (self._said.stands(unit) or scope_of(unit) in self._late):
             return held.root
@@ -251,14 +253,14 @@ class _Comparison:
     def _node_of(self, address: str) -> str:
         """The first by name of the nodes that have `address`, "" where none has."""
         stated = (node for node in self._world.find("node address", address, NodeObserved) if key_of(node) not in self._nodes)
-        return min([*self._node_at.get(address, ()), *(node.root.name for node in stated)], default="")
+        return min([*self._node_at.get(address, ()), *(node.root.path for node in stated)], default="")
 
     def _settle_nodes(self, keys: list[str]) -> None:
         self._nodes = frozenset(keys)
         for node in map(self._desired, keys):
             if isinstance(node, NodeObserved):
                 for address in node.addresses:
-                    self._node_at[address].append(node.root.name)
+                    self._node_at[address].append(node.root.path)
 
     def _part_pools(self, keys: list[str]) -> None:
         """Settles all pools.  Those of the log stand; then, by name, each is taken as it is said that meets none that stands."""
@@ -285,7 +287,7 @@ class _Comparison:
         before = self._pools.get(pool)
         self._pools[pool] = fact
         if before and before.addresses != fact.addresses:
-            self._ranges.drop(fact.root.name)
+            self._ranges.drop(fact.root.path)
         if not before or before.addresses != fact.addresses:
             for found in _ranges(fact):
                 self._ranges.add(found)
@@ -294,7 +296,7 @@ class _Comparison:
         """A fault for each range that shares an address with one of another pool that stands."""
         for mine in _ranges(pool):
             for theirs in self._ranges.meeting(mine):
-                if theirs.owner != pool.root.name:
+                if theirs.owner != pool.root.path:
                     accepted = f"each address in one pool; pool {theirs.owner} has {theirs.text}"
                     yield Problem(field="spec.addresses", got=mine.text, accepted=accepted)
 
@@ -305,38 +307,37 @@ class _Comparison:
         reading = self._said.reading(source)
         problems = (*reading.problems, *self._second(reading), *self._among.get(source, ())) if reading else ()
         if reading and problems:
-            service = self._service_of(reading)
-            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root, service=service)
+            owner = self._meant_by(reading)
+            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root, owner=owner)
             if rejected != held:
                 yield rejected
         elif held:
             yield ManifestAccepted(source=source)
 
-    def _service_of(self, reading: Reading) -> str:
+    def _meant_by(self, reading: Reading) -> str:
         """The Service that an EndpointSlice serves, whatever it says now; else the one that it names."""
-        held = self._world.get(object_key(reading.root)) if reading.root else None
-        return f"{held.root.namespace}/{held.service}" if isinstance(held, EndpointSliceObserved) else reading.service
+        held = self._world.get(object_key(reading.root.owner)) if reading.root else None
+        return held.owner if isinstance(held, EndpointSliceObserved) else reading.owner
 
     def _second(self, reading: Reading) -> Iterator[Problem]:
         """The fault of naming an object that another source has."""
-        owner = self._owner(object_key(reading.root)) if reading.root else None
+        owner = self._owner(object_key(reading.root.owner)) if reading.root else None
         if reading.root and owner and owner is not reading:
-            first = owner.source if isinstance(owner, Reading) else owner.resource_version
-            name = f"{reading.root.namespace}/{reading.root.name}".lstrip("/")
-            yield Problem(field="metadata.name", got=name, accepted=f"each {reading.root.kind} once; {first} has it")
+            first = owner.source if isinstance(owner, Reading) else owner.place
+            yield Problem(field="metadata.name", got=reading.root.path, accepted=f"each {reading.root.kind} once; {first} has it")
 
 
 def _regained(world: World, change: Change) -> list[AnyEvent]:
-    services = change.fact.event.services if isinstance(change.fact.event, VipAllocated) else ()
-    records = [world.get(key("watcher", "record", *service.split("/", 1))) for service in services]
+    services = change.fact.event.holders if isinstance(change.fact.event, VipAllocated) else ()
+    records = [world.get(record_key(service)) for service in services]
     return [RecordGone(root=each.root) for each in records if isinstance(each, RecordObserved) and _holds(world, each)]
 
 
 def _holds(world: World, record: RecordObserved) -> bool:
     """Whether the Service of a cluster's record holds every address in it."""
-    if not scope_of(record.root.resource_version):
+    if not scope_of(record.root.place):
         return False
-    return {vip.vip for vip in world.find("holder", record.root.path, VipAllocated)}.issuperset(record.vips)
+    return {vip.vip for vip in world.find("holder", record.owner, VipAllocated)}.issuperset(record.vips)
 
 
 def _only(kind: type[Event], keys: Iterable[str]) -> list[str]:
@@ -364,9 +365,10 @@ def _same(fact: Observed, held: Observed) -> bool:
 
     Where in its unit an object is said does not matter.  Which unit says it does: while that cannot be read, the object stands.
     """
-    said, stated = fact.root.resource_version, held.root.resource_version
-    return unit_of(said) == unit_of(stated) and replace(held, root=replace(held.root, resource_version=said)) == fact
+    observed = fact.root
+    older = replace(held.root, place=observed.place, resource_version=observed.resource_version)
+    return unit_of(observed.place) == unit_of(held.root.place) and replace(held, root=older) == fact
 
 
 def _ranges(pool: PoolObserved) -> Iterator[Range]:
-    return (found for text in pool.addresses if (found := range_of(text, pool.root.name)))
+    return (found for text in pool.addresses if (found := range_of(text, pool.root.path)))

@@ -33,7 +33,7 @@ class Home:
             raise HomeError(f"the log has the names of cluster {name} without a prefix, not those of {self.name}")
         self.name = name
         for cluster in self._clusters:
-            cluster.prefix = "" if cluster.name == name else f"{cluster.name}:"
+            cluster.source = "" if cluster.name == name else cluster.name
         self._settled.set()
 
     def edges(self) -> list[Edge]:

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from services.watcher.kinds.reader import Document, Reading, object_key, read
+from services.watcher.kinds.reader import Document, Reading, read
 from services.watcher.settings import DEFAULT, Settings
-from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, key_of
+from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, key_of, object_key
 from weir.model import Root
 
 
@@ -125,7 +125,7 @@ class Said:
         for i, reading in enumerate(readings):
             self._readings[reading.source] = reading
             if reading.root:
-                self._claims[object_key(reading.root)][reading.source] = Claim(unit, i, reading)
+                self._claims[object_key(reading.root.owner)][reading.source] = Claim(unit, i, reading)
             if of := _slice_of(reading):
                 self._slices[of[0]].add(of[1])
 
@@ -133,7 +133,7 @@ class Said:
         for reading in self._units.pop(unit, ()):
             del self._readings[reading.source]
             if reading.root:
-                key = object_key(reading.root)
+                key = object_key(reading.root.owner)
                 del self._claims[key][reading.source]
                 if not self._claims[key]:
                     del self._claims[key]
@@ -150,7 +150,7 @@ def _is_at(fact: EndpointSliceObserved, addresses: set[str]) -> bool:
 def _slice_of(reading: Reading) -> tuple[str, str] | None:
     """The Service that a slice is of, and the slice's key."""
     fact = reading.fact
-    return (f"{fact.root.namespace}/{fact.service}", key_of(fact)) if isinstance(fact, EndpointSliceObserved) else None
+    return (fact.owner, key_of(fact)) if isinstance(fact, EndpointSliceObserved) else None
 
 
 def unit_of(source: str) -> str:
@@ -171,5 +171,5 @@ def folder_of(unit: str) -> str:
 def units_of(event: AnyEvent) -> Iterable[str]:
     """An index: the unit that said what the event states, and its folder."""
     root = getattr(event, "root", None)
-    unit = unit_of(event.source if isinstance(event, ManifestRejected) else root.resource_version if isinstance(root, Root) else "")
+    unit = unit_of(event.source if isinstance(event, ManifestRejected) else root.place if isinstance(root, Root) else "")
     return {unit, folder_of(unit)} - {""}

@@ -14,10 +14,11 @@ from tests.dataplane.lab import inside
 from tests.dataplane.wire import BACKENDS, VIPS, Wire, name, wire
 from weir.decider import Fact, World
 from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned
-from weir.model import Backend, Root
+from weir.model import Backend, BackendSet, Root
 
 pytestmark = needs_kernel
 ROOT = Root(kind="Service", namespace="shop", name="echo")
+SETS = (BackendSet(name="shop/echo", chunks=1),)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ class Node:
         """nodes: backend -> where it runs."""
         number = ":" in self._vip
         found = tuple(Backend(address=BACKENDS[each][number], port=8080, node=node) for each, node in sorted(nodes.items()))
-        frontend = {"vip": self._vip, "port": 80, "protocol": "UDP", "service": "shop/echo", "backends": "shop/echo", "chunks": 1}
+        frontend = {"vip": self._vip, "port": 80, "protocol": "UDP", "owner": "Service/shop/echo", "sets": SETS}
         for event in (
             VipPlanned(vip=self._vip, root=ROOT),
             BackendsPlanned(set="shop/echo", chunk=0, chunks=1, protocol="UDP", backends=found, root=ROOT),

@@ -19,7 +19,7 @@ from tests.own import free_port
 from tests.servers import OK, saying
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
-from weir.model import Backend, Probe, Root
+from weir.model import Backend, BackendSet, Probe, Root
 from weir.pins import LAYOUT, Map, backend_key
 from weir.service.runner import Runner
 
@@ -29,7 +29,7 @@ ADDRESSES = ("127.0.0.2", "127.0.0.3", "::1")
 PORT = free_port()
 HTTP = Probe(kind="http", interval_s=1, retries=2, expect="ready")
 FRONTEND = FrontendPlanned(
-    vip="192.0.2.1", port=80, protocol="TCP", service="shop/web", backends="shop/web", chunks=1, probe=HTTP, root=ROOT
+    vip="192.0.2.1", port=80, protocol="TCP", owner="Service/shop/web", sets=(BackendSet(name="shop/web", chunks=1),), probe=HTTP, root=ROOT
 )
 BACKENDS = BackendsPlanned(
     set="shop/web",

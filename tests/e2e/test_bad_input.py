@@ -264,7 +264,7 @@ def test_address_that_cannot_be_given_is_denied_with_the_reason(site: Site) -> N
     lines = [f"! service    shop/{name} no VIP: not Allocated ({DENIED[address]})" for name, address in names.items()]
     site.drop(text(*(service(name, loadBalancerIP=address) for name, address in names.items())))
     for name in names:
-        site.log.until("vip_denied", service=f"shop/{name}")
+        site.log.until("vip_denied", owner=f"Service/shop/{name}")
 
     def told() -> bool:
         status = site.weir("status")
@@ -275,7 +275,7 @@ def test_address_that_cannot_be_given_is_denied_with_the_reason(site: Site) -> N
     assert site.maps() == site.before
     site.mend()
     for name in names:
-        site.log.until("claim_settled", service=f"shop/{name}")
+        site.log.until("claim_settled", owner=f"Service/shop/{name}")
     assert wait_until(lambda: "shop/bad" not in site.weir("status"), 30)
     assert site.maps() == site.before
 
@@ -284,7 +284,7 @@ def test_service_edited_into_nonsense_serves_on_and_says_so(site: Site) -> None:
     file = site.folder / "service.yaml"
     good = file.read_text()
     file.write_text(good.replace("port: 80,", "port: 0,"))
-    site.log.until("status_planned", service="shop/web")
+    site.log.until("status_planned", owner="Service/shop/web")
     told = site.weir("status")
     problem = "shop/service.yaml#1: spec.ports[0].port: got 0, accepted: 1-65535"
     assert f"✗ {problem}\n" in told
@@ -299,7 +299,7 @@ def test_service_edited_into_nonsense_serves_on_and_says_so(site: Site) -> None:
 def test_good_document_beside_a_bad_one_serves_and_so_does_a_name_of_253_characters(site: Site) -> None:
     name = LONG + ".a"
     site.drop("kind: [\n" + text(service(name)))
-    vip = site.log.until("vip_allocated", services=[f"shop/{name}"])["vip"]
+    vip = site.log.until("vip_allocated", holders=[f"Service/shop/{name}"])["vip"]
     assert wait_until(lambda: vip in site.vips(), 30)
     assert len(site.problems()) == 1
     assert f"shop/{name} exposed" in site.weir("log", "why", f"shop/{name}")
@@ -379,7 +379,7 @@ def test_half_written_file_is_read_when_it_is_closed(site: Site) -> None:
     assert len([line for line in site.problems() if line.startswith("shop/bad.yaml#1: line ")]) == 1
     assert site.maps() == site.before
     site.drop(whole)
-    vip = site.log.until("vip_allocated", services=["shop/slow"])["vip"]
+    vip = site.log.until("vip_allocated", holders=["Service/shop/slow"])["vip"]
     site.mend()
     (site.folder / "fence.yaml").unlink()
     site.log.until("vip_freed", vip=vip)
@@ -393,7 +393,7 @@ def test_nothing_from_outside_reaches_a_terminal_raw(site: Site) -> None:
     html = "<b onclick=alert(1)>"
     names = (f"{ESC}[2J{ESC}[31mred.yaml", "new\nline.yaml", "\u202eright.yaml")
     site.drop(text(service("shown", labels={"note": html, "漢": "é"}, annotations={"weir.dev/epselect": "rr", "other.dev/x": f"{ESC}[1m"})))
-    vip = site.log.until("vip_allocated", services=["shop/shown"])["vip"]
+    vip = site.log.until("vip_allocated", holders=["Service/shop/shown"])["vip"]
     for name in names:
         site.drop(f'kind: "\\e[5m{ESC}[0m"\n', name)
         site.log.until("manifest_rejected")

@@ -153,7 +153,7 @@ def before_commit(bus: Bus, act: Callable[[], Awaitable[None]]) -> Iterator[list
 
 def test_a_single_append_without_an_epoch_compares_everything(server: NatsServer) -> None:
     """As `weir leave` does it."""
-    freed = Decided(VipFreed(vip="192.0.2.1", pool="p", services=(), root=Root(kind="Service", name="web")), 0)
+    freed = Decided(VipFreed(vip="192.0.2.1", pool="p", holders=(), root=Root(kind="Service", name="web")), 0)
 
     async def scenario(bus: Bus) -> None:
         session = await Sessions(bus, random.Random(1)).begin()

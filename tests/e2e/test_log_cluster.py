@@ -126,7 +126,7 @@ def _create(server: LogServer, *words: str) -> subprocess.CompletedProcess[str]:
 def _append(server: LogServer, monkeypatch: pytest.MonkeyPatch, fence: int) -> bool:
     """Whether ipam could write a fact behind its last, `fence`."""
 
-    released = VipReleased(vip=f"203.0.113.{fence}", pool="public", services=(), root=Root(kind="Service", name="web"))
+    released = VipReleased(vip=f"203.0.113.{fence}", pool="public", holders=(), root=Root(kind="Service", name="web"))
 
     async def attempt() -> None:
         async with await Bus.connect(server.url, "ipam") as bus:

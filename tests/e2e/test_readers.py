@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.nats_server import nats_server
-from weir.bus.client import Bus, streams
+from weir.bus import streams
+from weir.bus.client import Bus
 from weir.bus.reader import LogCrowded
 from weir.decider import Decided
 from weir.events import ServiceGone

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.nats_server import NatsServer, keep_for, nats_server
-from weir.bus.client import BATCH, MOST_BYTES, STATE, STREAM, Bus, as_it_is, snapshotter
+from weir.bus import snapshotter
+from weir.bus.client import BATCH, MOST_BYTES, STATE, STREAM, Bus, as_it_is
 from weir.bus.reader import Delivered, LogError, Trimmed
 from weir.bus.snapshots import SNAPSHOTS, Snapshot, base_of, history, newest, sequences
 from weir.bus.snapshotter import LEAST_EVENTS, SHARE_OF_AGE, due, is_due, take, tidy
@@ -59,7 +60,7 @@ class Log:
         if author == "watcher":
             return ServiceGone(root=root) if gone else ServiceObserved(root=root, exposed=True, labels={"n": str(self.dice.random())})
         vip = f"10.0.0.{number}"
-        what = {"vip": vip, "pool": "p", "services": (root.path,), "root": root}
+        what = {"vip": vip, "pool": "p", "holders": (root.owner,), "root": root}
         return VipFreed(**what) if gone else VipAllocated(**what)
 
     def world(self, end: int) -> World:

@@ -16,11 +16,11 @@ from weir.events import (
     VipReleased,
     VipWithdrawn,
 )
-from weir.model import ServicePort
+from weir.model import ServicePort, shown
 
 VIP = "203.0.113.1"
-RELEASED = VipReleased(vip=VIP, pool="lan", services=("shop/web",), root=root("web"))
-SHARED = VipAllocated(vip=VIP, pool="lan", services=("shop/api", "shop/web"), share_key="k", root=root("api"))
+RELEASED = VipReleased(vip=VIP, pool="lan", holders=("Service/shop/web",), root=root("web"))
+SHARED = VipAllocated(vip=VIP, pool="lan", holders=("Service/shop/api", "Service/shop/web"), share_key="k", root=root("api"))
 
 
 def serving(name: str, *ports: int) -> ServiceObserved:
@@ -29,7 +29,7 @@ def serving(name: str, *ports: int) -> ServiceObserved:
 
 def owners(log: Log) -> dict[int, str]:
     """Port of the VIP -> the Service that it is planned for."""
-    return {frontend.port: frontend.service for frontend in log.fold.world.of(FrontendPlanned)}
+    return {frontend.port: shown(frontend.owner) for frontend in log.fold.world.of(FrontendPlanned)}
 
 
 def test_a_vip_is_withdrawn_after_its_frontends_so_that_who_confirms_it_forwards_nothing_for_it() -> None:
@@ -55,7 +55,7 @@ def test_a_service_that_lacks_a_port_is_not_programmed_and_says_who_has_it() -> 
     log = Log(NodeSeen(node="n1", hook="tc", layout=1, interfaces=()), serving("api", 443), serving("web", 80), SHARED)
     log.say(serving("api", 443, 80))
     log.say(AppliedThrough(node="n1", seq=1000))
-    conditions = {status.service: status.conditions[-1] for status in log.fold.world.of(StatusPlanned)}
+    conditions = {status.root.path: status.conditions[-1] for status in log.fold.world.of(StatusPlanned)}
     assert conditions["shop/web"].status
     assert (conditions["shop/api"].status, conditions["shop/api"].reason) == (False, "PortHeld")
     assert conditions["shop/api"].message == f"{VIP} serves 80/TCP for shop/web"
@@ -70,6 +70,6 @@ def test_a_port_passes_on_when_its_service_does_not_serve_it_any_more() -> None:
 
 def test_a_port_passes_on_when_its_service_leaves_the_vip() -> None:
     log = Log(serving("api", 443), serving("web", 80), SHARED, serving("api", 443, 80))
-    events: list[AnyEvent] = log.say(replace(SHARED, services=("shop/api",)))
+    events: list[AnyEvent] = log.say(replace(SHARED, holders=("Service/shop/api",)))
     assert owners(log) == {443: "shop/api", 80: "shop/api"}
     assert not [event for event in events if isinstance(event, FrontendWithdrawn)], "no packet finds the port without a frontend"

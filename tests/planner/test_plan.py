@@ -62,7 +62,7 @@ def endpoint_slice(name: str, of: str, endpoints: Sequence[Endpoint], family: Fa
 
 
 def allocated(vip: str, name: str) -> VipAllocated:
-    return VipAllocated(vip=vip, pool="lan", services=(f"shop/{name}",), root=root(name))
+    return VipAllocated(vip=vip, pool="lan", holders=(f"Service/shop/{name}",), root=root(name))
 
 
 def bare(event: AnyEvent) -> tuple[object, ...]:
@@ -175,7 +175,7 @@ SAID = st.one_of(
     st.builds(lambda name: ManifestRejected(source=f"{name}.yaml", problems=(REASON,), root=root(name)), NAMES),
     st.builds(
         lambda name, of: ManifestRejected(
-            source=f"{name}.yaml", problems=(REASON,), root=root(name, "EndpointSlice"), service=f"shop/{of}" if of else ""
+            source=f"{name}.yaml", problems=(REASON,), root=root(name, "EndpointSlice"), owner=f"Service/shop/{of}" if of else ""
         ),
         SLICES,
         st.sampled_from(["a", "b", ""]),
@@ -190,10 +190,12 @@ SAID = st.one_of(
         st.sets(HOSTS, max_size=2),
     ),
     st.builds(
-        lambda name: VipDenied(service=f"shop/{name}", family="IPv6", reason="NoPool", message="", holders=(), since=1, root=root(name)),
+        lambda name: VipDenied(
+            owner=f"Service/shop/{name}", family="IPv6", reason="NoPool", message="", holders=(), since=1, root=root(name)
+        ),
         NAMES,
     ),
-    st.builds(lambda name: ClaimSettled(service=f"shop/{name}", family="IPv6", root=root(name)), NAMES),
+    st.builds(lambda name: ClaimSettled(owner=f"Service/shop/{name}", family="IPv6", root=root(name)), NAMES),
 )
 VIP = st.tuples(st.sampled_from(["192.0.2.1", "2001:db8::1"]), NAMES)
 ACK = st.tuples(NODES, st.integers(0, 3), st.lists(st.integers(0, 50), max_size=2))
@@ -215,10 +217,10 @@ def meant(log: Log, step: object) -> AnyEvent | None:
         case (str(vip), str(name)):
             held = {event.vip: event for event in [*log.fold.world.of(VipAllocated), *log.fold.world.of(VipReleased)]}
             match held.get(vip):
-                case VipAllocated(services=services, root=at):
-                    return VipReleased(vip=vip, pool="lan", services=services, root=at)
-                case VipReleased(services=services, root=at):
-                    return VipFreed(vip=vip, pool="lan", services=services, root=at)
+                case VipAllocated(holders=services, root=at):
+                    return VipReleased(vip=vip, pool="lan", holders=services, root=at)
+                case VipReleased(holders=services, root=at):
+                    return VipFreed(vip=vip, pool="lan", holders=services, root=at)
             return allocated(vip, name)
         case (str(node), int(behind), list(refused)):
             before = next((event.seq for event in log.fold.world.of(AppliedThrough) if event.node == node), 0)
@@ -258,7 +260,7 @@ def test_facts_that_come_together_end_where_planning_from_scratch_does(batches: 
 def test_vip_that_passes_on_while_nobody_plans_is_the_new_holders(first: str, then: str) -> None:
     log = Log(service("a"), service("b"), allocated("192.0.2.1", first))
     log.miss(allocated("192.0.2.1", then))
-    assert [frontend.service for frontend in log.fold.world.of(FrontendPlanned)] == [f"shop/{then}"]
+    assert [frontend.owner for frontend in log.fold.world.of(FrontendPlanned)] == [f"Service/shop/{then}"]
 
 
 def test_the_cause_of_a_plan_is_never_what_a_node_says_it_holds() -> None:
@@ -344,9 +346,9 @@ def test_programmed_only_when_every_node_has_read_everything_back(steps: list[ob
     nodes = {seen.node for seen in world.of(NodeSeen)}
     applied = {event.node: event for event in world.of(AppliedThrough)}
     for status in world.of(StatusPlanned):
-        mine: list[AnyEvent] = [event for event in world.of(FrontendPlanned) if event.service == status.service]
+        mine: list[AnyEvent] = [event for event in world.of(FrontendPlanned) if event.owner == status.owner]
         mine += [event for event in world.of(VipPlanned) if event.vip in status.vips]
-        mine += [event for event in world.of(BackendsPlanned) if event.set.startswith(f"{status.service}:")]
+        mine += [event for event in world.of(BackendsPlanned) if event.set.startswith(f"{status.root.path}:")]
         refused = {rejection.entity for node in nodes & set(applied) for rejection in applied[node].rejected}
         through = all(node in applied and applied[node].seq >= world.seq(event) for node in nodes for event in mine)
         served = any(isinstance(event, FrontendPlanned) for event in mine)  # without a port nothing is

@@ -27,8 +27,8 @@ ROOT = Root(kind="Service", namespace="shop", name="web")
 def test_an_address_that_its_pool_offers_no_more_is_told_and_counts_as_allocated() -> None:
     world = World(Planner.indexes)
     world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
-    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), orphaned=True, root=ROOT)))
-    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), orphaned=True, root=ROOT)))
+    (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
     (allocated,) = (condition for condition in status.conditions if condition.type == "Allocated")
     assert (allocated.status, allocated.reason) == (True, "Orphaned")
     assert allocated.message == "192.0.2.1 stays, though pool lan does not offer it any more"
@@ -39,8 +39,8 @@ def test_an_address_that_a_machine_has_too_is_reported_unless_it_is_shared(share
     world = World(Planner.indexes)
     held = {"in_use_by": "LB node lb-1's own address", "shared_with_node": shared}
     world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
-    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), root=ROOT, **held)))
-    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), root=ROOT, **held)))
+    (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
     (allocated,) = (condition for condition in status.conditions if condition.type == "Allocated")
     assert (allocated.status, allocated.reason) == (True, reason)
     assert allocated.message == ("" if shared else "192.0.2.1 is also LB node lb-1's own address; both stay until one is changed")
@@ -64,13 +64,13 @@ def test_backends_at_an_lb_nodes_own_address_are_not_served_unless_it_says_so(
     events: list[AnyEvent] = [
         ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),)),
         EndpointSliceObserved(root=slice_root, service="web", family="IPv4", ports=(SlicePort(port=80),), endpoints=endpoints),
-        VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), root=ROOT),
+        VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), root=ROOT),
         NodeSeen(node="lb-1", hook="tc", layout=2, interfaces=("eth0",), local_backends=local_backends),
         NodeAddressesObserved(node="lb-1", addresses=(own,)),
     ]
     for seq, event in enumerate(events, 1):
         world.evolve(Fact(seq, event))
-    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
     (serving,) = (condition for condition in status.conditions if condition.type == "Serving")
     assert (serving.status, serving.reason, serving.message) == said
 
@@ -78,14 +78,14 @@ def test_backends_at_an_lb_nodes_own_address_are_not_served_unless_it_says_so(
 def test_a_vip_that_is_shared_with_its_node_is_programmed_once_the_node_confirmed_it_so() -> None:
     def told(planned: VipPlanned) -> Condition:
         world = World(Planner.indexes)
-        allocated = VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), shared_with_node=True, root=ROOT)
+        allocated = VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), shared_with_node=True, root=ROOT)
         for seq, event in enumerate([ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),)), allocated, planned], 1):
             world.evolve(Fact(seq, event))
-        for seq, event in enumerate(plan_service(world, "shop/web"), 4):
+        for seq, event in enumerate(plan_service(world, "Service/shop/web"), 4):
             world.evolve(Fact(seq, event))
         world.evolve(Fact(11, NodeSeen(node="n1", hook="tc", layout=2, interfaces=("eth0",))))
         world.evolve(Fact(12, AppliedThrough(node="n1", seq=10)))
-        (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+        (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
         return status.conditions[-1]
 
     assert told(VipPlanned(vip="192.0.2.1", shared_with_node=True, root=ROOT)).reason == "Programmed"
@@ -96,13 +96,13 @@ def programmed(rejections: Sequence[Rejection], nodes: int = 1) -> Condition:
     """What is told of the last condition where so many nodes have read everything back."""
     world = World(Planner.indexes)
     world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
-    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", services=("shop/web",), root=ROOT)))
-    for seq, event in enumerate([VipPlanned(vip="192.0.2.1", root=ROOT), *plan_service(world, "shop/web")], 3):
+    world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), root=ROOT)))
+    for seq, event in enumerate([VipPlanned(vip="192.0.2.1", root=ROOT), *plan_service(world, "Service/shop/web")], 3):
         world.evolve(Fact(seq, event))
     for number in range(1, nodes + 1):
         world.evolve(Fact(10 * number, NodeSeen(node=f"n{number}", hook="tc", layout=2, interfaces=("eth0",))))
         world.evolve(Fact(10 * number + 1, AppliedThrough(node=f"n{number}", seq=9, rejected=tuple(rejections))))
-    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
     return status.conditions[-1]
 
 
@@ -139,10 +139,10 @@ def test_a_family_that_its_source_ranges_close_is_reported(
             place = Root(kind="EndpointSlice", namespace="shop", name=family)
             ports, endpoints = (SlicePort(port=80),), (Endpoint(address=address),)
             events.append(EndpointSliceObserved(root=place, service="web", family=family_of(vip), ports=ports, endpoints=endpoints))
-            events.append(VipAllocated(vip=vip, pool="lan", services=("shop/web",), root=ROOT))
+            events.append(VipAllocated(vip=vip, pool="lan", holders=("Service/shop/web",), root=ROOT))
     for seq, event in enumerate(events, 1):
         world.evolve(Fact(seq, event))
-    (status,) = (event for event in plan_service(world, "shop/web") if isinstance(event, StatusPlanned))
+    (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
     (found,) = (condition for condition in status.conditions if condition.type == "Serving")
     assert (found.status, found.reason) == (serving, reason)
     assert message in found.message

@@ -83,13 +83,13 @@ def served(number: int) -> Iterable[AnyEvent]:
     endpoints = (Endpoint(address=f"10.0.0.{number}"),)
     yield ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80),))
     yield EndpointSliceObserved(root=place, service=root.name, family="IPv4", ports=(SlicePort(port=80),), endpoints=endpoints)
-    yield VipAllocated(vip=f"192.0.2.{number}", pool="lan", services=(root.path,), root=root)
+    yield VipAllocated(vip=f"192.0.2.{number}", pool="lan", holders=(root.owner,), root=root)
 
 
 def denied(number: int) -> Iterable[AnyEvent]:
     root = Root(kind="Service", namespace="shop", name=f"d{number}")
     yield ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80),))
-    yield VipDenied(service=root.path, family="IPv4", reason="PoolExhausted", message="full", holders=(), since=1, root=root)
+    yield VipDenied(owner=root.owner, family="IPv4", reason="PoolExhausted", message="full", holders=(), since=1, root=root)
 
 
 def test_an_acknowledgement_touches_what_it_acknowledges_and_no_service_that_waits_for_something_else() -> None:
@@ -98,14 +98,14 @@ def test_an_acknowledgement_touches_what_it_acknowledges_and_no_service_that_wai
     log.take(*(event for n in range(1, 51) for event in served(n)))
     assert len(log.ack("n1")) == 50
     assert len(log.ack("n2")) == 50
-    assert all(log.programmed(f"shop/s{n}") for n in range(1, 51))
+    assert all(log.programmed(f"Service/shop/s{n}") for n in range(1, 51))
     assert log.ack("n1") == log.ack("n2") == set()
     log.take(*served(51), *served(52))
-    assert log.ack("n1") == {"shop/s51", "shop/s52"}
-    assert not log.programmed("shop/s51")
-    assert log.ack("n2") == {"shop/s51", "shop/s52"}
-    assert log.programmed("shop/s51")
-    assert log.programmed("shop/s52")
+    assert log.ack("n1") == {"Service/shop/s51", "Service/shop/s52"}
+    assert not log.programmed("Service/shop/s51")
+    assert log.ack("n2") == {"Service/shop/s51", "Service/shop/s52"}
+    assert log.programmed("Service/shop/s51")
+    assert log.programmed("Service/shop/s52")
 
 
 def test_an_endpoint_that_changes_is_pending_until_every_node_holds_it_and_costs_two_statuses_whatever_the_nodes() -> None:
@@ -116,14 +116,14 @@ def test_an_endpoint_that_changes_is_pending_until_every_node_holds_it_and_costs
     _, slice_of_it, _ = served(1)
     assert isinstance(slice_of_it, EndpointSliceObserved)
     log.take(structs.replace(slice_of_it, endpoints=(Endpoint(address="10.0.0.101"),)))
-    assert not log.programmed("shop/s1")
-    assert log.programmed("shop/s2")
+    assert not log.programmed("Service/shop/s1")
+    assert log.programmed("Service/shop/s2")
     before = log.head
-    assert log.ack("n1") == log.ack("n2") == {"shop/s1"}
+    assert log.ack("n1") == log.ack("n2") == {"Service/shop/s1"}
     assert log.head == before + 2, "what one node of three confirms is no news"
-    assert not log.programmed("shop/s1")
+    assert not log.programmed("Service/shop/s1")
     log.ack("n3")
-    assert log.programmed("shop/s1")
+    assert log.programmed("Service/shop/s1")
     assert log.head == before + 4
 
 
@@ -140,34 +140,34 @@ def test_what_is_withdrawn_is_pending_until_every_node_holds_no_more_of_it() -> 
         (structs.replace(slice_of_it, ports=(SlicePort(port=80, name="a"),), endpoints=()), BackendsWithdrawn),
     ):
         log.ack("n1")
-        assert log.programmed("shop/s1")
+        assert log.programmed("Service/shop/s1")
         before = log.head + 1
         log.take(event)
-        assert not log.programmed("shop/s1")
+        assert not log.programmed("Service/shop/s1")
         withdrawn = max(fact.seq for fact in log.facts if isinstance(fact.event, withdrawal))
         assert withdrawn > before
         log.take(AppliedThrough(node="n1", seq=withdrawn - 1))
-        assert not log.programmed("shop/s1"), "it holds all but the withdrawal"
+        assert not log.programmed("Service/shop/s1"), "it holds all but the withdrawal"
     log.ack("n1")
-    assert log.programmed("shop/s1")
+    assert log.programmed("Service/shop/s1")
     assert log.fold.caught_up() == []
 
 
 def test_refusals_that_stand_touch_nothing_again() -> None:
     log = Log()
     log.take(seen("n1"), *(event for n in range(1, 11) for event in served(n)))
-    (frontend,) = log.fold.world.find("planned", "shop/s3", FrontendPlanned)
+    (frontend,) = log.fold.world.find("planned", "Service/shop/s3", FrontendPlanned)
     refused = Rejection(entity=f"planner.frontend._.{frontend.vip.replace('.', '=2E')}=3A80=2FTCP", reason="the map is full")
     log.ack("n1")
-    assert log.ack("n1", refused) == {"shop/s3"}
-    assert not log.programmed("shop/s3")
+    assert log.ack("n1", refused) == {"Service/shop/s3"}
+    assert not log.programmed("Service/shop/s3")
     assert log.ack("n1", refused) == set()
     more = Rejection(entity=MORE_REJECTED, reason="7 more are refused")
     assert len(log.ack("n1", refused, more)) == 10
     assert log.ack("n1", refused, more) == set()
     assert len(log.ack("n1", refused)) == 10
-    assert log.ack("n1") == {"shop/s3"}
-    assert log.programmed("shop/s3")
+    assert log.ack("n1") == {"Service/shop/s3"}
+    assert log.programmed("Service/shop/s3")
 
 
 def test_a_node_whose_interfaces_change_touches_nothing() -> None:
@@ -175,4 +175,4 @@ def test_a_node_whose_interfaces_change_touches_nothing() -> None:
     log.take(seen("n1"), *served(1), *served(2))
     changed = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("eth0",), hooks=("tc",))
     assert log.would_touch(seen("n1"), changed) == set()
-    assert log.would_touch(None, seen("n2")) == {"shop/s1", "shop/s2"}
+    assert log.would_touch(None, seen("n2")) == {"Service/shop/s1", "Service/shop/s2"}

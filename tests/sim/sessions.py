@@ -49,7 +49,7 @@ class Session:
 
     async def append(self, dice: random.Random, count: int = 0) -> None:
         vips = [f"192.0.2.{dice.randrange(9)}" for _ in range(count or dice.randint(1, 3))]
-        facts = [VipAllocated(vip=vip, pool="p", services=(), root=Root(kind="Service", name="web")) for vip in vips]
+        facts = [VipAllocated(vip=vip, pool="p", holders=(), root=Root(kind="Service", name="web")) for vip in vips]
         self.last = await self.writer.append([Decided(fact, 0) for fact in facts], self.last) + len(facts) - 1
 
 

@@ -31,7 +31,7 @@ SERVICES = [f"s{number}" for number in range(6)]
 class Numbers:
     """A core small enough to see through: each Service gets the least free number, and gives it back when it goes."""
 
-    indexes: ClassVar[Any] = {"holder": lambda event: event.services if isinstance(event, VipAllocated) else ()}
+    indexes: ClassVar[Any] = {"holder": lambda event: event.holders if isinstance(event, VipAllocated) else ()}
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
         return one_by_one(world, changes, self._on)
@@ -53,9 +53,9 @@ class Numbers:
         if exposed and not held:
             used = taken | {vip.vip for vip in world.of(VipAllocated)}
             number = next(str(n) for n in range(100) if str(n) not in used)
-            return (VipAllocated(vip=number, pool="", services=(name,), root=Root(kind="Service", name=name)),)
+            return (VipAllocated(vip=number, pool="", holders=(name,), root=Root(kind="Service", name=name)),)
         if held and not exposed:
-            return tuple(VipFreed(vip=vip.vip, pool="", services=(name,), root=vip.root) for vip in held)
+            return tuple(VipFreed(vip=vip.vip, pool="", holders=(name,), root=vip.root) for vip in held)
         return ()
 
 
@@ -269,7 +269,7 @@ def _check(seed: int, log: Log, runners: list[Runner]) -> None:
     world, holders = World(Numbers.indexes), {}
     for entry in log.entries:
         match entry.fact.event:
-            case VipAllocated(vip=vip, services=(name,)):
+            case VipAllocated(vip=vip, holders=(name,)):
                 assert holders.get(vip, name) == name, f"seed {seed}: {vip} belongs to {holders[vip]} and is given to {name}"
                 holders[vip] = name
             case VipFreed(vip=vip):

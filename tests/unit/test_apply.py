@@ -30,7 +30,7 @@ from weir.events import (
     VipWithdrawn,
     key_of,
 )
-from weir.model import MORE_REJECTED, BackendState, Rejection, Root, endpoint_name
+from weir.model import MORE_REJECTED, BackendSet, BackendState, Rejection, Root, endpoint_name
 from weir.model import Backend as Planned
 from weir.pins import MapError, address_bytes, address_text
 
@@ -182,9 +182,8 @@ def frontend(
         vip=address,
         port=80,
         protocol=protocol,  # type: ignore[arg-type]
-        service=f"shop/{service}",
-        backends=name_of(service, protocol),
-        chunks=chunks,
+        owner=f"Service/shop/{service}",
+        sets=(BackendSet(name=name_of(service, protocol), chunks=chunks),),
         algorithm=algorithm,  # type: ignore[arg-type]
         root=ROOT,
         **fields,
@@ -729,7 +728,7 @@ STEPS = st.lists(st.one_of(PLANNED, st.sampled_from([*SERVICES, "restart", "rele
 def withdrawn(world: World, service: str) -> list[AnyEvent]:
     """What takes `service` out of the plan, in the planner's order."""
     chunks = [event for event in world.of(BackendsPlanned) if event.set.startswith(f"shop/{service}:")]
-    frontends = [event for event in world.of(FrontendPlanned) if event.service == f"shop/{service}"]
+    frontends = [event for event in world.of(FrontendPlanned) if event.owner == f"Service/shop/{service}"]
     return [
         *(BackendsWithdrawn(set=event.set, chunk=event.chunk, chunks=event.chunks, root=ROOT) for event in chunks),
         *(no_frontend(event.vip, event.protocol) for event in frontends),
@@ -747,7 +746,7 @@ def follow(node: Node, steps: list[list[AnyEvent] | str]) -> Iterator[None]:
         elif isinstance(step, str):
             node.plan(*withdrawn(node.world, step))
         else:
-            (service,) = {event.service.removeprefix("shop/") for event in step if isinstance(event, FrontendPlanned)}
+            (service,) = {event.owner.removeprefix("Service/shop/") for event in step if isinstance(event, FrontendPlanned)}
             keys = {key_of(event) for event in step}
             events = [*step, *(event for event in withdrawn(node.world, service) if key_of(event) not in keys)]
             for part in [events] if number % 2 else [[event] for event in events]:

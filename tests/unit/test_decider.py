@@ -36,11 +36,11 @@ def exposed(name: str, *requested: str) -> ServiceObserved:
 
 
 def vip(name: str, *services: str) -> VipAllocated:
-    return VipAllocated(vip=name, pool="p", services=services, root=root(name))
+    return VipAllocated(vip=name, pool="p", holders=services, root=root(name))
 
 
 def freed(name: str) -> VipFreed:
-    return VipFreed(vip=name, pool="p", services=(), root=root(name))
+    return VipFreed(vip=name, pool="p", holders=(), root=root(name))
 
 
 EVENTS = st.one_of(
@@ -54,7 +54,7 @@ EVENTS = st.one_of(
 
 def words_of(event: AnyEvent) -> Iterable[str]:
     match event:
-        case ServiceObserved(requested=words) | VipAllocated(services=words) | NodeObserved(addresses=words):
+        case ServiceObserved(requested=words) | VipAllocated(holders=words) | NodeObserved(addresses=words):
             return words
     return ()
 

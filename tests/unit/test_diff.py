@@ -40,7 +40,7 @@ A, B, C = (Backend(address=f"10.0.0.{number}", port=80) for number in (1, 2, 3))
 
 
 def test_what_came_went_and_changed_is_told_by_entity() -> None:
-    vip = VipAllocated(vip="192.0.2.1", pool="p", services=("shop/web",), root=ROOT)
+    vip = VipAllocated(vip="192.0.2.1", pool="p", holders=("Service/shop/web",), root=ROOT)
     assert told(world(), world(service(80), vip)) == [("added", "VIP", "192.0.2.1"), ("added", "service", "shop/web")]
     assert told(world(service(80), vip), world(service(80), vip, ServiceGone(root=ROOT))) == [("removed", "service", "shop/web")]
     (row,) = differences(picture(world(service(80))), picture(world(service(8080))))
@@ -71,7 +71,7 @@ def test_backends_are_one_entity_however_they_are_cut() -> None:
 
 def test_condition_that_became_false_is_a_change_to_it() -> None:
     good, bad = (
-        StatusPlanned(service="shop/web", vips=(), conditions=(Condition(type="Programmed", status=status, reason="R"),), root=ROOT)
+        StatusPlanned(owner="Service/shop/web", vips=(), conditions=(Condition(type="Programmed", status=status, reason="R"),), root=ROOT)
         for status in (True, False)
     )
     (row,) = differences(picture(world(good)), picture(world(bad)))

@@ -39,14 +39,14 @@ TAGS = {
     "node_heard": ("watcher", "silence"),
     "node_retired": ("watcher", "retired"),
     "home_named": ("watcher", "home"),
-    "record_observed": ("watcher", "record"),
-    "record_gone": ("watcher", "record"),
+    "record_observed": ("watcher", "lbservice"),
+    "record_gone": ("watcher", "lbservice"),
     "node_observed": ("watcher", "node"),
     "node_seen": ("dataplane", "lbnode"),
     "node_addresses_observed": ("dataplane", "addresses"),
     "node_left": ("operator", "left"),
-    "pool_gone": ("watcher", "pool"),
-    "pool_observed": ("watcher", "pool"),
+    "pool_gone": ("watcher", "vippool"),
+    "pool_observed": ("watcher", "vippool"),
     "service_gone": ("watcher", "service"),
     "service_observed": ("watcher", "service"),
     "status_planned": ("planner", "status"),
@@ -62,8 +62,8 @@ TAGS = {
 # A fact as the first release wrote it, one per shape that might be read otherwise one day.
 ON_DISK = {
     b'{"type":"service_gone","root":{"kind":"Service","name":"web","namespace":"shop"}}': "watcher.service.shop.web",
-    b'{"type":"vip_allocated","pool":"p","root":{"kind":"Service","name":"web","namespace":"shop"},'
-    b'"services":["shop/web"],"vip":"fd00::1"}': "ipam.vip._.fd00=3A=3A1",
+    b'{"type":"vip_allocated","holders":["Service/shop/web"],"pool":"p","root":{"kind":"Service","name":"web","namespace":"shop"},'
+    b'"vip":"fd00::1"}': "ipam.vip._.fd00=3A=3A1",
     b'{"type":"backends_planned","backends":[{"address":"10.0.0.1","port":80}],"chunk":1,"chunks":4,"protocol":"TCP",'
     b'"root":{"kind":"Service","name":"web","namespace":"shop"},"set":"shop/web:80/TCP:IPv4"}': (
         "planner.backends.shop.web=3A80=2FTCP=3AIPv4=3A1of4"

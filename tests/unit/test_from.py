@@ -20,9 +20,9 @@ ROOT = Root(kind="Service", namespace="shop", name="web.1")
 EVENTS: list[AnyEvent] = [
     service(1),
     service(2),
-    VipAllocated(vip="192.0.2.1", pool="p", services=("shop/web.1",), root=ROOT),
+    VipAllocated(vip="192.0.2.1", pool="p", holders=("Service/shop/web.1",), root=ROOT),
     VipDenied(
-        service="shop/web.2",
+        owner="Service/shop/web.2",
         family="IPv4",
         reason="Exhausted",
         message="",

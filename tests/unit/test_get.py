@@ -74,9 +74,9 @@ def test_services_are_shown_with_what_is_wrong_first() -> None:
     events = [
         web,
         late,
-        VipAllocated(vip="192.0.2.1", pool="p", services=("shop/web",), root=web.root),
+        VipAllocated(vip="192.0.2.1", pool="p", holders=("Service/shop/web",), root=web.root),
         BackendsPlanned(set="shop/web:80/TCP:IPv4", chunk=0, chunks=1, protocol="TCP", backends=backends, root=web.root),
-        StatusPlanned(service="shop/web", vips=("192.0.2.1",), conditions=conditions, root=web.root),
+        StatusPlanned(owner="Service/shop/web", vips=("192.0.2.1",), conditions=conditions, root=web.root),
     ]
     world = World()
     for seq, event in enumerate(events, 1):

@@ -15,7 +15,7 @@ def kernel(*flows: tuple[str, int]) -> Any:
     pairs = [(Flow(key, key.destination, "10.0.0.1", 1, 2, frontend_id=number), 9) for key, number in keys]
     return SimpleNamespace(
         frontends={WEB: Frontend(1, 101, 7)},
-        planned=lambda where: SimpleNamespace(service="shop/web") if where == WEB else None,
+        planned=lambda where: SimpleNamespace(owner="Service/shop/web") if where == WEB else None,
         flows=lambda: pairs,
     )
 

@@ -18,7 +18,7 @@ from services.health.core import (
 )
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, BackendsWithdrawn, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
-from weir.model import Backend, Probe, Root
+from weir.model import Backend, BackendSet, Probe, Root
 
 ROOT = Root(kind="Service", name="web", namespace="shop")
 PROBES = st.builds(Probe, interval_s=st.integers(1, 30), timeout_s=st.integers(1, 30), retries=st.integers(1, 10))
@@ -32,7 +32,9 @@ def world_of(*events: AnyEvent) -> World:
 
 
 def frontend(vip: str, backends: str, probe: Probe | None) -> FrontendPlanned:
-    return FrontendPlanned(vip=vip, port=80, protocol="TCP", service="shop/web", backends=backends, chunks=1, probe=probe, root=ROOT)
+    return FrontendPlanned(
+        vip=vip, port=80, protocol="TCP", owner="Service/shop/web", sets=(BackendSet(name=backends, chunks=1),), probe=probe, root=ROOT
+    )
 
 
 def chunk(name: str, *addresses: str, number: int = 0, chunks: int = 1) -> BackendsPlanned:

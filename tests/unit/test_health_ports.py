@@ -142,7 +142,7 @@ def test_port_of_one_who_tells_the_same_is_left_to_it() -> None:
             node.plan(frontend(local=True, health_port=port), backends("active", nodes=("n1",)))
             assert not await node.ports._listen()
             assert node.ports.rejections() == []
-            node.plan(frontend(local=True, health_port=port, service="shop/another"))
+            node.plan(frontend(local=True, health_port=port, owner="Service/shop/another"))
             assert not await node.ports._listen()
             assert [rejection.entity for rejection in node.ports.rejections()] == ["watcher.service.shop.another"]
 

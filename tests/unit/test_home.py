@@ -13,7 +13,7 @@ from weir.events import HomeNamed
 def prefixes(world: World, *names: str) -> dict[str, str]:
     clusters = [Kube(name, None) for name in names]
     Home(clusters).read(world)
-    return {cluster.name: cluster.prefix for cluster in clusters}
+    return {cluster.name: cluster.source for cluster in clusters}
 
 
 def following(*names: str) -> World:
@@ -29,9 +29,9 @@ def following(*names: str) -> World:
 
 
 def test_the_first_cluster_that_a_log_ever_followed_has_no_prefix_whatever_the_order_later() -> None:
-    assert prefixes(World(), "east", "west") == {"east": "", "west": "west:"}
-    assert prefixes(following("east", "west"), "west", "east") == {"east": "", "west": "west:"}
-    assert prefixes(following("east"), "west") == {"west": "west:"}, "one that is retired takes its names along"
+    assert prefixes(World(), "east", "west") == {"east": "", "west": "west"}
+    assert prefixes(following("east", "west"), "west", "east") == {"east": "", "west": "west"}
+    assert prefixes(following("east"), "west") == {"west": "west"}, "one that is retired takes its names along"
 
 
 def test_nodes_are_told_in_the_cluster_without_a_prefix_and_nowhere_where_it_is_retired() -> None:
@@ -39,7 +39,7 @@ def test_nodes_are_told_in_the_cluster_without_a_prefix_and_nowhere_where_it_is_
     marks = Marks(clusters)
     Home(clusters).read(following("east"))
     assert marks.home == "@east"
-    clusters[1].prefix = "east:"
+    clusters[1].source = "east"
     assert marks.home == ""
 
 

@@ -45,13 +45,16 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, family_of
+from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, family_of, shown
 
 
 def root(path: str, kind: str = "Service", generation: int = 0) -> Root:
     """path: "namespace/name", or a name in namespace shop."""
-    namespace, _, name = path.rpartition("/")
-    return Root(kind=kind, name=name, namespace="" if kind == "VIPPool" else namespace or "shop", generation=generation)
+    source, _, rest = path.rpartition(":")
+    namespace, _, name = rest.rpartition("/")
+    return Root(
+        kind=kind, name=name, namespace="" if kind in ("VIPPool", "Node") else namespace or "shop", source=source, generation=generation
+    )
 
 
 def service(path: str, *requested: str, families: Sequence[Family] = (), generation: int = 0, **fields: Any) -> ServiceObserved:
@@ -129,14 +132,14 @@ class Log:
 
     def vips(self) -> dict[str, str]:
         """VIP -> its Service."""
-        return {event.vip: event.services[0] for event in self.fold.world.of(VipAllocated)}
+        return {event.vip: shown(event.holders[0]) for event in self.fold.world.of(VipAllocated)}
 
     def holders(self) -> dict[str, tuple[str, ...]]:
         """VIP -> all its Services."""
-        return {event.vip: event.services for event in self.fold.world.of(VipAllocated)}
+        return {event.vip: tuple(map(shown, event.holders)) for event in self.fold.world.of(VipAllocated)}
 
     def denied(self, name: str) -> VipDenied:
-        (claim,) = [claim for claim in self.fold.world.of(VipDenied) if claim.service == f"shop/{name}"]
+        (claim,) = [claim for claim in self.fold.world.of(VipDenied) if claim.owner == f"Service/shop/{name}"]
         return claim
 
     def _append(self, event: AnyEvent) -> Fact:
@@ -155,7 +158,7 @@ def test_every_fact_it_decides_on_is_of_a_kind_it_hears() -> None:
 
 def test_exposed_service_gets_the_first_address() -> None:
     log = Log(pool("p", "192.0.2.8/30"))
-    assert log.say(service("web")) == [VipAllocated(vip="192.0.2.8", pool="p", services=("shop/web",), root=root("web"))]
+    assert log.say(service("web")) == [VipAllocated(vip="192.0.2.8", pool="p", holders=("Service/shop/web",), root=root("web"))]
 
 
 def test_service_that_is_not_exposed_gets_none() -> None:
@@ -173,7 +176,7 @@ def test_exhausted_pool_is_reported_not_raised() -> None:
     log = Log(pool("p", "192.0.2.8/31"), service("a"), service("b"))
     (denied,) = log.say(service("c"))
     assert isinstance(denied, VipDenied)
-    assert (denied.reason, denied.holders, denied.since) == ("PoolExhausted", ("shop/a", "shop/b"), len(log.facts) - 1)
+    assert (denied.reason, denied.holders, denied.since) == ("PoolExhausted", ("Service/shop/a", "Service/shop/b"), len(log.facts) - 1)
     assert "192.0.2" not in denied.message
     assert "p" in denied.message
 
@@ -181,12 +184,12 @@ def test_exhausted_pool_is_reported_not_raised() -> None:
 def test_exhausted_pool_names_at_most_ten_holders() -> None:
     log = Log(pool("p", "192.0.2.0/28"), *(service(f"s{number:02}") for number in range(16)))
     log.say(service("late"))
-    assert log.denied("late").holders == tuple(f"shop/s{number:02}" for number in range(10))
+    assert log.denied("late").holders == tuple(f"Service/shop/s{number:02}" for number in range(10))
 
 
 def test_holders_are_told_whatever_their_pool_was_called() -> None:
     log = Log(pool("old", "192.0.2.8/32"), service("a"), pool_gone("old"), pool("new", "192.0.2.8/32"), service("b"))
-    assert (log.denied("b").reason, log.denied("b").holders) == ("PoolExhausted", ("shop/a",))
+    assert (log.denied("b").reason, log.denied("b").holders) == ("PoolExhausted", ("Service/shop/a",))
 
 
 def test_address_outside_the_pools_is_denied_with_what_they_offer() -> None:
@@ -198,12 +201,12 @@ def test_address_outside_the_pools_is_denied_with_what_they_offer() -> None:
 
 def test_address_that_is_held_is_denied_with_its_holder() -> None:
     log = Log(pool("p", "192.0.2.0/24"), service("a", "192.0.2.7"), service("b", "192.0.2.7"))
-    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("shop/a",))
+    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("Service/shop/a",))
 
 
 def test_released_address_is_still_held() -> None:
     log = Log(node("n1"), pool("p", "192.0.2.0/24"), service("a", "192.0.2.7"), gone("a"), service("b", "192.0.2.7"))
-    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("shop/a",))
+    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("Service/shop/a",))
 
 
 def test_requested_address_is_given_even_where_none_is_given_unasked() -> None:
@@ -248,7 +251,7 @@ def test_a_service_gets_again_what_was_written_down_and_nobody_else_does() -> No
 
 def test_who_asks_by_name_for_what_was_written_down_waits_for_its_owner() -> None:
     log = Log(pool("p", "192.0.2.1-192.0.2.3"), record("b", "192.0.2.1"), service("a", "192.0.2.1"))
-    assert (log.denied("a").reason, log.denied("a").holders) == ("AddressHeld", ("shop/b",))
+    assert (log.denied("a").reason, log.denied("a").holders) == ("AddressHeld", ("Service/shop/b",))
     log.say(service("b"))
     assert log.vips() == {"192.0.2.1": "shop/b"}
 
@@ -336,7 +339,7 @@ def test_further_addresses_are_given_beside_the_one_that_is_drawn() -> None:
 def test_a_further_address_that_is_held_is_named_and_the_drawn_one_given() -> None:
     log = Log(pool("p", "192.0.2.1-192.0.2.9"), service("a", "192.0.2.7"), service("b", more_requested=("192.0.2.7",)))
     assert log.vips() == {"192.0.2.7": "shop/a", "192.0.2.1": "shop/b"}
-    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("shop/a",))
+    assert (log.denied("b").reason, log.denied("b").holders) == ("AddressHeld", ("Service/shop/a",))
 
 
 def test_pools_are_drawn_from_by_priority_then_name() -> None:
@@ -377,7 +380,7 @@ def test_vip_stays_when_its_pool_goes_or_another_family_comes() -> None:
     log = Log(pool("p", "2001:db8::1/128"), service("web"))
     (orphaned,) = log.say(pool_gone("p"))
     assert isinstance(orphaned, VipAllocated)
-    assert (orphaned.vip, orphaned.services, orphaned.orphaned) == ("2001:db8::1", ("shop/web",), True)
+    assert (orphaned.vip, orphaned.holders, orphaned.orphaned) == ("2001:db8::1", ("Service/shop/web",), True)
     assert log.say(pool("q", "192.0.2.1/32")) == []
     assert log.say(service("web", generation=2)) == []
 
@@ -399,7 +402,7 @@ def test_released_address_is_given_on_only_when_every_node_has_let_go() -> None:
     assert log.applied("n1") == []
     assert [type(event) for event in log.applied("n2")] == [VipFreed, VipAllocated, ClaimSettled, VipDenied]
     assert log.vips() == {"192.0.2.1": "shop/b"}
-    assert log.denied("c").holders == ("shop/b",)
+    assert log.denied("c").holders == ("Service/shop/b",)
 
 
 def test_node_that_could_not_let_go_keeps_the_address() -> None:
@@ -466,12 +469,12 @@ def test_oldest_waiter_is_served_first_and_keeps_its_turn_through_edits() -> Non
 
 def test_claim_of_a_service_that_goes_is_settled() -> None:
     log = Log(service("web"))
-    assert log.say(gone("web")) == [ClaimSettled(service="shop/web", family="IPv4", root=root("web"))]
+    assert log.say(gone("web")) == [ClaimSettled(owner="Service/shop/web", family="IPv4", root=root("web"))]
 
 
 def test_denial_is_true_again_when_the_holders_change() -> None:
     log = Log(pool("p", "192.0.2.0/31", avoid_buggy_ips=True), service("a"), service("b"))
-    assert log.denied("b").holders == ("shop/a",)
+    assert log.denied("b").holders == ("Service/shop/a",)
     log.say(service("c", "192.0.2.0"))
     assert log.restart() == [], "what a restart would tell otherwise should have been told"
 
@@ -552,7 +555,7 @@ def test_named_pools_are_drawn_from_in_the_order_named_even_those_that_give_none
     for name in "abc":
         log.say(service(name, pools=("q", "p")))
     assert log.vips() == {"192.0.2.1": "shop/b", "192.0.2.2": "shop/a"}
-    assert log.denied("c").holders == ("shop/a", "shop/b")
+    assert log.denied("c").holders == ("Service/shop/a", "Service/shop/b")
 
 
 def test_asking_for_another_pool_moves_a_service_and_a_pool_that_goes_does_not() -> None:
@@ -642,7 +645,7 @@ def test_an_address_of_an_lb_node_or_of_its_gateway_is_never_drawn_and_denied_by
     assert log.vips() == {free: "shop/web"}
     log.say(service("a", own))
     log.say(service("b", gateway))
-    assert {claim.service: (claim.reason, claim.message) for claim in log.fold.world.of(VipDenied)} == {
+    assert {shown(claim.owner): (claim.reason, claim.message) for claim in log.fold.world.of(VipDenied)} == {
         "shop/a": ("AddressInUse", f"{own} is LB node lb-1's own address; pool p can share it by ports: shareWithNodes"),
         "shop/b": ("AddressInUse", f"{gateway} is the default gateway of LB node lb-1"),
     }
@@ -659,7 +662,7 @@ def test_addresses_of_a_node_that_left_are_given_to_those_who_wait_until_it_come
     assert log.vips() == {"192.0.2.1": "shop/web"}
     (marked,) = log.say(node("lb-1"))
     assert isinstance(marked, VipAllocated)
-    assert (marked.services, marked.in_use_by) == (("shop/web",), "LB node lb-1's own address")
+    assert (marked.holders, marked.in_use_by) == (("Service/shop/web",), "LB node lb-1's own address")
 
 
 def test_an_address_that_a_machine_comes_to_have_is_marked_and_stays_with_its_service() -> None:
@@ -734,7 +737,7 @@ def test_vips_of_a_pool_that_is_renamed_are_the_new_ones_but_for_those_of_who_na
     log = Log(pool("old", "192.0.2.0/30"), service("web"), service("api", pools=("old",)))
     log.say(pool_gone("old"))
     log.say(pool("new", "192.0.2.0/30"))
-    assert {vip.services[0]: (vip.pool, vip.orphaned) for vip in log.fold.world.of(VipAllocated)} == {
+    assert {shown(vip.holders[0]): (vip.pool, vip.orphaned) for vip in log.fold.world.of(VipAllocated)} == {
         "shop/web": ("new", False),
         "shop/api": ("old", True),
     }
@@ -755,10 +758,10 @@ PORT_80, PORT_443 = (ServicePort(port=80),), (ServicePort(port=443),)
 def test_services_with_one_key_share_a_vip_on_different_ports() -> None:
     log = Log(pool("p", "192.0.2.0/29"), service("a", share_key="k", ports=PORT_80), service("b", share_key="k", ports=PORT_443))
     (vip,) = log.fold.world.of(VipAllocated)
-    assert (vip.vip, vip.services, vip.share_key) == ("192.0.2.0", ("shop/a", "shop/b"), "k")
+    assert (vip.vip, vip.holders, vip.share_key) == ("192.0.2.0", ("Service/shop/a", "Service/shop/b"), "k")
     log.say(service("c", share_key="k", ports=(ServicePort(port=80, protocol="UDP"),)))
     log.say(service("d", share_key="k", ports=PORT_80))
-    assert {vip.vip: vip.services for vip in log.fold.world.of(VipAllocated)} == {
+    assert {vip.vip: tuple(map(shown, vip.holders)) for vip in log.fold.world.of(VipAllocated)} == {
         "192.0.2.0": ("shop/a", "shop/b", "shop/c"),
         "192.0.2.1": ("shop/d",),
     }
@@ -784,7 +787,7 @@ def test_vip_is_shared_only_within_a_namespace_by_key_and_never_when_exclusive(p
     log.say(service(path, "192.0.2.0", ports=PORT_443, **fields))
     assert log.vips() == {"192.0.2.0": "shop/a"}
     (denied,) = log.fold.world.of(VipDenied)
-    assert (denied.reason, denied.holders) == ("AddressHeld", ("shop/a",))
+    assert (denied.reason, denied.holders) == ("AddressHeld", ("Service/shop/a",))
 
 
 def test_port_that_is_served_on_a_shared_address_is_denied_with_who_serves_it() -> None:
@@ -792,7 +795,7 @@ def test_port_that_is_served_on_a_shared_address_is_denied_with_who_serves_it() 
     log.say(service("b", "192.0.2.0", share_key="k", ports=PORT_80))
     assert (log.denied("b").reason, log.denied("b").message) == ("PortHeld", "192.0.2.0 serves 80/TCP for shop/a")
     log.say(service("a", "192.0.2.0", share_key="k", ports=PORT_443))
-    assert [vip.services for vip in log.fold.world.of(VipAllocated)] == [("shop/a", "shop/b")]
+    assert [vip.holders for vip in log.fold.world.of(VipAllocated)] == [("Service/shop/a", "Service/shop/b")]
 
 
 def test_of_two_that_clash_the_one_that_was_changed_gives_way() -> None:
@@ -801,7 +804,7 @@ def test_of_two_that_clash_the_one_that_was_changed_gives_way() -> None:
     log.say(service("b", "192.0.2.0", share_key="k", ports=PORT_443))
     log.say(service("a", "192.0.2.0", share_key="k", ports=PORT_80 + PORT_443))
     assert log.vips() == {"192.0.2.0": "shop/b"}
-    assert (log.denied("a").reason, log.denied("a").holders) == ("PortHeld", ("shop/b",))
+    assert (log.denied("a").reason, log.denied("a").holders) == ("PortHeld", ("Service/shop/b",))
 
 
 def test_clash_that_a_crash_left_behind_is_settled_against_the_one_that_was_changed() -> None:
@@ -828,7 +831,7 @@ def test_services_of_a_pool_that_says_so_share_an_address_by_their_ports() -> No
     assert log.holders() == {"192.0.2.1": ("shop/a", "blog/b")}
     (denied,) = log.say(service("c", ports=PORT_443))
     assert isinstance(denied, VipDenied)
-    assert (denied.reason, denied.holders) == ("PoolExhausted", ("blog/b",))
+    assert (denied.reason, denied.holders) == ("PoolExhausted", ("Service/blog/b",))
     log.say(service("blog/b", ports=(ServicePort(port=8080),)))
     assert log.holders() == {"192.0.2.1": ("shop/a", "blog/b", "shop/c")}, "the port that it let go of serves who waited"
 
@@ -852,14 +855,14 @@ def test_preferred_family_is_shared_as_soon_as_there_is_somebody_to_share_with()
     log.say(service("web", share_key="k", family_policy="PreferDualStack", ports=PORT_80))
     assert set(log.vips()) == {"192.0.2.0", "2001:db8::1"}
     log.say(service("old", families=["IPv6"], share_key="k", ports=PORT_443))
-    assert {vip.vip: vip.services for vip in log.fold.world.of(VipAllocated)}["2001:db8::1"] == ("shop/old", "shop/web")
+    assert {vip.vip: vip.holders for vip in log.fold.world.of(VipAllocated)}["2001:db8::1"] == ("Service/shop/old", "Service/shop/web")
 
 
 def test_shared_vip_is_released_with_its_last_service() -> None:
     log = Log(pool("p", "192.0.2.0/31"), service("a", share_key="k", ports=PORT_80), service("b", share_key="k", ports=PORT_443))
     (left,) = log.say(gone("a"))
     assert isinstance(left, VipAllocated)
-    assert (left.services, left.root.name) == (("shop/b",), "b")
+    assert (left.holders, left.root.name) == (("Service/shop/b",), "b")
     assert [type(event) for event in log.say(gone("b"))] == [VipReleased]
 
 
@@ -902,12 +905,12 @@ class Model:
     def read(self, seq: int, event: AnyEvent) -> None:
         if event.author != "ipam":
             self.settled.clear()
-            self.speaker = event.root.path if isinstance(event, ServiceObserved | ServiceGone) else ""
+            self.speaker = event.root.owner if isinstance(event, ServiceObserved | ServiceGone) else ""
         match event:
             case ServiceObserved(exposed=True):
-                self.exposed[event.root.path] = event
+                self.exposed[event.root.owner] = event
             case ServiceObserved() | ServiceGone():
-                self.exposed.pop(event.root.path, None)
+                self.exposed.pop(event.root.owner, None)
             case PoolObserved():
                 self.pools[event.root.name] = event
             case PoolGone():
@@ -928,21 +931,21 @@ class Model:
                 self.withdrawn[vip] = (release, seq)
             case VipAllocated():
                 self.allocated(event)
-            case VipReleased(vip=vip, services=services):
+            case VipReleased(vip=vip, holders=services):
                 before = self.held.pop(vip)
-                assert before.services == services, f"{vip} was not {services}'s"
+                assert before.holders == services, f"{vip} was not {services}'s"
                 self.lost(vip, set(services))
                 self.released[vip] = seq
             case VipFreed(vip=vip):
                 release, withdrawn = self.withdrawn[vip]
                 assert release == self.released.pop(vip), f"{vip}: the planner answered another release"
                 assert all(self.applied.get(node, 0) >= withdrawn for node in self.nodes), f"a node may still forward for {vip}"
-            case VipDenied(service=name, family=family, since=since):
+            case VipDenied(owner=name, family=family, since=since):
                 assert since in {at for (other, _), at in self.waiting.items() if other == name} or name not in {
                     other for other, _ in self.waiting
                 }, "lost its turn"
                 self.waiting[name, family] = since
-            case ClaimSettled(service=name, family=family):
+            case ClaimSettled(owner=name, family=family):
                 self.settled[name] = self.waiting.pop((name, family))
 
     def lost(self, vip: str, services: set[str]) -> None:
@@ -953,17 +956,17 @@ class Model:
         """Whether it kept `vip` for want of an address that it asks for by name, and that a pool offers now."""
         observed = self.exposed[name]
         asked = {*observed.requested, *observed.more_requested}
-        missing = asked - {held for held, event in self.held.items() if name in event.services}
+        missing = asked - {held for held, event in self.held.items() if name in event.holders}
         return vip not in asked and any(other in addresses_of(pool) for other in missing for pool in self.pools.values())
 
     def allocated(self, event: VipAllocated) -> None:
         before = self.held.get(event.vip)
         assert event != before, "said twice"
         assert event.vip not in self.released, f"{event.vip} was given before every node had let go"
-        kept = tuple(name for name in (before.services if before else ()) if name in event.services)
-        assert event.services[: len(kept)] == kept, "the oldest holder comes first"
-        self.lost(event.vip, set(before.services if before else ()) - set(event.services))
-        for holder in set(event.services) - set(kept):
+        kept = tuple(name for name in (before.holders if before else ()) if name in event.holders)
+        assert event.holders[: len(kept)] == kept, "the oldest holder comes first"
+        self.lost(event.vip, set(before.holders if before else ()) - set(event.holders))
+        for holder in set(event.holders) - set(kept):
             self.came(holder, event, fresh=before is None)
         self.held[event.vip] = event
 
@@ -982,7 +985,7 @@ class Model:
         return self.exposed[name].family_policy == "RequireDualStack" and not self.vips(name)
 
     def vips(self, name: str) -> set[str]:
-        return {vip for vip, event in self.held.items() if name in event.services}
+        return {vip for vip, event in self.held.items() if name in event.holders}
 
     def wants(self, observed: ServiceObserved, vip: str, pool: PoolObserved, *, missing: bool = False) -> bool:
         """Whether it may be given `vip`; missing: which it is sure to lack."""
@@ -990,7 +993,7 @@ class Model:
             return False
         if self.occupied(vip) and not (vip in observed.requested and pool.share_with_nodes and self.owned(vip)):
             return False
-        mine, family = self.vips(observed.root.path), family_of(vip)
+        mine, family = self.vips(observed.root.owner), family_of(vip)
         asked = [address for address in observed.requested if family_of(address) == family]
         drawable = not (pool.avoid_buggy_ips and vip.endswith(".0"))
         if vip in observed.requested:
@@ -1144,7 +1147,7 @@ class Machine(RuleBasedStateMachine):
     def world_is_what_the_log_says(self) -> None:
         assert {event.vip: event for event in self.log.fold.world.of(VipAllocated)} == self.model.held
         assert {vip.vip for vip in self.log.fold.world.of(VipReleased)} == set(self.model.released)
-        assert {(claim.service, claim.family) for claim in self.log.fold.world.of(VipDenied)} == set(self.model.waiting)
+        assert {(claim.owner, claim.family) for claim in self.log.fold.world.of(VipDenied)} == set(self.model.waiting)
 
     @invariant()
     def every_exposed_service_is_served_or_waits(self) -> None:
@@ -1159,7 +1162,7 @@ class Machine(RuleBasedStateMachine):
             needed = families[:1] if observed.family_policy == "PreferDualStack" else families
             assert {family_of(vip) for vip in vips} | waits >= set(needed)
             assert vips or waits
-        assert {name for vip in self.model.held.values() for name in vip.services} <= set(self.model.exposed)
+        assert {name for vip in self.model.held.values() for name in vip.holders} <= set(self.model.exposed)
 
     @staticmethod
     def asked(observed: ServiceObserved) -> list[str]:
@@ -1178,7 +1181,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def those_on_one_vip_agreed_to_share_it(self) -> None:
         for vip in self.model.held.values():
-            holders = [self.model.exposed[name] for name in vip.services]
+            holders = [self.model.exposed[name] for name in vip.holders]
             for one, other in combinations(holders, 2):
                 assert vip.share == "ports" or one.root.namespace == other.root.namespace
                 assert vip.share == "ports" or one.share_key == other.share_key == vip.share_key != ""
@@ -1192,9 +1195,9 @@ class Machine(RuleBasedStateMachine):
             observed, pool = self.model.exposed[name], self.model.pools.get(vip.pool)
             if not pool or pool.share == "key" or vip.orphaned or family_of(vip.vip) != family or self.model.whole(name):
                 continue
-            holders = [self.model.exposed[holder] for holder in vip.services]
+            holders = [self.model.exposed[holder] for holder in vip.holders]
             free = not any({*observed.ports} & {*holder.ports} or holder.exclusive for holder in holders) and not observed.exclusive
-            lacks = name not in vip.services and self.model.wants(observed, vip.vip, pool, missing=True)
+            lacks = name not in vip.holders and self.model.wants(observed, vip.vip, pool, missing=True)
             assert not (free and lacks), f"{name} could stand on {vip.vip}"
 
     @invariant()
@@ -1208,7 +1211,7 @@ class Machine(RuleBasedStateMachine):
     def orphans_are_marked(self) -> None:
         for vip in self.model.held.values():
             pool = self.model.pools.get(vip.pool)
-            holders = [self.model.exposed[name] for name in vip.services]
+            holders = [self.model.exposed[name] for name in vip.holders]
             offered = bool(pool) and vip.vip in addresses_of(pool) and all(self.model.selected(pool, holder) for holder in holders)
             assert vip.orphaned is not offered
 

@@ -19,7 +19,7 @@ from weir.cli.migrate.kube_loxilb import migrate
 from weir.cli.migrate.manifests import Migrated, MigrateError, problems_of
 from weir.decider import Fact, Fold
 from weir.events import AnyEvent, NodeAddressesObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied
-from weir.model import ServicePort
+from weir.model import ServicePort, shown
 
 TESTDATA = Path(__file__).parent / "testdata"
 PAGE = (HERE / "kube-loxilb.md").read_text()
@@ -226,7 +226,10 @@ def given(*facts: Observed | AnyEvent | None) -> Given:
             seq += 1
             fold.hear([Fact(seq, item.event)])
     world = fold.world
-    return Given({vip.vip: vip.services for vip in world.of(VipAllocated)}, {claim.service: claim.reason for claim in world.of(VipDenied)})
+    return Given(
+        {vip.vip: tuple(map(shown, vip.holders)) for vip in world.of(VipAllocated)},
+        {shown(claim.owner): claim.reason for claim in world.of(VipDenied)},
+    )
 
 
 def pools(*args: str) -> list[Observed | None]:

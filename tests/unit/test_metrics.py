@@ -58,7 +58,7 @@ def test_sample_of_an_unknown_metric_or_with_other_labels_is_an_error() -> None:
 
 def test_refused_and_lost_appends_count_apart_from_those_taken() -> None:
     meter = Meter()
-    decided = [Decided(VipReleased(vip="192.0.2.1", pool="p", services=(), root=ROOT), 0)] * 2
+    decided = [Decided(VipReleased(vip="192.0.2.1", pool="p", holders=(), root=ROOT), 0)] * 2
     with meter.appending(decided):
         pass
     for error in (Refused(10071, "wrong last sequence"), LogUnreachable("gone")):
@@ -89,10 +89,10 @@ def test_pool_is_told_by_what_became_of_its_addresses() -> None:
     world = World()
     facts = [
         PoolObserved(root=Root(kind="VIPPool", name="p"), addresses=("192.0.2.0/30", "192.0.2.8-192.0.2.9")),
-        VipAllocated(vip="192.0.2.1", pool="p", services=("shop/web",), root=ROOT),
-        VipAllocated(vip="198.51.100.1", pool="p", services=("shop/old",), orphaned=True, root=ROOT),
-        VipReleased(vip="192.0.2.2", pool="p", services=(), root=ROOT),
-        VipDenied(service="shop/api", family="IPv4", reason="R", message="m", holders=(), since=1, root=ROOT),
+        VipAllocated(vip="192.0.2.1", pool="p", holders=("Service/shop/web",), root=ROOT),
+        VipAllocated(vip="198.51.100.1", pool="p", holders=("Service/shop/old",), orphaned=True, root=ROOT),
+        VipReleased(vip="192.0.2.2", pool="p", holders=(), root=ROOT),
+        VipDenied(owner="Service/shop/api", family="IPv4", reason="R", message="m", holders=(), since=1, root=ROOT),
     ]
     for seq, event in enumerate(facts, 1):
         world.evolve(Fact(seq, event))

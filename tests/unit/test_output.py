@@ -148,7 +148,7 @@ def test_values_of_msgspec_become_plain_yaml() -> None:
 
 # ── each fact in one line ──────────────────────────────────────────────────────────────────────────────────────────
 
-ROOT = Root(kind="Service", name="web", namespace="shop", resource_version="shop.yaml#2")
+ROOT = Root(kind="Service", name="web", namespace="shop", place="shop.yaml#2")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ ROOT = Root(kind="Service", name="web", namespace="shop", resource_version="shop
     [
         (
             b'{"type":"service_observed","exposed":true,"ports":[{"port":80},{"port":53,"protocol":"UDP"}],'
-            b'"root":{"kind":"Service","name":"web","namespace":"shop","resource_version":"shop.yaml#2"}}',
+            b'"root":{"kind":"Service","name":"web","namespace":"shop","place":"shop.yaml#2"}}',
             "shop/web exposed on 80/TCP, 53/UDP  (shop.yaml#2)",
         ),
         (b'{"type":"service_gone","root":{"kind":"Service","name":"web","namespace":"shop"}}', "shop/web"),
@@ -195,7 +195,7 @@ def test_condition_is_its_type_or_why_not() -> None:
     assert condition(Condition(type="Programmed", status=True, reason="Programmed")) == "Programmed"
     pending = Condition(type="Programmed", status=False, reason="Pending", message="not read back yet on n1")
     assert condition(pending) == "not Programmed (Pending: not read back yet on n1)"
-    assert tell(StatusPlanned(service="shop/web", vips=(), conditions=(pending,), root=ROOT)).startswith("shop/web: not Programmed")
+    assert tell(StatusPlanned(owner="Service/shop/web", vips=(), conditions=(pending,), root=ROOT)).startswith("shop/web: not Programmed")
 
 
 SAMPLES = {str: "x", int: 1, bool: True, Root: ROOT}
@@ -213,7 +213,7 @@ def test_every_fact_can_be_told(event: type[msgspec.Struct]) -> None:
 
 
 def test_denial_is_told_with_its_reason() -> None:
-    denied = VipDenied(service="shop/web", family="IPv4", reason="NoPool", message="no pool", holders=(), since=1, root=ROOT)
+    denied = VipDenied(owner="Service/shop/web", family="IPv4", reason="NoPool", message="no pool", holders=(), since=1, root=ROOT)
     assert tell(denied) == "shop/web IPv4: NoPool: no pool"
 
 

@@ -127,7 +127,7 @@ def test_who_did_not_listen_calls_nobody_silent(gap: str) -> None:
 
 def test_a_node_whose_node_object_is_gone_is_retired_with_it() -> None:
     def observed(name: str) -> NodeObserved:
-        return NodeObserved(root=Root(kind="Node", name=name, resource_version=f"@local/Node/{name}"))
+        return NodeObserved(root=Root(kind="Node", name=name, place=f"@local/Node/{name}"))
 
     said = Said(scopes=("@local",))
     said.take(said.read(Observation({}, complete=True, scope="@local")))

@@ -138,7 +138,7 @@ def test_each_fault_is_told_with_its_sequence() -> None:
 
 
 def test_append_behind_another_fact_than_its_authors_last_is_a_fault() -> None:
-    vip = VipAllocated(vip="192.0.2.1", pool="p", services=("shop/web",), root=Root(kind="Service", name="web", namespace="shop"))
+    vip = VipAllocated(vip="192.0.2.1", pool="p", holders=("Service/shop/web",), root=Root(kind="Service", name="web", namespace="shop"))
     batch = [delivered(1, vip, "weir.local.ipam.0.1"), delivered(2, vip, "weir.local.ipam.0.2")]
     other = delivered(3, EVENTS[1], "weir.local.watcher.0.1")
     good = delivered(4, vip, "weir.local.ipam.2.1")

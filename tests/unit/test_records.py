@@ -14,7 +14,7 @@ from weir.model import Root
 SCOPE = "@kube"
 RECORD, SERVICE = f"{SCOPE}/LBService/shop/web", f"{SCOPE}/Service/shop/web"
 PLACE = {"namespace": "shop", "name": "web"}
-HELD: dict[str, Any] = {"pool": "p", "services": ("shop/web",), "root": Root(kind="Service", namespace="shop", name="web")}
+HELD: dict[str, Any] = {"pool": "p", "holders": ("Service/shop/web",), "root": Root(kind="Service", namespace="shop", name="web")}
 
 
 class Log:

@@ -19,13 +19,20 @@ from services.dataplane.l4.layout import (
 from services.dataplane.l4.source_ranges import ranges
 from tests.unit.test_apply import ROOT, Node
 from weir.events import BackendsPlanned, FrontendPlanned, FrontendWithdrawn
-from weir.model import Backend
+from weir.model import Backend, BackendSet
 
 SET = "shop/web:80/TCP:IPv4"
 
 
 def frontend(vip: str = "198.51.100.1", **changes: object) -> FrontendPlanned:
-    whole = {"vip": vip, "port": 80, "protocol": "TCP", "service": "shop/web", "backends": SET, "chunks": 1, "root": ROOT}
+    whole = {
+        "vip": vip,
+        "port": 80,
+        "protocol": "TCP",
+        "owner": "Service/shop/web",
+        "sets": (BackendSet(name=SET, chunks=1),),
+        "root": ROOT,
+    }
     return FrontendPlanned(**(whole | changes))  # type: ignore[arg-type]
 
 

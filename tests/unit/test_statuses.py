@@ -47,7 +47,7 @@ def planned(*vips: str, programmed: bool = True, **reasons: str) -> StatusPlanne
     conditions = tuple(
         Condition(type=name, status=not why, reason=why or name, message=f"because of {why}" if why else "") for name, why in states.items()
     )
-    return StatusPlanned(service="shop/web", vips=vips, conditions=conditions, root=ROOT)
+    return StatusPlanned(owner="Service/shop/web", vips=vips, conditions=conditions, root=ROOT)
 
 
 def observed(*families: Family) -> ServiceObserved:
@@ -178,7 +178,7 @@ def offering(*addresses: str, generation: int = 1, **fields: Any) -> PoolObserve
 
 
 def given(*vips: str, orphaned: bool = False) -> list[VipAllocated]:
-    return [VipAllocated(vip=vip, pool="p", services=("shop/web",), orphaned=orphaned, root=ROOT) for vip in vips]
+    return [VipAllocated(vip=vip, pool="p", holders=("Service/shop/web",), orphaned=orphaned, root=ROOT) for vip in vips]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_a_node_whose_address_or_gateway_is_a_vip_says_whose_unless_it_is_shared
     seen, own = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",)), ("192.0.2.1", "192.0.2.2", "192.0.2.3")
     world.evolve(Fact(1, NodeAddressesObserved(node="n1", addresses=own, gateways=("192.0.2.9",))))
     for seq, (vip, shared) in enumerate({"192.0.2.2": False, "192.0.2.3": True, "192.0.2.9": False}.items(), 2):
-        world.evolve(Fact(seq, VipAllocated(vip=vip, pool="p", services=("shop/web",), shared_with_node=shared, root=ROOT)))
+        world.evolve(Fact(seq, VipAllocated(vip=vip, pool="p", holders=("Service/shop/web",), shared_with_node=shared, root=ROOT)))
     conflict = node_status(seen, None, {}, NOW, lost=False, conflicts=conflicts(world, "n1"))["conditions"][2]
     assert (conflict["type"], conflict["status"], conflict["reason"]) == ("AddressConflict", "True", "AddressIsVIP")
     assert conflict["message"] == (
@@ -266,15 +266,15 @@ def test_a_node_whose_address_or_gateway_is_a_vip_says_whose_unless_it_is_shared
 def test_a_service_is_held_until_its_address_is_free_or_only_a_silent_node_is_waited_for() -> None:
     world = World(Watcher(scopes=("@local",)).indexes)
     seen = NodeSeen(node="n1", hook="tc", layout=2, interfaces=("front",))
-    assert not is_held(world, "shop/web")
-    for seq, event in enumerate((seen, VipAllocated(vip=V4, pool="p", services=("shop/web",), root=ROOT)), 1):
+    assert not is_held(world, "Service/shop/web")
+    for seq, event in enumerate((seen, VipAllocated(vip=V4, pool="p", holders=("Service/shop/web",), root=ROOT)), 1):
         world.evolve(Fact(seq, event))
     world.evolve(Fact(3, NodeSilent(lbnode="n1")))
-    assert is_held(world, "shop/web")
-    world.evolve(Fact(4, VipReleased(vip=V4, pool="p", services=("shop/web",), root=ROOT)))
-    assert not is_held(world, "shop/web")
+    assert is_held(world, "Service/shop/web")
+    world.evolve(Fact(4, VipReleased(vip=V4, pool="p", holders=("Service/shop/web",), root=ROOT)))
+    assert not is_held(world, "Service/shop/web")
     world.evolve(Fact(5, NodeHeard(lbnode="n1")))
-    assert is_held(world, "shop/web")
+    assert is_held(world, "Service/shop/web")
 
 
 def test_a_node_is_programmed_when_it_refused_nothing() -> None:

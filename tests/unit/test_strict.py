@@ -137,7 +137,9 @@ def test_a_word_misspelt_withdraws_nothing_and_says_so(texts: tuple[str, str]) -
     (rejected,) = events
     assert isinstance(rejected, ManifestRejected)
     assert (
-        "shop/web" in (rejected.service, rejected.root and rejected.root.path) or "names" in str(texts) or "name" in str(rejected.problems)
+        "Service/shop/web" in (rejected.owner, rejected.root and rejected.root.owner)
+        or "names" in str(texts)
+        or "name" in str(rejected.problems)
     )
     assert [type(event) for event in folder.write("\n---\n".join([GOOD, SLICE]))] == [ManifestAccepted]
 
@@ -157,10 +159,10 @@ def test_legacy_endpoints_are_reported_and_disturb_no_neighbour() -> None:
 def test_what_is_named_in_a_misspelt_kind_is_the_service_that_is_reported() -> None:
     (event,) = Folder().write(asking("").replace("kind: Service", "kind: Servise"))
     assert isinstance(event, ManifestRejected)
-    assert (event.root, event.service) == (None, "shop/web")
+    assert (event.root, event.owner) == (None, "Service/shop/web")
     (event,) = Folder().write(endpoints("addressType: IPv4").replace("EndpointSlice", "EndpointSlise"))
     assert isinstance(event, ManifestRejected)
-    assert event.service == "shop/web"
+    assert event.owner == "Service/shop/web"
 
 
 def test_a_service_that_is_not_ours_is_checked_too() -> None:

@@ -365,9 +365,7 @@ def test_the_addresses_of_a_pool_are_canonical(written: str, canonical: str) -> 
 
 
 def test_a_name_of_253_characters_is_fine() -> None:
-    assert only(named(f"name: {'a' * 253}")).root == Root(
-        kind="Service", namespace="default", name="a" * 253, resource_version="shop.yaml#1"
-    )
+    assert only(named(f"name: {'a' * 253}")).root == Root(kind="Service", namespace="default", name="a" * 253, place="shop.yaml#1")
 
 
 def test_nodes_and_namespaces_are_read() -> None:

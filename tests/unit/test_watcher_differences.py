@@ -188,8 +188,8 @@ def test_a_slice_that_cannot_be_read_names_its_service_where_it_got_so_far() -> 
     named = "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: FQDN, metadata: {name: %s, namespace: shop%s}}"
     label = ", labels: {kubernetes.io/service-name: %s}"
     log.see({"a.yaml": named % ("one", label % "web"), "b.yaml": named % ("two", ""), "c.yaml": named % ("three", label % "'not/one'")})
-    assert {each.source: each.service for each in log.world.of(ManifestRejected)} == {
-        "a.yaml#1": "shop/web",
+    assert {each.source: each.owner for each in log.world.of(ManifestRejected)} == {
+        "a.yaml#1": "Service/shop/web",
         "b.yaml#1": "",
         "c.yaml#1": "",
     }
@@ -201,7 +201,7 @@ def test_a_slice_that_loses_its_label_is_told_on_the_service_it_serves_still() -
     assert log.see({"a.yaml": endpoints("10.0.0.1").replace("kubernetes.io/service-name: web", "other: web")}) == [
         "ManifestRejected a.yaml#1"
     ]
-    assert [each.service for each in log.world.of(ManifestRejected)] == ["shop/web"]
+    assert [each.owner for each in log.world.of(ManifestRejected)] == ["Service/shop/web"]
     assert log.slice().service == "web"
 
 

@@ -90,7 +90,7 @@ def test_the_first_observation_is_all_there_is(folder: Path) -> None:
         (folder / "deeper" / "c.yaml").write_text(service(82, "deep"))
         async with Followed(folder) as followed:
             assert followed.told == ["NamespaceObserved shop", "ServiceObserved shop other", "ServiceObserved shop web"]
-            assert followed.world.of(ServiceObserved)[1].root.resource_version == "manifests/web.yaml#1"
+            assert followed.world.of(ServiceObserved)[1].root.place == "manifests/web.yaml#1"
 
     run(test)
 
@@ -190,7 +190,7 @@ def test_a_deleted_file_takes_its_objects_away_and_a_renamed_one_does_not(folder
     async def test() -> None:
         async with Followed(folder) as followed:
             (folder / "web.yaml").rename(folder / "shop.yaml")
-            while followed.world.of(ServiceObserved)[0].root.resource_version != "manifests/shop.yaml#1":
+            while followed.world.of(ServiceObserved)[0].root.place != "manifests/shop.yaml#1":
                 await followed.step()
             assert "ServiceGone shop web" not in followed.told
             (folder / "shop.yaml").unlink()
@@ -459,7 +459,7 @@ def test_a_given_file_is_followed_alone_and_its_absence_is_told(folder: Path) ->
             (folder / "other.yaml").write_text(service(1, "other"))
             (folder / "web.yaml").write_text(service(81))
             await followed.until("ServiceObserved shop web")
-            assert followed.world.of(ServiceObserved)[0].root.resource_version == "web.yaml#1"
+            assert followed.world.of(ServiceObserved)[0].root.place == "web.yaml#1"
             assert followed.ports() == {"web": 81}
             (folder / "web.yaml").unlink()
             await followed.until("ManifestRejected web.yaml")

@@ -14,7 +14,7 @@ from weir.model import Root
 def vip(number: int, *holders: int) -> list[AnyEvent]:
     """Planned for one Service, held by several."""
     root = Root(kind="Service", namespace="shop", name=f"web.{number}")
-    held = VipAllocated(vip="192.0.2.1", pool="p", services=tuple(f"shop/web.{holder}" for holder in holders), root=root)
+    held = VipAllocated(vip="192.0.2.1", pool="p", holders=tuple(f"Service/shop/web.{holder}" for holder in holders), root=root)
     return [held, VipPlanned(vip="192.0.2.1", root=root)]
 
 

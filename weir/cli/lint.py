@@ -28,7 +28,10 @@ from weir.events import (
     NodeAddressesObserved,
     ServiceObserved,
     StatusPlanned,
-    key,
+    object_key,
+)
+from weir.model import (
+    shown,
 )
 from weir.words import few
 
@@ -108,18 +111,17 @@ def _conditions(world: World) -> Iterator[Finding]:
     for status in world.of(StatusPlanned):
         for condition in status.conditions:
             if condition.type in _JUDGED and not condition.status and condition.reason != _INVALID:
-                yield Finding(status.root.resource_version, f"Service {status.service}", condition.reason, condition.message)
+                yield Finding(status.root.place, f"Service {status.root.path}", condition.reason, condition.message)
 
 
 def _slices(world: World) -> Iterator[Finding]:
     """Slices that no Service uses."""
-    refused = {rejected.service or (rejected.root.path if rejected.root else "") for rejected in world.of(ManifestRejected)}
+    refused = {rejected.owner or (rejected.root.owner if rejected.root else "") for rejected in world.of(ManifestRejected)}
     for found in world.of(EndpointSliceObserved):
-        service = f"{found.root.namespace}/{found.service}"
-        known = world.get(key("watcher", "service", found.root.namespace, found.service))
-        if not isinstance(known, ServiceObserved) and service not in refused:
-            words = f"no manifest has Service {service}, which it names"
-            yield Finding(found.root.resource_version, f"EndpointSlice {found.root.path}", "NoService", words)
+        known = world.get(object_key(found.owner))
+        if not isinstance(known, ServiceObserved) and found.owner not in refused:
+            words = f"no manifest has Service {shown(found.owner)}, which it names"
+            yield Finding(found.root.place, f"EndpointSlice {found.root.path}", "NoService", words)
 
 
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────

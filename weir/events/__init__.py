@@ -50,7 +50,7 @@ from weir.events.plan import (
     VipWithdrawn,
     endpoints_of,
 )
-from weir.events.subjects import key, token, untoken
+from weir.events.subjects import key, object_key, record_key, token, untoken
 
 __all__ = [
     "DECODE",
@@ -102,6 +102,8 @@ __all__ = [
     "is_gone",
     "key",
     "key_of",
+    "object_key",
+    "record_key",
     "tag_of",
     "token",
     "untoken",

@@ -13,7 +13,7 @@ class _Vip(Event, frozen=True, kw_only=True):
     kind: ClassVar[str] = "vip"
     vip: str
     pool: str
-    services: tuple[str, ...]  # holders, "namespace/name", the first is the oldest
+    holders: tuple[str, ...]  # owners, such as "Service/shop/web"; the first is the oldest
     root: Root
 
     def entity(self) -> tuple[str, str]:
@@ -21,7 +21,7 @@ class _Vip(Event, frozen=True, kw_only=True):
 
 
 class VipAllocated(_Vip, frozen=True, kw_only=True, tag="vip_allocated"):
-    """The VIP belongs to `services`."""
+    """The VIP belongs to `holders`."""
 
     share_key: str = ""
     orphaned: bool = False  # its pool does not offer it any more; it stays until its Services let go
@@ -45,16 +45,16 @@ class VipDenied(Event, frozen=True, kw_only=True, tag="vip_denied"):
 
     author: ClassVar[str] = "ipam"
     kind: ClassVar[str] = "claim"
-    service: str
+    owner: str  # "Service/shop/web"
     family: Family
     reason: str  # CamelCase, as a condition's
     message: str
-    holders: tuple[str, ...]  # Services that hold what was asked for; at most ten
+    holders: tuple[str, ...]  # owners of what was requested; at most ten
     since: int
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, f"{self.root.name}:{self.family}"
+        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.family}"
 
 
 class ClaimSettled(Event, frozen=True, kw_only=True, tag="claim_settled"):
@@ -63,9 +63,9 @@ class ClaimSettled(Event, frozen=True, kw_only=True, tag="claim_settled"):
     author: ClassVar[str] = "ipam"
     kind: ClassVar[str] = "claim"
     gone: ClassVar[bool] = True
-    service: str
+    owner: str  # "Service/shop/web"
     family: Family
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, f"{self.root.name}:{self.family}"
+        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.family}"

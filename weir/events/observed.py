@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from weir.events.base import Event
+from weir.events.subjects import entity_of_object
 from weir.model import (
     Algorithm,
     Endpoint,
@@ -18,6 +19,7 @@ from weir.model import (
     Share,
     SlicePort,
     Targets,
+    owner_of,
 )
 
 
@@ -28,7 +30,7 @@ class _Object(Event, frozen=True, kw_only=True):
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, self.root.name
+        return entity_of_object(self.root)
 
 
 class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"):
@@ -78,6 +80,11 @@ class EndpointSliceObserved(_Object, frozen=True, kw_only=True, tag="endpointsli
     ports: tuple[SlicePort, ...] = ()
     endpoints: tuple[Endpoint, ...] = ()
 
+    @property
+    def owner(self) -> str:
+        """Its Service."""
+        return owner_of("Service", self.root.space, self.service)
+
 
 class EndpointSliceGone(_Object, frozen=True, kw_only=True, tag="endpointslice_gone"):
     """The EndpointSlice is no more."""
@@ -89,7 +96,7 @@ class EndpointSliceGone(_Object, frozen=True, kw_only=True, tag="endpointslice_g
 class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
     """A VIPPool.  `addresses`: CIDR or `first-last`, canonical, in the order written."""
 
-    kind: ClassVar[str] = "pool"
+    kind: ClassVar[str] = "vippool"
     addresses: tuple[str, ...]
     auto_assign: bool = True
     priority: int = 0
@@ -101,9 +108,9 @@ class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
 
 
 class PoolGone(_Object, frozen=True, kw_only=True, tag="pool_gone"):
-    """The VIPPool is no more; VIPs given from it stay until their Services let go."""
+    """The VIPPool is gone; VIPs drawn from it stay until their holders release them."""
 
-    kind: ClassVar[str] = "pool"
+    kind: ClassVar[str] = "vippool"
     gone: ClassVar[bool] = True
 
 
@@ -142,14 +149,19 @@ class NodeGone(_Object, frozen=True, kw_only=True, tag="node_gone"):
 class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
     """What Weir wrote down, in the LBService of a Service's name, of its VIPs: given again when the log is lost."""
 
-    kind: ClassVar[str] = "record"
+    kind: ClassVar[str] = "lbservice"
     vips: tuple[str, ...]
+
+    @property
+    def owner(self) -> str:
+        """The Service whose VIPs it names."""
+        return owner_of("Service", self.root.space, self.root.name)
 
 
 class RecordGone(_Object, frozen=True, kw_only=True, tag="record_gone"):
     """The record is deleted, or its Service holds again all that it names."""
 
-    kind: ClassVar[str] = "record"
+    kind: ClassVar[str] = "lbservice"
     gone: ClassVar[bool] = True
 
 
@@ -172,7 +184,7 @@ class ManifestRejected(Event, frozen=True, kw_only=True, tag="manifest_rejected"
     source: str  # "shop.yaml", or "shop.yaml#2" for its second document
     problems: tuple[Problem, ...]
     root: Root | None = None  # the object, where the document got as far as naming one
-    service: str = ""  # "namespace/name": the Service that an EndpointSlice is of; the Service meant where there is no root
+    owner: str = ""  # the Service that an EndpointSlice is of; the object meant where there is no root
 
     def entity(self) -> tuple[str, str]:
         return "", self.source

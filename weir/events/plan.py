@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from weir.events.base import Event
-from weir.model import Algorithm, Backend, Condition, Mode, NoBackend, Probe, Protocol, Root, endpoint_name
+from weir.model import Algorithm, Backend, BackendSet, Condition, Mode, NoBackend, Probe, Protocol, Root, endpoint_name
 
 
 class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
@@ -40,9 +40,8 @@ class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
     vip: str
     port: int
     protocol: Protocol
-    service: str
-    backends: str  # the set: "namespace/name:port/protocol:family"
-    chunks: int  # how many `backends_planned` make the set
+    owner: str  # who asks for it: "Service/shop/web"
+    sets: tuple[BackendSet, ...]  # what serves it
     mode: Mode = "default"
     algorithm: Algorithm = "maglev"
     idle_timeout_s: int = 0
@@ -79,7 +78,7 @@ class BackendsPlanned(Event, frozen=True, kw_only=True, tag="backends_planned"):
 
     author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "backends"
-    set: str  # "namespace/name:port/protocol:family"
+    set: str  # "shop/web:80/TCP:IPv4": Service, its port, family
     chunk: int
     chunks: int
     protocol: Protocol
@@ -87,7 +86,7 @@ class BackendsPlanned(Event, frozen=True, kw_only=True, tag="backends_planned"):
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+        return self.set.partition("/")[0], f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
 
 
 class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdrawn"):
@@ -102,7 +101,7 @@ class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdraw
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+        return self.set.partition("/")[0], f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
 
 
 class StatusPlanned(Event, frozen=True, kw_only=True, tag="status_planned"):
@@ -110,13 +109,13 @@ class StatusPlanned(Event, frozen=True, kw_only=True, tag="status_planned"):
 
     author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "status"
-    service: str
+    owner: str
     vips: tuple[str, ...]
     conditions: tuple[Condition, ...]
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, self.root.name
+        return self.root.space, f"{self.root.kind}:{self.root.name}"
 
 
 class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
@@ -125,11 +124,11 @@ class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
     author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "status"
     gone: ClassVar[bool] = True
-    service: str
+    owner: str
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.namespace, self.root.name
+        return self.root.space, f"{self.root.kind}:{self.root.name}"
 
 
 def endpoints_of(event: Event) -> list[str]:

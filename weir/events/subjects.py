@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+from weir.model import Root
+
 _ESCAPES = {code: f"={code:02X}" for code in range(128) if not (chr(code).isalnum() or chr(code) == "-")}
 
 
@@ -22,6 +24,23 @@ def untoken(text: str) -> str:
 
 def _hex(part: str, *, first: bool) -> str:
     return part.encode().hex() if first else part[:2] + part[2:].encode().hex()
+
+
+def entity_of_object(root: Root) -> tuple[str, str]:
+    """Namespace and name of an object as subjects have them: the source stands before the namespace, or the name where there is none."""
+    return (root.space, root.name) if root.namespace else ("", root.path)
+
+
+def object_key(owner: str) -> str:
+    """The key under which the watcher records the object that `owner` names ("Service/shop/web")."""
+    kind, _, path = owner.partition("/")
+    namespace, _, name = path.rpartition("/")
+    return key("watcher", kind.lower(), namespace, name)
+
+
+def record_key(owner: str) -> str:
+    """The key of the LBService that keeps the VIPs of a Service."""
+    return object_key(f"LBService/{owner.partition('/')[2]}")
 
 
 def key(author: str, kind: str, namespace: str, name: str) -> str:

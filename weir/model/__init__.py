@@ -3,17 +3,58 @@
 All are frozen and compare by content.  Addresses travel as canonical text, numbers are integers and carry their unit.
 """
 
-from weir.model.address import Address, Family, begins_with_anycast, endpoint_name, families_of, family_of, parse_address
-from weir.model.l4 import MORE_REJECTED, Algorithm, Backend, BackendState, Mode, NoBackend, Rejection, seen_from
-from weir.model.objects import Condition, Problem, Requirement, Root, Selector, cluster_of, name_in
-from weir.model.services import Endpoint, FamilyPolicy, Probe, Protocol, ServicePort, Share, SlicePort, Targets, better
+from weir.model.address import FAMILIES, Address, Family, begins_with_anycast, endpoint_name, families_of, family_of, parse_address
+from weir.model.l4 import (
+    ALGORITHMS,
+    BACKEND_STATES,
+    MODES,
+    MORE_REJECTED,
+    NO_BACKENDS,
+    Algorithm,
+    Backend,
+    BackendSet,
+    BackendState,
+    Mode,
+    NoBackend,
+    Rejection,
+    seen_from,
+)
+from weir.model.objects import Condition, Owner, Problem, Requirement, Root, Selector, name_in, owner_of, shown, source_of
+from weir.model.services import (
+    FAMILY_POLICIES,
+    PROBE_KINDS,
+    PROTOCOLS,
+    SHARES,
+    TARGETS,
+    Endpoint,
+    FamilyPolicy,
+    Probe,
+    ProbeKind,
+    Protocol,
+    ServicePort,
+    Share,
+    SlicePort,
+    Targets,
+    better,
+)
 from weir.model.value import Value
 
 __all__ = [
+    "ALGORITHMS",
+    "BACKEND_STATES",
+    "FAMILIES",
+    "FAMILY_POLICIES",
+    "MODES",
     "MORE_REJECTED",
+    "NO_BACKENDS",
+    "PROBE_KINDS",
+    "PROTOCOLS",
+    "SHARES",
+    "TARGETS",
     "Address",
     "Algorithm",
     "Backend",
+    "BackendSet",
     "BackendState",
     "Condition",
     "Endpoint",
@@ -21,7 +62,9 @@ __all__ = [
     "FamilyPolicy",
     "Mode",
     "NoBackend",
+    "Owner",
     "Probe",
+    "ProbeKind",
     "Problem",
     "Protocol",
     "Rejection",
@@ -35,11 +78,13 @@ __all__ = [
     "Value",
     "begins_with_anycast",
     "better",
-    "cluster_of",
     "endpoint_name",
     "families_of",
     "family_of",
     "name_in",
+    "owner_of",
     "parse_address",
     "seen_from",
+    "shown",
+    "source_of",
 ]

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Literal
+from typing import Final
 
-Family = Literal["IPv4", "IPv6"]
+Family = str
+FAMILIES: Final = ("IPv4", "IPv6")
 Address = IPv4Address | IPv6Address
 
 

@@ -1,13 +1,17 @@
 """What the kernel is to do: backends and how they are chosen."""
 
-from typing import Literal
+from typing import Final
 
 from weir.model.value import Value
 
-Mode = Literal["default", "onearm", "fullnat"]
-Algorithm = Literal["maglev", "rr"]
-BackendState = Literal["active", "draining", "down"]
-NoBackend = Literal["drop", "reject"]
+Mode = str
+MODES: Final = ("default", "onearm", "fullnat")
+Algorithm = str
+ALGORITHMS: Final = ("maglev", "rr")
+BackendState = str
+BACKEND_STATES: Final = ("active", "draining", "down")
+NoBackend = str  # what a client gets while no backend serves
+NO_BACKENDS: Final = ("drop", "reject")
 MORE_REJECTED = "more"  # the entity of a rejection that stands for all beyond those that fit into one event
 
 
@@ -29,6 +33,14 @@ def seen_from(node: str, backend: Backend) -> BackendState:
     if backend.state == "draining":
         return "draining"
     return "down" if node in backend.down_on else "active"
+
+
+class BackendSet(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """A share of a frontend's new flows: `weight` parts of the sum over all its sets."""
+
+    name: str  # "shop/web:80/TCP:IPv4": Service, its port, family
+    chunks: int  # how many `backends_planned` make the set
+    weight: int = 1  # 0: no new flows
 
 
 class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,23 +1,71 @@
 """Objects of a source: what identifies them, their faults, selectors and conditions."""
 
-from typing import Literal
+from typing import NamedTuple, Self
 
 from weir.model.value import Value
 
 
 class Root(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """The object an event goes back to; kept in every event so that `why` works past the log's retention."""
+    """The object that an event is about or follows from; kept in every event so that `why` works past the log's retention."""
 
     kind: str
     name: str
-    namespace: str = ""
-    generation: int = 0
-    resource_version: str = ""  # of the Kubernetes API; for a manifest its path and document, "shop.yaml#2"
+    namespace: str = ""  # "" for kinds without one
+    source: str = ""  # name of the cluster; "" for the home cluster (`home_named`) and for folders
+    uid: str = ""  # of the Kubernetes API; "" for a manifest
+    generation: int = 0  # likewise
+    resource_version: str = ""  # likewise, when this was observed; changes of it alone are not recorded
+    place: str = ""  # where the source has it: "shop.yaml#2", "@east/Service/shop/web"
+
+    @property
+    def space(self) -> str:
+        """The namespace as names in the log have it: "shop", or "east:shop" for a source other than the home cluster."""
+        return name_in(self.source, self.namespace)
 
     @property
     def path(self) -> str:
-        """ "namespace/name", or the name alone."""
-        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+        """ "shop/web", "east:shop/web", or for kinds without namespaces "office", "east:office"."""
+        return name_in(self.source, f"{self.namespace}/{self.name}" if self.namespace else self.name)
+
+    @property
+    def owner(self) -> str:
+        """The object by kind and path, "Service/shop/web": how holders, claims and plans refer to it.  `Owner.parse` reads it."""
+        return f"{self.kind}/{self.path}"
+
+
+class Owner(NamedTuple):
+    """What identifies an object among all sources and kinds; its text form is that of `Root.owner`."""
+
+    source: str
+    kind: str
+    namespace: str
+    name: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The owner that "Service/east:shop/web" or "VIPPool/office" names."""
+        kind, _, path = text.partition("/")
+        source, _, rest = path.rpartition(":")
+        namespace, _, name = rest.rpartition("/")
+        return cls(source, kind, namespace, name)
+
+    @property
+    def space(self) -> str:
+        """As `Root.space`."""
+        return name_in(self.source, self.namespace)
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{name_in(self.source, f'{self.namespace}/{self.name}' if self.namespace else self.name)}"
+
+
+def owner_of(kind: str, space: str, name: str) -> str:
+    """The owner text of a namespaced object; space: its namespace as `Root.space` has it."""
+    return f"{kind}/{space}/{name}"
+
+
+def shown(owner: str) -> str:
+    """An owner for people: "shop/web" for a Service, "Gateway/shop/edge" for all others."""
+    return owner.removeprefix("Service/")
 
 
 class Problem(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -35,7 +83,7 @@ class Requirement(Value, frozen=True, kw_only=True, omit_defaults=True):
     """One expression of a label selector (meta/v1, LabelSelectorRequirement)."""
 
     key: str
-    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    operator: str  # In, NotIn, Exists, DoesNotExist
     values: tuple[str, ...] = ()
 
 
@@ -56,11 +104,11 @@ class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):
     unknown: bool = False  # `status` Unknown in the Kubernetes API; it counts as not true
 
 
-def cluster_of(name: str) -> str:
-    """Of a namespace, or of what has none: "east" of "east:shop"; "" is the first cluster."""
+def source_of(name: str) -> str:
+    """Of the name of a node or namespace as the log has it: "east" of "east:shop"; "" is the home cluster."""
     return name.rpartition(":")[0]
 
 
-def name_in(cluster: str, name: str) -> str:
-    """As the log has it: "east:shop"."""
-    return f"{cluster}:{name}" if cluster and name else name
+def name_in(source: str, name: str) -> str:
+    """The name as the log has it: "east:shop"."""
+    return f"{source}:{name}" if source and name else name

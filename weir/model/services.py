@@ -1,13 +1,21 @@
 """What Services and EndpointSlices request."""
 
-from typing import Literal
+from typing import Final
 
 from weir.model.value import Value
 
-Protocol = Literal["TCP", "UDP"]
-FamilyPolicy = Literal["SingleStack", "PreferDualStack", "RequireDualStack"]
-Share = Literal["key", "ports"]  # who may stand on one VIP: Services of one key; besides, all whose ports differ
-Targets = Literal["endpoints", "nodes"]  # what serves: the endpoints themselves, or the node ports of the cluster's nodes
+# Words of an enumeration travel as text: a reader that does not act on one passes over words of later versions.  One that does act
+# on it compares with the words it knows and refuses the entity, by name.
+Protocol = str
+PROTOCOLS: Final = ("TCP", "UDP")
+FamilyPolicy = str
+FAMILY_POLICIES: Final = ("SingleStack", "PreferDualStack", "RequireDualStack")
+Share = str  # who may share one VIP
+SHARES: Final = ("key", "ports")  # Services of one key; also all whose ports differ
+Targets = str  # what serves a Service
+TARGETS: Final = ("endpoints", "nodes")  # its endpoints, or the node ports of the cluster's nodes
+ProbeKind = str
+PROBE_KINDS: Final = ("tcp", "http", "https", "ping")
 
 
 class ServicePort(Value, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,7 +62,7 @@ def _worse(entry: Endpoint) -> tuple[bool, bool, bool, bool, bool, str]:
 class Probe(Value, frozen=True, kw_only=True, omit_defaults=True):
     """How a backend is checked: every `interval_s`, down after `retries` failures in a row, up after as many successes."""
 
-    kind: Literal["tcp", "http", "https", "ping"] = "tcp"
+    kind: ProbeKind = "tcp"
     interval_s: int = 2
     timeout_s: int = 1
     retries: int = 2

@@ -8,7 +8,16 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.dataplane.core import Touched, eligible, frontend_key, frontends_of, members, members_on, serves
+from services.dataplane.core import (
+    Touched,
+    eligible,
+    frontend_key,
+    frontends_of,
+    members,
+    members_on,
+    serves,
+    table_name,
+)
 from services.dataplane.l4.backends import Backends
 from services.dataplane.l4.conntrack import Parted
 from services.dataplane.l4.frontend_entries import Owned
@@ -164,7 +173,7 @@ class Applier:
 
     def _has_left(self, world: World, where: FrontendKey, name: str) -> bool:
         planned = _planned(world, where)
-        return bool(planned and self.backends.id_of(name) and not serves(world, name, planned.backends))
+        return bool(planned and self.backends.id_of(name) and not any(serves(world, name, part.name) for part in planned.sets))
 
     # ── frontends ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,7 +192,7 @@ class Applier:
         backends, newest = members(world, planned)
         backends = members_on(self._node, planned, backends)
         table = self._table(planned, eligible(backends, planned.algorithm), len(backends))
-        set_number = self.tables.number(planned.backends)
+        set_number = self.tables.number(table_name(planned))
         old = self._frontends.get(where)
         number = old.id if old else self._frontend_ids.take()
         sources = ranges(number, planned.vip, planned.sources)

@@ -51,7 +51,7 @@ def _endpoints(world: World, observed: ServiceObserved, port: ServicePort, famil
 def _entries(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> dict[tuple[str, int], Endpoint]:
     """By address and number; where several slices name one, the best of them."""
     entries: dict[tuple[str, int], Endpoint] = {}
-    for found in world.find("service", observed.root.path, EndpointSliceObserved):
+    for found in world.find("service", observed.root.owner, EndpointSliceObserved):
         for slice_port in found.ports if found.family == family else ():
             if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
                 number = _number(slice_port, port)

@@ -8,22 +8,22 @@ from collections.abc import Iterable
 from weir.decider import World
 from weir.events import EndpointSliceObserved, NodeObserved, ServiceObserved, key
 from weir.lbnodes import addresses_of, counted
-from weir.model import Backend, Family, ServicePort, cluster_of, family_of, name_in
+from weir.model import Backend, Family, ServicePort, family_of, name_in, source_of
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 
 
 def node_name(observed: ServiceObserved, node: str) -> str:
     """The node that an endpoint of the Service names, as the log has it."""
-    return name_in(cluster_of(observed.root.namespace), node)
+    return name_in(observed.root.source, node)
 
 
 def is_local(world: World, observed: ServiceObserved) -> bool:
     """Whether a node takes its own endpoints only: a machine that is no node of the cluster has none, and takes them all."""
     if not observed.local or observed.targets == "nodes":
         return False
-    cluster = cluster_of(observed.root.namespace)
-    nodes = (seen.node for seen in counted(world) if cluster_of(seen.node) == cluster)
+    cluster = observed.root.source
+    nodes = (seen.node for seen in counted(world) if source_of(seen.node) == cluster)
     return any(world.get(key("watcher", "node", "", node)) for node in nodes)
 
 
@@ -41,13 +41,13 @@ def node_backends(world: World, observed: ServiceObserved, port: ServicePort, fa
     nodes = [node for node in world.of(NodeObserved) if _serves(observed, node)]
     if observed.local:
         having = _having_endpoints(world, observed, family)
-        nodes = [node for node in nodes if node.root.name in having]
+        nodes = [node for node in nodes if node.root.path in having]
     addresses = (address for node in nodes for address in node.internal)
     return [Backend(address=address, port=port.node_port) for address in addresses if family_of(address) == family]
 
 
 def _serves(observed: ServiceObserved, node: NodeObserved) -> bool:
-    if not node.ready or EXCLUDED in node.labels or cluster_of(node.root.name) != cluster_of(observed.root.namespace):
+    if not node.ready or EXCLUDED in node.labels or node.root.source != observed.root.source:
         return False
     return not observed.node_labels or any(_has(node.labels, wanted) for wanted in observed.node_labels)
 
@@ -59,7 +59,7 @@ def _has(labels: dict[str, str], wanted: str) -> bool:
 
 def _having_endpoints(world: World, observed: ServiceObserved, family: Family) -> set[str]:
     """Nodes with a ready endpoint; where none is ready, those with one that leaves and still serves (KEP-1669)."""
-    slices = world.find("service", observed.root.path, EndpointSliceObserved)
+    slices = world.find("service", observed.root.owner, EndpointSliceObserved)
     endpoints = [endpoint for found in slices if found.family == family for endpoint in found.endpoints]
     ready = {endpoint.node for endpoint in endpoints if endpoint.ready}
     leaving = {endpoint.node for endpoint in endpoints if endpoint.serving and endpoint.terminating}

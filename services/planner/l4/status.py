@@ -21,7 +21,7 @@ from weir.events import (
     key_of,
 )
 from weir.lbnodes import counted, heard, how_to_end, is_silent
-from weir.model import MORE_REJECTED, Backend, Condition, Endpoint, Family, families_of
+from weir.model import MORE_REJECTED, Backend, Condition, Endpoint, Family, families_of, shown
 from weir.words import few
 
 
@@ -32,14 +32,14 @@ def status_of(
 
     planned: the frontends and chunks it should have.   sets: the backends of each port and family, by how people call these.
     """
-    service = observed.root.path
+    service = observed.root.owner
     conditions = (
         _accepted(world, observed, service),
         _allocated(world, service),
         _serving(world, observed, sets, vips),
         _programmed(world, observed, planned),
     )
-    return StatusPlanned(service=service, vips=tuple(vips), conditions=conditions, root=observed.root)
+    return StatusPlanned(owner=service, vips=tuple(vips), conditions=conditions, root=observed.root)
 
 
 def refused(world: World, service: str) -> list[AnyEvent]:
@@ -50,7 +50,7 @@ def refused(world: World, service: str) -> list[AnyEvent]:
         return []
     accepted = Condition(type="Accepted", status=False, reason="Invalid", message=_problems(rejected))
     programmed = Condition(type="Programmed", status=False, reason="NotAccepted", message="it could not be read yet")
-    return [StatusPlanned(service=service, vips=(), conditions=(accepted, programmed), root=roots[0])]
+    return [StatusPlanned(owner=service, vips=(), conditions=(accepted, programmed), root=roots[0])]
 
 
 def _problems(rejected: Sequence[ManifestRejected]) -> str:
@@ -144,7 +144,7 @@ def _unserved(world: World, observed: ServiceObserved, backends: Sequence[Backen
 
 
 def _endpoints(world: World, observed: ServiceObserved) -> list[Endpoint]:
-    return [each for found in world.find("service", observed.root.path, EndpointSliceObserved) for each in found.endpoints]
+    return [each for found in world.find("service", observed.root.owner, EndpointSliceObserved) for each in found.endpoints]
 
 
 def _no_nodes(observed: ServiceObserved) -> str:
@@ -156,7 +156,7 @@ def _no_nodes(observed: ServiceObserved) -> str:
 def _no_endpoints(world: World, observed: ServiceObserved) -> str:
     """Without a count: it would be told anew with each pod of a start."""
     endpoints = _endpoints(world, observed)
-    if not world.find("service", observed.root.path, EndpointSliceObserved):
+    if not world.find("service", observed.root.owner, EndpointSliceObserved):
         return "this Service has no EndpointSlice"
     if not endpoints:
         return "the EndpointSlices of this Service are empty: does its selector match any pod?"
@@ -174,7 +174,7 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
     nodes, listening = [seen.node for seen in counted(world)], heard(world)
     if not nodes:
         return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
-    held = world.find("service", observed.root.path, VipAllocated)
+    held = world.find("service", observed.root.owner, VipAllocated)
     entries = {key_of(event): event for event in (*planned, *map(vip_planned, held))}
     through = {event.node: event for event in world.of(AppliedThrough)}
     ours = {MORE_REJECTED, *entries}  # it may be among those
@@ -187,7 +187,7 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
         return Condition(type="Programmed", status=False, reason="NotAllocated")
     if held_by_others := _ports_of_others(world, observed, held):
         return Condition(type="Programmed", status=False, reason="PortHeld", message=_few(held_by_others))
-    head, newest = _heads(world, observed.root.path, entries)
+    head, newest = _heads(world, observed.root.owner, entries)
     holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
     if behind := [node for node in listening or nodes if node not in holding]:
         return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
@@ -203,7 +203,7 @@ def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEv
 
 def _ports_of_others(world: World, observed: ServiceObserved, vips: Iterable[VipAllocated]) -> list[str]:
     found = [(vip.vip, port, other_holder(world, observed, vip.vip, port)) for vip in vips for port in observed.ports]
-    return [f"{vip} serves {port.port}/{port.protocol} for {other}" for vip, port, other in found if other]
+    return [f"{vip} serves {port.port}/{port.protocol} for {shown(other)}" for vip, port, other in found if other]
 
 
 def vip_planned(vip: VipAllocated) -> VipPlanned:

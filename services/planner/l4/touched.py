@@ -37,21 +37,21 @@ from weir.events import (
     key_of,
 )
 from weir.lbnodes import RETIRED, addresses_of, heard
-from weir.model import MORE_REJECTED, Root, cluster_of, endpoint_name
+from weir.model import MORE_REJECTED, Root, endpoint_name
 
 
 def _service_of(event: AnyEvent) -> Iterable[str]:
     """The Services that an observation or an allocation concerns."""
     match event:
-        case EndpointSliceObserved(root=root, service=service):
-            return (f"{root.namespace}/{service}",)
-        case VipAllocated(services=services):
+        case EndpointSliceObserved():
+            return (event.owner,)
+        case VipAllocated(holders=services):
             return services
-        case VipDenied(service=service):
+        case VipDenied(owner=service):
             return (service,)
         case ManifestRejected(root=Root(kind="Service") as root):
-            return (root.path,)
-        case ManifestRejected(service=service) if service:
+            return (root.owner,)
+        case ManifestRejected(owner=service) if service:
             return (service,)
     return ()
 
@@ -59,7 +59,7 @@ def _service_of(event: AnyEvent) -> Iterable[str]:
 def _planned_for(event: AnyEvent) -> Iterable[str]:
     match event:
         case FrontendPlanned(root=root) | BackendsPlanned(root=root) | StatusPlanned(root=root):
-            return (root.path,)
+            return (root.owner,)
     return ()
 
 
@@ -88,7 +88,7 @@ def _by_nodes(event: AnyEvent) -> Iterable[str]:
     """The cluster whose nodes decide on a Service's backends."""
     match event:
         case ServiceObserved(targets="nodes", root=root) | ServiceObserved(local=True, root=root):
-            return (cluster_of(root.namespace),)
+            return (root.source,)
     return ()
 
 
@@ -109,13 +109,13 @@ def touched(world: World, change: Change) -> set[str]:
     event, before = change.fact.event, change.before
     match event:
         case ServiceObserved(root=root) | ServiceGone(root=root):
-            return {root.path} | waiting_for_ports(world, root.path, before, event)
+            return {root.owner} | waiting_for_ports(world, root.owner, before, event)
         case EndpointDown() | EndpointUp():
             name = endpoint_name(event.address, event.port, event.protocol)
-            return {chunk.root.path for chunk in world.find("backend", name, BackendsPlanned)}
-        case VipReleased(services=services) | VipFreed(services=services):
+            return {chunk.root.owner for chunk in world.find("backend", name, BackendsPlanned)}
+        case VipReleased(holders=services) | VipFreed(holders=services):
             return set(services)
-        case ClaimSettled(service=service):
+        case ClaimSettled(owner=service):
             return {service}
         case AppliedThrough():
             return _acknowledged(world, event, before if isinstance(before, AppliedThrough) else None)
@@ -141,14 +141,14 @@ def _by_node(world: World, now: NodeObserved | NodeGone, before: NodeObserved | 
     came_or_went = before is None or isinstance(now, NodeGone)
     if not came_or_went and _as_backend(before) == _as_backend(now):
         return set()
-    services = world.find("by nodes", cluster_of(now.root.name), ServiceObserved)
-    return {observed.root.path for observed in services if came_or_went or observed.targets == "nodes"}
+    services = world.find("by nodes", now.root.source, ServiceObserved)
+    return {observed.root.owner for observed in services if came_or_went or observed.targets == "nodes"}
 
 
 def _with_backends_at(world: World, addresses: set[str]) -> set[str]:
     if not addresses:
         return set()
-    return {chunk.root.path for chunk in world.of(BackendsPlanned) if any(backend.address in addresses for backend in chunk.backends)}
+    return {chunk.root.owner for chunk in world.of(BackendsPlanned) if any(backend.address in addresses for backend in chunk.backends)}
 
 
 def _as_backend(node: NodeObserved | NodeGone | None) -> object:
@@ -167,8 +167,8 @@ def _by_silence(world: World, node: str) -> set[str]:
     rejected = {rejection.entity for rejection in applied.rejected} if isinstance(applied, AppliedThrough) else set[str]()
     if MORE_REJECTED in rejected:
         return set(world.words("planned"))
-    waiting = {status.root.path for status in world.find("pending", "", StatusPlanned)}
-    suspected = {chunk.root.path for chunk in world.find("suspected", "", BackendsPlanned)}
+    waiting = {status.root.owner for status in world.find("pending", "", StatusPlanned)}
+    suspected = {chunk.root.owner for chunk in world.find("suspected", "", BackendsPlanned)}
     return waiting | suspected | _rejected(world, rejected)
 
 
@@ -185,7 +185,7 @@ def _acknowledged(world: World, now: AppliedThrough, before: AppliedThrough | No
 def _rejected(world: World, entities: set[str]) -> set[str]:
     """The Services that refused entities belong to."""
     events = [event for entity in sorted(entities) if (event := world.get(entity))]
-    return {*_planned_from(world, events), *(event.root.path for event in events if isinstance(event, ServiceObserved))}
+    return {*_planned_from(world, events), *(event.root.owner for event in events if isinstance(event, ServiceObserved))}
 
 
 def _planned_from(world: World, events: Iterable[AnyEvent]) -> set[str]:
@@ -194,7 +194,7 @@ def _planned_from(world: World, events: Iterable[AnyEvent]) -> set[str]:
     for event in events:
         if isinstance(event, VipPlanned):
             vip = world.get(key("ipam", "vip", "", event.vip))
-            services |= set(vip.services) if isinstance(vip, VipAllocated) else set()
+            services |= set(vip.holders) if isinstance(vip, VipAllocated) else set()
         else:
             services |= set(_planned_for(event))
     return services

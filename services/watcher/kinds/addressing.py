@@ -1,16 +1,21 @@
 """Which addresses a Service asks for, with whom it shares them, and who may connect to them."""
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 from services.watcher.kinds.annotations import Asked, not_yet
 from services.watcher.kinds.fields import Field, show
 from services.watcher.kinds.ranges import range_of
 from services.watcher.settings import Settings
-from weir.model import Family, FamilyPolicy, Problem, family_of
+from weir.model import (
+    FAMILIES,
+    FAMILY_POLICIES,
+    Family,
+    FamilyPolicy,
+    Problem,
+    family_of,
+)
 
-_FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
-_POLICIES: Final[tuple[FamilyPolicy, ...]] = get_args(FamilyPolicy)
 _IPAM: Final[dict[str, Family]] = {"ipv4": "IPv4", "ip": "IPv4", "ip4": "IPv4", "ipv6": "IPv6", "ip6": "IPv6", "nat66": "IPv6"}
 _IPAM_LATER: Final = ("ipv6to4", "nat64")
 _MOST_KEY: Final = 253
@@ -55,12 +60,12 @@ def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: l
 
 def _families(spec: Field, asked: Asked, unsupported: list[Problem]) -> tuple[tuple[Family, ...], FamilyPolicy]:
     """Those named, in order, none leaves the choice to the pools; and the policy, of which an API server makes the same."""
-    families = tuple(dict.fromkeys(item.word(_FAMILIES, "IPv4") for item in spec["ipFamilies"].items()))
+    families = tuple(dict.fromkeys(item.word(FAMILIES, "IPv4") for item in spec["ipFamilies"].items()))
     absent: FamilyPolicy = "RequireDualStack" if len(families) > 1 else "SingleStack"
-    policy = spec["ipFamilyPolicy"].word(_POLICIES, absent)
+    policy = spec["ipFamilyPolicy"].word(FAMILY_POLICIES, absent)
     for item in spec["ipFamilies"].items():
         if item.value in (None, ""):
-            item.fail(", ".join(_FAMILIES))
+            item.fail(", ".join(FAMILIES))
     if len(families) < len(spec["ipFamilies"].items()):
         spec["ipFamilies"].fail("each family once")
     elif len(families) > 1 and policy == "SingleStack":

@@ -3,16 +3,24 @@
 What is good of it is kept: slices are written by tenants, and one bad endpoint must not take the others away.
 """
 
-from typing import Final, get_args
+from typing import Final
 
 from services.watcher.kinds.fields import Field, is_metadata, show
 from weir.events import EndpointSliceObserved
-from weir.model import Endpoint, Family, Protocol, Root, SlicePort, better, family_of
+from weir.model import (
+    FAMILIES,
+    PROTOCOLS,
+    Endpoint,
+    Family,
+    Protocol,
+    Root,
+    SlicePort,
+    better,
+    family_of,
+)
 
 SERVICE_LABEL: Final = "kubernetes.io/service-name"
 MOST_ENDPOINTS: Final = 1000  # of one slice, as the Kubernetes API has it
-_FAMILIES: Final[tuple[Family, ...]] = get_args(Family)
-_PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
 
 
 def read_slice(manifest: Field, root: Root) -> EndpointSliceObserved | None:
@@ -21,9 +29,9 @@ def read_slice(manifest: Field, root: Root) -> EndpointSliceObserved | None:
     service = label.domain_name()
     if label.value is None:  # an empty one is refused by domain_name
         label.fail("the name of a Service")
-    family = manifest["addressType"].word(_FAMILIES, "IPv4")
+    family = manifest["addressType"].word(FAMILIES, "IPv4")
     if manifest["addressType"].value in (None, ""):
-        manifest["addressType"].fail(", ".join(_FAMILIES))
+        manifest["addressType"].fail(", ".join(FAMILIES))
     items = manifest["endpoints"].items()
     if len(items) > MOST_ENDPOINTS:
         manifest["endpoints"].fail(f"at most {MOST_ENDPOINTS}")
@@ -40,7 +48,7 @@ def _ports(items: list[Field]) -> tuple[SlicePort, ...]:
             continue
         faults = len(item.faults)
         port = item["port"].number(1, 65535)
-        protocol = item["protocol"].word(_PROTOCOLS, "TCP")
+        protocol = item["protocol"].word(PROTOCOLS, "TCP")
         name = item["name"].text()
         if len(item.faults) == faults and (name, protocol) in ports:
             item.fail("each name and protocol once", f"{show(name) if name else 'no name'}/{protocol} again")

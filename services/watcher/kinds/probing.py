@@ -1,13 +1,11 @@
 """How a Service wants its backends probed."""
 
-from typing import Final, Literal, get_args
+from typing import Final
 
 from services.watcher.kinds.annotations import Asked, not_yet
-from weir.model import Probe, Problem
+from weir.model import PROBE_KINDS, Probe, Problem
 
-_Kind = Literal["tcp", "http", "https", "ping"]
-_KINDS: Final[tuple[_Kind, ...]] = get_args(_Kind)
-_OTHER_NAMES: Final[dict[str, _Kind]] = {"icmp": "ping"}
+_OTHER_NAMES: Final[dict[str, str]] = {"icmp": "ping"}
 _LATER: Final = ("udp", "sctp")
 _MOST_INTERVAL_S: Final = 3600
 _MOST_RETRIES: Final = 100
@@ -20,9 +18,9 @@ def read_probe(asked: Asked, unsupported: list[Problem], *, liveness: bool) -> P
     liveness: of a Service that does not say.
     """
     live = asked["liveness"].word(("yes", "no"), "yes" if liveness else "no")
-    kind = asked["probetype"].word((*_KINDS, *_OTHER_NAMES, "none", *_LATER), "tcp")
+    kind = asked["probetype"].word((*PROBE_KINDS, *_OTHER_NAMES, "none", *_LATER), "tcp")
     probe = Probe(
-        kind=kind if kind in _KINDS else _OTHER_NAMES.get(kind, "tcp"),
+        kind=kind if kind in PROBE_KINDS else _OTHER_NAMES.get(kind, "tcp"),
         interval_s=asked["probetimeout"].digits(0, _MOST_INTERVAL_S) or Probe().interval_s,
         retries=asked["proberetries"].digits(0, _MOST_RETRIES) or Probe().retries,
         port=asked["probeport"].digits(0, 65535),
@@ -33,7 +31,7 @@ def read_probe(asked: Asked, unsupported: list[Problem], *, liveness: bool) -> P
     if live == "no" or kind == "none":
         return None
     if kind in _LATER:
-        unsupported.append(not_yet(asked["probetype"], (*_KINDS, "none")))
+        unsupported.append(not_yet(asked["probetype"], (*PROBE_KINDS, "none")))
     return probe
 
 

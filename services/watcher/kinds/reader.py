@@ -6,7 +6,7 @@ has is a fault in a folder.
 """
 
 from collections.abc import Callable
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -27,12 +27,17 @@ from weir.events import (
     PoolObserved,
     RecordObserved,
     ServiceObserved,
-    key,
 )
-from weir.model import Problem, Root, Share, parse_address
+from weir.model import (
+    SHARES,
+    Problem,
+    Root,
+    name_in,
+    owner_of,
+    parse_address,
+)
 
 Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved | RecordObserved
-SHARES: Final[tuple[Share, ...]] = get_args(Share)
 MOST_FACT_BYTES: Final = 512 << 10  # the log takes 1 MiB, and what others state of an object holds parts of it
 
 
@@ -42,14 +47,14 @@ class Document(NamedTuple):
     source: str  # "shop.yaml#2"
     content: object = None
     problem: Problem | None = None
-    prefix: str = ""  # goes before its namespace, or its name where it has none: objects of several clusters stand beside each other
+    cluster: str = ""  # the source that its names are of, as `Root.source`
 
 
 class Reading(NamedTuple):
     """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used.
 
     untold: how many problems there are beyond the first MOST_TOLD.
-    service: "namespace/name", that an EndpointSlice is of, or the Service itself where `root` is missing.
+    owner: the Service that an EndpointSlice is of, or the object meant where `root` is missing.
     aside: no object of Weir's can be meant, so the problems hide nothing.
     """
 
@@ -58,7 +63,7 @@ class Reading(NamedTuple):
     fact: Observed | None = None
     problems: tuple[Problem, ...] = ()
     untold: int = 0
-    service: str = ""
+    owner: str = ""
     aside: bool = False
 
 
@@ -83,11 +88,6 @@ def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
     return _read_object(document, manifest, settings)
 
 
-def object_key(root: Root) -> str:
-    """The key under which the object's facts are kept."""
-    return key("watcher", _KINDS[root.kind].entity, root.namespace, root.name)
-
-
 def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     """Items of a ServiceList and the like need not say what they are."""
     items = manifest["items"].value
@@ -98,7 +98,7 @@ def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple
     readings = [
         reading
         for i, item in enumerate(items if isinstance(items, list) else ())
-        for reading in read(Document(f"{document.source}.items[{i}]", _item(item, kind), prefix=document.prefix), settings)
+        for reading in read(Document(f"{document.source}.items[{i}]", _item(item, kind), cluster=document.cluster), settings)
     ]
     if manifest.faults:
         readings.append(_reading(document.source, None, None, manifest.faults))
@@ -123,7 +123,7 @@ def _read_object(document: Document, manifest: Field, settings: Settings) -> tup
     root = _root(document, word, kind, manifest["metadata"])
     fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if api == kind.api else None
     reading = _reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults)  # no root: there are faults, so no fact
-    return (reading if root and word == "Service" else reading._replace(service=_service_of(document, manifest, word)),)
+    return (reading if root and word == "Service" else reading._replace(owner=_service_of(document, manifest, word)),)
 
 
 def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> tuple[Reading, ...]:
@@ -135,7 +135,7 @@ def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> t
     if not manifest.faults:
         return ()
     reading = _reading(document.source, None, None, manifest.faults)
-    return (reading._replace(service=_service_of(document, manifest, misspelt(word, _KINDS))),)
+    return (reading._replace(owner=_service_of(document, manifest, misspelt(word, _KINDS))),)
 
 
 def _word(field: Field) -> str:
@@ -150,7 +150,8 @@ def _service_of(document: Document, manifest: Field, word: str) -> str:
     """The Service that the object is or serves, as far as it can be read."""
     metadata = manifest["metadata"].unnoted()
     name = {"Service": metadata["name"], "EndpointSlice": metadata["labels"][SERVICE_LABEL]}.get(word, Field(None, "", {})).domain_name()
-    return f"{document.prefix}{metadata['namespace'].label_name() or 'default'}/{name}" if name else ""
+    space = name_in(document.cluster, metadata["namespace"].label_name() or "default")
+    return owner_of("Service", space, name) if name else ""
 
 
 def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faults) -> Reading:
@@ -176,9 +177,12 @@ def _root(document: Document, word: str, kind: _Kind, metadata: Field) -> Root |
     namespace = (metadata["namespace"].label_name(empty=True) or "default") if kind.namespaced else ""
     known = not any(problem.field.startswith("metadata") for problem in metadata.faults)
     generation = metadata["generation"].number(0, 2**63 - 1)
-    if document.prefix:
-        name, namespace = (name, document.prefix + namespace) if kind.namespaced else (document.prefix + name, "")
-    return Root(kind=word, name=name, namespace=namespace, generation=generation, resource_version=document.source) if known else None
+    if not known:
+        return None
+    root = Root(kind=word, name=name, namespace=namespace, source=document.cluster, generation=generation, place=document.source)
+    if not document.source.startswith("@"):  # what an exported manifest says of its version is of another server
+        return root
+    return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text())
 
 
 # ── kinds; the Service has a module of its own ─────────────────────────────────────────────────────────────────────

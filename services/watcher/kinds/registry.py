@@ -9,6 +9,8 @@ import msgspec
 class _Metadata(TypedDict, total=False):
     name: Any
     namespace: Any
+    uid: Any
+    resourceVersion: Any
     generation: Any
     labels: Any
     annotations: Any

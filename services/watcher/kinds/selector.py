@@ -1,12 +1,11 @@
 """Label selectors, as meta/v1 has them."""
 
-from typing import Final, Literal, get_args
+from typing import Final
 
 from services.watcher.kinds.fields import Field
 from weir.model import Requirement, Selector
 
-_Operator = Literal["In", "NotIn", "Exists", "DoesNotExist"]
-_OPERATORS: Final[tuple[_Operator, ...]] = get_args(_Operator)
+_OPERATORS: Final = ("In", "NotIn", "Exists", "DoesNotExist")
 
 
 def read_selector(field: Field) -> Selector | None:
@@ -18,7 +17,7 @@ def read_selector(field: Field) -> Selector | None:
 
 
 def _requirement(item: Field) -> Requirement:
-    operator: _Operator = item["operator"].word(_OPERATORS, "Exists")
+    operator = item["operator"].word(_OPERATORS, "Exists")
     values = tuple(value.text() for value in item["values"].items())
     if not item["key"].text() and item["key"].value in (None, ""):
         item["key"].fail("a label's key")

@@ -1,7 +1,7 @@
 """From a Service to its fact: what it exposes, which addresses it asks for, and how it wants to be served."""
 
 import re
-from typing import Final, Literal, get_args
+from typing import Final
 
 from services.watcher.kinds.addressing import read_addresses
 from services.watcher.kinds.annotations import Asked, not_yet
@@ -9,12 +9,19 @@ from services.watcher.kinds.fields import Field, show, told
 from services.watcher.kinds.probing import read_probe
 from services.watcher.settings import Settings
 from weir.events import ServiceObserved
-from weir.model import Algorithm, Mode, NoBackend, Problem, Protocol, Root, ServicePort, Targets
+from weir.model import (
+    MODES,
+    NO_BACKENDS,
+    PROTOCOLS,
+    TARGETS,
+    Algorithm,
+    Mode,
+    Problem,
+    Root,
+    ServicePort,
+    Targets,
+)
 
-_PROTOCOLS: Final[tuple[Protocol, ...]] = get_args(Protocol)
-_MODES: Final[tuple[Mode, ...]] = get_args(Mode)
-_TARGETS: Final[tuple[Targets, ...]] = get_args(Targets)
-_NO_BACKENDS: Final[tuple[NoBackend, ...]] = get_args(NoBackend)
 _PROTOCOLS_LATER: Final = ("SCTP",)
 _ALGORITHMS: Final[dict[str, Algorithm]] = {"rr": "rr", "roundrobin": "rr", "hash": "maglev", "maglev": "maglev", "persist": "maglev"}
 _ALGORITHMS_LATER: Final = ("lc", "n2", "n2det", "n3", "priority")
@@ -35,7 +42,7 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
         manifest = manifest.unnoted()
     asked, unsupported = Asked(manifest["metadata"]["annotations"]), list[Problem]()
     spec = manifest["spec"]
-    addresses = read_addresses(spec, asked, settings, unsupported, resolved=root.resource_version.startswith("@"))
+    addresses = read_addresses(spec, asked, settings, unsupported, resolved=root.place.startswith("@"))
     local, targets = spec["externalTrafficPolicy"].word(("Cluster", "Local"), "Cluster") == "Local", _targets(asked, settings.targets)
     return ServiceObserved(
         root=root,
@@ -45,7 +52,7 @@ def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObse
         mode=_mode(asked["lbmode"], settings.mode, unsupported),
         algorithm=_algorithm(asked["epselect"], unsupported),
         idle_timeout_s=asked["timeout"].digits(0, _MOST_SECONDS),
-        no_backend=asked["no-backend"].word(_NO_BACKENDS, "drop"),
+        no_backend=asked["no-backend"].word(NO_BACKENDS, "drop"),
         drain_timeout_s=asked["drain-timeout"].digits(0, _MOST_SECONDS),
         affinity_s=_affinity_s(spec, asked["epselect"]),
         local=local,
@@ -80,7 +87,7 @@ def _ports(field: Field, unsupported: list[Problem]) -> tuple[ServicePort, ...]:
     names: dict[str, Field] = {}
     for item in items:
         if item["protocol"].value in _PROTOCOLS_LATER:
-            unsupported.append(not_yet(item["protocol"], _PROTOCOLS))
+            unsupported.append(not_yet(item["protocol"], PROTOCOLS))
             continue
         faults = len(item.faults)
         port = _port(item)
@@ -101,7 +108,7 @@ def _port(item: Field) -> ServicePort:
         item["port"].fail("1-65535")
     return ServicePort(
         port=number,
-        protocol=item["protocol"].word(_PROTOCOLS, "TCP"),
+        protocol=item["protocol"].word(PROTOCOLS, "TCP"),
         name=item["name"].label_name(empty=True),
         target=_target(item["targetPort"]),
         node_port=item["nodePort"].number(0, 65535),
@@ -122,10 +129,10 @@ def _target(field: Field) -> int | str:
 
 
 def _mode(field: Field, absent: Mode, unsupported: list[Problem]) -> Mode:
-    word: Mode | Literal["dsr", "fullproxy", "hostonearm"] = field.word((*_MODES, *_MODES_LATER), absent)
-    if word in _MODES:
+    word = field.word((*MODES, *_MODES_LATER), absent)
+    if word in MODES:
         return word
-    unsupported.append(not_yet(field, _MODES))
+    unsupported.append(not_yet(field, MODES))
     return absent
 
 
@@ -145,7 +152,7 @@ def _affinity_s(spec: Field, select: Field) -> int:
 def _targets(asked: Asked, absent: Targets) -> Targets:
     """Either of kube-loxilb's words asks for endpoints; its "no" leaves the choice to the installation."""
     pods = [asked[name].word(("yes", "no"), "no") for name in ("usepodnetwork", "useExternalEndpoint")]
-    return asked["targets"].word(_TARGETS, "endpoints" if "yes" in pods else absent)
+    return asked["targets"].word(TARGETS, "endpoints" if "yes" in pods else absent)
 
 
 def _node_labels(asked: Asked, targets: Targets, unsupported: list[Problem]) -> tuple[str, ...]:

@@ -68,15 +68,15 @@ class Kube:
     seen: objects that Weir writes to, by unit.   absent: kinds that are not installed there.
     looked: called with (this, kind, namespace, name) when a seen object became different.
     listed: called with this when all objects are known, or those of one kind more.
-    prefix: goes before namespaces, and names of what has none, in the log; set before it runs.
+    source: its name in the log, "" for the home cluster; set before it runs.
     Units are named `@CLUSTER/Service/shop/web`.
     """
 
     api: Api
 
-    def __init__(self, name: str, kubeconfig: Path | None, *, prefix: str = "") -> None:
+    def __init__(self, name: str, kubeconfig: Path | None, *, source: str = "") -> None:
         """kubeconfig: None in a pod."""
-        self.name, self.prefix = name, prefix
+        self.name, self.source = name, source
         self._kubeconfig = kubeconfig
         self.scope = f"@{name}"
         self.seen: dict[str, Seen] = {}
@@ -227,7 +227,7 @@ class Kube:
             return unit
         versions[unit] = seen.metadata.resourceVersion
         if kind.decode:
-            self._change(unit, (_document(unit, kind, kind.decode(raw), self.prefix),))
+            self._change(unit, (_document(unit, kind, kind.decode(raw), self.source),))
         if kind.written:
             self._keep(kind, unit, seen)
         return unit
@@ -292,9 +292,9 @@ def _is_older(seen: Seen, than: Seen) -> bool:
     return old.isdecimal() and new.isdecimal() and int(old) <= int(new)
 
 
-def _document(unit: str, kind: Kind, content: dict[str, Any], prefix: str) -> Document:
+def _document(unit: str, kind: Kind, content: dict[str, Any], source: str) -> Document:
     """The object with the fields that are read; its other annotations may hold anything, and go no further."""
     metadata = content.get("metadata", {})
     if isinstance(annotations := metadata.get("annotations"), Mapping):
         metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
-    return Document(unit, content | {"apiVersion": kind.api, "kind": kind.word}, prefix=prefix)
+    return Document(unit, content | {"apiVersion": kind.api, "kind": kind.word}, cluster=source)

@@ -22,7 +22,15 @@ from weir.events import (
     VipAllocated,
 )
 from weir.lbnodes import counted, how_to_end, is_silent
-from weir.model import Condition, Endpoint, Family, ServicePort, better, family_of
+from weir.model import (
+    Condition,
+    Endpoint,
+    Family,
+    ServicePort,
+    better,
+    family_of,
+    shown,
+)
 from weir.words import few
 
 DOMAIN: Final = "weir.dev/"
@@ -118,7 +126,7 @@ def pool_status(
     """`status` of a VIPPool.  rejected: why what it says now is not taken, `pool` is what it said before; None where it never could be."""
     why = "; ".join(map(str, rejected.problems))[:MOST_WORDS] if rejected else ""
     accepted = Condition(type="Accepted", status=not why, reason="Invalid" if why else "Accepted", message=why)
-    orphans = sorted(f"{vip.vip} of {', '.join(vip.services)}" for vip in given if vip.orphaned)
+    orphans = sorted(f"{vip.vip} of {', '.join(map(shown, vip.holders))}" for vip in given if vip.orphaned)
     words = f"the pool does not offer {'; '.join(orphans)} any more: they stay until let go"[:MOST_WORDS] if orphans else ""
     orphaned = Condition(type="Orphaned", status=bool(orphans), reason="AddressesHeld" if orphans else "None", message=words)
     offered = [found for text in pool.addresses if (found := range_of(text))] if pool else []

@@ -35,7 +35,11 @@ from weir.events import (
     key_of,
 )
 from weir.lbnodes import counted
-from weir.model import Root
+from weir.model import (
+    Owner,
+    Root,
+    source_of,
+)
 
 SETTLE_S: Final = 0.02  # what follows from one change comes as several facts
 COUNT_S: Final = 5.0  # how often the count of a Service's backends is written at most
@@ -91,7 +95,7 @@ class Marks:
     @property
     def home(self) -> str:
         """The scope of the cluster whose names stand in the log as they are, where LB nodes are told; "" where it is followed no more."""
-        return next((cluster.scope for cluster in self.clusters.values() if not cluster.prefix), "")
+        return next((cluster.scope for cluster in self.clusters.values() if not cluster.source), "")
 
     async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
         """Facts came; None: everything may be new."""
@@ -123,62 +127,55 @@ class Marks:
 
     def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
         match event:
-            case StatusPlanned(service=service) | StatusWithdrawn(service=service):
-                self._mark_service(service)
+            case StatusPlanned(owner=owner) | StatusWithdrawn(owner=owner):
+                self._mark_service(owner)
             case VipAllocated() | VipReleased() | VipFreed():
-                for service in event.services:
+                for service in event.holders:
                     self._mark_service(service)
-                self._mark_named(POOL, event.pool)
+                self.mark(self._target(POOL, source_of(event.pool), "", event.pool.rpartition(":")[2]))
                 if isinstance(event, VipAllocated) and event.in_use_by:
                     for seen in counted(self.world):
                         self.mark(Target(self.home, LBNODE.word, "", seen.node))
             case PoolObserved(root=root):
-                self._mark_named(POOL, root.name)
+                self._mark_named(POOL, root)
             case ManifestRejected(root=Root(kind="VIPPool") as root):
-                self._mark_named(POOL, root.name)
+                self._mark_named(POOL, root)
             case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
-                self._mark_named(POOL, before.root.name)
+                self._mark_named(POOL, before.root)
             case NodeSeen(node=node) | NodeAddressesObserved(node=node):
                 self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeSilent(lbnode=node) | NodeHeard(lbnode=node) | NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
                 self.mark(Target(self.home, LBNODE.word, "", node))
                 for released in self.world.of(VipReleased):
-                    for service in released.services:
+                    for service in released.holders:
                         self._mark_service(service)
             case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
                 self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeObserved(root=root) | NodeGone(root=root):
-                self.mark(Target(self.home, LBNODE.word, "", root.name))
+                self.mark(Target(self.home, LBNODE.word, "", root.path))
             case RecordGone(root=root):  # until now it was kept as it is
-                self.mark(self._of(RECORD, root.path))
-            case EndpointSliceObserved(root=root, service=service):
-                self._mark_record(f"{root.namespace}/{service}")
+                self.mark(self._target(RECORD, root.source, root.namespace, root.name))
+            case EndpointSliceObserved():
+                self._mark_record(event.owner)
             case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
-                self._mark_record(f"{before.root.namespace}/{before.service}")
+                self._mark_record(before.owner)
             case EndpointDown(address=address) | EndpointUp(address=address):
                 for found in self.world.find("endpoint", address, EndpointSliceObserved):
-                    self._mark_record(f"{found.root.namespace}/{found.service}")
+                    self._mark_record(found.owner)
 
-    def _mark_service(self, service: str) -> None:
-        target = self._of(SERVICE, service)
-        self.mark(target)
-        self.mark(target._replace(kind=RECORD.word))
+    def _mark_service(self, owner: str) -> None:
+        self.mark(self._of(SERVICE, owner))
+        self.mark(self._of(RECORD, owner))
 
-    def _mark_record(self, service: str) -> None:
-        self.mark(self._of(RECORD, service), COUNT_S)
+    def _mark_record(self, owner: str) -> None:
+        self.mark(self._of(RECORD, owner), COUNT_S)
 
-    def _mark_named(self, kind: Kind, name: str) -> None:
-        scope, bare = self._split(name)
-        self.mark(Target(scope, kind.word, "", bare))
+    def _mark_named(self, kind: Kind, root: Root) -> None:
+        self.mark(self._target(kind, root.source, "", root.name))
 
-    def _of(self, kind: Kind, service: str) -> Target:
-        namespace, _, name = service.partition("/")
-        scope, bare = self._split(namespace)
-        return Target(scope, kind.word, bare, name)
+    def _of(self, kind: Kind, text: str) -> Target:
+        owner = Owner.parse(text)
+        return self._target(kind, owner.source, owner.namespace, owner.name)
 
-    def _split(self, word: str) -> tuple[str, str]:
-        """The scope of the cluster that a namespace or name of the log is of, and how it is called there."""
-        for cluster in self.clusters.values():
-            if cluster.prefix and word.startswith(cluster.prefix):
-                return cluster.scope, word.removeprefix(cluster.prefix)
-        return self.home, word
+    def _target(self, kind: Kind, source: str, namespace: str, name: str) -> Target:
+        return Target(f"@{source}" if source else self.home, kind.word, namespace, name)

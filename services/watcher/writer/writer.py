@@ -52,8 +52,15 @@ from weir.events import (
     StatusPlanned,
     VipAllocated,
     key,
+    object_key,
+    record_key,
 )
 from weir.lbnodes import conflicts, counted, is_down, is_silent
+from weir.model import (
+    Owner,
+    name_in,
+    owner_of,
+)
 from weir.service.runner import Runner
 
 WORKERS: Final = 16
@@ -160,10 +167,10 @@ class Writer:
         if not seen:
             self._forget(target)
             return
-        namespace = cluster.prefix + target.namespace
-        observed = self._world.get(key("watcher", "service", namespace, target.name))
-        planned = self._planned(namespace, target.name)
-        held = is_held(self._world, f"{namespace}/{target.name}")
+        owner = owner_of(SERVICE.word, name_in(cluster.source, target.namespace), target.name)
+        observed = self._world.get(object_key(owner))
+        planned = self._planned(owner)
+        held = is_held(self._world, owner)
         known = observed if isinstance(observed, ServiceObserved) else None
         if not planned and (not known or known.exposed):
             return  # the log does not know it yet, or nobody has decided
@@ -234,20 +241,20 @@ class Writer:
 
     async def _record(self, cluster: Kube, target: Target) -> None:
         service = cluster.seen.get(cluster.unit(SERVICE.word, target.namespace, target.name))
-        namespace = cluster.prefix + target.namespace
-        planned = self._planned(namespace, target.name)
+        owner = owner_of(SERVICE.word, name_in(cluster.source, target.namespace), target.name)
+        planned = self._planned(owner)
         seen = cluster.seen.get(cluster.unit(*target[1:]))
-        observed = self._world.get(key("watcher", "service", namespace, target.name))
-        if not service or not planned or (not planned.vips and self._returns(namespace, target.name, seen)):
+        observed = self._world.get(object_key(owner))
+        if not service or not planned or (not planned.vips and self._returns(owner, seen)):
             unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
-            if seen and unexposed and not is_held(self._world, f"{namespace}/{target.name}"):
+            if seen and unexposed and not is_held(self._world, owner):
                 await cluster.api.delete(RECORD.path(target.namespace, target.name))
             return  # a record is also collected with its Service
         if seen and self._passes(target, planned):
             return
         if not seen:
-            owner = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
-            seen = await self._made(cluster, RECORD, target, {"ownerReferences": [owner]})
+            reference = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
+            seen = await self._made(cluster, RECORD, target, {"ownerReferences": [reference]})
         nodes = self._nodes() if is_programmed(planned) else []
         before = _decoded(seen)
         wanted = record_status(planned, nodes, *self._counts(observed), before, _now())
@@ -258,9 +265,9 @@ class Writer:
         """The LB nodes that hold what is programmed; a silent one does as well."""
         return [seen.node for seen in counted(self._world)]
 
-    def _returns(self, namespace: str, name: str, seen: Seen | None) -> bool:
+    def _returns(self, owner: str, seen: Seen | None) -> bool:
         """Whether the addresses that a record names are to be given again: while the log has them from there, the record keeps them."""
-        return bool(seen and _decoded(seen).get("vips")) and bool(self._world.get(key("watcher", "record", namespace, name)))
+        return bool(seen and _decoded(seen).get("vips")) and bool(self._world.get(record_key(owner)))
 
     def _retired(self, known: NodeSeen, world: World) -> list[AnyEvent]:
         """Somebody deleted the LBNode.  A node that is alive reports itself again, and gets another."""
@@ -270,8 +277,8 @@ class Writer:
 
     async def _pool(self, cluster: Kube, target: Target) -> None:
         seen = cluster.seen.get(cluster.unit(*target[1:]))
-        name = cluster.prefix + target.name
-        pool = self._world.get(key("watcher", "pool", "", name))
+        name = name_in(cluster.source, target.name)
+        pool = self._world.get(key("watcher", "vippool", "", name))
         rejected = self._world.get(key("watcher", "manifest", "", cluster.unit(*target[1:])))
         offers = pool if isinstance(pool, PoolObserved) else None
         refused = rejected if isinstance(rejected, ManifestRejected) else None
@@ -305,14 +312,15 @@ class Writer:
         if not same(wanted, before):
             await self._write(cluster, LBNODE, seen, {"status": wanted}, "status")
 
-    def _planned(self, namespace: str, name: str) -> StatusPlanned | None:
-        planned = self._world.get(key("planner", "status", namespace, name))
+    def _planned(self, owner: str) -> StatusPlanned | None:
+        where = Owner.parse(owner)
+        planned = self._world.get(key("planner", "status", where.space, f"{where.kind}:{where.name}"))
         return planned if isinstance(planned, StatusPlanned) else None
 
     def _counts(self, observed: AnyEvent | None) -> tuple[int, int]:
         if not isinstance(observed, ServiceObserved):
             return 0, 0
-        slices = self._world.find("slices of", observed.root.path, EndpointSliceObserved)
+        slices = self._world.find("slices of", observed.root.owner, EndpointSliceObserved)
         return counts(observed, slices, self._is_down)
 
     def _is_down(self, address: str) -> bool:

@@ -14,7 +14,10 @@ from weir.cli.output import MACHINE, emit, emit_one
 from weir.cli.show.kernel import Kernel
 from weir.decider import World
 from weir.events import ENCODE, BackendsPlanned, FrontendPlanned, StatusPlanned, VipAllocated, VipDenied, VipPlanned
-from weir.model import endpoint_name
+from weir.model import (
+    endpoint_name,
+    shown,
+)
 
 PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned, StatusPlanned)
 
@@ -47,16 +50,22 @@ def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None
     else:
         emit([_row(world, event) for event in plan.values() if isinstance(event, FrontendPlanned)], output)
         for denied in world.of(VipDenied):
-            print(f"{denied.service} has no {denied.family} address: {denied.message}")
+            print(f"{shown(denied.owner)} has no {denied.family} address: {denied.message}")
     print(f"\nat sequence {sequence}: {len(plan)} planned entities, {len(world.of(VipAllocated))} VIPs, digest {digest}", file=sys.stderr)
     return 0
 
 
 def _row(world: World, frontend: FrontendPlanned) -> dict[str, object]:
     backends, _ = members(world, frontend)
-    shown = [
+    named = [
         endpoint_name(b.address, b.port, frontend.protocol).partition("/")[0] + ("" if b.state == "active" else f"({b.state})")
         for b in backends
     ]
     where = endpoint_name(frontend.vip, frontend.port, frontend.protocol)
-    return {"frontend": where, "service": frontend.service, "sel": frontend.algorithm, "mode": frontend.mode, "backends": sorted(shown)}
+    return {
+        "frontend": where,
+        "service": shown(frontend.owner),
+        "sel": frontend.algorithm,
+        "mode": frontend.mode,
+        "backends": sorted(named),
+    }

@@ -35,7 +35,13 @@ from weir.events import (
     VipTaken,
     VipWithdrawn,
 )
-from weir.model import Backend, Condition, Root, endpoint_name
+from weir.model import (
+    Backend,
+    Condition,
+    Root,
+    endpoint_name,
+    shown,
+)
 from weir.words import few
 
 
@@ -51,7 +57,7 @@ def tell(event: AnyEvent) -> str:
             ready = [endpoint.address for endpoint in endpoints if endpoint.ready]
             return f"{event.root.path} of {service}: {len(ready)} of {len(endpoints)} ready: {few(ready) or 'none'}{_source(event.root)}"
         case PoolObserved(addresses=addresses):
-            return f"{event.root.name}: {few(addresses) or 'none'}{_source(event.root)}"
+            return f"{event.root.path}: {few(addresses) or 'none'}{_source(event.root)}"
         case ServiceGone() | EndpointSliceGone() | PoolGone():
             return f"{event.root.path}{_source(event.root)}"
         case ManifestRejected(source=source, problems=problems):
@@ -59,27 +65,27 @@ def tell(event: AnyEvent) -> str:
         case ManifestAccepted(source=source):
             return source
         case VipAllocated(in_use_by=in_use_by) if in_use_by:
-            return f"{event.vip} of pool {event.pool}, {', '.join(event.services)}; it is also {in_use_by}"
+            return f"{event.vip} of pool {event.pool}, {', '.join(map(shown, event.holders))}; it is also {in_use_by}"
         case VipAllocated() | VipReleased() | VipFreed():
-            return f"{event.vip} of pool {event.pool}, {', '.join(event.services)}"
+            return f"{event.vip} of pool {event.pool}, {', '.join(map(shown, event.holders))}"
         case VipDenied():
-            return f"{event.service} {event.family}: {event.reason}: {event.message}"
-        case ClaimSettled(service=service, family=family):
-            return f"{service} {family}"
+            return f"{shown(event.owner)} {event.family}: {event.reason}: {event.message}"
+        case ClaimSettled(owner=owner, family=family):
+            return f"{shown(owner)} {family}"
         case VipPlanned(vip=vip, shared_with_node=shared):
             return f"{vip}, shared with its node by ports" if shared else vip
         case VipWithdrawn(vip=vip, release=release):
             return f"{vip}, released by {release}"
         case FrontendPlanned():
-            return f"{endpoint_name(event.vip, event.port, event.protocol)} for {event.service}, {event.algorithm}, {event.mode}"
+            return f"{endpoint_name(event.vip, event.port, event.protocol)} for {shown(event.owner)}, {event.algorithm}, {event.mode}"
         case FrontendWithdrawn(vip=vip, port=port, protocol=protocol):
             return endpoint_name(vip, port, protocol)
         case BackendsPlanned(backends=backends):
             return f"{event.set}: {few(_stated(backends)) or 'none'}"
         case BackendsWithdrawn():
             return event.set
-        case StatusPlanned(service=service, conditions=conditions):
-            return f"{service}: {', '.join(condition(c) for c in conditions)}"
+        case StatusPlanned(owner=owner, conditions=conditions):
+            return f"{shown(owner)}: {', '.join(condition(c) for c in conditions)}"
         case NodeSeen():
             return f"{event.node}: {event.hook} on {', '.join(event.interfaces)}"
         case NodeAddressesObserved(addresses=addresses, gateways=gateways):
@@ -116,7 +122,7 @@ def notes(conditions: Sequence[Condition]) -> list[str]:
 
 
 def _source(root: Root) -> str:
-    return f"  ({root.resource_version})" if root.resource_version else ""
+    return f"  ({root.place})" if root.place else ""
 
 
 def _stated(backends: Sequence[Backend]) -> list[str]:

@@ -30,7 +30,11 @@ from weir.events import (
     VipReleased,
     VipWithdrawn,
 )
-from weir.model import Endpoint, endpoint_name
+from weir.model import (
+    Endpoint,
+    endpoint_name,
+    shown,
+)
 
 LINES_MOST, FIRST = 24, 6  # of a longer chain the first and the latest are shown
 LOOK_BACK = 20_000  # events of history searched for what turned or is gone
@@ -78,8 +82,8 @@ def _about(world: World, subject: str) -> Iterable[AnyEvent]:
     """Today's events that name `subject`, and those that what they name rests on; also why a backend of it is down."""
     names = {subject}
     for allocated in world.of(VipAllocated):
-        if subject in (allocated.vip, *allocated.services):
-            names |= {allocated.vip, *allocated.services}
+        if subject in (held := _words_of(allocated)):
+            names |= held
     about = [fact.event for _, fact in sorted(world.facts.items()) if _names(fact.event) & names]
     backends = [backend for event in about if isinstance(event, BackendsPlanned) for backend in event.backends]
     down = {backend.address for backend in backends if backend.down_on}
@@ -96,19 +100,19 @@ def _is_gone(subject: str, about: Iterable[AnyEvent]) -> bool:
 def _names(event: AnyEvent) -> set[str]:
     """What an event is found under: its object, Services, VIPs, backends with and without their port."""
     root = getattr(event, "root", None)
-    return _words_of(event) | ({f"{root.namespace}/{root.name}".lstrip("/")} if root else set())
+    return _words_of(event) | ({root.path} if root else set())
 
 
 def _words_of(event: AnyEvent) -> set[str]:
     match event:
-        case EndpointSliceObserved(root=root, service=service):
-            return {f"{root.namespace}/{service}", *(endpoint.address for endpoint in event.endpoints)}
+        case EndpointSliceObserved():
+            return {shown(event.owner), *(endpoint.address for endpoint in event.endpoints)}
         case ManifestRejected():
-            return {event.source, event.service} - {""}
+            return {event.source, shown(event.owner)} - {""}
         case ManifestAccepted():
             return {event.source}
         case VipAllocated() | VipReleased() | VipFreed():
-            return {event.vip, *event.services}
+            return {event.vip, *map(shown, event.holders)}
         case VipPlanned() | VipWithdrawn():
             return {event.vip}
         case FrontendPlanned() | FrontendWithdrawn():

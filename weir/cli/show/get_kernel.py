@@ -6,7 +6,10 @@ from services.dataplane.l4.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STAT
 from services.health.delays import Delay
 from weir.cli.output import Row
 from weir.cli.show.kernel import Kernel, Served
-from weir.model import endpoint_name
+from weir.model import (
+    endpoint_name,
+    shown,
+)
 
 LB = ("ext ip", "port", "proto", "name", "mark", "sel", "mode", "# of endpoints", "timeout", "monitor")
 LB_WIDE = (
@@ -43,7 +46,7 @@ def load_balancers(kernel: Kernel) -> list[Row]:
             "host": "",
             "port": where.port,
             "proto": where.protocol.lower(),
-            "name": planned.service if planned else "",
+            "name": shown(planned.owner) if planned else "",
             "mark": 0,
             "sel": ALGORITHMS[frontend.algorithm],
             "mode": MODES[frontend.mode],
@@ -140,7 +143,7 @@ def _service_of(kernel: Kernel, flow: Flow) -> str:
     if not held or held.id != flow.frontend_id:
         return f"{endpoint_name(where.vip, where.port, where.protocol)} (gone)"
     planned = kernel.planned(where)
-    return planned.service if planned else ""
+    return shown(planned.owner) if planned else ""
 
 
 def verdicts(kernel: Kernel) -> list[Row]:

@@ -22,7 +22,10 @@ from weir.events import (
     endpoints_of,
 )
 from weir.lbnodes import counted, is_down, is_silent
-from weir.model import Condition
+from weir.model import (
+    Condition,
+    shown,
+)
 
 SVC = ("name", "vips", "ports", "ready", "state", "message")
 
@@ -32,7 +35,7 @@ def services(world: World) -> list[Row]:
     observed = {event.root.path: event for event in world.of(ServiceObserved)}
     endpoints, ready = endpoints_of_services(world), ready_of(world)
     return [
-        _service(status, observed.get(status.service), endpoints.get(status.service, set()), *ready.get(status.service, (0, 0)))
+        _service(status, observed.get(status.root.path), endpoints.get(status.root.path, set()), *ready.get(status.root.path, (0, 0)))
         for status in statuses(world)
     ]
 
@@ -49,27 +52,27 @@ def ready_of(world: World) -> dict[str, tuple[int, int]]:
     """Service -> its backends that get new flows, and all it has; one with several ports or families counts once."""
     slices, verdicts = defaultdict[str, list[EndpointSliceObserved]](list), defaultdict[str, list[EndpointDown]](list)
     for found in world.of(EndpointSliceObserved):
-        slices[f"{found.root.namespace}/{found.service}"].append(found)
+        slices[found.owner].append(found)
     for verdict in world.of(EndpointDown):
         verdicts[verdict.address].append(verdict)
     down = {address for address, found in verdicts.items() if is_down(world, found)}
-    return {each.root.path: counts(each, slices[each.root.path], down.__contains__) for each in world.of(ServiceObserved)}
+    return {each.root.path: counts(each, slices[each.root.owner], down.__contains__) for each in world.of(ServiceObserved)}
 
 
 def statuses(world: World) -> list[StatusPlanned]:
     """What is reported of each Service; of one that nothing was decided about yet, that it is pending."""
-    reported = {status.service: status for status in world.of(StatusPlanned)}
+    reported = {status.root.path: status for status in world.of(StatusPlanned)}
     for event in world.of(ServiceObserved):
         if event.exposed and event.root.path not in reported:
             pending = Condition(type="Programmed", status=False, reason="Pending", message="no address was given or denied yet")
-            reported[event.root.path] = StatusPlanned(service=event.root.path, vips=(), conditions=(pending,), root=event.root)
+            reported[event.root.path] = StatusPlanned(owner=event.root.owner, vips=(), conditions=(pending,), root=event.root)
     return [reported[name] for name in sorted(reported)]
 
 
 def _service(status: StatusPlanned, observed: ServiceObserved | None, endpoints: set[str], up: int, backends: int) -> Row:
     failed = next((condition for condition in status.conditions if not condition.status), None)
     return {
-        "name": status.service,
+        "name": status.root.path,
         "vips": list(status.vips),
         "ports": [f"{port.port}/{port.protocol}" for port in observed.ports] if observed else [],
         "ready": f"{up}/{backends}",
@@ -86,16 +89,16 @@ def _service(status: StatusPlanned, observed: ServiceObserved | None, endpoints:
 def pools(world: World) -> list[Row]:
     """Each pool, how much of it is given, and what of its latest manifest cannot be used."""
     rejected = (event for event in world.of(ManifestRejected) if event.root and event.root.kind == "VIPPool")
-    problems = {event.root.name: list(map(str, event.problems)) for event in rejected if event.root}
+    problems = {event.root.path: list(map(str, event.problems)) for event in rejected if event.root}
     return [
         {
-            "name": each.pool.root.name,
+            "name": each.pool.root.path,
             "addresses": list(each.pool.addresses),
             "auto assign": each.pool.auto_assign,
             "used": each.held + each.orphaned + each.releasing,
             "total": each.total,
             "orphaned": each.orphaned,
-            "problems": problems.get(each.pool.root.name, []),
+            "problems": problems.get(each.pool.root.path, []),
         }
         for each in usage(world)
     ]
@@ -109,7 +112,7 @@ def vips(world: World) -> list[Row]:
         {
             "vip": event.vip,
             "pool": event.pool,
-            "services": list(event.services),
+            "services": list(map(shown, event.holders)),
             "state": "releasing" if isinstance(event, VipReleased) else "announced" if event.vip in announced else "held",
             "share key": getattr(event, "share_key", ""),
             "orphaned": getattr(event, "orphaned", False),

@@ -141,7 +141,7 @@ class Kernel:
 
     def _planned_states(self, planned: FrontendPlanned | None) -> dict[bytes, BackendState]:
         """By key of `backend_up`.  One probe can take out backends of other ports: they are down in the plan only."""
-        chunks = self.plan.find("set", planned.backends, BackendsPlanned) if planned else []
+        chunks = [chunk for part in planned.sets for chunk in self.plan.find("set", part.name, BackendsPlanned)] if planned else []
         return {Backend(b.address, b.port, chunk.protocol).key(): seen_from(self.node, b) for chunk in chunks for b in chunk.backends}
 
     def flows(self) -> list[tuple[Flow, int]]:

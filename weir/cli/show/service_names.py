@@ -2,17 +2,18 @@
 
 from weir.cli.log.history import Unanswerable
 from weir.decider import World
-from weir.events import AnyEvent, EndpointSliceObserved
+from weir.events import AnyEvent
+from weir.model import shown
 
 DEFAULT = "default"
 
 
 def services_of(event: AnyEvent) -> set[str]:
     """The Services, "namespace/name", that `event` is about."""
-    root, name = getattr(event, "root", None), getattr(event, "service", "")
-    found = {*getattr(event, "services", ()), getattr(event, "set", "").rsplit(":", 2)[0]}
-    found.add(f"{root.namespace}/{name}" if isinstance(event, EndpointSliceObserved) and root else name)
-    return (found | ({root.path} if root and root.kind == "Service" else set())) - {""}
+    root = getattr(event, "root", None)
+    owners = {getattr(event, "owner", ""), *getattr(event, "holders", ()), *({root.owner} if root else ())}
+    found = {shown(owner) for owner in owners if owner.startswith("Service/")} | {getattr(event, "set", "").rsplit(":", 2)[0]}
+    return found - {""}
 
 
 def is_named(service: str, name: str) -> bool:

@@ -110,9 +110,9 @@ def _services(world: World) -> list[Row]:
     ready = ready_of(world)
     return [
         {
-            "service": told.service,
+            "service": told.root.path,
             "vips": list(told.vips),
-            "backends": ready.get(told.service, (0, 0))[1],
+            "backends": ready.get(told.root.path, (0, 0))[1],
             "summary": "; ".join(condition(c) for c in told.conditions if not c.status) or "; ".join(["serving", *notes(told.conditions)]),
             "conditions": [msgspec.to_builtins(c) | {"status": c.status} for c in told.conditions],
         }
