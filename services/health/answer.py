@@ -1,39 +1,41 @@
-"""The words of an HTTP probe, without a socket: the request, and what the bytes received so far amount to.
+"""The HTTP of a probe, without a socket: the request, and the verdict on the bytes received so far.  h11 parses the response.
 
-A status of 200 to 399 is good, as for the probes of Kubernetes; a redirect is not followed.  Nothing a server sends raises here.
+A status of 200 to 399 is good, as for the probes of Kubernetes; redirects are not followed.  Nothing a server sends raises here.
 """
 
 import re
+
+import h11
 
 from services.health.core import Target
 from weir.model import Probe
 
 HEAD_MOST, BODY_MOST = 16_384, 4_096  # bytes looked at
-ANSWER_MOST = HEAD_MOST + 4 * BODY_MOST  # bytes read, the sizes of chunks among them
+ANSWER_MOST = HEAD_MOST + 4 * BODY_MOST  # bytes read, including the sizes of chunks
 INTERIM_MOST = 4
 _STATUS_BYTES = len("HTTP/1.1 200 ")
-_STATUS = re.compile(rb"HTTP/\d\.\d (\d{3})[ \r\n]")
-_HEAD_END = re.compile(rb"\r?\n\r?\n")
-_CHUNKED = re.compile(rb"\ntransfer-encoding:[^\n]*\bchunked\b", re.IGNORECASE)
-_CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})[^\n]*\n")
+_STATUS = re.compile(rb"HTTP/\d\.\d \d{3}[ \r\n]")
 _DEFAULT_PORT = {"http": 80, "https": 443}
+_GET = h11.Request(method="GET", target="/", headers=[("Host", "")])  # h11 reads the response to any GET alike
+_FAULT_MOST = 80
+_UNFINISHED = "closed before an answer"
 
 
 def misfit(probe: Probe) -> str:
-    """Why `probe` cannot be put into a request, "" where it can: nothing in it may end a line or a word early."""
+    """Return why `probe` cannot be written as a request, "" if it can: nothing in it may end a line or a word early."""
     for name, word in (("path", probe.path), ("host", probe.host)):
         if not word.isascii() or not word.isprintable() or " " in word:
-            return f"{name} {word!a} holds what no request may"
+            return f"{name} {word!a} has characters that a request cannot carry"
     return "" if probe.path.startswith("/") else f"path {probe.path!a} does not begin with /"
 
 
 def port_of(target: Target, probe: Probe) -> int:
-    """The port that is asked on behalf of `target`."""
+    """Return the port to probe for `target`."""
     return probe.port or target.port
 
 
 def request(target: Target, probe: Probe) -> bytes:
-    """One GET after which the server is to close.  `probe` must be no `misfit`."""
+    """Build one GET that asks the server to close.  `probe` must not be a `misfit`."""
     address, port = f"[{target.address}]" if ":" in target.address else target.address, port_of(target, probe)
     host = probe.host or (address if port == _DEFAULT_PORT[probe.kind] else f"{address}:{port}")
     lines = (f"GET {probe.path} HTTP/1.1", f"Host: {host}", "User-Agent: weir", "Accept: */*", "Connection: close", "", "")
@@ -41,51 +43,56 @@ def request(target: Target, probe: Probe) -> bytes:
 
 
 def server_name(probe: Probe) -> str | None:
-    """The name for TLS (SNI, RFC 6066 section 3: never an address or a port); None: send none."""
+    """Return the name for TLS (SNI, RFC 6066 section 3: never an address or a port); None: send none."""
     name, _, port = probe.host.partition(":")
     return name if re.search("[a-zA-Z]", name) and ":" not in port else None
 
 
 def judge(received: bytes, expect: str, *, ended: bool) -> str | None:
-    """ "" for a good answer, else what is wrong with it; None while more must come.  ended: nothing more will."""
+    """Return "" for a good response, else what is wrong with it; None while more must arrive.  ended: nothing more will."""
+    if len(received) < _STATUS_BYTES:
+        return _UNFINISHED if ended else None
+    if not _STATUS.match(received):
+        return f"no HTTP but {ascii(received[:_STATUS_BYTES])[1:]}"
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_MOST)
+    connection.send(_GET)
+    connection.send(h11.EndOfMessage())
+    connection.receive_data(received)
+    try:
+        fault = _head(connection)
+    except h11.RemoteProtocolError as error:
+        too_long = error.error_status_hint == 431
+        return f"no end of the header in {HEAD_MOST} bytes" if too_long else f"no valid HTTP: {_words(error)}"
+    if fault is None:
+        return _UNFINISHED if ended else None
+    return fault or (_expected(connection, expect, ended=ended) if expect else "")
+
+
+def _head(connection: h11.Connection) -> str | None:
+    """Return as `judge` does, by the head alone."""
     interim = 0
-    while (status := _STATUS.match(received)) and status[1] < b"200":  # a word on the way to the answer: RFC 9110, section 15.2
+    while isinstance(event := connection.next_event(), h11.InformationalResponse):  # RFC 9110, section 15.2
         interim += 1
         if interim > INTERIM_MOST:
             return f"more than {INTERIM_MOST} interim answers"
-        if not (end := _HEAD_END.search(received)):
-            return _unfinished(received, ended=ended)
-        received = received[end.end() :]
-    if not status:
-        return _unfinished(received, ended=ended) if len(received) < _STATUS_BYTES else f"no HTTP but {ascii(received[:_STATUS_BYTES])[1:]}"
-    if status[1] >= b"400":
-        return f"status {status[1].decode()}"
-    return _expected(received, expect, ended=ended) if expect else ""
+    if not isinstance(event, h11.Response):
+        return None
+    return f"status {event.status_code}" if event.status_code >= 400 else ""
 
 
-def _expected(received: bytes, expect: str, *, ended: bool) -> str | None:
-    if not (end := _HEAD_END.search(received)):
-        return _unfinished(received, ended=ended)
-    body = received[end.end() :]
-    plain = _unchunked(body) if _CHUNKED.search(received, 0, end.end()) else body
-    if expect.encode() in plain[:BODY_MOST]:
+def _expected(connection: h11.Connection, expect: str, *, ended: bool) -> str | None:
+    body = b""
+    try:
+        while isinstance(event := connection.next_event(), h11.Data):
+            body += event.data
+    except h11.RemoteProtocolError:
+        ended = True  # what is left cannot be read
+    if expect.encode() in body[:BODY_MOST]:
         return ""
-    missing = f"{expect[:40]!a} is not in the answer"
-    return missing if ended or len(plain) >= BODY_MOST else None
+    over = ended or isinstance(event, h11.EndOfMessage) or len(body) >= BODY_MOST
+    return f"{expect[:40]!a} is not in the answer" if over else None
 
 
-def _unfinished(received: bytes, *, ended: bool) -> str | None:
-    if len(received) >= HEAD_MOST:
-        return f"no end of the header in {HEAD_MOST} bytes"
-    if ended:
-        return "closed before an answer"
-    return None
-
-
-def _unchunked(body: bytes) -> bytes:
-    """What the chunks of `body` hold as far as they have come (RFC 9112, section 7.1)."""
-    plain, at = b"", 0
-    while (size := _CHUNK.match(body, at)) and int(size[1], 16):
-        plain += body[size.end() : size.end() + int(size[1], 16)]
-        at = size.end() + int(size[1], 16) + 2
-    return plain
+def _words(error: h11.RemoteProtocolError) -> str:
+    """Of h11's message without the bytes that it quotes."""
+    return str(error).partition(": bytearray")[0][:_FAULT_MOST]

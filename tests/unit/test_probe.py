@@ -67,17 +67,24 @@ def test_a_closed_port_is_refused(kind: str) -> None:
     ("said", "expect", "fault"),
     [
         (b"HTTP/1.1 204 No Content\r\n\r\n", "", ""),
-        (b"HTTP/1.0 399 \r\n", "", ""),
+        (b"HTTP/1.0 399 \r\n\r\n", "", ""),
+        (b"HTTP/1.0 399 \r\n", "", "closed before an answer"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n", "", ""),
         (b"HTTP/1.1 404 Not Found\r\n\r\nready", "ready", "status 404"),
         (b"HTTP/1.1 500 \r\n\r\n", "", "status 500"),
         (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, "ready", ""),
-        (b"HTTP/1.1 101 Switching\r\n\r\n", "", "closed before an answer"),
+        (b"HTTP/1.1 101 Switching\r\n\r\n", "", "no valid HTTP: Received server _SWITCH_UPGRADE event without a pending proposal"),
+        (b"HTTP/1.1 200 OK\r\nX Y: secret\r\n\r\n", "", "no valid HTTP: illegal header line"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 5000, "", "more than 4 interim answers"),
         (OK, "ready", ""),
         (OK, "steady", "'steady' is not in the answer"),
         (b"HTTP/1.1 200 OK\r\nX: ready\r\n\r\nno", "ready", "'ready' is not in the answer"),
-        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n2;x=y\r\nre\r\n3\r\nady\r\n0\r\n\r\n", "ready", ""),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;x=y\r\nre\r\n3\r\nady\r\n0\r\n\r\n", "ready", ""),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "",
+            "no valid HTTP: Only Transfer-Encoding: chunked is supported",
+        ),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\nread", "ready", "'ready' is not in the answer"),
         (b"HTTP/1.1 200 OK\n\nready", "ready", ""),
         (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 4096 + b"ready", "ready", "'ready' is not in the answer"),
@@ -113,7 +120,7 @@ def test_a_server_that_never_ends_is_cut_off(first: bytes, part: bytes, fault: s
 
 def test_a_server_that_answers_byte_by_byte_is_cut_off() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for byte in OK + b" or not" * 100:
+        for byte in b"HTTP/1.1 200 OK\r\n\r\nready" + b" or not" * 100:
             writer.write(bytes((byte,)))
             await asyncio.sleep(0.0005)  # so that the kernel does not put them together again
 
