@@ -39,6 +39,30 @@ from weir.events.observed import (
     ServiceGone,
     ServiceObserved,
 )
+from weir.events.observed_gateway import (
+    BackendTlsPolicyGone,
+    BackendTlsPolicyObserved,
+    ConfigMapGone,
+    ConfigMapObserved,
+    GatewayClassGone,
+    GatewayClassObserved,
+    GatewayGone,
+    GatewayObserved,
+    GrpcRouteGone,
+    GrpcRouteObserved,
+    HttpRouteGone,
+    HttpRouteObserved,
+    ListenerSetGone,
+    ListenerSetObserved,
+    SecretGone,
+    SecretObserved,
+    TcpRouteGone,
+    TcpRouteObserved,
+    TlsRouteGone,
+    TlsRouteObserved,
+    UdpRouteGone,
+    UdpRouteObserved,
+)
 from weir.events.plan import (
     BackendsPlanned,
     BackendsWithdrawn,
@@ -50,6 +74,17 @@ from weir.events.plan import (
     VipWithdrawn,
     endpoints_of,
 )
+from weir.events.plan_l7 import (
+    ClassStatusPlanned,
+    GatewayStatusPlanned,
+    ListenerPlanned,
+    ListenerWithdrawn,
+    RouteStatusPlanned,
+    UpstreamPlanned,
+    UpstreamWithdrawn,
+    VirtualHostPlanned,
+    VirtualHostWithdrawn,
+)
 from weir.events.subjects import key, object_key, record_key, token, untoken
 
 __all__ = [
@@ -57,9 +92,14 @@ __all__ = [
     "ENCODE",
     "AnyEvent",
     "AppliedThrough",
+    "BackendTlsPolicyGone",
+    "BackendTlsPolicyObserved",
     "BackendsPlanned",
     "BackendsWithdrawn",
     "ClaimSettled",
+    "ClassStatusPlanned",
+    "ConfigMapGone",
+    "ConfigMapObserved",
     "EndpointDown",
     "EndpointSliceGone",
     "EndpointSliceObserved",
@@ -68,7 +108,20 @@ __all__ = [
     "Event",
     "FrontendPlanned",
     "FrontendWithdrawn",
+    "GatewayClassGone",
+    "GatewayClassObserved",
+    "GatewayGone",
+    "GatewayObserved",
+    "GatewayStatusPlanned",
+    "GrpcRouteGone",
+    "GrpcRouteObserved",
     "HomeNamed",
+    "HttpRouteGone",
+    "HttpRouteObserved",
+    "ListenerPlanned",
+    "ListenerSetGone",
+    "ListenerSetObserved",
+    "ListenerWithdrawn",
     "ManifestAccepted",
     "ManifestRejected",
     "MapPressure",
@@ -86,10 +139,21 @@ __all__ = [
     "PoolObserved",
     "RecordGone",
     "RecordObserved",
+    "RouteStatusPlanned",
+    "SecretGone",
+    "SecretObserved",
     "ServiceGone",
     "ServiceObserved",
     "StatusPlanned",
     "StatusWithdrawn",
+    "TcpRouteGone",
+    "TcpRouteObserved",
+    "TlsRouteGone",
+    "TlsRouteObserved",
+    "UdpRouteGone",
+    "UdpRouteObserved",
+    "UpstreamPlanned",
+    "UpstreamWithdrawn",
     "VipAllocated",
     "VipDenied",
     "VipFreed",
@@ -97,6 +161,8 @@ __all__ = [
     "VipReleased",
     "VipTaken",
     "VipWithdrawn",
+    "VirtualHostPlanned",
+    "VirtualHostWithdrawn",
     "author_of",
     "endpoints_of",
     "is_gone",
@@ -150,6 +216,37 @@ AnyEvent = (
     | MapPressure
     | EndpointDown
     | EndpointUp
+    | GatewayClassObserved
+    | GatewayClassGone
+    | GatewayObserved
+    | GatewayGone
+    | ListenerSetObserved
+    | ListenerSetGone
+    | HttpRouteObserved
+    | HttpRouteGone
+    | GrpcRouteObserved
+    | GrpcRouteGone
+    | TlsRouteObserved
+    | TlsRouteGone
+    | TcpRouteObserved
+    | TcpRouteGone
+    | UdpRouteObserved
+    | UdpRouteGone
+    | BackendTlsPolicyObserved
+    | BackendTlsPolicyGone
+    | ConfigMapObserved
+    | ConfigMapGone
+    | SecretObserved
+    | SecretGone
+    | ListenerPlanned
+    | ListenerWithdrawn
+    | VirtualHostPlanned
+    | VirtualHostWithdrawn
+    | UpstreamPlanned
+    | UpstreamWithdrawn
+    | GatewayStatusPlanned
+    | RouteStatusPlanned
+    | ClassStatusPlanned
 )
 
 DECODE = msgspec.json.Decoder(AnyEvent).decode

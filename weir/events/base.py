@@ -4,7 +4,8 @@ from typing import ClassVar
 
 import msgspec
 
-from weir.events.subjects import token
+from weir.events.subjects import entity_of_object, token
+from weir.model import Root
 
 
 class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, gc=False):
@@ -17,6 +18,16 @@ class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, g
     def entity(self) -> tuple[str, str]:
         """Namespace ("" where there is none) and name of the entity."""
         raise TypeError(f"{type(self).__name__} names no entity")
+
+
+class ObjectEvent(Event, frozen=True, kw_only=True):
+    """An event about one object that the watcher follows."""
+
+    author: ClassVar[str] = "watcher"
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return entity_of_object(self.root)
 
 
 def tag_of(kind: type[Event]) -> str:

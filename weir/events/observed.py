@@ -2,8 +2,7 @@
 
 from typing import ClassVar
 
-from weir.events.base import Event
-from weir.events.subjects import entity_of_object
+from weir.events.base import Event, ObjectEvent
 from weir.model import (
     Algorithm,
     Endpoint,
@@ -23,17 +22,7 @@ from weir.model import (
 )
 
 
-class _Object(Event, frozen=True, kw_only=True):
-    """An event about one object that the watcher follows."""
-
-    author: ClassVar[str] = "watcher"
-    root: Root
-
-    def entity(self) -> tuple[str, str]:
-        return entity_of_object(self.root)
-
-
-class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"):
+class ServiceObserved(ObjectEvent, frozen=True, kw_only=True, tag="service_observed"):
     """A Service, by its fields that concern a load balancer.  `annotations`: those under weir.dev/ (aliases resolved)."""
 
     kind: ClassVar[str] = "service"
@@ -64,14 +53,14 @@ class ServiceObserved(_Object, frozen=True, kw_only=True, tag="service_observed"
     unsupported: tuple[Problem, ...] = ()  # asked for, valid, and not served yet
 
 
-class ServiceGone(_Object, frozen=True, kw_only=True, tag="service_gone"):
+class ServiceGone(ObjectEvent, frozen=True, kw_only=True, tag="service_gone"):
     """The Service is no more."""
 
     kind: ClassVar[str] = "service"
     gone: ClassVar[bool] = True
 
 
-class EndpointSliceObserved(_Object, frozen=True, kw_only=True, tag="endpointslice_observed"):
+class EndpointSliceObserved(ObjectEvent, frozen=True, kw_only=True, tag="endpointslice_observed"):
     """An EndpointSlice; `service` is the name of its Service, in its own namespace."""
 
     kind: ClassVar[str] = "endpointslice"
@@ -86,14 +75,14 @@ class EndpointSliceObserved(_Object, frozen=True, kw_only=True, tag="endpointsli
         return owner_of("Service", self.root.space, self.service)
 
 
-class EndpointSliceGone(_Object, frozen=True, kw_only=True, tag="endpointslice_gone"):
+class EndpointSliceGone(ObjectEvent, frozen=True, kw_only=True, tag="endpointslice_gone"):
     """The EndpointSlice is no more."""
 
     kind: ClassVar[str] = "endpointslice"
     gone: ClassVar[bool] = True
 
 
-class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
+class PoolObserved(ObjectEvent, frozen=True, kw_only=True, tag="pool_observed"):
     """A VIPPool.  `addresses`: CIDR or `first-last`, canonical, in the order written."""
 
     kind: ClassVar[str] = "vippool"
@@ -107,28 +96,28 @@ class PoolObserved(_Object, frozen=True, kw_only=True, tag="pool_observed"):
     namespace_selector: Selector | None = None  # of which namespaces
 
 
-class PoolGone(_Object, frozen=True, kw_only=True, tag="pool_gone"):
+class PoolGone(ObjectEvent, frozen=True, kw_only=True, tag="pool_gone"):
     """The VIPPool is gone; VIPs drawn from it stay until their holders release them."""
 
     kind: ClassVar[str] = "vippool"
     gone: ClassVar[bool] = True
 
 
-class NamespaceObserved(_Object, frozen=True, kw_only=True, tag="namespace_observed"):
+class NamespaceObserved(ObjectEvent, frozen=True, kw_only=True, tag="namespace_observed"):
     """A Namespace, for the selectors of pools."""
 
     kind: ClassVar[str] = "namespace"
     labels: dict[str, str] = {}
 
 
-class NamespaceGone(_Object, frozen=True, kw_only=True, tag="namespace_gone"):
+class NamespaceGone(ObjectEvent, frozen=True, kw_only=True, tag="namespace_gone"):
     """The Namespace is no more."""
 
     kind: ClassVar[str] = "namespace"
     gone: ClassVar[bool] = True
 
 
-class NodeObserved(_Object, frozen=True, kw_only=True, tag="node_observed"):
+class NodeObserved(ObjectEvent, frozen=True, kw_only=True, tag="node_observed"):
     """A Node of the cluster; endpoints on its own addresses are refused."""
 
     kind: ClassVar[str] = "node"
@@ -139,14 +128,14 @@ class NodeObserved(_Object, frozen=True, kw_only=True, tag="node_observed"):
     labels: dict[str, str] = {}
 
 
-class NodeGone(_Object, frozen=True, kw_only=True, tag="node_gone"):
+class NodeGone(ObjectEvent, frozen=True, kw_only=True, tag="node_gone"):
     """The Node is no more."""
 
     kind: ClassVar[str] = "node"
     gone: ClassVar[bool] = True
 
 
-class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
+class RecordObserved(ObjectEvent, frozen=True, kw_only=True, tag="record_observed"):
     """What Weir wrote down, in the LBService of a Service's name, of its VIPs: given again when the log is lost."""
 
     kind: ClassVar[str] = "lbservice"
@@ -158,7 +147,7 @@ class RecordObserved(_Object, frozen=True, kw_only=True, tag="record_observed"):
         return owner_of("Service", self.root.space, self.root.name)
 
 
-class RecordGone(_Object, frozen=True, kw_only=True, tag="record_gone"):
+class RecordGone(ObjectEvent, frozen=True, kw_only=True, tag="record_gone"):
     """The record is deleted, or its Service holds again all that it names."""
 
     kind: ClassVar[str] = "lbservice"

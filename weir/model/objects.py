@@ -15,6 +15,7 @@ class Root(Value, frozen=True, kw_only=True, omit_defaults=True):
     uid: str = ""  # of the Kubernetes API; "" for a manifest
     generation: int = 0  # likewise
     resource_version: str = ""  # likewise, when this was observed; changes of it alone are not recorded
+    created: str = ""  # creationTimestamp, RFC 3339 in UTC; "" for a manifest
     place: str = ""  # where the source has it: "shop.yaml#2", "@east/Service/shop/web"
 
     @property
