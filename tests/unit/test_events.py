@@ -175,7 +175,7 @@ def test_event_says_what_it_is(event: type[Event]) -> None:
     assert "-" not in event.author
     assert event.__struct_config__.frozen
     assert event.__doc__
-    assert event.__doc__.endswith(".")
+    assert event.__doc__.rstrip().endswith(".")
 
 
 def test_every_event_is_in_the_union() -> None:
