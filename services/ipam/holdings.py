@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from services.ipam.pools import blocks_of, offers, selects
+from services.ipam.pools import blocks_of, offers
 from services.ipam.wants import share_word
 from weir.decider import World
 from weir.events import (
@@ -29,7 +29,7 @@ from weir.events import (
     token,
 )
 from weir.lbnodes import counted, is_silent
-from weir.model import FAMILIES, Family, Owner, name_in
+from weir.model import FAMILIES, Family, Owner, name_in, selects
 
 NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it (KEP-2161)
 

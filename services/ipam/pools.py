@@ -3,13 +3,13 @@
 Taken addresses are counted by aligned blocks, so that a full block costs one look whatever the size of the pool.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from weir.events import PoolObserved
-from weir.model import Address, Family, Requirement, Selector, begins_with_anycast
+from weir.model import Address, Family, begins_with_anycast
 
 BLOCKS: Final = (8, 4)  # sizes looked at, as powers of two: the last octet, and a sixteenth of it
 
@@ -40,15 +40,6 @@ def offers(pool: PoolObserved, address: Address) -> bool:
     """Whether the address lies in the pool."""
     number, family = int(address), _family(address)
     return any(found.family == family and found.first <= number <= found.last for found in ranges_of(pool.addresses))
-
-
-def selects(selector: Selector | None, labels: Mapping[str, str]) -> bool:
-    """Whether the selector takes in what has these labels; none takes in everything (meta/v1, LabelSelector)."""
-    if selector is None:
-        return True
-    return all(labels.get(name) == value for name, value in selector.labels.items()) and all(
-        _meets(requirement, labels) for requirement in selector.expressions
-    )
 
 
 def blocks_of(address: Address) -> tuple[str, ...]:
@@ -105,19 +96,6 @@ def _range(text: str) -> Range:
 
 def _family(address: Address) -> Family:
     return "IPv4" if address.version == 4 else "IPv6"
-
-
-def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
-    match requirement.operator:
-        case "In":
-            return labels.get(requirement.key) in requirement.values
-        case "NotIn":
-            return labels.get(requirement.key) not in requirement.values
-        case "Exists":
-            return requirement.key in labels
-        case "DoesNotExist":
-            return requirement.key not in labels
-    return False
 
 
 def _word(version: int, number: int, bits: int, *, plain: bool = False) -> str:

@@ -34,7 +34,7 @@ SAME = {
         f"port's {word}": (service(f"ports: [{{port: 80, {word}}}]"), PLAIN)
         for word in (
             *('protocol: ""', "protocol: null", 'name: ""', "name: null", "targetPort: 0", 'targetPort: ""', "targetPort: null"),
-            *("nodePort: 0", "nodePort: null", "appProtocol: null", "appProtocol: http"),
+            *("nodePort: 0", "nodePort: null", "appProtocol: null", 'appProtocol: ""'),
         )
     },
     "port written 80.0": (service("ports: [{port: 80.0}]"), PLAIN),

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.ipam.core import HEARS, Ipam
-from services.ipam.pools import blocks_of, first_free, selects
+from services.ipam.pools import blocks_of, first_free
 from weir.decider import Fact, Fold
 from weir.events import (
     AnyEvent,
@@ -45,7 +45,7 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, family_of, shown
+from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, family_of, selects, shown
 
 
 def root(path: str, kind: str = "Service", generation: int = 0) -> Root:

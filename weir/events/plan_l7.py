@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from weir.events.base import Event
-from weir.model import Chain, Condition, ListenerStatus, ParentStatus, ProxyRule, Root, UpstreamTls
+from weir.model import BackendSet, Chain, Condition, ListenerStatus, ParentStatus, ProxyRule, Root, UpstreamTls
 
 
 class _PlanEvent(Event, frozen=True, kw_only=True):
@@ -73,8 +73,7 @@ class _OfUpstream(_PlanEvent, frozen=True, kw_only=True):
 class UpstreamPlanned(_OfUpstream, frozen=True, kw_only=True, tag="upstream_planned"):
     """A Service's port as the proxy reaches it.  root: the Service."""
 
-    sets: tuple[str, ...]  # backend sets, one per family, as `backends_planned` names them
-    chunks: tuple[int, ...]  # of each
+    sets: tuple[BackendSet, ...]  # one per family; their weights do not count
     protocol: str = "http1"  # http1, h2 (prior knowledge), tcp
     tls: UpstreamTls | None = None
 

@@ -48,7 +48,7 @@ from weir.model.l4 import (
     seen_from,
 )
 from weir.model.l7 import Chain, ClientAuth, ProxyRule, UpstreamShare, UpstreamTls
-from weir.model.objects import Condition, Owner, Problem, Requirement, Root, Selector, name_in, owner_of, shown, source_of
+from weir.model.objects import Condition, Owner, Problem, Requirement, Root, Selector, name_in, owner_of, selects, shown, source_of
 from weir.model.services import (
     FAMILY_POLICIES,
     PROBE_KINDS,
@@ -145,6 +145,7 @@ __all__ = [
     "owner_of",
     "parse_address",
     "seen_from",
+    "selects",
     "shown",
     "source_of",
 ]

@@ -1,5 +1,6 @@
 """Objects of a source: what identifies them, their faults, selectors and conditions."""
 
+from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 from weir.model.value import Value
@@ -93,6 +94,28 @@ class Selector(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     labels: dict[str, str] = {}
     expressions: tuple[Requirement, ...] = ()
+
+
+def selects(selector: Selector | None, labels: Mapping[str, str]) -> bool:
+    """Whether the selector takes in what has these labels; none takes in everything (meta/v1, LabelSelector)."""
+    if selector is None:
+        return True
+    return all(labels.get(name) == value for name, value in selector.labels.items()) and all(
+        _meets(requirement, labels) for requirement in selector.expressions
+    )
+
+
+def _meets(requirement: Requirement, labels: Mapping[str, str]) -> bool:
+    match requirement.operator:
+        case "In":
+            return labels.get(requirement.key) in requirement.values
+        case "NotIn":
+            return labels.get(requirement.key) not in requirement.values
+        case "Exists":
+            return requirement.key in labels
+        case "DoesNotExist":
+            return requirement.key not in labels
+    return False
 
 
 class Condition(Value, frozen=True, kw_only=True, omit_defaults=True):

@@ -26,6 +26,7 @@ class ServicePort(Value, frozen=True, kw_only=True, omit_defaults=True):
     name: str = ""
     target: int | str = 0
     node_port: int = 0
+    app_protocol: str = ""  # appProtocol
 
 
 class SlicePort(Value, frozen=True, kw_only=True, omit_defaults=True):

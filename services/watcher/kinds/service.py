@@ -112,6 +112,7 @@ def _port(item: Field) -> ServicePort:
         name=item["name"].label_name(empty=True),
         target=_target(item["targetPort"]),
         node_port=item["nodePort"].number(0, 65535),
+        app_protocol=item["appProtocol"].text(),
     )
 
 
