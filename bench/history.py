@@ -18,10 +18,10 @@ from weir.bus.snapshots import SNAPSHOTS, newest
 from weir.bus.snapshotter import LEAST_EVENTS, due, take, tidy
 from weir.bus.streams import ensure_streams
 from weir.bus.writer import Writer
-from weir.cli.log.history import world_at
 from weir.decider import Decided
 from weir.events import AnyEvent, ServiceGone, ServiceObserved
 from weir.model import Root, ServicePort
+from weir.view.history import world_at
 
 LIVE = 1000
 GONE, EVENTS = 1_000_000, 5_000_000

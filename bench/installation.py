@@ -17,10 +17,10 @@ from bench.table import Row
 from services.dataplane.l4.layout import LAYOUT
 from weir.bus.client import Bus
 from weir.bus.reader import LogError
-from weir.cli.box.supervise import running
 from weir.demo.network import undisturbed
 from weir.events import StatusPlanned
 from weir.pins import Map
+from weir.view.processes import running
 from weir.where import Where
 
 PORT = 80

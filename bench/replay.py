@@ -23,11 +23,11 @@ from weir.bus.lines import line
 from weir.bus.reader import LogUnreachable
 from weir.bus.streams import ensure_streams
 from weir.bus.writer import Writer
-from weir.cli.log.history import batches, world_at
-from weir.cli.log.recording import Recording, head_line
 from weir.decider import Decided, World
 from weir.events import ENCODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, FrontendPlanned, StatusPlanned, author_of
 from weir.model import Backend, BackendSet, Condition, Endpoint, Root, SlicePort
+from weir.view.history import batches, world_at
+from weir.view.recording import Recording, head_line
 
 SERVICES = 1000
 ROUNDS = 5

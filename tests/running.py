@@ -13,12 +13,12 @@ import pytest
 from services.dataplane.l4.kernel import MAPS
 from services.dataplane.l4.layout import LAYOUT
 from tests.own import own
-from weir.cli.box.supervise import running as pids_of
 from weir.demo.load import Load
 from weir.demo.network import wait_until
 from weir.demo.report import Report
 from weir.demo.stage import Stage, stage
 from weir.pins import Map
+from weir.view.processes import running as pids_of
 
 COUNTED = ("frontends", "tables", "backends", "backend_hosts", "backend_ids", "vips")  # what the plan writes; counters are not of it
 

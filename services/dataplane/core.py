@@ -24,20 +24,10 @@ from weir.events import (
 )
 from weir.lbnodes import ABOUT_NODES
 from weir.model import Algorithm, Backend, Root, seen_from
+from weir.plan import PLAN, sets_of
 
-PLAN = (VipPlanned, FrontendPlanned, BackendsPlanned)
-PLAN_KINDS = frozenset(event.kind for event in PLAN)
 PART = 500  # backend sets applied in one go
 HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, VipTaken, MapPressure)
-
-
-def _set_of(event: AnyEvent) -> Iterable[str]:
-    match event:
-        case FrontendPlanned(sets=sets):
-            return (part.name for part in sets)
-        case BackendsPlanned(set=name):
-            return (name,)
-    return ()
 
 
 def _limited(event: AnyEvent) -> Iterable[str]:
@@ -53,7 +43,7 @@ def _health_port(event: AnyEvent) -> Iterable[str]:
 
 
 INDEXES: Mapping[str, Index] = {
-    "set": _set_of,
+    "set": sets_of,
     "endpoint": endpoints_of,
     "drain limit": _limited,
     "draining": _draining,
@@ -153,14 +143,6 @@ class Touched:
 def frontend_key(frontend: FrontendPlanned) -> FrontendKey:
     """The key of a planned frontend in the kernel."""
     return FrontendKey(frontend.vip, frontend.port, frontend.protocol)
-
-
-def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int]:
-    """The backends of a frontend's sets, all chunks, sorted; and the sequence of the newest fact they and the frontend rest on."""
-    found = ((part, chunk) for part in frontend.sets for chunk in world.find("set", part.name, BackendsPlanned))
-    chunks = [chunk for part, chunk in found if chunk.chunks == part.chunks]
-    backends = sorted((backend for chunk in chunks for backend in chunk.backends), key=lambda backend: (backend.address, backend.port))
-    return backends, max([world.seq(frontend), *(world.seq(chunk) for chunk in chunks)])
 
 
 def members_on(node: str, frontend: FrontendPlanned, backends: list[Backend]) -> list[Backend]:

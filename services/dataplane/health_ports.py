@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import structlog
 
-from services.dataplane.core import INDEXES, members
+from services.dataplane.core import INDEXES
 from weir.decider import World
 from weir.events import (
     FrontendPlanned,
@@ -25,6 +25,7 @@ from weir.model import (
     Rejection,
     seen_from,
 )
+from weir.plan import members
 from weir.service.http import HEAD_BYTES, Connections
 from weir.service.runner import Runner
 

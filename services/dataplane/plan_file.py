@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from services.dataplane.core import INDEXES, PLAN_KINDS, planned
+from services.dataplane.core import INDEXES, planned
 from weir.bus.identity import Identity
 from weir.decider import Change, Fact, World
 from weir.events import AnyEvent
+from weir.plan import PLAN_KINDS
 from weir.where import sync_folder, write_file
 
 _MORE_LINES = 1000  # changes appended beyond the size of the plan before it is written whole again

@@ -12,11 +12,12 @@ from typing import NamedTuple
 
 from services.ipam.holdings import Holdings, words_of
 from services.ipam.places import Refusal, drawn_from, places_for, pool_for, recorded_place
-from services.ipam.pools import first_free, offers, ranges_of
+from services.ipam.pools import first_free, offers
 from services.ipam.wants import Want, clash, families_of, match, may_share, share_word, wants_of
 from weir.decider import World
 from weir.events import AnyEvent, ClaimSettled, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased
 from weir.model import FAMILIES, Family, family_of
+from weir.ranges import ranges_of
 
 _Turn = tuple[bool, int, str]  # preferences last, then who has waited longest, then by name
 

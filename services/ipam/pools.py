@@ -4,31 +4,16 @@ Taken addresses are counted by aligned blocks, so that a full block costs one lo
 """
 
 from collections.abc import Callable, Iterator
-from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final, NamedTuple
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
 
 from weir.events import PoolObserved
-from weir.model import Address, Family, begins_with_anycast
+from weir.model import Address, Family
+from weir.ranges import Range, ranges_of
 
 BLOCKS: Final = (8, 4)  # sizes looked at, as powers of two: the last octet, and a sixteenth of it
 
 _LAST_OCTET: Final = 0xFF
-
-
-class Range(NamedTuple):
-    """`first`-`last` as numbers, both included.  drawn: from which on addresses are given unasked."""
-
-    family: Family
-    first: int
-    last: int
-    drawn: int
-
-
-@lru_cache(maxsize=1024)
-def ranges_of(addresses: tuple[str, ...]) -> tuple[Range, ...]:
-    """The ranges of a pool, in the order written; host bits are of no account."""
-    return tuple(map(_range, addresses))
 
 
 def ranges(pool: PoolObserved, family: Family) -> Iterator[Range]:
@@ -85,13 +70,6 @@ def _step(version: int, number: int, last: int, count: Callable[[str], int], *, 
             if count(_word(version, number, bits, plain=avoid)) == room:
                 return size
     return 1 if count(_word(version, number, 0)) or (avoid and _is_buggy(version, number)) else 0
-
-
-def _range(text: str) -> Range:
-    first, dash, last = text.partition("-")
-    network = None if dash else ip_network(text, strict=False)
-    low, high = (network[0], network[-1]) if network else (ip_address(first), ip_address(last))
-    return Range(_family(low), int(low), int(high), int(low) + (network is not None and begins_with_anycast(network)))
 
 
 def _family(address: Address) -> Family:

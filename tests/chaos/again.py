@@ -7,9 +7,9 @@ import sys
 from weir.bus.client import Bus
 from weir.bus.reader import Refused
 from weir.bus.writer import Writer
-from weir.cli.log.history import entries
 from weir.decider import Decided
 from weir.events import AnyEvent, author_of
+from weir.view.history import entries
 from weir.where import Where
 
 TRIES = 20  # the author whose name is used writes too

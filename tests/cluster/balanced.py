@@ -17,10 +17,10 @@ from tests.cluster.api import ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.cluster.rig import LB, Rig
 from tests.running import COUNTED
-from weir.cli.box.supervise import running
 from weir.demo.load import Load
 from weir.demo.network import undisturbed, wait_until
 from weir.pins import Map
+from weir.view.processes import running
 from weir.where import Where
 
 INTERFACES = ("front", "back", "pods")  # packets of clients, of nodes, and of the pods of the LB node itself

@@ -23,8 +23,8 @@ from tests.cluster.conftest import unused
 from tests.cluster.machines import cluster_on
 from tests.cluster.rig import LB, Rig
 from tests.cluster.test_services import POOL, balancer
-from weir.cli.box.supervise import SERVICES
 from weir.demo.network import wait_until
+from weir.view.processes import SERVICES
 
 MANY = int(os.environ.get("WEIR_SERVICES", "40"))
 CUT_S = float(os.environ.get("WEIR_CUT_S", "15"))

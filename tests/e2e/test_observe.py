@@ -10,9 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.running import Running, running_weir
-from weir.cli.box.supervise import SERVICES
 from weir.demo.network import wait_until
 from weir.service.metrics import BY_NAME, EVERY, METRICS
+from weir.view.processes import SERVICES
 
 PORT = 9600
 REQUESTS = 20

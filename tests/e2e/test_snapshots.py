@@ -17,14 +17,14 @@ from weir.bus.snapshots import SNAPSHOTS, Snapshot, base_of, history, newest, se
 from weir.bus.snapshotter import LEAST_EVENTS, SHARE_OF_AGE, due, is_due, take, tidy
 from weir.bus.streams import ensure_streams
 from weir.cli.log.dump import dump
-from weir.cli.log.history import Unanswerable, world_at
-from weir.cli.log.recording import Recording
 from weir.cli.log.verify import verify
 from weir.cli.log.why import why
 from weir.decider import Decided, Fact, Recorder, World
 from weir.events import ENCODE, AnyEvent, EndpointDown, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
 from weir.model import Root
 from weir.service.runner import Runner
+from weir.view.history import Unanswerable, world_at
+from weir.view.recording import Recording
 from weir.where import Where
 
 

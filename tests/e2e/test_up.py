@@ -22,12 +22,12 @@ from services.dataplane.l4.kernel import MAPS
 from services.dataplane.l4.layout import LAYOUT
 from services.dataplane.plan_file import PlanFile
 from tests.own import own
-from weir.cli.box.supervise import running
 from weir.decider import Fact
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import EXAMPLE, clear
 from weir.pins import Map, libbpf
 from weir.service.runner import Where
+from weir.view.processes import running
 
 NAME, FILE, READ_ONLY, ABSENT = own("weirup"), own("weirupfile"), own("weirupro"), own("weirupnone")
 ROOT = Path(__file__).parents[2]

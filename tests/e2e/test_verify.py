@@ -11,10 +11,10 @@ from nats.aio.client import Client
 from bench.replay import connect, history, server
 from weir.bus.client import BATCH, Bus
 from weir.bus.streams import ensure_streams
-from weir.cli.log.history import world_at
 from weir.cli.log.verify import verify
 from weir.decider import Decided
 from weir.events import ENCODE, author_of, key_of
+from weir.view.history import world_at
 
 COUNT = 1200
 

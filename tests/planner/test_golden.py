@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from services.planner.core import Planner, plan
-from weir.cli.log.tell import condition
 from weir.decider import Fact, Fold
 from weir.events import AnyEvent, BackendsPlanned, StatusPlanned, VipReleased, VipWithdrawn
+from weir.view.summary import condition
 
 TESTDATA = Path(__file__).parent / "testdata"
 NAMES = sorted(path.name.removesuffix(".in.yaml") for path in TESTDATA.glob("*.in.yaml"))

@@ -8,11 +8,11 @@ from test_plan import allocated, endpoint_slice, root
 
 from services.planner.core import plan
 from services.planner.l4.touched import INDEXES
-from weir.cli.log.tell import notes
 from weir.decider import Fact, World
 from weir.events import AnyEvent, NodeObserved, NodeSeen, ServiceObserved, StatusPlanned
 from weir.model import Condition, Endpoint, Root, ServicePort
 from weir.service.settings import Common, configured
+from weir.view.summary import notes
 
 
 def serving(forwards: Sequence[str], nodes: Sequence[str]) -> Condition:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.dataplane.core import INDEXES, Touched, members, set_number, without_root
+from services.dataplane.core import INDEXES, Touched, set_number, without_root
 from services.dataplane.edge import bounded
 from services.dataplane.l4 import tables
 from services.dataplane.l4.apply import Applier
@@ -33,6 +33,7 @@ from weir.events import (
 from weir.model import MORE_REJECTED, BackendSet, BackendState, Rejection, Root, endpoint_name
 from weir.model import Backend as Planned
 from weir.pins import MapError, address_bytes, address_text
+from weir.plan import members
 
 ROOT = Root(kind="Service", name="web", namespace="shop")
 ARRAYS = {"backends": 20, "frontend_stats": 16, "backend_stats": 16}  # size of a value

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from weir.cli.__main__ import app
 from weir.cli.box.backup import BackupError, restore
-from weir.cli.box.supervise import SERVICES, awaited
+from weir.view.processes import SERVICES, awaited
 
 ROOT = typer.main.get_command(app)
 

@@ -4,11 +4,12 @@ import json
 
 import pytest
 
-from weir.cli.log.diff import change, differences, picture
+from weir.cli.log.diff import change
 from weir.cli.show.watch import Screen, changes
 from weir.decider import Fact, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, EpochStarted, ServiceGone, ServiceObserved, StatusPlanned, VipAllocated
 from weir.model import Backend, Condition, Rejection, Root, ServicePort
+from weir.view.diff import Changed, differences, picture
 
 ROOT = Root(kind="Service", namespace="shop", name="web", generation=1)
 
@@ -21,7 +22,7 @@ def world(*events: AnyEvent) -> World:
 
 
 def told(before: World, after: World) -> list[tuple[str, str, str]]:
-    return [(row["change"], row["kind"], row["name"]) for row in differences(picture(before), picture(after))]
+    return [(row.change, row.kind, row.name) for row in differences(picture(before), picture(after))]
 
 
 def service(port: int, generation: int = 1, **more: bool) -> ServiceObserved:
@@ -44,8 +45,8 @@ def test_what_came_went_and_changed_is_told_by_entity() -> None:
     assert told(world(), world(service(80), vip)) == [("added", "VIP", "192.0.2.1"), ("added", "service", "shop/web")]
     assert told(world(service(80), vip), world(service(80), vip, ServiceGone(root=ROOT))) == [("removed", "service", "shop/web")]
     (row,) = differences(picture(world(service(80))), picture(world(service(8080))))
-    assert row["change"] == "changed"
-    assert list(row["fields"]) == ["ports"]
+    assert row.change == "changed"
+    assert list(row.fields) == ["ports"]
 
 
 def test_another_process_that_appends_is_no_difference() -> None:
@@ -63,9 +64,9 @@ def test_object_written_again_and_watermarks_are_no_difference() -> None:
 def test_backends_are_one_entity_however_they_are_cut() -> None:
     assert told(world(*backends(1, A, B)), world(*backends(2, A, B))) == []
     (row,) = differences(picture(world(*backends(1, A, B))), picture(world(*backends(2, A, C))))
-    assert row["fields"] == {
-        "10.0.0.2:80/TCP": {"before": "active", "after": None},
-        "10.0.0.3:80/TCP": {"before": None, "after": "active"},
+    assert row.fields == {
+        "10.0.0.2:80/TCP": Changed(before="active", after=None),
+        "10.0.0.3:80/TCP": Changed(before=None, after="active"),
     }
 
 
@@ -75,8 +76,8 @@ def test_condition_that_became_false_is_a_change_to_it() -> None:
         for status in (True, False)
     )
     (row,) = differences(picture(world(good)), picture(world(bad)))
-    each = row["fields"]["conditions"]
-    assert "status=no" in change(each["before"], each["after"])
+    each = row.fields["conditions"]
+    assert "status=no" in change(each.before, each.after)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ from typer.testing import CliRunner, Result
 
 from tests.unit.test_recording import delivered, recording, service
 from weir.cli.__main__ import app
-from weir.cli.log.history import Unanswerable
-from weir.cli.show.service_names import named, services_of
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved, VipAllocated, VipDenied
 from weir.model import Backend, Root
+from weir.view.history import Unanswerable
+from weir.view.names import named, services_of
 
 ROOT = Root(kind="Service", namespace="shop", name="web.1")
 EVENTS: list[AnyEvent] = [

@@ -83,7 +83,7 @@ def test_services_are_shown_with_what_is_wrong_first() -> None:
         world.evolve(Fact(seq, event))
     view = log_view("svc", world)
     assert [[row[column] for column in view.columns] for row in view.rows] == [
-        ["shop/late", [], ["80/TCP"], "0/0", "Pending", "no address was given or denied yet"],
+        ["shop/late", [], ["80/TCP"], "0/0", "Pending", "waiting for an address"],
         ["shop/web", ["192.0.2.1"], ["80/TCP"], "0/0", "AllDown", "every probe fails"],
     ]
     assert [row["name"] for row in Wanted("192.0.2.1").of(view, every_row=True)] == ["shop/web"]

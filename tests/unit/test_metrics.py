@@ -5,13 +5,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from services.dataplane.l4.layout import FrontendKey, Stats
 from services.dataplane.metrics import Served, Totals
-from services.ipam.metrics import samples, usage
+from services.ipam.metrics import samples
 from weir.bus.reader import LogUnreachable, Refused
 from weir.decider import Decided, Fact, World
 from weir.events import PoolObserved, VipAllocated, VipDenied, VipReleased
 from weir.model import Root
 from weir.service.exporter import render
 from weir.service.metrics import SECONDS, Histogram, Meter, Sample
+from weir.view.pools import usage
 from weir.where import listen_address
 
 HTTP = FrontendKey("192.0.2.1", 80, "TCP")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from weir.cli.log.moments import MomentError, parse
+from weir.view.moments import MomentError, parse
 
 NOW = datetime(2026, 11, 29, 14, 0, 30, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from weir.cli.log.tell import condition, tell
 from weir.cli.output import Progress, emit, harmless, to_yaml
 from weir.events import DECODE, AnyEvent, BackendsPlanned, EndpointSliceObserved, StatusPlanned, VipDenied
 from weir.model import Backend, Condition, Endpoint, Root
+from weir.view.summary import condition, summary
 
 ROWS = [
     {"vip": "192.0.2.1", "services": ["shop/web", "shop/api"], "programmed": True, "seq": 7, "why": ""},
@@ -174,13 +174,13 @@ ROOT = Root(kind="Service", name="web", namespace="shop", place="shop.yaml#2")
     ],
 )  # fmt: skip
 def test_fact_is_told_in_one_line(event: bytes, line: str) -> None:
-    assert tell(DECODE(event)) == line
+    assert summary(DECODE(event)) == line
 
 
 def test_long_lists_are_told_in_short() -> None:
     backends = tuple(Backend(address=f"10.0.0.{n}", port=80, down_on=("lb-1",) if n == 2 else ()) for n in range(1, 9))
     chunk = BackendsPlanned(set="shop/web:80/TCP:IPv4", chunk=0, chunks=1, protocol="TCP", backends=backends, root=ROOT)
-    assert tell(chunk) == "shop/web:80/TCP:IPv4: 10.0.0.1, 10.0.0.2 down on lb-1, 10.0.0.3, 10.0.0.4, 10.0.0.5, and 3 more"
+    assert summary(chunk) == "shop/web:80/TCP:IPv4: 10.0.0.1, 10.0.0.2 down on lb-1, 10.0.0.3, 10.0.0.4, 10.0.0.5, and 3 more"
 
 
 def test_slice_tells_how_many_are_ready() -> None:
@@ -188,14 +188,15 @@ def test_slice_tells_how_many_are_ready() -> None:
     observed = EndpointSliceObserved(
         root=Root(kind="EndpointSlice", name="s", namespace="shop"), service="web", family="IPv4", endpoints=endpoints
     )
-    assert tell(observed) == "shop/s of web: 1 of 2 ready: 10.0.0.1"
+    assert summary(observed) == "shop/s of web: 1 of 2 ready: 10.0.0.1"
 
 
 def test_condition_is_its_type_or_why_not() -> None:
     assert condition(Condition(type="Programmed", status=True, reason="Programmed")) == "Programmed"
     pending = Condition(type="Programmed", status=False, reason="Pending", message="not read back yet on n1")
     assert condition(pending) == "not Programmed (Pending: not read back yet on n1)"
-    assert tell(StatusPlanned(owner="Service/shop/web", vips=(), conditions=(pending,), root=ROOT)).startswith("shop/web: not Programmed")
+    status = StatusPlanned(owner="Service/shop/web", vips=(), conditions=(pending,), root=ROOT)
+    assert summary(status).startswith("shop/web: not Programmed")
 
 
 SAMPLES = {str: "x", int: 1, bool: True, Root: ROOT}
@@ -208,23 +209,23 @@ def test_every_fact_can_be_told(event: type[msgspec.Struct]) -> None:
         name: SAMPLES[of] if of in SAMPLES else next(iter(get_args(of))) if get_origin(of) is Literal else ()
         for name, of in required.items()
     }
-    assert "\n" not in tell(event(**values))
-    assert tell(event(**values))
+    assert "\n" not in summary(event(**values))
+    assert summary(event(**values))
 
 
 def test_denial_is_told_with_its_reason() -> None:
     denied = VipDenied(owner="Service/shop/web", family="IPv4", reason="NoPool", message="no pool", holders=(), since=1, root=ROOT)
-    assert tell(denied) == "shop/web IPv4: NoPool: no pool"
+    assert summary(denied) == "shop/web IPv4: NoPool: no pool"
 
 
 def test_long_work_tells_how_far_it_is_on_a_terminal_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Progress, "SILENT_S", 0.0)
-    with Progress("reading", 1, 200) as progress:
-        progress.at(50)
+    with Progress("reading", 1, 200) as advance:
+        advance(50)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Progress("reading", 1, 200) as progress:
-        progress.at(50)
+    with Progress("reading", 1, 200) as advance:
+        advance(50)
     told = capsys.readouterr().err
     assert "reading: 25 %" in told
     assert told.endswith("\r\033[K")
@@ -232,6 +233,6 @@ def test_long_work_tells_how_far_it_is_on_a_terminal_only(capsys: pytest.Capture
 
 def test_short_work_says_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Progress("reading", 1, 200) as progress:
-        progress.at(200)
+    with Progress("reading", 1, 200) as advance:
+        advance(200)
     assert capsys.readouterr().err == ""

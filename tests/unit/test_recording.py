@@ -9,12 +9,12 @@ import pytest
 
 from weir.bus.lines import LINES, keyed, line
 from weir.bus.reader import Delivered, Refused
-from weir.cli.log.history import entries, world_at
-from weir.cli.log.recording import Recording, RecordingError, head_line
 from weir.cli.log.verify import Audit
 from weir.decider import Fact, World
 from weir.events import ENCODE, AnyEvent, ServiceGone, ServiceObserved, VipAllocated, key_of
 from weir.model import Root
+from weir.view.history import entries, world_at
+from weir.view.recording import Recording, RecordingError, head_line
 
 FIRST = 5
 

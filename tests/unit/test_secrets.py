@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from services.watcher.core import Watcher, differences
 from services.watcher.inventory import Observation
 from services.watcher.sources.yaml_documents import documents
-from weir.cli.log.tell import tell
 from weir.decider import World
 from weir.events import ENCODE
+from weir.view.summary import summary
 
 LEAST = 6  # characters of a value that count as a leak
 SECRET = "hunter2-very-secret-value"
@@ -27,7 +27,7 @@ def said_of(name: str, data: bytes) -> str:
     """Every event that the watcher makes of the file, as the log has it and as people are shown it."""
     watcher, world = Watcher(), World(Watcher.indexes)
     events = differences(world, watcher.said, watcher.said.take(watcher.said.read(Observation({name: documents(name, data)}))))
-    return "\n".join(f"{ENCODE(event).decode()}\n{event!r}\n{tell(event)}" for event in events)
+    return "\n".join(f"{ENCODE(event).decode()}\n{event!r}\n{summary(event)}" for event in events)
 
 
 def leaks(text: str, *values: str) -> list[str]:

@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from services.watcher.core import Watcher
 from services.watcher.writer.conditions import (
     Note,
-    counts,
     is_held,
     node_status,
     own,
@@ -35,6 +34,7 @@ from weir.events import (
 )
 from weir.lbnodes import conflicts
 from weir.model import Condition, Endpoint, Family, Problem, Rejection, Root, ServicePort, SlicePort
+from weir.view.services import counts
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
 V4, V6 = "203.0.113.10", "2001:db8:113::10"

@@ -115,7 +115,7 @@ def leave(
     from weir.bus.reader import LogError
     from weir.cli.box.leave import leave
     from weir.cli.box.supervise import UpError
-    from weir.cli.log.history import url_of
+    from weir.view.history import url_of
 
     try:
         known = leave(url or url_of(instance), credentials, node)
@@ -130,7 +130,8 @@ def leave(
 def down(instance: Instance = "weir") -> None:
     """Detach and remove the packet path.  Forwarding stops; the log and the last plan stay."""
     from services.dataplane.load.loader import detach
-    from weir.cli.box.supervise import UpError, claim, running
+    from weir.cli.box.supervise import UpError, claim
+    from weir.view.processes import running
     from weir.where import Where
 
     where = Where(instance)

@@ -4,8 +4,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any
 
 import msgspec
 
@@ -46,9 +47,25 @@ def emit_lines(rows: Iterable[Row]) -> None:
         print(harmless_json(msgspec.json.encode(row).decode()), flush=True)
 
 
+def row_of(value: msgspec.Struct) -> Row:
+    """Return the fields of a view as a row: all of them, in their order, as lists and plain values."""
+    return {name: _plain(getattr(value, name)) for name in value.__struct_fields__}
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case msgspec.Struct():
+            return msgspec.to_builtins(value) if value.__struct_config__.tag else row_of(value)
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_plain(each) for each in value]
+    return value
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, header: bool = True) -> None:
-    """Columns in capitals, two spaces between them, as kubectl prints."""
-    lines = [[column.upper() for column in columns], *([harmless(_cell(value)) for value in row] for row in rows)]
+    """Print columns in capitals, two spaces between them, as kubectl does."""
+    lines = [[column.upper().replace("_", " ") for column in columns], *([harmless(_cell(value)) for value in row] for row in rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(columns))]
     for line in lines[not header :]:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -85,7 +102,7 @@ def paint(text: str, colour: str) -> str:
 
 
 class Progress:
-    """How far a long work is: told on a terminal from the third second on, wiped in the end."""
+    """Progress of a long read: shown at a terminal from the third second on, cleared at the end."""
 
     SILENT_S, EVERY_S = 2.0, 0.2
 
@@ -93,21 +110,20 @@ class Progress:
         self._what, self._first, self._all = what, first, max(1, last - first + 1)
         self._begun_s = time.monotonic()
         self._next_s = self._begun_s + self.SILENT_S if sys.stderr.isatty() else float("inf")
-        self._told = False
+        self._shown = False
 
-    def __enter__(self) -> Self:
-        return self
+    def __enter__(self) -> Callable[[int], None]:
+        return self._at
 
-    def __exit__(self, *_: object) -> None:
-        if self._told:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._shown:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
-    def at(self, position: int) -> None:
-        """`position`, between first and last, is reached."""
+    def _at(self, position: int) -> None:
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
-        self._next_s, self._told = now_s + self.EVERY_S, True
+        self._next_s, self._shown = now_s + self.EVERY_S, True
         done = position - self._first + 1
         speed = int(done / (now_s - self._begun_s))
         print(f"\r\033[K{self._what}: {done * 100 // self._all} %, {speed}/s", end="", file=sys.stderr, flush=True)

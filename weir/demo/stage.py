@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from weir.cli.box.supervise import running
 from weir.cli.output import paint
 from weir.demo.network import Network, undisturbed, wait_until
+from weir.view.processes import running
 from weir.where import Where
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "shop"

@@ -13,7 +13,6 @@ from services.dataplane.core import (
     eligible,
     frontend_key,
     frontends_of,
-    members,
     members_on,
     serves,
     table_name,
@@ -43,6 +42,7 @@ from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_o
 from weir.model import Backend as Planned
 from weir.model import Rejection, endpoint_name
 from weir.pins import MapError, address_bytes, address_text
+from weir.plan import members
 
 
 class Outcome(NamedTuple):

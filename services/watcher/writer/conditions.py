@@ -3,8 +3,7 @@
 Only transitions: what stands there already is not written again, and no sequence or clock of the log goes into the API.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,7 +12,6 @@ from services.watcher.kinds.ranges import anycast, buggy, range_of
 from weir.decider import World
 from weir.events import (
     AppliedThrough,
-    EndpointSliceObserved,
     ManifestRejected,
     NodeSeen,
     PoolObserved,
@@ -24,10 +22,7 @@ from weir.events import (
 from weir.lbnodes import counted, how_to_end, is_silent
 from weir.model import (
     Condition,
-    Endpoint,
-    Family,
     ServicePort,
-    better,
     family_of,
     shown,
 )
@@ -105,19 +100,6 @@ def record_status(planned: StatusPlanned, nodes: Iterable[str], healthy: int, to
     reason = next((each.reason for each in planned.conditions if not each.status), "Serving")
     node = names[0] if len(names) == 1 else ""
     return {"vips": list(planned.vips), "reason": reason, "node": node, "nodes": names, **counts, "conditions": conditions}
-
-
-def counts(observed: ServiceObserved, slices: Iterable[EndpointSliceObserved], is_down: Callable[[str], bool]) -> tuple[int, int]:
-    """Endpoints that get new flows, and all that have a port of the Service; of its families that with most, for a pod is in each."""
-    ports = {(port.name, port.protocol) for port in observed.ports}
-    found = defaultdict[Family, dict[str, Endpoint]](dict)
-    for each in slices:
-        if any((port.name, port.protocol) in ports for port in each.ports):
-            of_family = found[each.family]
-            for endpoint in each.endpoints:
-                of_family[endpoint.address] = better(of_family.get(endpoint.address, endpoint), endpoint)
-    endpoints = max(found.values(), key=len, default={})
-    return sum(each.ready and not is_down(each.address) for each in endpoints.values()), len(endpoints)
 
 
 def pool_status(

@@ -23,7 +23,6 @@ from services.watcher.writer.conditions import (
     FINALIZER,
     Json,
     Note,
-    counts,
     digest,
     is_held,
     is_programmed,
@@ -62,6 +61,7 @@ from weir.model import (
     owner_of,
 )
 from weir.service.runner import Runner
+from weir.view.services import counts
 
 WORKERS: Final = 16
 RETRY_FIRST_S, RETRY_MOST_S = 0.5, 30.0

@@ -30,8 +30,10 @@ from weir.bus.client import STATE, STREAM, Bus, NatsClient, not_connected
 from weir.bus.identity import identity_of
 from weir.bus.reader import GONE, Forbidden, LogUnreachable, checked, request
 from weir.bus.snapshots import SNAPSHOTS
-from weir.cli.box.supervise import UpError, claim, die_with_parent, holds_plan, nats_command, running
-from weir.cli.log.history import ask, url_of
+from weir.cli.ask import ask
+from weir.cli.box.supervise import UpError, claim, die_with_parent, holds_plan, nats_command
+from weir.view.history import url_of
+from weir.view.processes import running
 from weir.where import Where
 from weir.words import reason_of
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from services.dataplane.load.interfaces import NicError, is_pattern, nic
 from services.dataplane.load.loader import preflight
-from weir.cli.box.supervise import leftovers, running
+from weir.cli.box.supervise import leftovers
+from weir.view.processes import running
 from weir.where import Where
 
 LEAST_FREE_BYTES = 2 << 30

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import typer
 
-from weir.cli.box.supervise import UpError, running
+from weir.cli.box.supervise import UpError
+from weir.view.processes import running
 from weir.where import Where, write_file
 
 UNITS = Path("/etc/systemd/system")

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 
 import typer
 
-from weir.cli.box.processes import GOOD, processes
-from weir.cli.show.status import look, programmed
+from weir.view.processes import processes
+from weir.view.status import status
 from weir.where import Where
 
 PATIENCE_S = 60.0
@@ -38,20 +38,20 @@ async def announce(answer: Answer) -> None:
 
 async def serving(instance: str) -> str:
     """Of `weir up`."""
-    found = await look(instance)
-    if not (found["following"] and programmed(found)):
+    found = await status(instance)
+    if not (found.following and found.programmed()):
         return ""
-    vips = {vip for service in found["services"] for vip in service["vips"]}
-    backends = sum(service["backends"] for service in found["services"])
-    counts = ((len(found["services"]), "Service"), (len(vips), "VIP"), (backends, "backend"))
+    vips = {vip for service in found.services for vip in service.vips}
+    backends = sum(service.backends for service in found.services)
+    counts = ((len(found.services), "Service"), (len(vips), "VIP"), (backends, "backend"))
     words = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
-    return f"ready: {words}{'' if found['ok'] else '; something needs a look: weir status'}"
+    return f"ready: {words}{'' if found.ok else '; there are problems: see weir status'}"
 
 
 async def forwarding(instance: str, url: str) -> str:
     """Of `weir join`."""
-    rows = processes(Where(instance))
-    ready = bool(rows) and all(row["state"] in GOOD for row in rows)
+    found = processes(Where(instance))
+    ready = bool(found) and all(process.good for process in found)
     return f"ready: forwarding by the log at {url.rpartition('@')[2]}" if ready else ""
 
 

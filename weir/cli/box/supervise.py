@@ -22,17 +22,16 @@ import msgspec
 import structlog
 
 from services.dataplane.plan_file import PlanFile
-from weir.bus.permissions import OF_NODES
 from weir.cli.box.limits import Limits
 from weir.cli.box.notify import notify
 from weir.cli.box.oversee import oversee
 from weir.cli.box.tend import tend
 from weir.service.runner import RELOAD
+from weir.view.processes import SERVICES, is_running, noted
 from weir.where import Where, node_name, write_file
 
 RESTART_MOST_S = 5.0
 _ANY_BYTES = 1 << 50
-SERVICES = ("watcher", "ipam", "planner", "dataplane", "health")
 Work = Callable[[], Awaitable[None]]
 Env = Mapping[str, str]
 NO_ENV: Env = MappingProxyType({})
@@ -226,41 +225,14 @@ def metrics_options(first: tuple[str, int] | None) -> dict[str, list[str]]:
     return {name: ["--metrics", place] for name, place in places.items()}
 
 
-def running(where: Where) -> dict[str, int]:
-    """Pids by name of an installation that is up; empty when it is not."""
-    pids = _noted(where)
-    return pids if "up" in pids and _runs(pids["up"], "weir") else {}
-
-
-def awaited(pids: Mapping[str, int]) -> list[str]:
-    """The children that an installation with these is yet to start: one after another, the log first.  A box that joined has none."""
-    return [name for name in (SERVICES if "nats" in pids else OF_NODES) if name not in pids]
-
-
 def leftovers(where: Where) -> dict[str, int]:
     """Pids by name of children whose `up` was killed; they follow it, and get a while to do so."""
     end = time.monotonic() + STOP_S
     while True:
-        alive = {name: pid for name, pid in _noted(where).items() if _runs(pid, where.instance)}
+        alive = {name: pid for name, pid in noted(where).items() if is_running(pid, where.instance)}
         if not alive or time.monotonic() > end:
             return alive
         time.sleep(0.02)
-
-
-def _noted(where: Where) -> dict[str, int]:
-    """What `pids.json` says; nothing where it is none of ours."""
-    try:
-        return msgspec.json.decode((where.run / "pids.json").read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.MsgspecError):
-        return {}
-
-
-def _runs(pid: int, word: str) -> bool:
-    """Whether a process whose command line has `word` in it has this pid."""
-    try:
-        return word in Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    except OSError:
-        return False
 
 
 async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:

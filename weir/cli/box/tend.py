@@ -14,7 +14,8 @@ import structlog
 from weir.bus.client import Bus
 from weir.bus.reader import LogError, LogStuck
 from weir.bus.streams import ensure_streams
-from weir.cli.box.limits import AGE_S, LEAST_FREE_BYTES, SIZE_BYTES, Limits, apply_limits, disk_alarms, free_bytes, log_alarms
+from weir.cli.box.limits import AGE_S, SIZE_BYTES, Limits, apply_limits
+from weir.view.alarms import LEAST_FREE_BYTES, disk_alarms, free_bytes, log_alarms
 from weir.where import Health, Where
 
 WATCH_S = 5.0

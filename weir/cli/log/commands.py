@@ -50,7 +50,8 @@ def tail(
     output: As = Output.table,
 ) -> None:
     """Show the last events."""
-    from weir.cli.log.entries import Filter, tail
+    from weir.cli.log.entries import tail
+    from weir.view.events import Filter
 
     tail(instance, number, wanted=Filter(kind or (), service), since=since, follow=follow, output=output, file=file)
 

@@ -10,9 +10,10 @@ from weir.bus.client import Bus
 from weir.bus.lines import line
 from weir.bus.reader import Delivered
 from weir.bus.snapshots import base_of, history, sequences
-from weir.cli.log.history import Unanswerable, ask, connect, latest_at
-from weir.cli.log.recording import head_line
-from weir.cli.output import Progress
+from weir.cli.ask import ask
+from weir.view.history import Unanswerable, connect, latest_at
+from weir.view.progress import progress
+from weir.view.recording import head_line
 
 
 def dump(instance: str, file: Path) -> None:
@@ -35,11 +36,11 @@ async def _write(bus: Bus, out: BinaryIO) -> int:
     out.write(head_line(bus.cluster, first, last, base))
     out.writelines(map(line, before))
     count = len(before)
-    with Progress("dumping the log", first, last) as progress:
+    with progress("dumping the log", first, last) as advance:
         async for found in history(bus, first, last):
             out.writelines(map(line, found))
             count += len(found)
-            progress.at(found[-1].sequence)
+            advance(found[-1].sequence)
     return count
 
 

@@ -1,166 +1,28 @@
-"""`weir log verify`: reads the whole history and says what in it is not as it must be, each with its sequence."""
+"""`weir log verify`: the faults of the whole history."""
 
-import asyncio
-import hashlib
-from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
-from weir.bus.client import STATE, Bus
-from weir.bus.reader import Delivered, NotUnderstood, read
-from weir.bus.snapshots import history, live, sequences, snapshot_at, unread_of
-from weir.cli.log.history import ask, source
-from weir.cli.log.recording import Recording
-from weir.cli.output import MACHINE, Progress, emit, emit_one
-from weir.events import is_gone
-
-MIRROR_WAIT_S = 5.0
-
-
-class Fault(NamedTuple):
-    """sequence: 0 where it is of the log as a whole."""
-
-    sequence: int
-    key: str
-    fault: str
-
-
-class Audit:
-    """What has been read of a history, and what was wrong with it.
-
-    digest: a chain over key and body of each event: equal digests, equal histories.
-    """
-
-    def __init__(self, first: int) -> None:
-        self.facts = 0
-        self.last = first - 1
-        self.latest: dict[str, tuple[int, bytes]] = {}  # entity -> sequence and body of its last event
-        self.faults: list[Fault] = []
-        self._chain = hashlib.sha256()
-        self._appended: dict[str, tuple[int, int, int]] = {}  # author -> fence and index of its last event, and its sequence
-
-    @property
-    def digest(self) -> str:
-        return self._chain.hexdigest()[:16]
-
-    def hear(self, message: Delivered) -> None:
-        """The next event of the history."""
-        if message.sequence != self.last + 1:
-            self._fault(message, f"follows {self.last}: {message.sequence - self.last - 1} events are missing before it")
-        self.last = message.sequence
-        self.facts += 1
-        self._chain.update(b"%d %s %d\n" % (message.sequence, message.key.encode(), len(message.body)))
-        self._chain.update(message.body)
-        self.latest[message.key] = message.sequence, message.body
-        try:
-            read(message)
-        except NotUnderstood as error:
-            self._fault(message, str(error).partition(": ")[2] or str(error))
-        self._hear_fence(message)
-
-    def compare(self, messages: Iterable[Delivered], where: str = STATE, since: int = 0) -> None:
-        """What is held elsewhere against the last event of each entity that came after `since`.  It may hold more: what came later."""
-        held = {message.key: message for message in messages}
-        for key, (sequence, body) in self.latest.items():
-            found = held.get(key)
-            if sequence <= since or (found is None and is_gone(body)):
-                continue
-            if found is None:
-                self.faults.append(Fault(sequence, key, f"{where} does not hold this entity"))
-            elif found.sequence < sequence:
-                self.faults.append(Fault(sequence, key, f"{where} holds its event {found.sequence} instead"))
-            elif found.sequence == sequence and found.body != body:
-                self.faults.append(Fault(sequence, key, f"{where} holds another body under this sequence"))
-
-    def compare_back(self, messages: Iterable[Delivered], where: str, first: int) -> None:
-        """What is held elsewhere by an event of the history, which begins at `first`, that is not an entity's last or says it is gone."""
-        for message in messages:
-            key = message.key
-            sequence, body = self.latest.get(key, (0, b""))
-            if message.sequence >= first and (sequence != message.sequence or is_gone(body)):
-                self.faults.append(Fault(message.sequence, key, f"{where} holds it, and the history's last event of it is {sequence}"))
-
-    def _hear_fence(self, message: Delivered) -> None:
-        """An append names the last event of its author that it knew of: `…AUTHOR.FENCE.INDEX` as its id."""
-        author = message.key.partition(".")[0]
-        words = message.headers.get("Nats-Msg-Id", "").rsplit(".", 2)
-        if len(words) < 3 or not (words[1].isdecimal() and words[2].isdecimal()):
-            return  # of a recording, or written by hand
-        fence, index = int(words[1]), int(words[2])
-        if author in self._appended:
-            before, count, last = self._appended[author]
-            if (fence, index) not in ((last, 1), (before, count + 1)):
-                self._fault(message, f"was appended behind event {fence} as number {index}, but {author} stood at {last}")
-        self._appended[author] = fence, index, message.sequence
-
-    def _fault(self, message: Delivered, words: str) -> None:
-        self.faults.append(Fault(message.sequence, message.key, words))
+from weir.cli.ask import ask
+from weir.cli.output import MACHINE, emit, emit_one
+from weir.view.audit import Audit, audited
+from weir.view.history import source
 
 
 def verify(instance: str, file: Path | None, output: str) -> int:
-    """Prints what is wrong; returns 1 when anything is.  file: of a recording, which has no snapshots, mirror or fences."""
+    """Print the faults; return 1 when there are any.  file: a recording, instead of the log."""
 
     async def question() -> Audit:
         async with source(instance, file) as log:
-            return _audit_file(log) if isinstance(log, Recording) else await _audit(log)
+            return await audited(log)
 
     audit = ask(instance, question())
     found = [fault._asdict() for fault in audit.faults]
+    counts = {"events": audit.facts, "last": audit.last, "entities": len(audit.latest), "digest": audit.digest}
     if output in MACHINE:
-        told = {"events": audit.facts, "last": audit.last, "entities": len(audit.latest), "digest": audit.digest, "faults": found}
-        emit_one(told, output)
+        emit_one({**counts, "faults": found}, output)
         return bool(found)
     if found:
         emit(found, output)
-    words = f"{len(found)} faults" if found else "no fault"
+    words = f"{len(found)} faults" if found else "no faults"
     print(f"{words} in {audit.facts} events up to {audit.last} about {len(audit.latest)} entities, digest {audit.digest}")
     return bool(found)
-
-
-def _audit_file(recording: Recording) -> Audit:
-    audit = Audit(recording.head.first)
-    for batch in recording.unread():
-        for message in batch:
-            audit.hear(message)
-    return audit
-
-
-async def _audit(bus: Bus) -> Audit:
-    stream = (await bus.stream())["state"]
-    first, last = stream["first_seq"], stream["last_seq"]
-    audit, snapshots = Audit(first), await sequences(bus)
-    with Progress("verifying the history", first, last) as progress:
-        for start, end in pairwise(sorted({first - 1, *(at for at in snapshots if first <= at <= last), last})):
-            async for messages in history(bus, start + 1, end):
-                for message in messages:
-                    audit.hear(message)
-                progress.at(audit.last)
-            if end in snapshots:
-                await _compare_snapshot(bus, audit, end, first)
-    mirrored = await _mirrored(bus, audit.last)
-    newest = (await bus.stream())["state"]["last_seq"]  # asked after the mirror was: it can only have grown
-    if mirrored < audit.last:
-        audit.faults.append(Fault(0, "", f"{STATE} has come to {mirrored} of {audit.last}"))
-    if mirrored > newest:
-        audit.faults.append(Fault(0, "", f"{STATE} is at {mirrored}, ahead of the history's {newest}"))
-    _, changed, _ = await live(bus)
-    audit.compare(changed.values(), STATE, since=snapshots[-1] if snapshots else 0)
-    return audit
-
-
-async def _compare_snapshot(bus: Bus, audit: Audit, at: int, first: int) -> None:
-    if snapshot := await snapshot_at(bus, at):
-        held = [message async for messages in unread_of(bus, snapshot) for message in messages]
-        audit.compare(held, f"the snapshot at {at}")
-        audit.compare_back(held, f"the snapshot at {at}", first)
-
-
-async def _mirrored(bus: Bus, position: int) -> int:
-    """How far the mirror is; it gets a while to come to `position`."""
-    end = asyncio.get_running_loop().time() + MIRROR_WAIT_S
-    while True:
-        reached: int = (await bus.stream(STATE))["state"]["last_seq"]
-        if reached >= position or asyncio.get_running_loop().time() > end:
-            return reached
-        await asyncio.sleep(0.05)

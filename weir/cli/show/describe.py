@@ -6,15 +6,18 @@ from contextlib import closing
 
 from weir.bus.client import Bus
 from weir.bus.reader import Delivered, Entry
-from weir.cli.log.entries import Filter, tell_all, whole
-from weir.cli.log.history import ask, connect, entries, latest_at, when, world_of
+from weir.cli.ask import ask
+from weir.cli.log.entries import show_all
 from weir.cli.options import fail
-from weir.cli.output import MACHINE, Row, emit, emit_one, to_yaml
+from weir.cli.output import MACHINE, Row, emit, emit_one, row_of, to_yaml
 from weir.cli.show.get import OF_LOG, View, Wanted, kernel_view, log_view
 from weir.cli.show.kernel import Kernel
 from weir.decider import World
 from weir.events import EndpointDown, key_of
 from weir.model import endpoint_name
+from weir.view.events import Filter, in_full
+from weir.view.history import connect, entries, latest_at, world_of
+from weir.view.value import when
 
 EVENTS_MOST = 10
 
@@ -38,7 +41,7 @@ def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
     if not rows:
         fail(f"{noun} {'/'.join(filter(None, (wanted.namespace, wanted.name)))!r} not found")
     if output in MACHINE:
-        rows = [row | {"events": list(map(whole, events))} for row in rows]
+        rows = [row | {"events": [row_of(in_full(entry)) for entry in events]} for row in rows]
         if len(rows) == 1:
             emit_one(rows[0], output)
         else:
@@ -47,7 +50,7 @@ def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
     print("\n".join(to_yaml(row) for row in rows), end="")
     if events:
         print(f"events: # the last {EVENTS_MOST}; all: weir log tail --service NAME --since AGE")
-        tell_all(events, "")
+        show_all(events, "")
 
 
 def _down(row: Row, noun: str, world: World, latest: Mapping[str, Delivered]) -> Row:

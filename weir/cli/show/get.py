@@ -5,13 +5,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from weir.cli.options import fail
-from weir.cli.output import MACHINE, Row, emit
+from weir.cli.output import MACHINE, Row, emit, row_of
 from weir.cli.show.kernel import Kernel
 from weir.cli.show.watch import Screen, every
 
 if TYPE_CHECKING:
     from weir.decider import World
 
+SVC = ("name", "vips", "ports", "ready", "state", "message")  # columns of the table
 OF_LOG = ("svc", "vips", "pools", "nodes")
 
 
@@ -82,7 +83,8 @@ def names(noun: str, instance: str) -> list[str]:
             return log_view(noun, (await world_at(bus, ""))[0])
 
     if noun in OF_LOG:
-        from weir.cli.log.history import ask, connect, world_at
+        from weir.cli.ask import ask
+        from weir.view.history import connect, world_at
 
         view = ask(instance, question())
     else:
@@ -134,22 +136,26 @@ def kernel_view(noun: str, kernel: Kernel, output: str) -> View:
 
 
 def log_view(noun: str, world: "World") -> View:
-    """What the log says."""
-    from weir.cli.show import get_log
+    """Return the rows that come from the log."""
+    from weir.view.nodes import nodes
+    from weir.view.pools import pools
+    from weir.view.services import services
+    from weir.view.vips import vips
 
     match noun:
         case "svc":
-            return View(get_log.services(world), ("name",), ("name", "vips"), "name", get_log.SVC)
+            return View(list(map(row_of, services(world))), ("name",), ("name", "vips"), "name", SVC)
         case "vips":
-            return View(get_log.vips(world), ("vip",), ("vip", "services"), "services")
+            return View(list(map(row_of, vips(world))), ("vip",), ("vip", "services"), "services")
         case "pools":
-            return View(get_log.pools(world), ("name",), ("name",))
-    return View(get_log.nodes(world), ("name",), ("name",))
+            return View(list(map(row_of, pools(world))), ("name",), ("name",))
+    return View(list(map(row_of, nodes(world))), ("name",), ("name",))
 
 
 def _of_log(noun: str, instance: str, output: str, wanted: Wanted, *, watch: bool) -> None:
     from weir.bus.client import Bus  # not above: what reads maps alone answers sooner without
-    from weir.cli.log.history import ask, connect, world_at
+    from weir.cli.ask import ask
+    from weir.view.history import connect, world_at
 
     async def follow(bus: Bus, world: "World", position: int) -> None:
         view = log_view(noun, world)

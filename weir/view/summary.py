@@ -1,4 +1,4 @@
-"""Each event in one line for a person."""
+"""Events and conditions in one line of text."""
 
 from collections.abc import Sequence
 
@@ -45,8 +45,8 @@ from weir.model import (
 from weir.words import few
 
 
-def tell(event: AnyEvent) -> str:
-    """What `event` says."""
+def summary(event: AnyEvent) -> str:
+    """Summarize an event: what happened to which object."""
     match event:
         case EpochStarted(writer=writer, host=host, pid=pid):
             return f"{writer} is process {pid} on {host}"

@@ -19,7 +19,7 @@ import msgspec
 
 from weir.bus.lines import ENCODE_LINE, LINES, RAW_LINES, Line, RawLine
 from weir.bus.reader import Delivered, Entry, Refused
-from weir.cli.output import Progress
+from weir.view.progress import progress
 
 NOT_THERE = 10037  # as JetStream numbers it
 _CHUNK_BYTES = 1 << 20
@@ -84,12 +84,12 @@ class Recording:
     def _batches(self, decoder: msgspec.json.Decoder[L], start: int, end: int | None = None) -> Iterator[list[L]]:
         self._file.seek(self._find(start) if start > 1 else self._begin)
         last, rest = start - 1, b""
-        with Progress(f"reading {self._path}", start, end or self.head.last) as progress:
+        with progress(f"reading {self._path}", start, end or self.head.last) as advance:
             while chunk := self._file.read(_CHUNK_BYTES):
                 whole, newline, rest = (rest + chunk).rpartition(b"\n")
                 found = self._decode(decoder, whole + newline)
                 last = found[-1].sequence if found else last
-                progress.at(last)
+                advance(last)
                 if end is not None and last >= end:
                     yield [line for line in found if line.sequence <= end]
                     return

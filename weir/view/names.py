@@ -1,9 +1,9 @@
 """Services by the names that people type: "namespace/name", or the name alone."""
 
-from weir.cli.log.history import Unanswerable
 from weir.decider import World
 from weir.events import AnyEvent
 from weir.model import shown
+from weir.view.history import Unanswerable
 
 DEFAULT = "default"
 

@@ -1,25 +1,21 @@
-"""Reads the log for the commands: the world as of now or of a moment, entries one by one."""
+"""Read the log or a recording: the world now or at a moment, and events one by one."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
-
-import typer
 
 from weir.bus.client import Bus
-from weir.bus.reader import Delivered, Entry, LogError, LogUnreachable, Refused, Trimmed, decode
+from weir.bus.reader import Delivered, Entry, LogUnreachable, Refused, Trimmed, decode
 from weir.bus.snapshots import Snapshot, SnapshotLost, base_of, history, live, sequences, snapshot_at, unread_of
-from weir.cli.log.moments import MomentError, parse
-from weir.cli.log.recording import Recording, RecordingError
-from weir.cli.output import Progress
 from weir.decider import Fact, Index, World
+from weir.view.moments import MomentError, parse
+from weir.view.progress import progress
+from weir.view.recording import Recording
+from weir.view.value import when
 from weir.where import Where
 
-T = TypeVar("T")
 _TRIES = 5  # of a moment at the old end of a history that expires as it is read
 
 
@@ -33,21 +29,6 @@ class NotFound(Unanswerable):
     """What was asked for by name does not exist.  React: report it, exit code 1, as kubectl does."""
 
     code = 1
-
-
-def ask(instance: str, question: "Coroutine[Any, Any, T]") -> T:
-    """Run one question to the log.  Ends the command with 1 where what was asked for is not found, with 2 where there is no answer."""
-    try:
-        return asyncio.run(question)
-    except Unanswerable as error:
-        typer.echo(f"weir: {error}", err=True)
-        raise typer.Exit(error.code) from error
-    except RecordingError as error:
-        typer.echo(f"weir: {error}", err=True)
-        raise typer.Exit(2) from error
-    except LogError as error:
-        typer.echo(f"weir: the log of instance {instance} cannot be read: {error}", err=True)
-        raise typer.Exit(2) from error
 
 
 def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus | Recording"]:
@@ -93,11 +74,11 @@ async def batches(log: Bus | Recording, start: int, end: int | None = None, kind
     async with log.follow(start - 1, kinds) as pull:
         if end is not None and end < start:
             return
-        with Progress("reading the log", start, end or start + pull.pending) as progress:
+        with progress("reading the log", start, end or start + pull.pending) as advance:
             while pull.pending:
                 if not (found := await pull.next()):
                     continue
-                progress.at(found[-1].fact.seq)
+                advance(found[-1].fact.seq)
                 if end is not None and found[-1].fact.seq >= end:
                     yield [entry for entry in found if entry.fact.seq <= end]
                     return
@@ -176,19 +157,19 @@ async def _latest_since(bus: Bus, base: int, end: int) -> dict[str, Delivered]:
     if base and not snapshot:
         raise SnapshotLost(f"the snapshot at {base} was dropped while it was asked for")
     latest = await _of_snapshot(bus, snapshot) if snapshot else {}
-    with Progress("reading the history", base + 1, end) as progress:
+    with progress("reading the history", base + 1, end) as advance:
         async for messages in history(bus, base + 1, end):
             latest |= {message.key: message for message in messages}
-            progress.at(messages[-1].sequence)
+            advance(messages[-1].sequence)
     return latest
 
 
 async def _of_snapshot(bus: Bus, snapshot: Snapshot) -> dict[str, Delivered]:
     latest: dict[str, Delivered] = {}
-    with Progress(f"reading the snapshot at {snapshot.sequence}", 0, snapshot.entities) as progress:
+    with progress(f"reading the snapshot at {snapshot.sequence}", 0, snapshot.entities) as advance:
         async for messages in unread_of(bus, snapshot):
             latest |= {message.key: message for message in messages}
-            progress.at(len(latest))
+            advance(len(latest))
     return latest
 
 
@@ -219,14 +200,3 @@ async def first_since(log: Bus | Recording, moment: str) -> int:
     if found > now and following > (await log.stream())["state"]["last_seq"]:
         raise Unanswerable(f"{moment} is in the future: it is {now:%Y-%m-%d %H:%M:%S} UTC")
     return following
-
-
-def when(time_ns: int) -> datetime:
-    """The microsecond, in UTC, that has begun: never a later one, or the log up to then would hold more."""
-    seconds, rest_ns = divmod(time_ns, 1_000_000_000)
-    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest_ns // 1000)
-
-
-def clock(time_ns: int) -> str:
-    """Month, day and time in UTC with milliseconds."""
-    return when(time_ns).strftime("%m-%d %H:%M:%S.%f")[:-3]

@@ -1,0 +1,32 @@
+"""The plan: the events that tell every node what its kernel should hold, and how they belong together."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from weir.decider import Index, World
+from weir.events import AnyEvent, BackendsPlanned, FrontendPlanned, VipPlanned
+from weir.model import Backend
+
+PLAN: Final = (VipPlanned, FrontendPlanned, BackendsPlanned)
+PLAN_KINDS: Final = frozenset(event.kind for event in PLAN)
+
+
+def sets_of(event: AnyEvent) -> Iterable[str]:
+    """Index: the backend sets that a frontend uses, or that a chunk belongs to."""
+    match event:
+        case FrontendPlanned(sets=sets):
+            return (part.name for part in sets)
+        case BackendsPlanned(set=name):
+            return (name,)
+    return ()
+
+
+INDEXES: Final[Mapping[str, Index]] = {"set": sets_of}  # what `members` needs
+
+
+def members(world: World, frontend: FrontendPlanned) -> tuple[list[Backend], int]:
+    """Return the backends of a frontend's sets, all chunks, sorted; and the sequence of the newest event among them and the frontend."""
+    found = ((part, chunk) for part in frontend.sets for chunk in world.find("set", part.name, BackendsPlanned))
+    chunks = [chunk for part, chunk in found if chunk.chunks == part.chunks]
+    backends = sorted((backend for chunk in chunks for backend in chunk.backends), key=lambda backend: (backend.address, backend.port))
+    return backends, max([world.seq(frontend), *(world.seq(chunk) for chunk in chunks)])
