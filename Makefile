@@ -40,7 +40,7 @@ bench: setup ## the peers side by side, ns/packet, change latency, replay, size;
 	@bench/setup
 	@$(PY) -m bench $(if $(QUICK),--quick)
 
-docs: setup ## docs/events.md and docs/metrics.md, made from the code
+docs: setup ## the reference pages in docs/, and the role of the watcher, made from the code
 	@$(PY) -m docs.reference
 
 clean: ## remove .venv and caches

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from docs.roles import rules
 from weir.bus.permissions import User, users
 
 BASE = Path(__file__).parents[1] / "deploy" / "base"
@@ -14,8 +15,8 @@ def permissions_page() -> str:
     lines = [
         "# Who may what",
         "",
-        "Made by `make docs` from `weir/bus/permissions.py` and `deploy/base`: change it there. `tests/e2e/test_permissions.py` and",
-        "`tests/cluster/test_deploy.py` run the services with just this, and try to get beyond it.",
+        "Made by `make docs` from `weir/bus/permissions.py`, `services/watcher/kinds` and `deploy/base`: change it there.",
+        "`tests/e2e/test_permissions.py` and `tests/cluster/test_deploy.py` run the services with just this, and try to get beyond it.",
         "",
         "## The log",
         "",
@@ -34,10 +35,7 @@ def permissions_page() -> str:
         "| group | resources | verbs |",
         "|---|---|---|",
     ]
-    role = next(each for each in yaml.safe_load_all((BASE / "watcher.yaml").read_text()) if each["kind"] == "ClusterRole")
-    lines += [
-        f"| {each['apiGroups'][0] or 'core'} | {', '.join(each['resources'])} | {', '.join(each['verbs'])} |" for each in role["rules"]
-    ]
+    lines += [f"| {rule.group or 'core'} | {', '.join(rule.resources)} | {', '.join(rule.verbs)} |" for rule in rules()]
     lines += ["", "## The kernel", "", "| container | capabilities |", "|---|---|"]
     lines += [f"| {container} | {', '.join(added) or 'none'} |" for container, added in node_capabilities().items()]
     lines += ["| all others | none, and not uid 0 |"]

@@ -1,4 +1,4 @@
-"""Writes docs/events.md, docs/metrics.md and docs/permissions.md from what the code says:  python -m docs.reference
+"""Writes docs/events.md, docs/metrics.md, docs/permissions.md and the watcher's role from the code:  python -m docs.reference
 
 Fields, types, defaults and the comments behind them are read from the source of weir/events and weir/model, so that a page
 cannot say other than the type; a test compares the committed pages with these.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, get_args
 
 from docs.permissions import permissions_page
+from docs.roles import role_page
 from weir import events, model
 from weir.events import AnyEvent, Event
 from weir.service.metrics import EVERY, METRICS, SECONDS
@@ -179,7 +180,12 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-PAGES = {"events.md": events_page, "metrics.md": metrics_page, "permissions.md": permissions_page}
+PAGES = {
+    "events.md": events_page,
+    "metrics.md": metrics_page,
+    "permissions.md": permissions_page,
+    "../deploy/base/watcher-role.yaml": role_page,
+}
 
 if __name__ == "__main__":
     for page, make in PAGES.items():

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from services.watcher.kinds.reader import Document, Reading, read
+from services.watcher.kinds.registry import refers
 from services.watcher.settings import DEFAULT, Settings
-from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, key_of, object_key
+from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, ObjectObserved, key_of, object_key
 from weir.model import Root
 
 
@@ -52,7 +53,8 @@ class Said:
         self._units: dict[str, tuple[Reading, ...]] = {}
         self._readings: dict[str, Reading] = {}  # by source
         self._claims: defaultdict[str, dict[str, Claim]] = defaultdict(dict)  # object -> source
-        self._slices: defaultdict[str, set[str]] = defaultdict(set)  # Service, "namespace/name" -> its slices
+        self._slices = _Index()  # by Service (owner)
+        self._referring = _Index()  # objects by the owner that they refer to
 
     def read(self, observation: Observation) -> Readings:
         """What the documents come to.  It may take seconds, and touches nothing here: another thread may do it."""
@@ -81,8 +83,12 @@ class Said:
         return sorted(self._claims[key].values()) if key in self._claims else []
 
     def slices(self, service: str) -> list[str]:
-        """The keys of the EndpointSlices of a Service, "namespace/name"."""
-        return sorted(self._slices.get(service, ()))
+        """The keys of the EndpointSlices of a Service (an owner)."""
+        return sorted(self._slices.keys(service))
+
+    def referring(self, owner: str) -> set[str]:
+        """The keys of the objects that refer to an owner."""
+        return self._referring.keys(owner)
 
     def slices_at(self, addresses: set[str]) -> set[str]:
         """The keys of the EndpointSlices with an endpoint at one of `addresses`; looks at every endpoint, as nodes seldom move."""
@@ -126,8 +132,14 @@ class Said:
             self._readings[reading.source] = reading
             if reading.root:
                 self._claims[object_key(reading.root.owner)][reading.source] = Claim(unit, i, reading)
-            if of := _slice_of(reading):
-                self._slices[of[0]].add(of[1])
+            if reading.fact:
+                self._index(reading.source, reading.fact)
+
+    def _index(self, source: str, event: ObjectObserved) -> None:
+        if isinstance(event, EndpointSliceObserved):
+            self._slices.add(event.owner, source, key_of(event))
+        for owner in refers(event):
+            self._referring.add(owner, source, key_of(event))
 
     def _forget(self, unit: str) -> None:
         for reading in self._units.pop(unit, ()):
@@ -137,20 +149,32 @@ class Said:
                 del self._claims[key][reading.source]
                 if not self._claims[key]:
                     del self._claims[key]
-            if of := _slice_of(reading):
-                self._slices[of[0]].discard(of[1])
-                if not self._slices[of[0]]:
-                    del self._slices[of[0]]
+            if isinstance(reading.fact, EndpointSliceObserved):
+                self._slices.drop(reading.fact.owner, reading.source)
+            for owner in refers(reading.fact):
+                self._referring.drop(owner, reading.source)
+
+
+class _Index:
+    """Keys of objects by a word, for each source that has it."""
+
+    def __init__(self) -> None:
+        self._keys: defaultdict[str, dict[str, str]] = defaultdict(dict)  # word -> source -> key
+
+    def keys(self, word: str) -> set[str]:
+        return set(self._keys[word].values()) if word in self._keys else set()
+
+    def add(self, word: str, source: str, key: str) -> None:
+        self._keys[word][source] = key
+
+    def drop(self, word: str, source: str) -> None:
+        del self._keys[word][source]
+        if not self._keys[word]:
+            del self._keys[word]
 
 
 def _is_at(fact: EndpointSliceObserved, addresses: set[str]) -> bool:
     return not addresses.isdisjoint([endpoint.address for endpoint in fact.endpoints])
-
-
-def _slice_of(reading: Reading) -> tuple[str, str] | None:
-    """The Service that a slice is of, and the slice's key."""
-    fact = reading.fact
-    return (fact.owner, key_of(fact)) if isinstance(fact, EndpointSliceObserved) else None
 
 
 def unit_of(source: str) -> str:

@@ -4,11 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from services.watcher.edge import FolderSource
+from services.watcher.kinds.registry import OBSERVED
 from weir.decider import World
-from weir.events import EndpointSliceObserved, ManifestRejected, NamespaceObserved, NodeObserved, PoolObserved, ServiceObserved
+from weir.events import ManifestRejected
 from weir.service.metrics import Sample
-
-KINDS = (ServiceObserved, EndpointSliceObserved, PoolObserved, NamespaceObserved, NodeObserved)
 
 
 class Cluster(Protocol):
@@ -31,7 +30,7 @@ class Writes(Protocol):
 
 def samples(folder: FolderSource | None, clusters: Sequence[Cluster], writer: Writes | None, world: World) -> Iterator[Sample]:
     """For `weir_objects`, `weir_manifest*`, `weir_cluster_kinds_lost` and `weir_writes_refused`."""
-    for kind in KINDS:
+    for kind in OBSERVED:
         yield Sample("weir_objects", (kind.kind,), len(world.of(kind)))
     for cluster in clusters:
         yield Sample("weir_cluster_kinds_lost", (cluster.name,), cluster.lost)

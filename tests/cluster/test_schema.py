@@ -6,9 +6,11 @@ from typing import Any
 
 import yaml
 
-from services.watcher.kinds.schema import FIELDS, KINDS, Fields
+from services.watcher.kinds.registry import GROUPS, KINDS
+from services.watcher.kinds.schema import METADATA, Fields
 from tests.cluster.binaries import module
 
+FIELDS = {kind.word: kind.fields for kind in KINDS}
 CRDS = Path(__file__).parents[2] / "deploy/crds"
 
 
@@ -40,7 +42,7 @@ def test_the_fields_and_kinds_of_kubernetes_are_those_of_its_api() -> None:
         schemas = json.loads((folder / f"{page}_openapi.json").read_text())["components"]["schemas"]
         of_package = {name.rpartition(".")[2]: schema for name, schema in schemas.items() if name.startswith(f"io.k8s.api.{package}.")}
         kinds = {name for name, schema in of_package.items() if "x-kubernetes-group-version-kind" in schema}
-        assert kinds - {f"{kind}List" for kind in kinds} == KINDS[group] - {"List"}
+        assert kinds - {f"{kind}List" for kind in kinds} == GROUPS[group] - {"List"}
         for kind in ours:
             assert FIELDS[kind] == fields(schemas, of_package[kind]), kind
 
@@ -48,7 +50,6 @@ def test_the_fields_and_kinds_of_kubernetes_are_those_of_its_api() -> None:
 def test_the_fields_and_kinds_of_weir_are_those_of_its_crds() -> None:
     crds = [yaml.safe_load(path.read_text()) for path in CRDS.glob("*.yaml")]
     shapes = {crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in crds if "spec" in crd}
-    assert shapes.keys() == KINDS["weir.dev"]
-    metadata = FIELDS["Service"]["metadata"]
+    assert shapes.keys() == GROUPS["weir.dev"]
     for kind in shapes.keys() & FIELDS.keys():
-        assert FIELDS[kind] == {**(fields({}, shapes[kind]) or {}), "metadata": metadata}, kind
+        assert FIELDS[kind] == {**(fields({}, shapes[kind]) or {}), "metadata": METADATA}, kind

@@ -8,7 +8,7 @@ import pytest
 from services.watcher.core import Watcher, differences
 from services.watcher.inventory import Observation, Said
 from services.watcher.kinds.reader import Document
-from services.watcher.kinds.registry import KINDS, POOL, SERVICE
+from services.watcher.kinds.registry import KINDS, SERVICE, VIPPOOL
 from services.watcher.sources.kube import Kube
 from weir.decider import World
 
@@ -53,12 +53,12 @@ def test_all_is_compared_again_once_every_kind_can_be_followed_again() -> None:
         observations = aiter(cluster)
         found.append(await anext(observations))
         cluster.unreachable(SERVICE, "refused")
-        cluster.unreachable(POOL, "refused")
+        cluster.unreachable(VIPPOOL, "refused")
         cluster.reached(SERVICE)
         waiting = asyncio.ensure_future(anext(observations))
         await asyncio.sleep(0)
         assert not waiting.done()
-        cluster.reached(POOL)
+        cluster.reached(VIPPOOL)
         found.append(await asyncio.wait_for(waiting, 5))
         return [(each.complete, each.whole) for each in found]
 

@@ -12,13 +12,13 @@ from test_watcher_core import asking, fact, only
 from docs.reference import HERE
 from services.ipam.core import Ipam
 from services.watcher.kinds.fields import Field
-from services.watcher.kinds.reader import Observed, read
+from services.watcher.kinds.reader import read
 from services.watcher.settings import DEFAULT, Settings
 from services.watcher.sources.yaml_documents import documents
 from weir.cli.migrate.kube_loxilb import migrate
 from weir.cli.migrate.manifests import Migrated, MigrateError, problems_of
 from weir.decider import Fact, Fold
-from weir.events import AnyEvent, NodeAddressesObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied
+from weir.events import AnyEvent, NodeAddressesObserved, ObjectObserved, PoolObserved, ServiceObserved, VipAllocated, VipDenied
 from weir.model import ServicePort, shown
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -214,7 +214,7 @@ class Given(NamedTuple):
     denied: dict[str, str]
 
 
-def given(*facts: Observed | AnyEvent | None) -> Given:
+def given(*facts: ObjectObserved | AnyEvent | None) -> Given:
     """Who gets what of ipam."""
     fold, seq = Fold(Ipam(), "ipam"), 0
     for said in (NodeAddressesObserved(node="lb-1"), *facts):
@@ -232,7 +232,7 @@ def given(*facts: Observed | AnyEvent | None) -> Given:
     )
 
 
-def pools(*args: str) -> list[Observed | None]:
+def pools(*args: str) -> list[ObjectObserved | None]:
     """Of a kube-loxilb that was started so."""
     migrated = migrate([deployment(*args)])
     return [reading.fact for manifest in migrated.manifests for reading in read_manifest(manifest)]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from services.watcher.kinds.registry import KINDS, RECORD, SERVICE
+from services.watcher.kinds.registry import KINDS, LBSERVICE, SERVICE
 from services.watcher.sources.kube import Kube
 from services.watcher.writer.queue import Marks, Target
 from weir.decider import World
@@ -25,11 +25,11 @@ def test_all_is_looked_at_once_every_kind_is_known_and_again_when_one_comes_that
     cluster, listed = Kube("kube", None), list[bool]()
     cluster.listed = lambda found: listed.append(found.complete)
     for kind in KINDS:
-        cluster.not_installed(kind) if kind is RECORD else cluster.known(kind)
+        cluster.not_installed(kind) if kind is LBSERVICE else cluster.known(kind)
     assert listed == [True]
-    cluster.known(RECORD)
+    cluster.known(LBSERVICE)
     assert listed == [True, True]
-    cluster.known(RECORD)
+    cluster.known(LBSERVICE)
     assert listed == [True, True]
 
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.watcher.kinds.reader import Document, Observed, Reading, read
+from services.watcher.kinds.reader import Document, Reading, read
 from services.watcher.settings import Settings
 from services.watcher.sources.yaml_documents import MOST_DOCUMENT_BYTES, documents
-from weir.events import DECODE, ENCODE, ServiceObserved
+from weir.events import DECODE, ENCODE, ObjectObserved, ServiceObserved
 from weir.model import Endpoint, Probe, Problem, Root, ServicePort, SlicePort
 
 
@@ -45,7 +45,7 @@ def only(text: str) -> Reading:
     return reading
 
 
-def fact(text: str) -> Observed:
+def fact(text: str) -> ObjectObserved:
     reading = only(text)
     assert reading.fact, reading.problems
     assert reading.problems == ()

@@ -26,6 +26,8 @@ from weir.events.observed import (
     EndpointSliceGone,
     EndpointSliceObserved,
     HomeNamed,
+    KubernetesGone,
+    KubernetesObserved,
     ManifestAccepted,
     ManifestRejected,
     NamespaceGone,
@@ -44,6 +46,8 @@ from weir.events.observed_gateway import (
     BackendTlsPolicyObserved,
     ConfigMapGone,
     ConfigMapObserved,
+    GatewayApiGone,
+    GatewayApiObserved,
     GatewayClassGone,
     GatewayClassObserved,
     GatewayGone,
@@ -135,6 +139,8 @@ __all__ = [
     "NodeRetired",
     "NodeSeen",
     "NodeSilent",
+    "ObjectGone",
+    "ObjectObserved",
     "PoolGone",
     "PoolObserved",
     "RecordGone",
@@ -175,24 +181,17 @@ __all__ = [
     "untoken",
 ]
 
+ObjectObserved = KubernetesObserved | GatewayApiObserved
+ObjectGone = KubernetesGone | GatewayApiGone
+
 AnyEvent = (
     EpochStarted
-    | ServiceObserved
-    | ServiceGone
-    | EndpointSliceObserved
-    | EndpointSliceGone
-    | PoolObserved
-    | PoolGone
-    | NamespaceObserved
-    | NamespaceGone
-    | NodeObserved
-    | NodeGone
+    | ObjectObserved
+    | ObjectGone
     | NodeSilent
     | NodeHeard
     | NodeRetired
     | HomeNamed
-    | RecordObserved
-    | RecordGone
     | ManifestRejected
     | ManifestAccepted
     | VipAllocated
@@ -216,28 +215,6 @@ AnyEvent = (
     | MapPressure
     | EndpointDown
     | EndpointUp
-    | GatewayClassObserved
-    | GatewayClassGone
-    | GatewayObserved
-    | GatewayGone
-    | ListenerSetObserved
-    | ListenerSetGone
-    | HttpRouteObserved
-    | HttpRouteGone
-    | GrpcRouteObserved
-    | GrpcRouteGone
-    | TlsRouteObserved
-    | TlsRouteGone
-    | TcpRouteObserved
-    | TcpRouteGone
-    | UdpRouteObserved
-    | UdpRouteGone
-    | BackendTlsPolicyObserved
-    | BackendTlsPolicyGone
-    | ConfigMapObserved
-    | ConfigMapGone
-    | SecretObserved
-    | SecretGone
     | ListenerPlanned
     | ListenerWithdrawn
     | VirtualHostPlanned

@@ -19,6 +19,10 @@ class Event(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, g
         """Namespace ("" where there is none) and name of the entity."""
         raise TypeError(f"{type(self).__name__} names no entity")
 
+    def summary(self) -> str:
+        """Say in one line what the event states, for `weir log`; its type and time are shown beside it."""
+        return "/".join(filter(None, self.entity()))
+
 
 class ObjectEvent(Event, frozen=True, kw_only=True):
     """An event about one object that the watcher follows."""
@@ -28,6 +32,13 @@ class ObjectEvent(Event, frozen=True, kw_only=True):
 
     def entity(self) -> tuple[str, str]:
         return entity_of_object(self.root)
+
+    def summary(self) -> str:
+        return f"{self.stated()}  ({self.root.place})" if self.root.place else self.stated()
+
+    def stated(self) -> str:
+        """Say in one line what is observed, without where."""
+        return self.root.path
 
 
 def tag_of(kind: type[Event]) -> str:

@@ -20,6 +20,7 @@ from weir.model import (
     Targets,
     owner_of,
 )
+from weir.words import few
 
 
 class ServiceObserved(ObjectEvent, frozen=True, kw_only=True, tag="service_observed"):
@@ -52,6 +53,10 @@ class ServiceObserved(ObjectEvent, frozen=True, kw_only=True, tag="service_obser
     labels: dict[str, str] = {}
     unsupported: tuple[Problem, ...] = ()  # asked for, valid, and not served yet
 
+    def stated(self) -> str:
+        ports = ", ".join(f"{port.port}/{port.protocol}" for port in self.ports)
+        return f"{self.root.path} {'exposed' if self.exposed else 'not exposed'} on {ports}"
+
 
 class ServiceGone(ObjectEvent, frozen=True, kw_only=True, tag="service_gone"):
     """The Service is no more."""
@@ -74,6 +79,10 @@ class EndpointSliceObserved(ObjectEvent, frozen=True, kw_only=True, tag="endpoin
         """Its Service."""
         return owner_of("Service", self.root.space, self.service)
 
+    def stated(self) -> str:
+        ready = [endpoint.address for endpoint in self.endpoints if endpoint.ready]
+        return f"{self.root.path} of {self.service}: {len(ready)} of {len(self.endpoints)} ready: {few(ready) or 'none'}"
+
 
 class EndpointSliceGone(ObjectEvent, frozen=True, kw_only=True, tag="endpointslice_gone"):
     """The EndpointSlice is no more."""
@@ -94,6 +103,9 @@ class PoolObserved(ObjectEvent, frozen=True, kw_only=True, tag="pool_observed"):
     share_with_nodes: bool = False  # addresses of LB nodes' own may be asked for by name: Services take their ports, and nothing else
     service_selector: Selector | None = None  # which Services may draw from it; None: all
     namespace_selector: Selector | None = None  # of which namespaces
+
+    def stated(self) -> str:
+        return f"{self.root.path}: {few(self.addresses) or 'none'}"
 
 
 class PoolGone(ObjectEvent, frozen=True, kw_only=True, tag="pool_gone"):
@@ -152,6 +164,10 @@ class RecordGone(ObjectEvent, frozen=True, kw_only=True, tag="record_gone"):
 
     kind: ClassVar[str] = "lbservice"
     gone: ClassVar[bool] = True
+
+
+KubernetesObserved = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved | RecordObserved
+KubernetesGone = ServiceGone | EndpointSliceGone | PoolGone | NamespaceGone | NodeGone | RecordGone
 
 
 class HomeNamed(Event, frozen=True, kw_only=True, tag="home_named"):

@@ -205,3 +205,31 @@ class SecretGone(ObjectEvent, frozen=True, kw_only=True, tag="secret_gone"):
 
     kind: ClassVar[str] = "secret"
     gone: ClassVar[bool] = True
+
+
+GatewayApiObserved = (
+    GatewayClassObserved
+    | GatewayObserved
+    | ListenerSetObserved
+    | HttpRouteObserved
+    | GrpcRouteObserved
+    | TlsRouteObserved
+    | TcpRouteObserved
+    | UdpRouteObserved
+    | BackendTlsPolicyObserved
+    | ConfigMapObserved
+    | SecretObserved
+)
+GatewayApiGone = (
+    GatewayClassGone
+    | GatewayGone
+    | ListenerSetGone
+    | HttpRouteGone
+    | GrpcRouteGone
+    | TlsRouteGone
+    | TcpRouteGone
+    | UdpRouteGone
+    | BackendTlsPolicyGone
+    | ConfigMapGone
+    | SecretGone
+)

@@ -9,8 +9,6 @@ from weir.events import (
     BackendsWithdrawn,
     ClaimSettled,
     EndpointDown,
-    EndpointSliceGone,
-    EndpointSliceObserved,
     EndpointUp,
     EpochStarted,
     FrontendPlanned,
@@ -22,10 +20,6 @@ from weir.events import (
     NodeAddressesObserved,
     NodeRetired,
     NodeSeen,
-    PoolGone,
-    PoolObserved,
-    ServiceGone,
-    ServiceObserved,
     StatusPlanned,
     VipAllocated,
     VipDenied,
@@ -38,7 +32,6 @@ from weir.events import (
 from weir.model import (
     Backend,
     Condition,
-    Root,
     endpoint_name,
     shown,
 )
@@ -50,16 +43,6 @@ def summary(event: AnyEvent) -> str:
     match event:
         case EpochStarted(writer=writer, host=host, pid=pid):
             return f"{writer} is process {pid} on {host}"
-        case ServiceObserved(exposed=exposed, ports=ports):
-            on = ", ".join(f"{port.port}/{port.protocol}" for port in ports)
-            return f"{event.root.path} {'exposed' if exposed else 'not exposed'} on {on}{_source(event.root)}"
-        case EndpointSliceObserved(service=service, endpoints=endpoints):
-            ready = [endpoint.address for endpoint in endpoints if endpoint.ready]
-            return f"{event.root.path} of {service}: {len(ready)} of {len(endpoints)} ready: {few(ready) or 'none'}{_source(event.root)}"
-        case PoolObserved(addresses=addresses):
-            return f"{event.root.path}: {few(addresses) or 'none'}{_source(event.root)}"
-        case ServiceGone() | EndpointSliceGone() | PoolGone():
-            return f"{event.root.path}{_source(event.root)}"
         case ManifestRejected(source=source, problems=problems):
             return f"{source}: {'; '.join(map(str, problems))}"
         case ManifestAccepted(source=source):
@@ -106,7 +89,7 @@ def summary(event: AnyEvent) -> str:
             return f"{endpoint_name(event.address, event.port, event.protocol)} on {event.node} after {failures} failures: {reason}"
         case EndpointUp(reason=reason):
             return f"{endpoint_name(event.address, event.port, event.protocol)} on {event.node}: {reason}"
-    return "/".join(filter(None, event.entity()))
+    return event.summary()
 
 
 def condition(found: Condition) -> str:
@@ -119,10 +102,6 @@ def condition(found: Condition) -> str:
 def notes(conditions: Sequence[Condition]) -> list[str]:
     """What is worth knowing though all is well: of conditions that are true for a reason of their own."""
     return [found.message for found in conditions if found.status and found.message and found.reason != found.type]
-
-
-def _source(root: Root) -> str:
-    return f"  ({root.place})" if root.place else ""
 
 
 def _stated(backends: Sequence[Backend]) -> list[str]:

@@ -1,17 +1,26 @@
-"""From an EndpointSlice to its event.
+"""EndpointSlice: the endpoints of a Service.
 
-What is good of it is kept: slices are written by tenants, and one bad endpoint must not take the others away.
+Slices are written by tenants: one bad endpoint must not take the others away, and none may be a node's own address.  A cluster's
+slice is in the log only while an object there refers to its Service; a file's slice always is.
 """
 
-from typing import Final
+from collections import defaultdict
+from typing import Any, Final, TypedDict
+
+import msgspec
+from msgspec.structs import replace
 
 from services.watcher.kinds.fields import Field, is_metadata, show
-from weir.events import EndpointSliceObserved
+from services.watcher.kinds.kind import Comparison, Judge, Kind, Metadata
+from services.watcher.kinds.schema import fields, of_kind
+from services.watcher.settings import Settings
+from weir.events import EndpointSliceGone, EndpointSliceObserved, NodeObserved, key_of
 from weir.model import (
     FAMILIES,
     PROTOCOLS,
     Endpoint,
     Family,
+    Problem,
     Protocol,
     Root,
     SlicePort,
@@ -23,9 +32,26 @@ SERVICE_LABEL: Final = "kubernetes.io/service-name"
 MOST_ENDPOINTS: Final = 1000  # of one slice, as the Kubernetes API has it
 
 
-def read_slice(manifest: Field, root: Root) -> EndpointSliceObserved | None:
-    """None where nothing of it can be used."""
-    label = manifest["metadata"]["labels"][SERVICE_LABEL]
+class _Endpoint(TypedDict, total=False):
+    addresses: Any
+    conditions: Any
+    nodeName: Any
+
+
+class _Slice(TypedDict, total=False):
+    metadata: Metadata
+    addressType: Any
+    endpoints: list[_Endpoint] | None
+    ports: Any
+
+
+def _label(manifest: Field) -> Field:
+    return manifest["metadata"]["labels"][SERVICE_LABEL]
+
+
+def _read(manifest: Field, root: Root, _: Settings) -> EndpointSliceObserved | None:
+    """Return the slice without the endpoints that cannot be used; None where nothing can."""
+    label = _label(manifest)
     service = label.domain_name()
     if label.value is None:  # an empty one is refused by domain_name
         label.fail("the name of a Service")
@@ -44,7 +70,7 @@ def read_slice(manifest: Field, root: Root) -> EndpointSliceObserved | None:
 def _ports(items: list[Field]) -> tuple[SlicePort, ...]:
     ports: dict[tuple[str, Protocol], SlicePort] = {}
     for item in items:
-        if item["protocol"].value == "SCTP":  # its Service is told
+        if item["protocol"].value == "SCTP":  # reported at its Service
             continue
         faults = len(item.faults)
         port = item["port"].number(1, 65535)
@@ -93,3 +119,66 @@ def _endpoint_address(item: Field, family: Family) -> str:
     else:
         return address
     return ""
+
+
+# ── beside other objects ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _Slices:
+    """The slices of one comparison."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+        self._compared = frozenset(comparison.compared(NodeObserved))  # other nodes are as the log has them
+        self._node_at: defaultdict[str, list[str]] = defaultdict(list)  # address -> names of nodes compared
+        for node in map(comparison.desired, self._compared):
+            if isinstance(node, NodeObserved):
+                for address in node.addresses:
+                    self._node_at[address].append(node.root.path)
+
+    def judge(self, _: str, event: EndpointSliceObserved, source: str) -> EndpointSliceObserved | None:
+        """Return the slice without endpoints on a node's own address: a tenant would reach the node's own ports through them."""
+        if event.root.place.startswith("@") and not self._comparison.referred(event.owner):
+            return None
+        nodes = {endpoint.address: self._node_of(endpoint.address) for endpoint in event.endpoints}
+        self._comparison.reject(source, (_problem(address, node) for address, node in nodes.items() if node))
+        kept = tuple(endpoint for endpoint in event.endpoints if not nodes[endpoint.address])
+        return event if len(kept) == len(event.endpoints) else replace(event, endpoints=kept)
+
+    def _node_of(self, address: str) -> str:
+        """Return the first by name of the nodes that have `address`; "" where none has."""
+        others = self._comparison.world.find("node address", address, NodeObserved)
+        stated = (node.root.path for node in others if key_of(node) not in self._compared)
+        return min([*self._node_at.get(address, ()), *stated], default="")
+
+
+def _problem(address: str, node: str) -> Problem:
+    return Problem(field="endpoints", got=address, accepted=f"an endpoint's own address (this is node {node}'s)")
+
+
+def _judge(comparison: Comparison) -> Judge:
+    return _Slices(comparison).judge
+
+
+ENDPOINTSLICE: Final = Kind(
+    word="EndpointSlice",
+    plural="endpointslices",
+    group="discovery.k8s.io",
+    versions=("v1",),
+    decode=msgspec.json.Decoder(_Slice).decode,
+    read=_read,
+    observed=EndpointSliceObserved,
+    gone=EndpointSliceGone,
+    serves=_label,
+    judge=_judge,
+    fields=of_kind(
+        "addressType",
+        endpoints=fields(
+            "addresses deprecatedTopology hostname nodeName zone",
+            conditions=fields("ready serving terminating"),
+            hints=fields("", forNodes=fields("name"), forZones=fields("name")),
+            targetRef=fields("apiVersion fieldPath kind name namespace resourceVersion uid"),
+        ),
+        ports=fields("appProtocol name port protocol"),
+    ),
+)

@@ -17,6 +17,7 @@ W = TypeVar("W", bound=str)
 Faults = dict[Problem, None]  # each once, in the order found
 
 MOST_TOLD: Final = 20  # faults of one document
+MOST_BYTES: Final = 512 << 10  # of an event: the log takes 1 MiB, and what others state of an object holds parts of it
 MOST_SHOWN = 80  # characters of a value in a problem
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"

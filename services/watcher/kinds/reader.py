@@ -5,40 +5,18 @@ Kinds that Weir does not read are skipped, for ordinary folders hold Deployments
 has is a fault in a folder.
 """
 
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from services.watcher.kinds.endpointslice import SERVICE_LABEL, read_slice
-from services.watcher.kinds.fields import MOST_TOLD, Faults, Field, never, outline
+from services.watcher.kinds.fields import MOST_BYTES, MOST_TOLD, Faults, Field, outline
+from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.near import misspelt
-from services.watcher.kinds.ranges import Ranges, range_of
-from services.watcher.kinds.schema import FIELDS
-from services.watcher.kinds.selector import read_selector
-from services.watcher.kinds.service import read_service
+from services.watcher.kinds.registry import READ
 from services.watcher.kinds.strict import LEGACY, group_of, note_unknown_fields, note_unknown_kind
 from services.watcher.settings import Settings
-from weir.events import (
-    ENCODE,
-    EndpointSliceObserved,
-    NamespaceObserved,
-    NodeObserved,
-    PoolObserved,
-    RecordObserved,
-    ServiceObserved,
-)
-from weir.model import (
-    SHARES,
-    Problem,
-    Root,
-    name_in,
-    owner_of,
-    parse_address,
-)
-
-Observed = ServiceObserved | EndpointSliceObserved | PoolObserved | NamespaceObserved | NodeObserved | RecordObserved
-MOST_FACT_BYTES: Final = 512 << 10  # the log takes 1 MiB, and what others state of an object holds parts of it
+from weir.events import ENCODE, ObjectObserved
+from weir.model import Problem, Root, name_in, owner_of
 
 
 class Document(NamedTuple):
@@ -60,18 +38,11 @@ class Reading(NamedTuple):
 
     source: str
     root: Root | None = None
-    fact: Observed | None = None
+    fact: ObjectObserved | None = None
     problems: tuple[Problem, ...] = ()
     untold: int = 0
     owner: str = ""
     aside: bool = False
-
-
-class _Kind(NamedTuple):
-    entity: str  # as events name it
-    api: str
-    namespaced: bool
-    read: Callable[[Field, Root, Settings], Observed | None]
 
 
 def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
@@ -113,17 +84,18 @@ def _read_object(document: Document, manifest: Field, settings: Settings) -> tup
     api, word = _word(manifest["apiVersion"]), _word(manifest["kind"])
     if manifest.faults:
         return (_reading(document.source, None, None, manifest.faults),)
-    kind = _KINDS.get(word)
-    if not kind or group_of(api) != group_of(kind.api):
+    kind = READ.get(word)
+    if not kind or not kind.read or group_of(api) != kind.group:
         return _read_unknown(document, manifest, api, word)
-    if api != kind.api:
-        manifest["apiVersion"].fail(kind.api)
+    if api not in kind.apis:
+        manifest["apiVersion"].fail(" or ".join(kind.apis))
     if not document.source.startswith("@"):
-        note_unknown_fields(manifest, FIELDS[word])
-    root = _root(document, word, kind, manifest["metadata"])
-    fact = kind.read(manifest, root or Root(kind=word, name=""), settings) if api == kind.api else None
-    reading = _reading(document.source, root, _bounded(fact, manifest.faults), manifest.faults)  # no root: there are faults, so no fact
-    return (reading if root and word == "Service" else reading._replace(owner=_service_of(document, manifest, word)),)
+        note_unknown_fields(manifest, kind.fields)
+    root = _root(document, kind, manifest["metadata"])
+    event = kind.read(manifest, root or Root(kind=word, name=""), settings) if api in kind.apis else None
+    reading = _reading(document.source, root, _bounded(event, manifest.faults), manifest.faults)  # no root: there are faults, so no event
+    owner = _service_of(document, manifest, kind)
+    return (reading if root and owner == root.owner else reading._replace(owner=owner),)
 
 
 def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> tuple[Reading, ...]:
@@ -131,11 +103,11 @@ def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> t
     if (api, word) == ("v1", LEGACY):
         manifest["kind"].fail("EndpointSlice (discovery.k8s.io/v1): backends are read from these alone")
         return (_reading(document.source, None, None, manifest.faults)._replace(aside=True),)
-    note_unknown_kind(manifest, api, word, _APIS)
+    note_unknown_kind(manifest, api, word, READ)
     if not manifest.faults:
         return ()
     reading = _reading(document.source, None, None, manifest.faults)
-    return (reading._replace(owner=_service_of(document, manifest, misspelt(word, _KINDS))),)
+    return (reading._replace(owner=_service_of(document, manifest, READ.get(misspelt(word, READ)))),)
 
 
 def _word(field: Field) -> str:
@@ -146,32 +118,32 @@ def _word(field: Field) -> str:
     return ""
 
 
-def _service_of(document: Document, manifest: Field, word: str) -> str:
-    """The Service that the object is or serves, as far as it can be read."""
-    metadata = manifest["metadata"].unnoted()
-    name = {"Service": metadata["name"], "EndpointSlice": metadata["labels"][SERVICE_LABEL]}.get(word, Field(None, "", {})).domain_name()
-    space = name_in(document.cluster, metadata["namespace"].label_name() or "default")
+def _service_of(document: Document, manifest: Field, kind: Kind | None) -> str:
+    """Return the Service (owner) that the object is or serves, as far as it can be read."""
+    if not kind or not kind.serves:
+        return ""
+    quiet = manifest.unnoted()
+    name = kind.serves(quiet).domain_name()
+    space = name_in(document.cluster, quiet["metadata"]["namespace"].label_name() or "default")
     return owner_of("Service", space, name) if name else ""
 
 
-def _reading(source: str, root: Root | None, fact: Observed | None, faults: Faults) -> Reading:
+def _reading(source: str, root: Root | None, fact: ObjectObserved | None, faults: Faults) -> Reading:
     return Reading(source, root, fact, tuple(faults)[:MOST_TOLD], max(0, len(faults) - MOST_TOLD))
 
 
-def _bounded(fact: Observed | None, faults: Faults) -> Observed | None:
-    """The fact, None where it is too big for the log."""
-    if isinstance(fact, ServiceObserved) and not fact.exposed:  # of one that is let go nothing else matters, and it must be let go
-        fact = replace(fact, labels={}, annotations={}) if len(ENCODE(fact)) > MOST_FACT_BYTES else fact
-    size_bytes = len(ENCODE(fact)) if fact else 0
-    if size_bytes <= MOST_FACT_BYTES:
-        return fact
-    accepted = f"at most {MOST_FACT_BYTES} bytes of labels, annotations, ports and addresses"
+def _bounded(event: ObjectObserved | None, faults: Faults) -> ObjectObserved | None:
+    """Return the event; None where it is too big for the log."""
+    size_bytes = len(ENCODE(event)) if event else 0
+    if size_bytes <= MOST_BYTES:
+        return event
+    accepted = f"at most {MOST_BYTES} bytes of labels, annotations, ports and addresses"
     faults.setdefault(Problem(field="document", got=f"{size_bytes} bytes", accepted=accepted))
     return None
 
 
-def _root(document: Document, word: str, kind: _Kind, metadata: Field) -> Root | None:
-    name = metadata["name"].label_name() if word == "Namespace" else metadata["name"].domain_name()
+def _root(document: Document, kind: Kind, metadata: Field) -> Root | None:
+    name = metadata["name"].label_name() if kind.label_name else metadata["name"].domain_name()
     if metadata["name"].value is None:
         metadata["name"].fail("a name")
     namespace = (metadata["namespace"].label_name(empty=True) or "default") if kind.namespaced else ""
@@ -179,92 +151,10 @@ def _root(document: Document, word: str, kind: _Kind, metadata: Field) -> Root |
     generation = metadata["generation"].number(0, 2**63 - 1)
     if not known:
         return None
-    root = Root(kind=word, name=name, namespace=namespace, source=document.cluster, generation=generation, place=document.source)
+    root = Root(kind=kind.word, name=name, namespace=namespace, source=document.cluster, generation=generation, place=document.source)
     if not document.source.startswith("@"):  # what an exported manifest says of its version is of another server
         return root
     return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text())
 
 
-# ── kinds; the Service has a module of its own ─────────────────────────────────────────────────────────────────────
-
-
-def _service(manifest: Field, root: Root, settings: Settings) -> ServiceObserved | None:
-    fact = read_service(manifest, root, settings)
-    return None if manifest.faults else fact
-
-
-def _namespace(manifest: Field, root: Root, _: Settings) -> NamespaceObserved | None:
-    labels = manifest["metadata"]["labels"].texts()
-    return None if manifest.faults else NamespaceObserved(root=root, labels=labels)
-
-
-def _node(manifest: Field, root: Root, _: Settings) -> NodeObserved | None:
-    labels = manifest["metadata"]["labels"].texts()
-    status = manifest["status"]
-    found: dict[str, set[str]] = {"InternalIP": set(), "ExternalIP": set()}
-    for item in status["addresses"].items():
-        if (of_type := found.get(item["type"].text())) is not None:
-            address = parse_address(item["address"].text())
-            if address:
-                of_type.add(str(address))
-            elif item["address"].value not in (None, ""):
-                item["address"].fail("an address")
-    ready = {item["status"].text() for item in status["conditions"].items() if item["type"].text() == "Ready"}
-    if manifest.faults:
-        return None
-    internal, addresses = tuple(sorted(found["InternalIP"])), tuple(sorted(set().union(*found.values())))
-    known = {"ready": "False" not in ready, "silent": "Unknown" in ready}
-    return NodeObserved(root=root, addresses=addresses, internal=internal, **known, labels=labels)
-
-
-def _pool(manifest: Field, root: Root, _: Settings) -> PoolObserved | None:
-    spec = manifest["spec"]
-    ranges = Ranges()
-    addresses = [_range(item, ranges) for item in spec["addresses"].items()]
-    if spec["addresses"].value in (None, []):
-        spec["addresses"].fail("at least one CIDR or first-last")
-    fact = PoolObserved(
-        root=root,
-        addresses=tuple(addresses),
-        auto_assign=spec["autoAssign"].flag(absent=True),
-        priority=spec["priority"].number(-(2**31), 2**31 - 1),
-        avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
-        share=spec["share"].word(SHARES, "key"),
-        share_with_nodes=spec["shareWithNodes"].flag(absent=False),
-        service_selector=read_selector(spec["serviceSelector"]),
-        namespace_selector=read_selector(spec["namespaceSelector"]),
-    )
-    return None if manifest.faults else fact
-
-
-def _record(manifest: Field, root: Root, _: Settings) -> RecordObserved | None:
-    vips = dict.fromkeys(str(address) for item in manifest["status"]["vips"].items() if (address := item.address()))
-    return None if manifest.faults else RecordObserved(root=root, vips=tuple(vips))
-
-
-def _range(item: Field, ranges: Ranges) -> str:
-    """The canonical form of what is in `ranges` then; "" where a fault was noted."""
-    found = range_of(item.value) if isinstance(item.value, str) else None
-    if not found:
-        item.fail("a CIDR (203.0.113.0/28) or first-last (203.0.113.10-203.0.113.29) of one family, first before last")
-        return ""
-    if what := never(found.first, found.last):
-        item.fail(f"unicast addresses only (this holds {what})")
-        return ""
-    if other := next(ranges.meeting(found), None):
-        item.fail(f"each address once; {other.text} is in this pool already")
-        return ""
-    ranges.add(found)
-    return found.text
-
-
-_KINDS: Final = {
-    "Service": _Kind("service", "v1", True, _service),
-    "EndpointSlice": _Kind("endpointslice", "discovery.k8s.io/v1", True, lambda manifest, root, _: read_slice(manifest, root)),
-    "VIPPool": _Kind("pool", "weir.dev/v1alpha1", False, _pool),
-    "LBService": _Kind("record", "weir.dev/v1alpha1", True, _record),
-    "Namespace": _Kind("namespace", "v1", False, _namespace),
-    "Node": _Kind("node", "v1", False, _node),
-}
-_APIS: Final = {word: kind.api for word, kind in _KINDS.items()}
-_LISTS: Final = {("v1", "List"), *((api, f"{word}List") for word, api in _APIS.items())}
+_LISTS: Final = {("v1", "List"), *((api, f"{word}List") for word, kind in READ.items() for api in kind.apis)}

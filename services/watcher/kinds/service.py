@@ -1,14 +1,20 @@
-"""From a Service to its fact: what it exposes, which addresses it asks for, and how it wants to be served."""
+"""Service: what it exposes, which addresses it asks for, and how it wants to be served."""
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final, TypedDict
+
+import msgspec
+from msgspec.structs import replace
 
 from services.watcher.kinds.addressing import read_addresses
 from services.watcher.kinds.annotations import Asked, not_yet
-from services.watcher.kinds.fields import Field, show, told
+from services.watcher.kinds.fields import MOST_BYTES, Field, show, told
+from services.watcher.kinds.kind import Kind, Metadata
 from services.watcher.kinds.probing import read_probe
+from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
-from weir.events import ServiceObserved
+from weir.events import ENCODE, ServiceGone, ServiceObserved
 from weir.model import (
     MODES,
     NO_BACKENDS,
@@ -31,10 +37,43 @@ _MOST_SECONDS: Final = 7 * 24 * 3600
 _DAY_S, _AFFINITY_S = 86_400, 10_800  # the API's limit and default of an affinity's timeout
 
 
-def read_service(manifest: Field, root: Root, settings: Settings) -> ServiceObserved:
-    """The Service as far as it can be read; of no use when faults were noted.
+class _Spec(TypedDict, total=False):
+    type: Any
+    clusterIP: Any
+    ports: Any
+    loadBalancerClass: Any
+    loadBalancerIP: Any
+    loadBalancerSourceRanges: Any
+    externalIPs: Any
+    externalTrafficPolicy: Any
+    allocateLoadBalancerNodePorts: Any
+    healthCheckNodePort: Any
+    sessionAffinity: Any
+    sessionAffinityConfig: Any
+    ipFamilies: Any
+    ipFamilyPolicy: Any
 
-    What is not exposed through us is not ours to judge: its ports and annotations are read without noting faults.
+
+class _Service(TypedDict, total=False):
+    metadata: Metadata
+    spec: _Spec
+
+
+def _read(manifest: Field, root: Root, settings: Settings) -> ServiceObserved | None:
+    """Return the Service; None where it has problems.
+
+    A Service that is not exposed releases its addresses whatever else it contains: where it is too big, its texts are left out.
+    """
+    event = _as_written(manifest, root, settings)
+    if not event.exposed and len(ENCODE(event)) > MOST_BYTES:
+        event = replace(event, labels={}, annotations={})
+    return None if manifest.faults else event
+
+
+def _as_written(manifest: Field, root: Root, settings: Settings) -> ServiceObserved:
+    """Return the Service as far as it can be read.
+
+    A Service that Weir does not expose may contain anything: its ports and annotations are read without noting problems.
     """
     labels = manifest["metadata"]["labels"].texts()
     exposed = _exposed(manifest, settings)
@@ -162,3 +201,44 @@ def _node_labels(asked: Asked, targets: Targets, unsupported: list[Problem]) -> 
         accepted = "labels of nodes where these are the targets (targets: nodes)"
         unsupported.append(Problem(field=asked["nodelabel"].path, got=show(asked["nodelabel"].value), accepted=accepted))
     return labels
+
+
+# ── the kind ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _name(manifest: Field) -> Field:
+    return manifest["metadata"]["name"]
+
+
+def _refers(event: ServiceObserved) -> Iterable[str]:
+    """The slices of an exposed Service are kept in the log: a cluster has many of Services that are not."""
+    return (event.root.owner,) if event.exposed else ()
+
+
+SERVICE: Final = Kind(
+    word="Service",
+    plural="services",
+    versions=("v1",),
+    decode=msgspec.json.Decoder(_Service).decode,
+    read=_read,
+    observed=ServiceObserved,
+    gone=ServiceGone,
+    serves=_name,
+    refers=_refers,
+    written=True,
+    verbs=("patch",),
+    fields=of_kind(
+        spec=fields(
+            "allocateLoadBalancerNodePorts clusterIP clusterIPs externalIPs externalName externalTrafficPolicy healthCheckNodePort"
+            " internalTrafficPolicy ipFamilies ipFamilyPolicy loadBalancerClass loadBalancerIP loadBalancerSourceRanges"
+            " publishNotReadyAddresses selector sessionAffinity trafficDistribution type",
+            ports=fields("appProtocol name nodePort port protocol targetPort"),
+            sessionAffinityConfig=fields("", clientIP=fields("timeoutSeconds")),
+        ),
+        status=fields(
+            "",
+            conditions=CONDITIONS,
+            loadBalancer=fields("", ingress=fields("hostname ip ipMode", ports=fields("error port protocol"))),
+        ),
+    ),
+)

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from services.watcher.kinds.fields import MOST_TOLD, Field, outline, show
+from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.near import misspelt, nearest
-from services.watcher.kinds.schema import KINDS, Fields
+from services.watcher.kinds.registry import GROUPS
+from services.watcher.kinds.schema import Fields
 
 _VERSION: Final = re.compile(r"v[0-9]{1,2}((alpha|beta)[0-9]{1,2})?")
 LEGACY: Final = "Endpoints"
@@ -21,21 +23,21 @@ def group_of(api: str) -> str:
     return api.rpartition("/")[0]
 
 
-def note_unknown_kind(manifest: Field, api: str, word: str, followed: Mapping[str, str]) -> None:
+def note_unknown_kind(manifest: Field, api: str, word: str, followed: Mapping[str, Kind]) -> None:
     """Notes a fault where the group has no such kind, or the group of a kind that Weir reads is misspelt.
 
-    followed: kind -> its apiVersion.
+    followed: the kinds that are read, by word.
     """
     group = group_of(api)
-    if group not in KINDS:
-        if misspelt(group, KINDS) and (kind := word if word in followed else misspelt(word, followed)):
-            manifest["apiVersion"].fail(followed[kind], show(group))
-    elif word.removesuffix("List") in KINDS[group]:
+    if group not in GROUPS:
+        if misspelt(group, GROUPS) and (kind := word if word in followed else misspelt(word, followed)):
+            manifest["apiVersion"].fail(followed[kind].api, show(group))
+    elif word.removesuffix("List") in GROUPS[group]:
         return
     elif word in followed:
-        manifest["apiVersion"].fail(followed[word], show(api) if _VERSION.fullmatch(api.rpartition("/")[2]) else outline(api))
+        manifest["apiVersion"].fail(followed[word].api, show(api) if _VERSION.fullmatch(api.rpartition("/")[2]) else outline(api))
     else:
-        right = misspelt(word, KINDS[group])
+        right = misspelt(word, GROUPS[group])
         manifest["kind"].fail(right or f"a kind of {group or 'the core group'}", show(word) if right else "another kind")
 
 

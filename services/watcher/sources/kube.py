@@ -16,8 +16,9 @@ import structlog
 
 from services.watcher.inventory import Observation
 from services.watcher.kinds.annotations import PREFIXES
+from services.watcher.kinds.kind import Kind, Seen
 from services.watcher.kinds.reader import Document
-from services.watcher.kinds.registry import KINDS, Kind, Seen
+from services.watcher.kinds.registry import KINDS
 from services.watcher.sources.api import UNREACHABLE, Api, ApiError, ConfigError, configured
 from weir.words import few
 
@@ -86,6 +87,7 @@ class Kube:
         self._versions: dict[str, dict[str, str]] = {kind.word: {} for kind in KINDS}  # kind -> unit -> its resourceVersion
         self._changed: Units = {}
         self._something = asyncio.Event()
+        self.apis = {kind.word: kind.api for kind in KINDS}  # kind -> the apiVersion that it is followed in
         self._unlisted = {kind.word for kind in KINDS}
         self._lost: dict[str, str] = {}  # kind -> why it cannot be followed now
         self._found_again = False  # while some could not be followed, the log may have lost what did not change here
@@ -165,7 +167,7 @@ class Kube:
                 if not version:
                     version = await self._list(kind)
                 begun_s = asyncio.get_running_loop().time()
-                async for line in self.api.watch(kind.path(), version):
+                async for line in self.api.watch(self.path(kind), version):
                     self.reached(kind)
                     if line:
                         version = self._event(kind, line) or version
@@ -176,9 +178,12 @@ class Kube:
                 if error.code == _GONE:
                     version = ""
                     log.info("watch_expired", cluster=self.name, kind=kind.word)
-                elif error.code == 404 and kind.api.startswith("weir.dev/"):  # of any other it is a proxy's word, and none to act on
+                elif error.code == 404 and kind.optional:  # for other kinds only a proxy answers so
+                    version = ""
+                    if self._next_version(kind):
+                        continue
                     self.not_installed(kind)
-                    version, retry_s = "", ABSENT_S
+                    retry_s = ABSENT_S
                 elif error.code == 401:
                     await self.log_in()
                 self.unreachable(kind, str(error))
@@ -190,11 +195,21 @@ class Kube:
             await asyncio.sleep(retry_s * random.uniform(0.5, 1.0))
             retry_s = min(retry_s * 2, RETRY_MOST_S) if retry_s < ABSENT_S else RETRY_FIRST_S
 
+    def path(self, kind: Kind, namespace: str = "", name: str = "", part: str = "") -> str:
+        """The path of an object of this kind, in the version that it is followed in."""
+        return kind.path(namespace, name, part, api=self.apis[kind.word])
+
+    def _next_version(self, kind: Kind) -> bool:
+        """Follow the kind in its next version; False where that was the last, and the first is next."""
+        number = kind.apis.index(self.apis[kind.word]) + 1
+        self.apis[kind.word] = kind.apis[number % len(kind.apis)]
+        return number < len(kind.apis)
+
     async def _list(self, kind: Kind) -> str:
         """All objects of a kind, page by page; what is as it was is passed over.  Returns the version to watch from."""
         after, found = "", set[str]()
         while True:
-            page = _LIST(await self.api.get(kind.path(), limit=PAGE, **({"continue": after} if after else {})))
+            page = _LIST(await self.api.get(self.path(kind), limit=PAGE, **({"continue": after} if after else {})))
             for raw in page.items or ():
                 found.add(self._object(kind, raw))
             after = page.metadata.next
@@ -227,10 +242,17 @@ class Kube:
             return unit
         versions[unit] = seen.metadata.resourceVersion
         if kind.decode:
-            self._change(unit, (_document(unit, kind, kind.decode(raw), self.source),))
+            self._change(unit, (self._document(unit, kind, kind.decode(raw)),))
         if kind.written:
             self._keep(kind, unit, seen)
         return unit
+
+    def _document(self, unit: str, kind: Kind, content: dict[str, Any]) -> Document:
+        """The object with the fields that are read; its other annotations may hold anything, and go no further."""
+        metadata = content.get("metadata", {})
+        if isinstance(annotations := metadata.get("annotations"), Mapping):
+            metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
+        return Document(unit, content | {"apiVersion": self.apis[kind.word], "kind": kind.word}, cluster=self.source)
 
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
         """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""
@@ -290,11 +312,3 @@ def _is_older(seen: Seen, than: Seen) -> bool:
     """Or the same."""
     old, new = seen.metadata.resourceVersion, than.metadata.resourceVersion
     return old.isdecimal() and new.isdecimal() and int(old) <= int(new)
-
-
-def _document(unit: str, kind: Kind, content: dict[str, Any], source: str) -> Document:
-    """The object with the fields that are read; its other annotations may hold anything, and go no further."""
-    metadata = content.get("metadata", {})
-    if isinstance(annotations := metadata.get("annotations"), Mapping):
-        metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
-    return Document(unit, content | {"apiVersion": kind.api, "kind": kind.word}, cluster=source)

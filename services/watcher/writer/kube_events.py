@@ -4,7 +4,8 @@ import hashlib
 
 import msgspec
 
-from services.watcher.kinds.registry import SERVICE, Seen
+from services.watcher.kinds.kind import Seen
+from services.watcher.kinds.service import SERVICE
 from services.watcher.sources.api import ApiError
 from services.watcher.sources.kube import Kube
 from services.watcher.writer.conditions import Json, Note

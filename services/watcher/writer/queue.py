@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
-from services.watcher.kinds.registry import LBNODE, POOL, RECORD, SERVICE, Kind
+from services.watcher.kinds.kind import Kind
+from services.watcher.kinds.lbnode import LBNODE
+from services.watcher.kinds.lbservice import LBSERVICE
+from services.watcher.kinds.service import SERVICE
+from services.watcher.kinds.vippool import VIPPOOL
 from services.watcher.sources.kube import Kube
 from weir.decider import Change, World
 from weir.events import (
@@ -121,7 +125,7 @@ class Marks:
             target = Target(cluster.scope, kind, namespace, name)
             self.mark(target)
             if kind == SERVICE.word:
-                self.mark(target._replace(kind=RECORD.word))
+                self.mark(target._replace(kind=LBSERVICE.word))
         for seen in counted(self.world) if cluster.scope == self.home else ():
             self.mark(Target(cluster.scope, LBNODE.word, "", seen.node))
 
@@ -132,16 +136,16 @@ class Marks:
             case VipAllocated() | VipReleased() | VipFreed():
                 for service in event.holders:
                     self._mark_service(service)
-                self.mark(self._target(POOL, source_of(event.pool), "", event.pool.rpartition(":")[2]))
+                self.mark(self._target(VIPPOOL, source_of(event.pool), "", event.pool.rpartition(":")[2]))
                 if isinstance(event, VipAllocated) and event.in_use_by:
                     for seen in counted(self.world):
                         self.mark(Target(self.home, LBNODE.word, "", seen.node))
             case PoolObserved(root=root):
-                self._mark_named(POOL, root)
+                self._mark_named(VIPPOOL, root)
             case ManifestRejected(root=Root(kind="VIPPool") as root):
-                self._mark_named(POOL, root)
+                self._mark_named(VIPPOOL, root)
             case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
-                self._mark_named(POOL, before.root)
+                self._mark_named(VIPPOOL, before.root)
             case NodeSeen(node=node) | NodeAddressesObserved(node=node):
                 self.mark(Target(self.home, LBNODE.word, "", node))
             case NodeSilent(lbnode=node) | NodeHeard(lbnode=node) | NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
@@ -154,7 +158,7 @@ class Marks:
             case NodeObserved(root=root) | NodeGone(root=root):
                 self.mark(Target(self.home, LBNODE.word, "", root.path))
             case RecordGone(root=root):  # until now it was kept as it is
-                self.mark(self._target(RECORD, root.source, root.namespace, root.name))
+                self.mark(self._target(LBSERVICE, root.source, root.namespace, root.name))
             case EndpointSliceObserved():
                 self._mark_record(event.owner)
             case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
@@ -165,10 +169,10 @@ class Marks:
 
     def _mark_service(self, owner: str) -> None:
         self.mark(self._of(SERVICE, owner))
-        self.mark(self._of(RECORD, owner))
+        self.mark(self._of(LBSERVICE, owner))
 
     def _mark_record(self, owner: str) -> None:
-        self.mark(self._of(RECORD, owner), COUNT_S)
+        self.mark(self._of(LBSERVICE, owner), COUNT_S)
 
     def _mark_named(self, kind: Kind, root: Root) -> None:
         self.mark(self._target(kind, root.source, "", root.name))

@@ -14,7 +14,11 @@ from typing import Any, ClassVar, Final
 import msgspec
 import structlog
 
-from services.watcher.kinds.registry import LBNODE, POOL, RECORD, SERVICE, Kind, Seen
+from services.watcher.kinds.kind import Kind, Seen
+from services.watcher.kinds.lbnode import LBNODE
+from services.watcher.kinds.lbservice import LBSERVICE
+from services.watcher.kinds.service import SERVICE
+from services.watcher.kinds.vippool import VIPPOOL
 from services.watcher.sources.api import UNREACHABLE, ApiError
 from services.watcher.sources.kube import Kube
 from services.watcher.writer.backoff import Contention
@@ -119,9 +123,9 @@ class Writer:
         if target.kind in cluster.absent or not cluster.complete:  # it is marked again when it can be written
             return
         try:
-            await {SERVICE.word: self._service, RECORD.word: self._record, POOL.word: self._pool, LBNODE.word: self._node}[target.kind](
-                cluster, target
-            )
+            await {SERVICE.word: self._service, LBSERVICE.word: self._record, VIPPOOL.word: self._pool, LBNODE.word: self._node}[
+                target.kind
+            ](cluster, target)
         except ApiError as error:
             if error.code in (404, 409):  # gone, or another one by now: the watch will say which
                 log.info("write_overtaken", **target._asdict(), reason=str(error))
@@ -248,18 +252,18 @@ class Writer:
         if not service or not planned or (not planned.vips and self._returns(owner, seen)):
             unexposed = isinstance(observed, ServiceObserved) and not observed.exposed
             if seen and unexposed and not is_held(self._world, owner):
-                await cluster.api.delete(RECORD.path(target.namespace, target.name))
+                await cluster.api.delete(LBSERVICE.path(target.namespace, target.name))
             return  # a record is also collected with its Service
         if seen and self._passes(target, planned):
             return
         if not seen:
             reference = {"apiVersion": "v1", "kind": SERVICE.word, "name": target.name, "uid": service.metadata.uid}
-            seen = await self._made(cluster, RECORD, target, {"ownerReferences": [reference]})
+            seen = await self._made(cluster, LBSERVICE, target, {"ownerReferences": [reference]})
         nodes = self._nodes() if is_programmed(planned) else []
         before = _decoded(seen)
         wanted = record_status(planned, nodes, *self._counts(observed), before, _now())
         if not same(wanted, before):
-            await self._write(cluster, RECORD, seen, {"status": wanted}, "status")
+            await self._write(cluster, LBSERVICE, seen, {"status": wanted}, "status")
 
     def _nodes(self) -> list[str]:
         """The LB nodes that hold what is programmed; a silent one does as well."""
@@ -287,7 +291,7 @@ class Writer:
         before = _decoded(seen)
         wanted = pool_status(offers, refused, self._world.find("pool", name, VipAllocated), before, _now())
         if not same(wanted, before):
-            await self._write(cluster, POOL, seen, {"status": wanted}, "status")
+            await self._write(cluster, VIPPOOL, seen, {"status": wanted}, "status")
 
     async def _node(self, cluster: Kube, target: Target) -> None:
         known = next((each for each in counted(self._world) if each.node == target.name), None)
@@ -332,14 +336,14 @@ class Writer:
         """Applies `body` to the very object that was seen; one of the same name that came after is another."""
         meta = seen.metadata
         identity = {"name": meta.name, "uid": meta.uid} | ({"namespace": meta.namespace} if meta.namespace else {})
-        whole = {"apiVersion": kind.api, "kind": kind.word, **body, "metadata": {**body.get("metadata", {}), **identity}}
-        cluster.saw(kind, await cluster.api.apply(kind.path(meta.namespace, meta.name, part), whole))
+        whole = {"apiVersion": cluster.apis[kind.word], "kind": kind.word, **body, "metadata": {**body.get("metadata", {}), **identity}}
+        cluster.saw(kind, await cluster.api.apply(cluster.path(kind, meta.namespace, meta.name, part), whole))
         log.info("written", cluster=cluster.name, kind=kind.word, namespace=meta.namespace, name=meta.name, part=part or "metadata")
 
     async def _made(self, cluster: Kube, kind: Kind, target: Target, metadata: Json) -> Seen:
         place = {"name": target.name} | ({"namespace": target.namespace} if target.namespace else {})
-        body = {"apiVersion": kind.api, "kind": kind.word, "metadata": {**metadata, **place}}
-        return cluster.saw(kind, await cluster.api.apply(kind.path(target.namespace, target.name), body))
+        body = {"apiVersion": cluster.apis[kind.word], "kind": kind.word, "metadata": {**metadata, **place}}
+        return cluster.saw(kind, await cluster.api.apply(cluster.path(kind, target.namespace, target.name), body))
 
 
 def _decoded(seen: Seen) -> Json:
