@@ -20,6 +20,11 @@ if not os.environ.get("CI"):  # there Hypothesis has a profile of its own: as pa
     settings.load_profile("patient")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`pytest tests/planner --update-golden` rewrites what the golden cases expect; review reads the diff."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite testdata/*.out.yaml")
+
+
 def pytest_configure() -> None:
     """Children inherit ignored and blocked signals, and a background job of a script ignores SIGINT."""
     if REQUIRED not in ("", "all"):

