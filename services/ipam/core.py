@@ -42,9 +42,12 @@ from weir.events import (
     VipWithdrawn,
     key,
     object_key,
+    token,
 )
 from weir.lbnodes import ABOUT_NODES, addresses_of, counted
 from weir.model import FAMILIES, MORE_REJECTED, Owner
+
+_FRONTENDS = key("planner", "frontend", "", "").removesuffix("_")  # what the key of each frontend begins with
 
 HEARS = (
     *(ServiceObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
@@ -205,7 +208,7 @@ def _acknowledged(world: World, now: AppliedThrough, before: AnyEvent | None) ->
     """VIPs that the node may have let go of since it last said what it holds."""
     was = before if isinstance(before, AppliedThrough) else AppliedThrough(node=now.node, seq=0)
     no_longer = {rejection.entity for rejection in was.rejected} - {rejection.entity for rejection in now.rejected}
-    if MORE_REJECTED in no_longer:
+    if MORE_REJECTED in no_longer or any(entity.startswith(_FRONTENDS) for entity in no_longer):
         return world.of(VipReleased)  # it may be any
     withdrawn = [*world.between(was.seq, now.seq), *(world.get(entity) for entity in sorted(no_longer))]
     return [world.get(key("ipam", "vip", "", event.vip)) for event in withdrawn if isinstance(event, VipWithdrawn)]
@@ -232,11 +235,15 @@ def _let_go(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[Vip
     through = {ack.node: ack for ack in world.of(AppliedThrough) if ack.node in nodes}
     refused = {rejection.entity for ack in through.values() for rejection in ack.rejected}
     for vip in released:
-        entity = key("planner", "planvip", "", vip.vip)
-        answer = world.facts.get(entity)
+        answer = world.facts.get(key("planner", "planvip", "", vip.vip))
         if not answer or not isinstance(answer.event, VipWithdrawn) or answer.event.release != world.seq(vip):
             continue
-        if refused & {entity, MORE_REJECTED}:
+        if any(entity == MORE_REJECTED or entity == answer.key or entity.startswith(_frontends_of(vip.vip)) for entity in refused):
             continue
         if all(node in through and through[node].seq >= answer.seq for node in nodes):
             yield vip
+
+
+def _frontends_of(vip: str) -> str:
+    """What the keys of a VIP's frontends begin with."""
+    return _FRONTENDS + token(f"[{vip}]:" if ":" in vip else f"{vip}:")

@@ -45,7 +45,7 @@ from weir.events import (
     key,
     key_of,
 )
-from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, family_of, selects, shown
+from weir.model import Family, FamilyPolicy, Rejection, Requirement, Root, Selector, ServicePort, endpoint_name, family_of, selects, shown
 
 
 def root(path: str, kind: str = "Service", generation: int = 0) -> Root:
@@ -411,6 +411,19 @@ def test_node_that_could_not_let_go_keeps_the_address() -> None:
     refused = Rejection(entity=key("planner", "planvip", "", "192.0.2.1"), reason="map vips: delete: Input/output error")
     assert log.say(AppliedThrough(node="n1", seq=len(log.facts), rejected=(refused,))) == []
     assert [type(event) for event in log.applied("n1")] == [VipFreed]
+
+
+@pytest.mark.parametrize(("vip", "other"), [("192.0.2.1", "192.0.2.11"), ("2001:db8::1", "2001:db8::11")])
+def test_a_node_that_still_forwards_for_an_address_keeps_it(vip: str, other: str) -> None:
+    def forwards_for(address: str) -> Rejection:
+        name = endpoint_name(address, 80, "TCP")
+        return Rejection(entity=key("planner", "frontend", "", name), reason="map frontends: delete: Input/output error")
+
+    log = Log(node("n1"), pool("p", f"{vip}-{vip}"), service("a"), gone("a"))
+    log.withdraw(vip)
+    assert log.say(AppliedThrough(node="n1", seq=len(log.facts), rejected=(forwards_for(vip),))) == []
+    freed = log.say(AppliedThrough(node="n1", seq=len(log.facts), rejected=(forwards_for(other),)))
+    assert [type(event) for event in freed] == [VipFreed], "a frontend of another VIP holds up nothing"
 
 
 def test_a_node_that_left_is_not_waited_for() -> None:

@@ -301,5 +301,10 @@ def _keepers(frontend_id: int, affinity_s: int, table: Iterable[int]) -> dict[by
 
 
 def _entity(name: str, where: bytes) -> str:
-    """What an entry that will not go belongs to: a VIP that a node still answers for must not be given on."""
-    return key("planner", "planvip", "", address_text(where)) if name == "vips" else f"map {name}"
+    """What an entry that cannot be removed belongs to: a VIP that a node still answers or forwards for must not be reassigned."""
+    if name == "vips":
+        return key("planner", "planvip", "", address_text(where))
+    if name == "frontends":
+        frontend = FrontendKey.unpack(where)
+        return key("planner", "frontend", "", endpoint_name(frontend.vip, frontend.port, frontend.protocol))
+    return f"map {name}"
