@@ -31,6 +31,7 @@ def main() -> None:
     edges = (
         agent.acknowledge,
         agent.save,
+        agent.try_again,
         agent.sweep,
         agent.give_up,
         agent.drain,

@@ -41,6 +41,7 @@ SWEEP_EVERY_S = 30.0
 KEPT_S = 30.0  # a plan is kept so long against a log that knows less,
 CALM_S = 5.0  # and until the new plan has not grown for so long
 DRAIN_EVERY_S = 1.0
+TRY_AGAIN_S = 10.0
 ATTACHED_WITHIN_S = 5.0  # of an interface that came by a pattern
 _RTM_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, IPV4_IFADDR, IPV6_IFADDR
 
@@ -222,6 +223,21 @@ class Agent:
             else:
                 self._unsaved = ""
             await asyncio.sleep(SAVE_EVERY_S)
+
+    async def try_again(self, runner: Runner) -> None:
+        """Writes once more what the kernel refused: there may be room or memory for it now, and the plan may not change for long."""
+        while True:
+            await asyncio.sleep(TRY_AGAIN_S)
+            if self._kept or not self._applier.unfinished:
+                continue
+            before = self._applier.rejections()
+            outcome = self._applier.apply(runner.world, Touched())
+            self._writes += outcome.writes
+            self._written += outcome.writes
+            self._announce(outcome.announced)
+            if self._applier.rejections() != before:
+                log.info("applied_again", seq=self._position, writes=outcome.writes, rejected=len(self._applier.rejections()))
+                self._applied.set()
 
     async def sweep(self, _: Runner) -> None:
         """Lets go of backends that left the plan, once none of their flows lives."""

@@ -602,6 +602,17 @@ def test_vip_that_will_not_go_is_told_by_its_name(node: Node) -> None:
     assert node.applier.rejections() == ()
 
 
+@pytest.mark.parametrize("name", ["backends", "frontends", "vips"])
+def test_what_was_refused_is_unfinished_until_an_application_of_nothing_new_writes_it(node: Node, name: str) -> None:
+    node.maps[name].fails = itertools.repeat(True)
+    node.plan(*WEB)
+    assert node.applier.unfinished
+    node.heal()
+    node.plan()
+    assert not node.applier.unfinished
+    assert node.content() == node.fresh()
+
+
 def test_frontend_that_cannot_be_removed_is_named_so_that_its_vip_is_not_reassigned(node: Node) -> None:
     node.plan(*WEB)
     node.maps["frontends"].fails = itertools.repeat(True)

@@ -75,6 +75,11 @@ class Applier:
         """The newest sequence that what the kernel holds rests on; 0 on a machine that just started."""
         return max((frontend.plan_seq for frontend in self._frontends.values()), default=0)
 
+    @property
+    def unfinished(self) -> bool:
+        """True where something was refused or could not be removed: the next `apply` tries again."""
+        return bool(self._refused or self._kernel.stuck or self.backends.refused)
+
     def apply_all(self, world: World) -> Outcome:
         """The whole plan; what the kernel holds beyond it goes."""
         begun = self._kernel.writes
