@@ -183,7 +183,10 @@ class Book:
         """Asks again those whom what was decided since concerns; whether there are any."""
         holdings = self._holdings
         moved, lost, reopened = sorted(holdings.moved), sorted(holdings.lost), sorted(holdings.reopened)
-        holdings.moved, holdings.lost, holdings.reopened = set(), set(), set()
+        released = holdings.released
+        holdings.moved, holdings.released, holdings.lost, holdings.reopened = set(), set(), set(), set()
+        if released and holdings.silent:
+            self.settle_waiting(*FAMILIES)  # their claims name the node that an address waits for
         for observed in [observed for vip in moved for observed in self._world.find("asked", vip, ServiceObserved)]:
             self.settle(observed.root.owner)
         for claim in [claim for service in lost for claim in self._world.find("named", service, VipDenied)]:

@@ -35,12 +35,13 @@ NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it
 
 
 class Holdings:
-    """VIPs as decided; `events` are the decisions.  `moved`, `lost` and `reopened` tell whom they may concern."""
+    """VIPs as decided; `events` are the decisions.  `moved`, `released`, `lost` and `reopened` tell whom they may concern."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.events: list[AnyEvent] = []
         self.moved: set[str] = set()  # VIPs whose holders changed
+        self.released: set[str] = set()  # VIPs that nobody holds any more
         self.lost: set[str] = set()  # Services that hold less than they did
         self.reopened: set[str] = set()  # words of `words_of` whose VIPs changed
         self._vips: dict[str, VipAllocated | VipReleased | None] = {}  # as decided; None: free
@@ -140,6 +141,11 @@ class Holdings:
         found = [self.vip(vip) for vip in sorted(known, key=token)]
         return [vip for vip in found if isinstance(vip, VipAllocated) and service in vip.holders]
 
+    def releasing(self) -> list[VipReleased]:
+        """VIPs that nobody holds and that some node may still forward for, by key."""
+        found = {vip.vip: vip for vip in self.world.of(VipReleased)} | self._vips
+        return [vip for vip in (found[name] for name in sorted(found, key=token)) if isinstance(vip, VipReleased)]
+
     def shared(self, observed: ServiceObserved) -> list[VipAllocated]:
         """VIPs of Services under the same key, by address; costs their number."""
         word = share_word(observed)
@@ -183,6 +189,8 @@ class Holdings:
         before, after = self.vip(event.vip), None if isinstance(event, VipFreed) else event
         self.events.append(event)
         self._vips[event.vip] = after
+        if isinstance(event, VipReleased):
+            self.released.add(event.vip)
         if bool(before) != bool(after):
             self.count([event.vip], 1 if after else -1)
         held_by, holders = before.holders if before else (), after.holders if after else ()

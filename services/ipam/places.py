@@ -134,7 +134,7 @@ def _draw_of(holdings: Holdings, observed: ServiceObserved, want: Want, family: 
     if own := [vip for vip in holdings.of_lbnodes if family_of(vip) == family and any(offers(pool, ip_address(vip)) for pool in serving)]:
         message += f"; {few(own)} of LB nodes or their gateways is given to nobody unasked"
     if holdings.silent:
-        releasing = [vip for vip in holdings.world.of(VipReleased) if vip.pool in names and family_of(vip.vip) == family]
+        releasing = [vip for vip in holdings.releasing() if vip.pool in names and family_of(vip.vip) == family]
         message += _stuck(holdings, releasing)
     return Refusal("PoolExhausted", message, _holders(holdings, observed, serving, family))
 

@@ -434,6 +434,14 @@ def test_a_node_that_left_is_not_waited_for() -> None:
     assert isinstance(freed, VipFreed)
 
 
+def test_who_waits_is_told_of_an_address_that_is_released_while_a_node_is_silent() -> None:
+    log = Log(pool("p", "192.0.2.1/32"), node("n1"), service("a"), service("b"), NodeSilent(lbnode="n1"))
+    assert "waits for" not in log.denied("b").message
+    log.say(gone("a"))
+    assert "192.0.2.1 is released, and waits for n1" in log.denied("b").message
+    assert log.restart() == []
+
+
 def test_an_address_that_a_silent_node_may_forward_for_waits_and_says_for_whom_until_the_node_is_retired() -> None:
     log = Log(pool("p", "192.0.2.1/32"), node("n1"), node("n2"), service("a"), gone("a"), service("b"))
     log.withdraw("192.0.2.1")
