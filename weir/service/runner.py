@@ -222,7 +222,7 @@ class Runner:
             self._standing_by = False
         won.result()
         last = await bus.last(self.author)
-        while fold.last < last:  # what the one before appended last is on its way
+        while fold.position < last:  # the last append of the leader before is on its way, or in the snapshot, which leaves out what is gone
             self._load(fold, await pull.next())
         log.info("lease_won", service=self.author, seq=fold.position)
         return last
