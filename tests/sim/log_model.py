@@ -16,11 +16,12 @@ class LogModel:
     def __init__(self) -> None:
         self.entries: list[Entry] = []
         self.first = 1  # what is before has expired
+        self._last: dict[str, int] = {}  # by key, and by author with a wildcard
 
     def last(self, key: str) -> int:
-        """The last sequence under a key, which may end with a wildcard."""
-        held = (entry for entry in reversed(self.entries[self.first - 1 :]) if entry.key == key or _below(entry.key, key))
-        return next((entry.fact.seq for entry in held), 0)
+        """The last sequence under a key, which may be all of an author's ("ipam.>")."""
+        seq = self._last.get(key, 0)
+        return seq if seq >= self.first else 0
 
     def store(self, author: str, decided: Sequence[Decided], last: int, expected: Sequence[Expected]) -> int:
         """Raises Refused, and AssertionError where what is expected lets an append pass that does not know all of its author's events."""
@@ -31,14 +32,21 @@ class LogModel:
         assert stands == last, f"{author} stands at {stands}, and an append that knows it up to {last} is stored"
         first = len(self.entries) + 1
         for seq, (event, cause, _) in enumerate(decided, first):
-            body = ENCODE(event)
-            self.entries.append(Entry(Fact(seq, DECODE(body), key_of(event)), key_of(event), cause, seq, len(body)))
+            body, key = ENCODE(event), key_of(event)
+            self._keep(Entry(Fact(seq, DECODE(body), key), key, cause, seq, len(body)))
         return first
+
+    def _keep(self, entry: Entry) -> None:
+        self.entries.append(entry)
+        self._last[entry.key] = self._last[f"{entry.key.partition('.')[0]}.>"] = entry.fact.seq
 
     def expire(self) -> None:
         """All that is stored so far."""
         self.first = len(self.entries) + 1
 
-
-def _below(key: str, pattern: str) -> bool:
-    return pattern.endswith(".>") and key.startswith(pattern[:-1])
+    def cut(self, length: int) -> None:
+        """What an older copy holds: the first `length` events."""
+        kept, self.entries, self._last = self.entries[:length], [], {}
+        for entry in kept:
+            self._keep(entry)
+        self.first = min(self.first, length + 1)
