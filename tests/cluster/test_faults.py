@@ -114,7 +114,7 @@ def test_an_api_server_that_is_killed_costs_nothing(weir: Balanced) -> None:
     with weir.under_load(vip):
         assert lost(weir, "one") == 0
         weir.cluster.kill_apiserver()
-        assert wait_until(lambda: lost(weir, "one") == len(KINDS), 30)
+        assert wait_until(lambda: lost(weir, "one") >= len([kind for kind in KINDS if not kind.optional]), 30)
         assert lost(weir, "two") == 0
         assert weir.fetch(vip).startswith(SERVER[0])
         weir.cluster.start_apiserver()
