@@ -76,6 +76,8 @@ TAGS = {
     "udproute_gone": ("watcher", "udproute"),
     "backendtlspolicy_observed": ("watcher", "backendtlspolicy"),
     "backendtlspolicy_gone": ("watcher", "backendtlspolicy"),
+    "referencegrant_observed": ("watcher", "referencegrant"),
+    "referencegrant_gone": ("watcher", "referencegrant"),
     "configmap_observed": ("watcher", "configmap"),
     "configmap_gone": ("watcher", "configmap"),
     "secret_observed": ("watcher", "secret"),

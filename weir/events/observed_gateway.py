@@ -7,6 +7,8 @@ from weir.model import (
     BackendRef,
     ClientValidation,
     GatewayAddress,
+    GrantFrom,
+    GrantTo,
     L4Rule,
     Listener,
     ObjectRef,
@@ -16,6 +18,7 @@ from weir.model import (
     RouteRule,
     SubjectAltName,
 )
+from weir.words import few
 
 
 class GatewayClassObserved(ObjectEvent, frozen=True, kw_only=True, tag="gatewayclass_observed"):
@@ -172,6 +175,25 @@ class BackendTlsPolicyGone(ObjectEvent, frozen=True, kw_only=True, tag="backendt
     gone: ClassVar[bool] = True
 
 
+class ReferenceGrantObserved(ObjectEvent, frozen=True, kw_only=True, tag="referencegrant_observed"):
+    """A ReferenceGrant: who may refer to what in its namespace."""
+
+    kind: ClassVar[str] = "referencegrant"
+    referrers: tuple[GrantFrom, ...]
+    targets: tuple[GrantTo, ...]
+
+    def stated(self) -> str:
+        referrers = few(f"{each.kind} in {each.namespace}" for each in self.referrers)
+        return f"{self.root.path}: {referrers} to {few(' '.join(filter(None, (each.kind, each.name))) for each in self.targets)}"
+
+
+class ReferenceGrantGone(ObjectEvent, frozen=True, kw_only=True, tag="referencegrant_gone"):
+    """The ReferenceGrant is gone."""
+
+    kind: ClassVar[str] = "referencegrant"
+    gone: ClassVar[bool] = True
+
+
 class ConfigMapObserved(ObjectEvent, frozen=True, kw_only=True, tag="configmap_observed"):
     """A ConfigMap, as far as it is a CA bundle: certificates are public.  Others are not recorded unless a manifest refers to them."""
 
@@ -217,6 +239,7 @@ GatewayApiObserved = (
     | TcpRouteObserved
     | UdpRouteObserved
     | BackendTlsPolicyObserved
+    | ReferenceGrantObserved
     | ConfigMapObserved
     | SecretObserved
 )
@@ -230,6 +253,7 @@ GatewayApiGone = (
     | TcpRouteGone
     | UdpRouteGone
     | BackendTlsPolicyGone
+    | ReferenceGrantGone
     | ConfigMapGone
     | SecretGone
 )

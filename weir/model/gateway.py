@@ -232,3 +232,19 @@ class ParentStatus(Value, frozen=True, kw_only=True, omit_defaults=True):
 
     parent: ParentRef
     conditions: tuple[Condition, ...] = ()
+
+
+class GrantFrom(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """Objects that may refer to another namespace: those of one kind in one namespace."""
+
+    group: str
+    kind: str
+    namespace: str
+
+
+class GrantTo(Value, frozen=True, kw_only=True, omit_defaults=True):
+    """Objects that may be referred to, in the namespace of the grant."""
+
+    group: str
+    kind: str
+    name: str = ""  # "": every object of the kind

@@ -12,11 +12,12 @@ from services.watcher.kinds.lbnode import LBNODE
 from services.watcher.kinds.lbservice import LBSERVICE
 from services.watcher.kinds.namespace import NAMESPACE
 from services.watcher.kinds.node import NODE
+from services.watcher.kinds.referencegrant import REFERENCEGRANT
 from services.watcher.kinds.service import SERVICE
 from services.watcher.kinds.vippool import VIPPOOL
 from weir.events import AnyEvent, ObjectObserved
 
-KINDS: Final = (VIPPOOL, NAMESPACE, NODE, LBNODE, LBSERVICE, SERVICE, ENDPOINTSLICE)
+KINDS: Final = (VIPPOOL, NAMESPACE, NODE, LBNODE, LBSERVICE, SERVICE, ENDPOINTSLICE, REFERENCEGRANT)
 
 OTHERS: Final = {  # group -> its kinds that are not followed; each kind has a list too, which is called so
     "": (
@@ -24,6 +25,9 @@ OTHERS: Final = {  # group -> its kinds that are not followed; each kind has a l
         " ReplicationController ResourceQuota Secret ServiceAccount"
     ),
     "discovery.k8s.io": "",
+    "gateway.networking.k8s.io": (
+        "BackendTLSPolicy GRPCRoute Gateway GatewayClass HTTPRoute ListenerSet TCPRoute TLSRoute UDPRoute"  # v1.6, both channels
+    ),
     "weir.dev": "",
 }
 
