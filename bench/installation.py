@@ -74,7 +74,7 @@ class Installation:
                     while True:
                         for entry in await pull.next():
                             if isinstance(told := entry.fact.event, StatusPlanned):
-                                good[told.service] = all(condition.status for condition in told.conditions)
+                                good[told.owner] = all(condition.status for condition in told.conditions)
                         if sum(good.values()) == services:
                             return time.monotonic()
             except (LogError, OSError):

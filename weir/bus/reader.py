@@ -6,7 +6,6 @@ A lost reader is never saved; whoever reads starts anew from its own position.
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
@@ -23,6 +22,7 @@ from weir.words import reason_of
 T = TypeVar("T")
 _NS = 1_000_000_000
 _HEARTBEAT_S = 1.0
+_MISSED_MOST = 3  # waits of that length in which nothing is heard, before a reader is lost
 GONE = (nats.errors.Error, asyncio.TimeoutError, OSError)
 
 
@@ -119,7 +119,7 @@ class Pull(Generic[T]):
         self._buffer: list[T] = []
         self._ready = asyncio.Event()
         self._lost: LogError | None = None
-        self._heard = time.monotonic()
+        self._heard = 0  # messages and heartbeats
         self._behind = self.pending = 0
         self._beats = 0  # heartbeats since the last message
         self._gone = False  # what was pending
@@ -145,18 +145,24 @@ class Pull(Generic[T]):
             await self._nc.publish(f"{self._nc.api}CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def arrived(self) -> None:
-        """Returns once there is something to give out, or what was pending is gone.  Raises LogError when the reader is lost."""
+        """Returns once there is something to give out, or what was pending is gone.  Raises LogError when the reader is lost.
+
+        Silence counts only while we wait: a process that computes for seconds reads nothing meanwhile, and sends no request.
+        """
+        missed = 0
         while not self._buffer:
             if self._lost:
                 raise self._lost
             if self._gone:
                 return
             self._ready.clear()
+            heard = self._heard
             try:
                 async with asyncio.timeout(_HEARTBEAT_S):
                     await self._ready.wait()
             except TimeoutError:
-                if time.monotonic() - self._heard > 3 * _HEARTBEAT_S:
+                missed = missed + 1 if self._heard == heard else 0
+                if missed == _MISSED_MOST:
                     self.lose("reader is silent")
 
     async def next(self) -> list[T]:
@@ -186,7 +192,7 @@ class Pull(Generic[T]):
             self.lose(type(error).__name__)
 
     async def _received(self, message: Msg) -> None:
-        self._heard = time.monotonic()
+        self._heard += 1
         if message.reply.startswith("$JS.ACK."):
             self._credit -= 1
             self._beats = 0
