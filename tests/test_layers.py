@@ -21,6 +21,7 @@ PURE = {
         "dataclasses",
         "difflib",
         "enum",
+        "fractions",
         "functools",
         "hashlib",
         "heapq",

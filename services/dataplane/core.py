@@ -4,8 +4,10 @@ Pure: everything is computed from the world; which ids the entries have here, an
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,7 +26,18 @@ from weir.events import (
     endpoints_of,
 )
 from weir.lbnodes import ABOUT_NODES
-from weir.model import Algorithm, Backend, Root, seen_from
+from weir.model import (
+    ALGORITHMS,
+    BACKEND_STATES,
+    MODES,
+    NO_BACKENDS,
+    Algorithm,
+    Backend,
+    BackendSet,
+    BackendState,
+    Root,
+    seen_from,
+)
 from weir.plan import PLAN, sets_of
 
 PART = 500  # backend sets applied in one go
@@ -147,30 +160,78 @@ def frontend_key(frontend: FrontendPlanned) -> FrontendKey:
     return FrontendKey(frontend.vip, frontend.port, frontend.protocol)
 
 
-def members_on(node: str, frontend: FrontendPlanned, backends: list[Backend]) -> list[Backend]:
-    """The `members` that serve on `node`, in the state that its own probes find them in.
+class Share(NamedTuple):
+    """A backend set of one frontend: its part of the new flows, and its backends by address and port."""
 
-    Where a frontend is local and all of its own leave, these serve on (KEP-1669).
+    weight: int
+    backends: list[Backend]
+
+
+def shares(world: World, frontend: FrontendPlanned) -> list[Share]:
+    """Return a frontend's backend sets, all chunks of each."""
+    return [Share(part.weight, sorted(_backends(world, part), key=_address)) for part in frontend.sets]
+
+
+def shares_on(node: str, world: World, frontend: FrontendPlanned) -> list[Share]:
+    """Return the `shares` that serve on `node`, in the state that its own probes find backends in.
+
+    Where a frontend is local and all backends on the node are draining, these keep serving (KEP-1669).
     """
-    backends = [backend if (state := seen_from(node, backend)) == backend.state else replace(backend, state=state) for backend in backends]
+    seen = [Share(part.weight, [_on(node, backend) for backend in part.backends]) for part in shares(world, frontend)]
     if not frontend.local:
-        return backends
-    ours = [backend for backend in backends if backend.node == node]
-    if any(backend.state != "draining" for backend in ours):
+        return seen
+    ours = [Share(part.weight, [backend for backend in part.backends if backend.node == node]) for part in seen]
+    if any(backend.state != "draining" for part in ours for backend in part.backends):
         return ours
-    return [replace(backend, state="active") for backend in ours]
+    return [Share(part.weight, [replace(backend, state="active") for backend in part.backends]) for part in ours]
 
 
-def eligible(backends: Iterable[Backend], algorithm: Algorithm) -> list[Backend]:
-    """Those that have slots: the active ones, and those that are down as long as these are no more than half.
+def eligible(parts: Iterable[Share], algorithm: Algorithm) -> list[Share]:
+    """Return the backends that have slots: the active ones, and those that are down as long as they have no more than half of the share.
 
-    The kernel steps over whom a probe found dead, so a backend that dies or flaps moves no flow of another.  Where more are down its
-    steps might not reach one that lives: then the dead leave the table; when nobody is left they are in it all (all down = all up).
+    The kernel steps over a backend that a probe found dead, so one that dies or flaps moves no flow of another.  Where more are down its
+    steps might not reach a live one: then the dead leave the table; when all are dead, they are all in it (all down = all up).
     Round robin has no flows to keep in their places, and its dead may stand side by side, so there they leave at once.
     """
-    backends = list(backends)
-    active, down = ([b for b in backends if b.state == state] for state in ("active", "down"))
-    return [*active, *down] if algorithm == "maglev" and len(down) <= len(active) else active or down
+    parts = [part for part in parts if part.weight > 0]
+    active, down = ([_only(part, state) for part in parts] for state in ("active", "down"))
+    both = [(part.weight, part.backends, dead.backends) for part, dead in zip(active, down, strict=True)]
+    excess = sum(Fraction(weight * (len(dead) - len(live)), len(dead) + len(live)) for weight, live, dead in both if live or dead)
+    if algorithm == "maglev" and excess <= 0:
+        return [Share(weight, live + dead) for weight, live, dead in both]
+    return active if any(part.backends for part in active) else down
+
+
+def unknown_words(frontend: FrontendPlanned, backends: Iterable[Backend]) -> str:
+    """Name the words of a frontend and its backends that this version does not know, and those it does; "" where it knows them all."""
+    words = [
+        ("mode", frontend.mode, MODES),
+        ("algorithm", frontend.algorithm, ALGORITHMS),
+        ("no_backend", frontend.no_backend, NO_BACKENDS),
+        *(("state of a backend", state, BACKEND_STATES) for state in sorted({backend.state for backend in backends})),
+    ]
+    return "; ".join(f"{what} {word!a}: expected one of {', '.join(known)}" for what, word, known in words if word not in known)
+
+
+def _only(part: Share, state: BackendState) -> Share:
+    return Share(part.weight, [backend for backend in part.backends if backend.state == state])
+
+
+def _on(node: str, backend: Backend) -> Backend:
+    state = seen_from(node, backend)
+    return backend if state == backend.state else replace(backend, state=state)
+
+
+def _chunks(world: World, part: BackendSet) -> list[BackendsPlanned]:
+    return [chunk for chunk in world.find("set", part.name, BackendsPlanned) if chunk.chunks == part.chunks]
+
+
+def _backends(world: World, part: BackendSet) -> Iterator[Backend]:
+    return (backend for chunk in _chunks(world, part) for backend in chunk.backends)
+
+
+def _address(backend: Backend) -> tuple[str, int]:
+    return backend.address, backend.port
 
 
 def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:

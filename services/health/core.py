@@ -9,6 +9,7 @@ from typing import NamedTuple
 from weir.decider import Change, Index, World
 from weir.events import AnyEvent, BackendsPlanned, BackendsWithdrawn, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn, key_of
 from weir.model import Probe, Protocol
+from weir.pins import PROTOCOLS
 
 TIMEOUT_LEAST_MS = 100
 CALM_MS = 60_000  # without a death: one flap is forgiven
@@ -119,7 +120,7 @@ def _probing(event: AnyEvent | None) -> set[tuple[str, Probe]]:
 
 def _of_chunk(world: World, key: str) -> dict[Target, Probe]:
     chunk = world.get(key)
-    if not isinstance(chunk, BackendsPlanned):
+    if not isinstance(chunk, BackendsPlanned) or chunk.protocol not in PROTOCOLS:
         return {}
     probes = [frontend.probe for frontend in world.find("set", chunk.set, FrontendPlanned) if frontend.probe]
     if not probes:
@@ -129,7 +130,12 @@ def _of_chunk(world: World, key: str) -> dict[Target, Probe]:
 
 
 def _eagerness(probe: Probe) -> tuple[int, int, int, int, str, str, str]:
-    return probe.interval_s, probe.retries, _ASKS_MOST.index(probe.kind), probe.port, probe.path, probe.host, probe.expect
+    return probe.interval_s, probe.retries, _rank(probe.kind), probe.port, probe.path, probe.host, probe.expect
+
+
+def _rank(kind: str) -> int:
+    """The one that asks for more comes first; kinds of later versions, which nobody here can probe, last."""
+    return _ASKS_MOST.index(kind) if kind in _ASKS_MOST else len(_ASKS_MOST)
 
 
 def planned(world: World) -> bool:

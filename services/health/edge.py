@@ -5,7 +5,6 @@ Goes on without the log: whom to probe is what the plan last said, and transitio
 
 import asyncio
 import itertools
-import socket
 import struct
 from collections.abc import Iterable, Sequence
 
@@ -18,7 +17,7 @@ from services.health.rounds import Rounds, Watch, now_ms
 from weir.decider import Change, World
 from weir.events import AnyEvent, EndpointDown, EndpointUp, key_of, token
 from weir.model import endpoint_name
-from weir.pins import Map, address_text, backend_key
+from weir.pins import PROTOCOL_NAMES, Map, address_text, backend_key
 from weir.service.runner import Runner
 from weir.where import write_file
 
@@ -159,4 +158,4 @@ class Prober:
 
 def _target_of(key: bytes) -> Target:
     port, protocol = struct.unpack("!HB", key[16:19])
-    return Target(address_text(key[:16]), port, "TCP" if protocol == socket.IPPROTO_TCP else "UDP")
+    return Target(address_text(key[:16]), port, PROTOCOL_NAMES[protocol])

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from services.health.answer import ANSWER_MOST, judge, misfit, port_of, request, server_name
 from services.health.core import Target
-from weir.model import Probe
+from weir.model import PROBE_KINDS, Probe
 
 _OURS = (errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.ENFILE)  # faults of this machine, not of a backend
 _RESET = struct.pack("ii", 1, 0)
@@ -37,7 +37,9 @@ class Answer(NamedTuple):
 
 
 async def ask(target: Target, probe: Probe) -> Answer:
-    """Asks once.  Raises ProbeImpossible, and nothing for whatever a backend does."""
+    """Probe once.  Raises ProbeImpossible, and nothing for whatever a backend does."""
+    if probe.kind not in PROBE_KINDS:
+        raise ProbeImpossible(f"kind {probe.kind!a} of a probe: expected one of {', '.join(PROBE_KINDS)}")
     if probe.kind in ("http", "https") and (fault := misfit(probe)):
         return Answer(fault)
     family = socket.AF_INET6 if ":" in target.address else socket.AF_INET

@@ -1,5 +1,6 @@
 """Probing: thresholds, when the next probe is due, and that a dead backend is out within two intervals whenever it dies."""
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -251,3 +252,12 @@ def test_recording_twice_records_nothing_more(seen: list[EndpointDown | Endpoint
 
 def test_it_hears_what_it_looks_at() -> None:
     assert {event.kind for event in (FrontendPlanned, BackendsPlanned, EndpointDown, EndpointUp)} <= {event.kind for event in HEARS}
+
+
+def test_words_of_a_later_version_are_passed_over() -> None:
+    """A kind of probe that nobody here can make gives way to one that we can; a protocol that the kernel does not know is not probed."""
+    strange, known = Probe(kind="grpc", interval_s=2), Probe(kind="tcp", interval_s=2)
+    world = world_of(frontend("192.0.2.1", "web", strange), frontend("192.0.2.2", "web", known), chunk("web", "10.0.0.1"))
+    assert wanted_of(world) == {Target("10.0.0.1", 8080, "TCP"): known}
+    quic = msgspec.structs.replace(chunk("web", "10.0.0.1"), protocol="QUIC")
+    assert wanted_of(world_of(frontend("192.0.2.1", "web", known), quic)) == {}

@@ -1,5 +1,6 @@
 """Lookup tables: even, steady when a backend leaves, the same on every node, and as the paper says."""
 
+from array import array
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -9,13 +10,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.dataplane.l4 import maglev
-from services.dataplane.l4.maglev import SIZES, PlanError, maglev_table, round_robin_table, table_size
+from services.dataplane.l4.maglev import SIZES, PlanError, Weighted, shares
 
 NAMES = st.lists(st.integers(0, 250).map(lambda number: f"10.0.0.{number}:80/TCP"), min_size=1, max_size=10, unique=True)
 
 
 def backends(count: int) -> tuple[list[str], list[int]]:
     return [f"10.0.{number // 256}.{number % 256}:8080/TCP" for number in range(count)], list(range(1, count + 1))
+
+
+def maglev_table(names: Sequence[str], ids: Sequence[int], size: int) -> "array[int]":
+    """Of one set."""
+    return maglev.maglev_table(shares([Weighted(1, names)], size), dict(zip(names, ids, strict=True)))
+
+
+def round_robin_table(names: Sequence[str], ids: Sequence[int]) -> "array[int]":
+    return maglev.round_robin_table([Weighted(1, names)], dict(zip(names, ids, strict=True)))
+
+
+def table_size(count: int) -> int:
+    return maglev.table_size([Weighted(1, backends(count)[0])])
 
 
 def slow_table(names: Sequence[str], ids: Sequence[int], size: int) -> list[int]:

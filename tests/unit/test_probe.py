@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.health.answer import ANSWER_MOST, judge, misfit, request, server_name
 from services.health.core import Target
-from services.health.probe import Answer, ask
+from services.health.probe import Answer, ProbeImpossible, ask
 from tests.servers import OK, Serve, repeating, saying, silent
 from weir.model import Probe
 
@@ -162,6 +162,11 @@ def test_another_port_is_asked_on_behalf_of_the_backend() -> None:
         return await ask(Target("127.0.0.1", 1, "TCP"), Probe(kind="http", port=server.sockets[0].getsockname()[1]))
 
     assert uvloop.run(run()).fault == ""
+
+
+def test_a_kind_of_a_later_version_gives_no_verdict() -> None:
+    with pytest.raises(ProbeImpossible, match="kind 'grpc' of a probe: expected one of tcp, http, https, ping"):
+        asked(saying(OK), Probe(kind="grpc"))
 
 
 # ── the words ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,15 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from services.dataplane.core import (
+    Share,
     Touched,
     eligible,
     frontend_key,
     frontends_of,
-    members_on,
     serves,
+    shares_on,
     table_name,
+    unknown_words,
 )
-from services.dataplane.l4.backends import Backends
+from services.dataplane.l4.backends import Backends, Resolved, unknown_protocol
 from services.dataplane.l4.conntrack import Parted
 from services.dataplane.l4.frontend_entries import Owned
 from services.dataplane.l4.kernel import Ids, Kernel, KernelMap
@@ -34,14 +36,14 @@ from services.dataplane.l4.layout import (
     FrontendKey,
     Vip,
 )
-from services.dataplane.l4.maglev import PlanError, maglev_table, round_robin_table, table_size
+from services.dataplane.l4.maglev import PlanError, Weighted, maglev_table, round_robin_table, shares, table_size
 from services.dataplane.l4.source_ranges import ranges
 from services.dataplane.l4.tables import Tables
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_of
 from weir.model import Backend as Planned
 from weir.model import Rejection, endpoint_name
-from weir.pins import MapError, address_bytes, address_text
+from weir.pins import PROTOCOLS, MapError, address_bytes, address_text
 from weir.plan import members
 
 
@@ -63,7 +65,7 @@ class Applier:
         self.backends = Backends(self._kernel)
         self._parted = Parted(set(), set(), set())  # since `parted` was asked
         self._left: set[tuple[FrontendKey, str]] = set()  # backends that a frontend with a drain limit does not have any more
-        self._ids: dict[str, int] = {}  # of the backends that this application touches
+        self._resolved: dict[str, Resolved] = {}  # backends that this application has looked up
         self._sources = Owned(self._kernel, "source_ranges", id_at=4)
         self._affinity = Owned(self._kernel, "affinity_s", id_at=0)
         self._frontends = {FrontendKey.unpack(key): Frontend.unpack(value) for key, value in maps["frontends"].items()}
@@ -100,11 +102,11 @@ class Applier:
         begun = self._kernel.writes
         self._try_again()
         wanted = {name: found for name in sorted(touched.endpoints | set(self.backends.refused)) if (found := frontends_of(world, name))}
-        self._ids = self.backends.admit(wanted)
-        self._unfinished |= {frontend_key(each) for name in wanted.keys() - self._ids.keys() for each in wanted[name]}
+        self._resolved = self.backends.admit(wanted)
+        self._unfinished |= {frontend_key(each) for name in wanted.keys() - self._resolved.keys() for each in wanted[name]}
         self._part(world, touched)
         gone = []
-        for where in sorted(touched.frontends | self._unfinished, key=FrontendKey.pack):
+        for where in sorted(self._known(world, touched.frontends | self._unfinished), key=FrontendKey.pack):
             if planned := _planned(world, where):
                 self._put_frontend(world, where, planned)
             else:
@@ -118,6 +120,16 @@ class Applier:
             self._left |= {(frontend_key(each), endpoint) for each in world.find("set", name, FrontendPlanned) if each.drain_timeout_s}
         self.tables.forget(name for name in touched.sets if not world.count("set", name))
         return Outcome(self._kernel.writes - begun, announced)
+
+    def _known(self, world: World, frontends: set[FrontendKey]) -> set[FrontendKey]:
+        """Refuse frontends of a protocol that the kernel does not know, and return the others."""
+        known = {where for where in frontends if where.protocol in PROTOCOLS}
+        self._unfinished &= known
+        for where in frontends - known:
+            self._refused.pop(_entity_of(where), None)
+            if _planned(world, where):
+                self._refused[_entity_of(where)] = unknown_protocol(where.protocol)
+        return known
 
     def _try_again(self) -> None:
         for name, stuck in list(self._kernel.stuck):
@@ -134,14 +146,12 @@ class Applier:
     def _part(self, world: World, touched: Touched) -> None:
         """Before backends are retired, while they have their ids."""
         for name, endpoint in touched.left:
-            if (number := self.backends.id_of(endpoint)) and not serves(world, endpoint, name):
+            if (number := self._id_of(endpoint)) and not serves(world, endpoint, name):
                 self._parted.left.update((frontend, number) for frontend in self._numbers_of(world, name))
         for name in touched.sets:
             for chunk in world.find("set", name, BackendsPlanned):
                 for backend in chunk.backends:
-                    if backend.state == "draining" and (
-                        number := self.backends.id_of(endpoint_name(backend.address, backend.port, chunk.protocol))
-                    ):
+                    if backend.state == "draining" and (number := self._id_of(_name(backend, chunk.protocol))):
                         self._parted.leaving.update((frontend, number) for frontend in self._numbers_of(world, name))
 
     def _numbers_of(self, world: World, name: str) -> list[int]:
@@ -169,8 +179,8 @@ class Applier:
         limited = [frontend_key(planned) for planned in world.find("drain limit", "", FrontendPlanned)]
         found |= {(where, name) for name in self.backends.lingering for where in limited}  # after a restart we do not know whom it served
         for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
-            draining = (backend for backend in members_on(self._node, planned, members(world, planned)[0]) if backend.state == "draining")
-            names = (endpoint_name(backend.address, backend.port, planned.protocol) for backend in draining)
+            seen = (backend for part in shares_on(self._node, world, planned) for backend in part.backends)
+            names = (_name(backend, planned.protocol) for backend in seen if backend.state == "draining")
             found |= {(frontend_key(planned), name) for name in names}
         pairs = ((where, name, _planned(world, where)) for where, name in found if where in self._frontends)
         ids = ((self._frontends[where].id, self.backends.id_of(name), planned) for where, name, planned in pairs)
@@ -195,8 +205,9 @@ class Applier:
     def _write_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
         """The table first, beside the old one when its size changed; then the frontend turns to it in one write."""
         backends, newest = members(world, planned)
-        backends = members_on(self._node, planned, backends)
-        table = self._table(planned, eligible(backends, planned.algorithm), len(backends))
+        if unknown := unknown_words(planned, backends):
+            raise PlanError(unknown)
+        table = self._table(planned, shares_on(self._node, world, planned))
         set_number = self.tables.number(table_name(planned))
         old = self._frontends.get(where)
         number = old.id if old else self._frontend_ids.take()
@@ -231,22 +242,27 @@ class Applier:
         if old:
             self.tables.leave(old.set_id, old.size)
 
-    def _table(self, planned: FrontendPlanned, backends: Sequence[Planned], members: int) -> "array[int]":
-        """Sized by all members, so that one that goes down or drains changes slots, not the size."""
-        if not backends:
+    def _table(self, planned: FrontendPlanned, parts: Sequence[Share]) -> "array[int]":
+        """Sized by all backends, so that one that goes down or drains changes slots, not the size."""
+        every, taking = ([_weighted(part, planned.protocol) for part in found] for found in (parts, eligible(parts, planned.algorithm)))
+        ids = {name: self._id_of(name) for part in taking for name in part.names if part.weight}
+        if not ids:
             return array("I")
-        names = [endpoint_name(backend.address, backend.port, planned.protocol) for backend in backends]
-        ids = [self._ids.get(name) or self.backends.id_of(name) for name in names]
-        if not all(ids):
-            missing = names[ids.index(0)]
+        if missing := next((name for name, number in ids.items() if not number), ""):
             raise PlanError(f"backend {missing}: {self.backends.refused.get(missing, 'not planned')}")
         if planned.algorithm == "rr":
-            return round_robin_table(names, ids)
-        return maglev_table(names, ids, table_size(members))
+            return round_robin_table(taking, ids)
+        return maglev_table(shares(taking, table_size(every)), ids)
+
+    def _id_of(self, name: str) -> int:
+        """Return a backend's id, 0 where it has none; looked up once in an application."""
+        if name not in self._resolved:
+            self._resolved[name] = self.backends.resolve(name)
+        return self._resolved[name].id
 
     def _withdraw_frontend(self, where: FrontendKey) -> None:
         self._unfinished.discard(where)
-        self._refused.pop(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)), None)
+        self._refused.pop(_entity_of(where), None)
         old = self._frontends.pop(where, None)
         if old:
             self._parted.frontends.add(old.id)
@@ -291,8 +307,20 @@ class Applier:
 
 
 def _planned(world: World, where: FrontendKey) -> FrontendPlanned | None:
-    found = world.get(key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol)))
+    found = world.get(_entity_of(where))
     return found if isinstance(found, FrontendPlanned) else None
+
+
+def _entity_of(where: FrontendKey) -> str:
+    return key("planner", "frontend", "", endpoint_name(where.vip, where.port, where.protocol))
+
+
+def _name(backend: Planned, protocol: str) -> str:
+    return endpoint_name(backend.address, backend.port, protocol)
+
+
+def _weighted(part: Share, protocol: str) -> Weighted:
+    return Weighted(part.weight, [_name(backend, protocol) for backend in part.backends])
 
 
 def _flags(planned: FrontendPlanned, *, limited: bool) -> int:

@@ -1,21 +1,42 @@
-"""The backends in the kernel: their ids, and how one leaves.
+"""The backends in the kernel: their ids, and how one is removed.
 
-Nothing of them is kept here but what the maps do not say: at 100,000 backends memory would be the price.
+Nothing that the maps hold is kept here: at 100,000 backends that would cost too much memory.
 """
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
+from typing import NamedTuple
 
 from services.dataplane.l4.kernel import Ids, Kernel
 from services.dataplane.l4.layout import ID, NO_BACKEND, Backend
 from services.dataplane.l4.maglev import PlanError
 from weir.model import endpoint_name
-from weir.pins import MapError, address_bytes
+from weir.pins import PROTOCOLS, MapError, backend_key
+
+
+class Resolved(NamedTuple):
+    """A backend as the maps know it.   key: in `backend_ids`; its first 16 bytes are the host, its first 19 the value in `backends`."""
+
+    name: str
+    key: bytes
+    id: int  # 0: the kernel has no such backend
+
+    @property
+    def host(self) -> bytes:
+        return self.key[:16]
+
+    @property
+    def value(self) -> bytes:
+        return self.key[:19] + b"\0"  # no flags
+
+
+def unknown_protocol(protocol: str) -> str:
+    """Return why an entry of `protocol` cannot be written."""
+    return f"protocol {protocol!a}: expected one of {', '.join(PROTOCOLS)}"
 
 
 class Backends:
-    """lingering: out of the plan, but their TCP flows may still live.   refused: found no place, and why.  Both by name."""
+    """lingering: out of the plan, but their TCP flows may still live.   refused: has no place, and why.  Both by name."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -26,100 +47,106 @@ class Backends:
         self._ids = Ids("backends", taken, kernel.maps["backends"].max_entries)
         self._drop_strays()
 
+    def resolve(self, name: str) -> Resolved:
+        """Look up one backend.  One of a protocol that the kernel does not know has no key and no id."""
+        address, _, rest = name.rpartition(":")
+        port, _, protocol = rest.partition("/")
+        if protocol not in PROTOCOLS:
+            return Resolved(name, b"", 0)
+        key = backend_key(address.strip("[]"), int(port), protocol)
+        held = self._kernel.get("backend_ids", key)
+        return Resolved(name, key, ID.unpack(held)[0] if held else 0)
+
     def id_of(self, name: str) -> int:
-        """Its id, 0 where the kernel has no such backend."""
-        number = self._kernel.get("backend_ids", _backend(name).key())
-        return int.from_bytes(number, "little") if number else 0
+        """Return its id, 0 where the kernel has no such backend."""
+        return self.resolve(name).id
 
     def names(self) -> Iterator[str]:
-        """Every backend in the kernel."""
+        """Yield every backend in the kernel."""
         for _, value in self._kernel.maps["backends"].filled():
             if backend := Backend.unpack(value):
                 yield endpoint_name(backend.address, backend.port, backend.protocol)
 
     def used(self) -> tuple[int, int]:
-        """Places in use, and how many there are."""
+        """Return the places in use, and how many there are."""
         return len(self._ids), self._kernel.maps["backends"].max_entries
 
-    def admit(self, names: Collection[str]) -> dict[str, int]:
-        """Give backends their ids.  Returns them; a backend without one is `refused`.
+    def admit(self, names: Collection[str]) -> dict[str, Resolved]:
+        """Give backends their ids, and return them; a backend without one is `refused`.
 
         New backends are written together; if that fails, one by one.
         """
-        known = {name: number for name in names if (number := self.id_of(name))}
-        fresh = [name for name in names if name not in known]
-        parts = [[name] for name in known]
+        found = [self.resolve(name) for name in names]
+        self.refused |= {each.name: unknown_protocol(each.name.rpartition("/")[2]) for each in found if not each.key}
+        singly = [each for each in found if each.id]
         try:
-            ids = self._place(fresh)
+            admitted = self._place([each for each in found if each.key and not each.id])
         except (MapError, PlanError):
-            ids, parts = {}, [[name] for name in names]
-        for (name,) in parts:
+            admitted, singly = {}, [each for each in found if each.key]
+        for each in singly:
             try:
-                ids |= self._renew(name, known[name]) if name in known else self._place([name])
+                admitted |= self._renew(each) if each.id else self._place([each])
             except (MapError, PlanError) as error:
-                self.refused[name] = str(error)
-        for name in ids:
+                self.refused[each.name] = str(error)
+        for name in admitted:
             self.refused.pop(name, None)
             self.lingering.discard(name)
-        return ids
+        return admitted
 
-    def _renew(self, name: str, number: int) -> dict[str, int]:
-        """Of a backend that has its place.  Raises MapError, PlanError."""
-        backend = _backend(name)
-        self._kernel.write("backend_hosts", address_bytes(backend.address), b"\1")
-        self._kernel.write("backends", ID.pack(number), backend.pack())
-        self._kernel.write("backend_ids", backend.key(), ID.pack(number))
-        return {name: number}
+    def _renew(self, backend: Resolved) -> dict[str, Resolved]:
+        """Write again a backend that has its place.  Raises MapError, PlanError."""
+        self._kernel.write("backend_hosts", backend.host, b"\1")
+        self._kernel.write("backends", ID.pack(backend.id), backend.value)
+        self._kernel.write("backend_ids", backend.key, ID.pack(backend.id))
+        return {backend.name: backend}
 
-    def _place(self, names: Sequence[str]) -> dict[str, int]:
-        """New ones, all or none.  Raises MapError, PlanError."""
-        kernel, numbers = self._kernel, list[int]()
-        backends = [_backend(name) for name in names]
-        keys = [backend.key() for backend in backends]
-        hosts = Counter(key[:16] for key in keys)
+    def _place(self, fresh: Sequence[Resolved]) -> dict[str, Resolved]:
+        """Write new backends, all or none.  Raises MapError, PlanError."""
+        kernel, placed = self._kernel, list[Resolved]()
+        hosts = Counter(each.host for each in fresh)
         shared = {host for host in hosts if kernel.get("backend_hosts", host) is not None}
         try:
-            for _ in names:
-                numbers.append(self._ids.take())
-                kernel.zero("backend_stats", numbers[-1])
+            for each in fresh:
+                placed.append(each._replace(id=self._ids.take()))
+                kernel.zero("backend_stats", placed[-1].id)
             kernel.write_many("backend_hosts", [(host, b"\1") for host in hosts if host not in shared], new=True)
-            kernel.write_many("backends", [(ID.pack(n), each.pack()) for n, each in zip(numbers, backends, strict=True)], new=True)
-            kernel.write_many("backend_ids", [(key, ID.pack(n)) for key, n in zip(keys, numbers, strict=True)], new=True)
+            kernel.write_many("backends", [(ID.pack(each.id), each.value) for each in placed], new=True)
+            kernel.write_many("backend_ids", [(each.key, ID.pack(each.id)) for each in placed], new=True)
         except (MapError, PlanError):
-            for key in keys:
-                kernel.delete("backend_ids", key)
-            for number in numbers:
-                self.empty(number)
+            for each in fresh:
+                kernel.delete("backend_ids", each.key)
+            for each in placed:
+                self.empty(each.id)
             for host in hosts.keys() - shared:
                 kernel.delete("backend_hosts", host)
             raise
         for host, count in hosts.items():
             if more := count - (host not in shared):
                 self._more[host] += more
-        return dict(zip(names, numbers, strict=True))
+        return {each.name: each for each in placed}
 
     def retire(self, names: Iterable[str]) -> None:
-        """Out of the plan: those of TCP keep the way back of their flows until none is left."""
+        """Take backends out of the plan: those of TCP keep the return path of their flows until none is left."""
         for name in names:
             self.refused.pop(name, None)
-            if not self.id_of(name):
-                continue
-            if name.endswith("/TCP"):
+            each = self.resolve(name)
+            if each.id and name.endswith("/TCP"):
                 self.lingering.add(name)
-            else:
-                self._forget(name)
+            elif each.id:
+                self._remove(each)
 
     def release(self, names: set[str], alive: set[int]) -> int:
-        """Forgets those of `names` that linger and have no flow left; `alive`: backend ids of live flows.  Returns how many."""
-        done = [name for name in sorted(self.lingering & names) if self.id_of(name) not in alive]
-        for name in done:
-            self._forget(name)
+        """Remove those of `names` that linger and have no flow left; `alive`: backend ids of live flows.  Return how many."""
+        lingering = [self.resolve(name) for name in sorted(self.lingering & names)]
+        done = [each for each in lingering if each.id not in alive]
+        for each in done:
+            self._remove(each)
         return len(done)
 
     def _drop_strays(self) -> None:
-        """What an interrupted life left: halves of backends, places and hosts of none.  And counts those that share a host."""
+        """Remove what an interrupted process left: halves of backends, places and hosts without one.  Count those that share a host."""
         kernel, hosts = self._kernel, Counter[bytes]()
-        known = {host for host, _ in kernel.maps["backend_hosts"].items()}  # the last that goes when one is forgotten
+        known = {host for host, _ in kernel.maps["backend_hosts"].items()}  # the last entry that is deleted when one is removed
         halves = [
             where for where, number in kernel.maps["backend_ids"].items() if (kernel.get("backends", number) or b"")[:19] != where[:19]
         ]
@@ -137,26 +164,17 @@ class Backends:
             kernel.delete("backend_hosts", host)
         self._more = Counter({host: count - 1 for host, count in hosts.items() if count > 1})
 
-    def _forget(self, name: str) -> None:
-        self.lingering.discard(name)
-        backend, number = _backend(name), self.id_of(name)
-        host = address_bytes(backend.address)
-        self._kernel.delete("backend_ids", backend.key())
-        self.empty(number)
-        more = self._more.pop(host, 0)
+    def _remove(self, backend: Resolved) -> None:
+        self.lingering.discard(backend.name)
+        self._kernel.delete("backend_ids", backend.key)
+        self.empty(backend.id)
+        more = self._more.pop(backend.host, 0)
         if not more:
-            self._kernel.delete("backend_hosts", host)
+            self._kernel.delete("backend_hosts", backend.host)
         elif more > 1:
-            self._more[host] = more - 1
+            self._more[backend.host] = more - 1
 
     def empty(self, number: int) -> None:
-        """A place that will not clear stays taken."""
+        """Clear a place; one that cannot be cleared stays taken."""
         if self._kernel.clear("backends", number, NO_BACKEND):
             self._ids.give(number)
-
-
-@lru_cache(maxsize=64)  # one is asked for several times in a row
-def _backend(name: str) -> Backend:
-    address, _, rest = name.rpartition(":")
-    port, _, protocol = rest.partition("/")
-    return Backend(address.strip("[]"), int(port), protocol)
