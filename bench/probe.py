@@ -26,7 +26,7 @@ from weir.decider import Change, Fact, World
 from weir.events import DECODE, AnyEvent, BackendsPlanned, FrontendPlanned
 from weir.model import Backend, BackendSet, Probe, Root
 from weir.service.logs import configure_logging
-from weir.service.runner import allow_files
+from weir.service.process import allow_files
 
 OF_SERVICE = 10  # endpoints
 FIRST = int(IPv4Address("127.1.0.0"))

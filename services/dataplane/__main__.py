@@ -6,8 +6,10 @@ from services.dataplane.metrics import samples
 from services.dataplane.settings import Settings
 from weir.decider import Recorder
 from weir.service.exporter import exposed
-from weir.service.runner import Runner, Where, serve
+from weir.service.process import serve
+from weir.service.runner import Runner
 from weir.service.settings import configured
+from weir.where import Where
 
 
 def main() -> None:

@@ -31,7 +31,9 @@ from weir.lbnodes import RETIRED, counts
 from weir.model import MORE_REJECTED, Rejection, seen_from
 from weir.pins import Map, backend_key
 from weir.service.metrics import Histogram, Sample
-from weir.service.runner import LoadAgain, Runner, Where
+from weir.service.process import LoadAgain
+from weir.service.runner import Runner
+from weir.where import Where
 
 ACK_EVERY_S = 0.1
 SAVE_EVERY_S = 1.0

@@ -6,8 +6,10 @@ from services.health.metrics import samples
 from weir.decider import Recorder
 from weir.pins import LAYOUT, Map
 from weir.service.exporter import exposed
-from weir.service.runner import Runner, Where, serve
+from weir.service.process import serve
+from weir.service.runner import Runner
 from weir.service.settings import Common, configured
+from weir.where import Where
 
 
 def main() -> None:

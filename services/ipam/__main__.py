@@ -4,8 +4,10 @@ from services.ipam.core import HEARS, Ipam
 from services.ipam.metrics import samples
 from weir.bus.snapshotter import keep_snapshots
 from weir.service.exporter import exposed, of_world
-from weir.service.runner import Runner, Where, serve
+from weir.service.process import serve
+from weir.service.runner import Runner
 from weir.service.settings import Replicated, configured
+from weir.where import Where
 
 
 def main() -> None:

@@ -3,8 +3,10 @@
 from services.planner.core import HEARS, Planner
 from services.planner.metrics import log_samples, samples
 from weir.service.exporter import exposed, of_world
-from weir.service.runner import Runner, Where, serve
+from weir.service.process import serve
+from weir.service.runner import Runner
 from weir.service.settings import Replicated, configured
+from weir.where import Where
 
 
 def main() -> None:

@@ -21,7 +21,9 @@ from weir.model import (
     TARGETS,
 )
 from weir.service.exporter import exposed, of_world
-from weir.service.runner import Runner, Where, lease_of, options, serve
+from weir.service.process import lease_of, options, serve
+from weir.service.runner import Runner
+from weir.where import Where
 
 if TYPE_CHECKING:
     from services.watcher.home import Home

@@ -11,7 +11,8 @@ from functools import partial
 from services.watcher.sources.kube import Kube
 from weir.decider import World
 from weir.events import HomeNamed
-from weir.service.runner import Edge, Runner
+from weir.service.process import Edge
+from weir.service.runner import Runner
 
 
 class HomeError(Exception):

@@ -26,8 +26,8 @@ from weir.decider import Fact
 from weir.demo.network import Network, wait_until
 from weir.demo.stage import EXAMPLE, clear
 from weir.pins import Map, libbpf
-from weir.service.runner import Where
 from weir.view.processes import running
+from weir.where import Where
 
 NAME, FILE, READ_ONLY, ABSENT = own("weirup"), own("weirupfile"), own("weirupro"), own("weirupnone")
 ROOT = Path(__file__).parents[2]

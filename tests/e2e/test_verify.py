@@ -56,7 +56,7 @@ def test_sound_log_has_no_fault(url: str, capsys: pytest.CaptureFixture[str]) ->
 
     asyncio.run(given())
     assert verify("weirverify", None, "table") == 0
-    assert f"no fault in {COUNT} events up to {COUNT}" in capsys.readouterr().out
+    assert f"no faults in {COUNT} events up to {COUNT}" in capsys.readouterr().out
 
 
 def test_each_forged_fact_is_told_and_the_rest_still_read(url: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,9 @@ from weir.bus import lease
 from weir.bus.lease import Lease
 from weir.bus.reader import LogUnreachable
 from weir.events import VipAllocated, VipReleased
-from weir.service import runner as service_runner
-from weir.service.runner import Runner, Where
+from weir.service import report
+from weir.service.runner import Runner
+from weir.where import Where
 
 REPLICAS = 2
 Make = Callable[[Life, Connect], tuple[Runner, list[Any]]]
@@ -169,9 +170,16 @@ async def _at_once(function: Callable[..., Any], *given: Any) -> Any:
 def isolate(patch: pytest.MonkeyPatch) -> None:
     """No file, no thread, no log line; signs of life and leases at a pace that costs little."""
     machine.isolate(patch)
-    for module in ("weir.service.runner", "services.dataplane.edge", "services.dataplane.health_ports", "services.health.edge"):
+    for module in (
+        "weir.service.runner",
+        "weir.service.leadership",
+        "weir.service.journal",
+        "services.dataplane.edge",
+        "services.dataplane.health_ports",
+        "services.health.edge",
+    ):
         patch.setattr(f"{module}.log", _Silent())
     patch.setattr(asyncio, "to_thread", _at_once)
-    patch.setattr(Runner, "_write_health", _nothing)
-    patch.setattr(service_runner, "BEAT_S", 5.0)
+    patch.setattr(report.Report, "write", _nothing)
+    patch.setattr(report, "BEAT_S", 5.0)
     patch.setattr(lease, "RENEW_S", 5.0)

@@ -27,7 +27,8 @@ from tests.unit.test_apply import FakeMap
 from weir.decider import Recorder, World
 from weir.events import NodeAddressesObserved
 from weir.pins import address_text
-from weir.service.runner import Runner, Where
+from weir.service.runner import Runner
+from weir.where import Where
 
 PROBE_EVERY_S = 2.0
 OTHERS = ("backend_up", "cluster_seed", "interfaces", "flows", "constants")

@@ -9,11 +9,10 @@ import pytest
 
 from tests.sim.log_model import LogModel
 from tests.sim.sessions import AUTHOR, Session, Sessions
-from weir.bus.client import Expected, epoch_key, subtree
+from weir.bus.client import BATCH, Expected, epoch_key, subtree
 from weir.bus.reader import Refused
 from weir.decider import Decided
 from weir.events import EpochStarted
-from weir.service.runner import BATCH
 
 HOUR_S = 3600
 

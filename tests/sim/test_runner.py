@@ -18,7 +18,9 @@ from weir.bus.reader import LogUnreachable
 from weir.decider import Change, Decided, World, one_by_one
 from weir.events import AnyEvent, EpochStarted, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
 from weir.model import Root
-from weir.service.runner import Runner, Where
+from weir.service.report import Report
+from weir.service.runner import Runner
+from weir.where import Where
 
 SEEDS = range(150)
 SERVICES = [f"s{number}" for number in range(6)]
@@ -92,8 +94,8 @@ async def scenario(seed: int) -> tuple[Log, list[Runner]]:
 
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The services' own word on how they are is of no interest here."""
-    monkeypatch.setattr(Runner, "_tell", lambda *_: None)
+    """Write no reports and no logs."""
+    monkeypatch.setattr(Report, "set", lambda *_: None)
     monkeypatch.setattr("weir.service.runner.log.warning", lambda *_, **__: None, raising=False)
     monkeypatch.setattr("weir.service.runner.log.info", lambda *_, **__: None, raising=False)
 

@@ -2,16 +2,15 @@
 
 from structlog.testing import capture_logs
 
-from weir.decider import Decided, Recorder
+from weir.decider import Decided
 from weir.events import AnyEvent, ManifestRejected, ServiceObserved
 from weir.model import Problem, Root
-from weir.service.runner import MOST_LINES, Runner, Where
+from weir.service.journal import MOST_LINES, log_appended
 
 
 def lines(*events: AnyEvent) -> list[dict[str, object]]:
-    runner = Runner("watcher", Recorder(), (), Where("weirnone"))
     with capture_logs() as found:
-        runner._say([Decided(event, 0) for event in events], 7)
+        log_appended("watcher", [Decided(event, 0) for event in events], 7)
     return [dict(line) for line in found]
 
 

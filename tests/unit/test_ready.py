@@ -56,7 +56,7 @@ def test_what_a_service_cannot_see_is_in_its_readiness_though_its_file_cannot_be
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("weir.service.runner.write_file", full)
+    monkeypatch.setattr("weir.service.report.write_file", full)
     why = [""]
 
     async def main() -> list[tuple[bool, bytes]]:

@@ -8,7 +8,8 @@ import structlog
 from weir.decider import World
 from weir.service.http import HEAD_BYTES, Connections
 from weir.service.metrics import BY_NAME, SECONDS, Histogram, Sample
-from weir.service.runner import Edge, Runner
+from weir.service.process import Edge
+from weir.service.runner import Runner
 
 RETRY_S = 5.0
 log = structlog.get_logger()

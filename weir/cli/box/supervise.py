@@ -26,7 +26,7 @@ from weir.cli.box.limits import Limits
 from weir.cli.box.notify import notify
 from weir.cli.box.oversee import oversee
 from weir.cli.box.tend import tend
-from weir.service.runner import RELOAD
+from weir.service.process import RELOAD
 from weir.view.processes import SERVICES, is_running, noted
 from weir.where import Where, node_name, write_file
 
