@@ -13,10 +13,12 @@ from pathlib import Path
 
 from bench.replay import connect, server
 from bench.table import Row, Table
-from weir.bus.client import BATCH, STATE, STREAM, Bus
+from weir.bus.appends import BATCH
+from weir.bus.client import Bus
 from weir.bus.snapshots import SNAPSHOTS, newest
 from weir.bus.snapshotter import LEAST_EVENTS, due, take, tidy
 from weir.bus.streams import ensure_streams
+from weir.bus.subjects import STATE, STREAM
 from weir.bus.writer import Writer
 from weir.decider import Decided
 from weir.events import AnyEvent, ServiceGone, ServiceObserved

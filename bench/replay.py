@@ -18,7 +18,8 @@ import msgspec
 
 from bench.table import Row, Table
 from services.dataplane.core import INDEXES
-from weir.bus.client import BATCH, Bus
+from weir.bus.appends import BATCH
+from weir.bus.client import Bus
 from weir.bus.lines import line
 from weir.bus.reader import LogUnreachable
 from weir.bus.streams import ensure_streams

@@ -11,7 +11,8 @@ from typing import Any
 
 import msgspec
 
-from weir.bus.client import STREAM, Bus
+from weir.bus.client import Bus
+from weir.bus.subjects import STREAM
 from weir.demo.network import wait_until
 
 

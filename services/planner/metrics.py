@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 
-from weir.bus.client import STATE, STREAM, Bus
+from weir.bus.client import Bus
 from weir.bus.reader import LogError
 from weir.bus.snapshots import SNAPSHOTS
+from weir.bus.subjects import STATE, STREAM
 from weir.decider import World
 from weir.events import FrontendPlanned, StatusPlanned
 from weir.service.metrics import Sample

@@ -15,9 +15,10 @@ from tests.e2e.test_log_cluster import CLIENTS, three
 from tests.log_server import LogServer
 from tests.nats_server import NatsServer, keep_for, nats_server
 from tests.sim.sessions import AUTHOR, Session, Sessions
-from weir.bus.client import STREAM, Bus
+from weir.bus.client import Bus
 from weir.bus.reader import Refused, read
 from weir.bus.streams import ensure_streams
+from weir.bus.subjects import STREAM
 from weir.cli.log.verify import Audit
 from weir.decider import Decided
 from weir.events import EpochStarted, VipFreed

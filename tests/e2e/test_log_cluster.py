@@ -12,10 +12,11 @@ import pytest
 
 from tests.log_server import LogServer
 from tests.own import free_ports
-from weir.bus.client import STATE, STREAM, Bus
+from weir.bus.client import Bus
 from weir.bus.reader import LogError, Refused
 from weir.bus.snapshots import newest, sequences
 from weir.bus.snapshotter import take, tidy
+from weir.bus.subjects import STATE, STREAM
 from weir.cli.box.credentials import credentials
 from weir.decider import Decided
 from weir.demo.network import wait_until

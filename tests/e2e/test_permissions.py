@@ -19,10 +19,11 @@ from docs.permissions import node_capabilities
 from tests.log_server import LogServer, log_server
 from tests.own import free_port, own
 from weir.bus.access import api_of, nats_access
-from weir.bus.client import LEASES, STATE, STREAM, Bus
+from weir.bus.client import Bus
 from weir.bus.permissions import users
 from weir.bus.reader import Forbidden, LogUnreachable
 from weir.bus.snapshots import SNAPSHOTS
+from weir.bus.subjects import LEASES, STATE, STREAM
 from weir.cli.box.credentials import credentials
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage

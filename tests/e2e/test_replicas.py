@@ -13,8 +13,8 @@ import pytest
 
 from tests.log_server import LogServer, log_server
 from tests.own import free_port, own
-from weir.bus.client import LEASE_S
 from weir.bus.lease import RENEW_S
+from weir.bus.subjects import LEASE_S
 from weir.demo.network import wait_until
 
 POOL = '{"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "p"}, "spec": {"addresses": ["203.0.113.0/28"]}}'

@@ -11,11 +11,13 @@ import pytest
 
 from tests.nats_server import NatsServer, keep_for, nats_server
 from weir.bus import snapshotter
-from weir.bus.client import BATCH, MOST_BYTES, STATE, STREAM, Bus, as_it_is
+from weir.bus.appends import BATCH, MOST_BYTES
+from weir.bus.client import Bus, as_it_is
 from weir.bus.reader import Delivered, LogError, Trimmed
 from weir.bus.snapshots import SNAPSHOTS, Snapshot, base_of, history, newest, sequences
 from weir.bus.snapshotter import LEAST_EVENTS, SHARE_OF_AGE, due, is_due, take, tidy
 from weir.bus.streams import ensure_streams
+from weir.bus.subjects import STATE, STREAM
 from weir.cli.log.dump import dump
 from weir.cli.log.verify import verify
 from weir.cli.log.why import why

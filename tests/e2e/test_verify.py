@@ -9,7 +9,8 @@ import pytest
 from nats.aio.client import Client
 
 from bench.replay import connect, history, server
-from weir.bus.client import BATCH, Bus
+from weir.bus.appends import BATCH
+from weir.bus.client import Bus
 from weir.bus.streams import ensure_streams
 from weir.cli.log.verify import verify
 from weir.decider import Decided

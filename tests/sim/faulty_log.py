@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from tests.sim.log_model import LogModel
-from weir.bus.client import Expected, epoch_key, subtree
 from weir.bus.identity import Identity
 from weir.bus.reader import Entry, LogUnreachable, Refused
+from weir.bus.subjects import Expected, epoch_key, subtree
 from weir.decider import Decided
 from weir.events import AnyEvent
 

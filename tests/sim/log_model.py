@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from weir.bus.client import Expected, subtree
 from weir.bus.reader import Entry, Refused
+from weir.bus.subjects import Expected, subtree
 from weir.decider import Decided, Fact
 from weir.events import DECODE, ENCODE, key_of
 

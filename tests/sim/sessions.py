@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from weir.bus.client import Expected
 from weir.bus.reader import LogUnreachable, Refused
+from weir.bus.subjects import Expected
 from weir.bus.writer import Writer
 from weir.decider import Decided
 from weir.events import VipAllocated

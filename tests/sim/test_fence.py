@@ -9,8 +9,9 @@ import pytest
 
 from tests.sim.log_model import LogModel
 from tests.sim.sessions import AUTHOR, Session, Sessions
-from weir.bus.client import BATCH, Expected, epoch_key, subtree
+from weir.bus.appends import BATCH
 from weir.bus.reader import Refused
+from weir.bus.subjects import Expected, epoch_key, subtree
 from weir.decider import Decided
 from weir.events import EpochStarted
 

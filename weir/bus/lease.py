@@ -8,8 +8,9 @@ import contextlib
 import os
 from typing import Final
 
-from weir.bus.client import LEASES, Bus
+from weir.bus.client import Bus
 from weir.bus.reader import Refused
+from weir.bus.subjects import LEASES
 
 RENEW_S: Final = 1.5  # well within LEASE_S
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from weir.bus.access import API, API_FROM_OUTSIDE, BOOTSTRAP
-from weir.bus.client import LEASES, STATE, STREAM, alive_subject
 from weir.bus.snapshots import SNAPSHOTS
+from weir.bus.subjects import LEASES, STATE, STREAM, alive_subject
 from weir.events import token
 
 CENTRAL: Final = ("watcher", "ipam", "planner")

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from weir.bus.client import STATE, Bus, seconds_of
+from weir.bus.client import Bus
 from weir.bus.lines import line
 from weir.bus.reader import Delivered, LogError
 from weir.bus.snapshots import (
@@ -29,6 +29,8 @@ from weir.bus.snapshots import (
     sequences,
     snapshot_at,
 )
+from weir.bus.subjects import STATE
+from weir.bus.times import seconds_of
 from weir.events import is_gone
 from weir.service.runner import Runner
 

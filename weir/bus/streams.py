@@ -2,10 +2,11 @@
 
 import os
 
-from weir.bus.client import LEASE_S, LEASES, STATE, STREAM, Bus
+from weir.bus.client import Bus
 from weir.bus.identity import Identity
 from weir.bus.reader import Refused
 from weir.bus.snapshots import SNAPSHOTS
+from weir.bus.subjects import LEASE_S, LEASES, STATE, STREAM
 
 MOST_READERS = 1000  # of a stream at one time; a service has one or two, and one user's must not cost the server its memory
 _NS = 1_000_000_000

@@ -10,7 +10,8 @@ import math
 import os
 from collections.abc import Sequence
 
-from weir.bus.client import Bus, Expected, epoch_key, subtree
+from weir.bus.client import Bus
+from weir.bus.subjects import Expected, epoch_key, subtree
 from weir.decider import Decided
 from weir.events import EpochStarted
 

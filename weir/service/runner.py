@@ -11,7 +11,8 @@ from functools import partial
 
 import structlog
 
-from weir.bus.client import BATCH, Bus
+from weir.bus.appends import BATCH
+from weir.bus.client import Bus
 from weir.bus.identity import Identity
 from weir.bus.lease import Lease
 from weir.bus.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull, Refused

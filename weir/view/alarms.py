@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from weir.bus.client import STATE, Bus, seconds_of
+from weir.bus.client import Bus
 from weir.bus.snapshots import Snapshot, newest
+from weir.bus.subjects import STATE
+from weir.bus.times import seconds_of
 from weir.view.value import View
 
 ALARM_PERCENT = 80

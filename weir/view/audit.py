@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from weir.bus.client import STATE, Bus
+from weir.bus.client import Bus
 from weir.bus.reader import Delivered, NotUnderstood, read
 from weir.bus.snapshots import history, live, sequences, snapshot_at, unread_of
+from weir.bus.subjects import STATE
 from weir.events import is_gone
 from weir.view.progress import progress
 from weir.view.recording import Recording

@@ -26,10 +26,12 @@ from nats.aio.msg import Msg
 from nats.protocol.parser import PERMISSIONS_ERR
 
 from weir.bus.access import BOOTSTRAP, nats_access
-from weir.bus.client import STATE, STREAM, Bus, NatsClient, not_connected
+from weir.bus.client import Bus
 from weir.bus.identity import identity_of
+from weir.bus.nats_client import NatsClient, not_connected
 from weir.bus.reader import GONE, Forbidden, LogUnreachable, checked, request
 from weir.bus.snapshots import SNAPSHOTS
+from weir.bus.subjects import STATE, STREAM
 from weir.cli.ask import ask
 from weir.cli.box.supervise import UpError, claim, die_with_parent, holds_plan, nats_command
 from weir.view.history import url_of

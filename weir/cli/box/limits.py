@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, TypeVar
 import typer
 
 from weir.bus.access import BOOTSTRAP
-from weir.bus.client import STREAM, Bus
+from weir.bus.client import Bus
 from weir.bus.reader import Forbidden, LogError
 from weir.bus.streams import ensure_streams
+from weir.bus.subjects import STREAM
 from weir.cli.ask import ask
 from weir.view.history import connect
 
