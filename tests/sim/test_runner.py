@@ -109,8 +109,8 @@ def test_every_service_ends_with_one_number_whatever_fails(first: int) -> None:
 def test_a_replica_takes_over_where_the_newest_snapshot_leaves_out_its_authors_last_event() -> None:
     async def scenario() -> list[AnyEvent]:
         log, root = Log(random.Random(0), rate=0), Root(kind="Service", name="s0")
-        log.observe("ipam", VipAllocated(vip="0", pool="", services=("s0",), root=root))
-        log.observe("ipam", VipFreed(vip="0", pool="", services=("s0",), root=root))  # gone, so no snapshot has it
+        log.observe("ipam", VipAllocated(vip="0", pool="", holders=("s0",), root=root))
+        log.observe("ipam", VipFreed(vip="0", pool="", holders=("s0",), root=root))  # gone, so no snapshot has it
         log.snapshot = len(log.entries)
 
         async def connect(_: str, __: str) -> Any:
