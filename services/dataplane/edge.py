@@ -80,6 +80,7 @@ class Agent:
         self._kept_since_s = self._heard_s = 0.0
         self._applied = asyncio.Event()
         self._changed = asyncio.Event()
+        self._withdrawn = asyncio.Event()  # a VIP, and the disk does not know it
         self.health_ports = HealthPorts(node, self._applier.rejections, self._applied.set)
         self._apply_s = Histogram()
         self._written = 0  # map entries, in this life
@@ -158,6 +159,8 @@ class Agent:
         log.info("applied", seq=position, writes=outcome.writes, rejected=len(self._applier.rejections()))
         self._applied.set()
         self._changed.set()
+        if self._plan.unsaved_withdrawal:
+            self._withdrawn.set()
 
     def samples(self) -> Iterator[Sample]:
         """What applying came to."""
@@ -193,10 +196,11 @@ class Agent:
     def _news(self, world: World) -> list[AnyEvent]:
         absent = (Rejection(entity=f"interface {name}", reason=reason) for name, reason in sorted(self._absent.items()))
         rejected = bounded([*self._applier.rejections(), *absent, *self.health_ports.rejections()])
-        applied = AppliedThrough(node=self._node, seq=self._position, rejected=rejected, writes=self._writes)
+        through = self._outlives_a_reboot()
+        applied = AppliedThrough(node=self._node, seq=through, rejected=rejected, writes=self._writes)
         held, joins = world.get(key_of(applied)), not counts(world, self._seen)
         events: list[AnyEvent] = []
-        news = joins or not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < self._newest
+        news = joins or not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < min(self._newest, through)
         if news and not self._kept:  # what is kept is not what this log says
             events.append(applied)
         if joins or world.get(key_of(self._seen)) != self._seen:  # after what it holds: from here on others wait for it
@@ -209,11 +213,17 @@ class Agent:
                 events.append(pressure)
         return [*(taken for taken in self._untold if world.get(key_of(taken)) != taken), *events]
 
+    def _outlives_a_reboot(self) -> int:
+        """Up to where what is applied may be acknowledged: a VIP that a reboot would bring back may not be reassigned yet."""
+        unsaved = self._plan.unsaved_withdrawal
+        return min(self._position, unsaved - 1) if unsaved else self._position
+
     async def save(self, _: Runner) -> None:
-        """Keeps the last plan on disk."""
+        """Keeps the last plan on disk; the withdrawal of a VIP soon, as its acknowledgement waits for that."""
         while True:
             await self._changed.wait()
             self._changed.clear()
+            self._withdrawn.clear()
             try:
                 await asyncio.to_thread(self._plan.saving())
             except OSError as error:  # a full disk must not end what keeps the kernel up to date
@@ -224,7 +234,11 @@ class Agent:
                 await asyncio.sleep(SAVE_AGAIN_S)
             else:
                 self._unsaved = ""
-            await asyncio.sleep(SAVE_EVERY_S)
+            self._applied.set()
+            await asyncio.sleep(ACK_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SAVE_EVERY_S - ACK_EVERY_S):
+                    await self._withdrawn.wait()
 
     async def try_again(self, runner: Runner) -> None:
         """Writes once more what the kernel refused: there may be room or memory for it now, and the plan may not change for long."""

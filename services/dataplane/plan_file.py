@@ -13,7 +13,7 @@ import msgspec
 from services.dataplane.core import INDEXES, planned
 from weir.bus.identity import Identity
 from weir.decider import Change, Fact, World
-from weir.events import AnyEvent
+from weir.events import AnyEvent, VipWithdrawn
 from weir.plan import PLAN_KINDS
 from weir.where import sync_folder, write_file
 
@@ -80,6 +80,13 @@ class AppliedPlan:
         self._unsaved: list[Fact] = []
         self._lines = 0
         self._whole = True
+        self._on_disk = 0  # the position that the disk knows
+        self._withdrawn: list[int] = []  # sequences of withdrawals of VIPs, those not on disk among them
+
+    @property
+    def unsaved_withdrawal(self) -> int:
+        """The sequence of the first VIP that is withdrawn here and would come back with a reboot; 0 for none."""
+        return min((seq for seq in self._withdrawn if seq > self._on_disk), default=0)
 
     def restore(self, *, whole: bool) -> World | None:
         """The plan on disk, None where there is none.  Raises msgspec.MsgspecError or OSError where it cannot be read.
@@ -88,22 +95,29 @@ class AppliedPlan:
         """
         if not whole:
             self.position, self.log = PlanFile.place_of(self._path)
+            self._on_disk = self.position
             return None
         saved = PlanFile.read(self._path)
         if not saved:
             return None
         world = saved.world()
         self.replace(world, saved.position, saved.log)
+        self._on_disk = saved.position
         return world
 
     def replace(self, world: World, position: int, log: Identity) -> None:
         """The whole plan of `world` is applied, as `log` has it."""
         self.facts = {key: fact for key, fact in world.facts.items() if fact.event.kind in PLAN_KINDS}  # the world's own: memory
+        self._on_disk = self._on_disk if log == self.log else 0
         self.position, self.log, self._whole, self._unsaved = position, log, True, []
+        self._withdrawn = [fact.seq for fact in self.facts.values() if isinstance(fact.event, VipWithdrawn)]
 
     def hear(self, changes: Iterable[Change], position: int) -> None:
         """`changes` are applied, too."""
+        self._withdrawn = [seq for seq in self._withdrawn if seq > self._on_disk]
         for change in changes:
+            if isinstance(change.fact.event, VipWithdrawn):
+                self._withdrawn.append(change.fact.seq)
             if change.fact.event.kind in PLAN_KINDS:
                 self._unsaved.append(change.fact)
                 if change.fact.event.gone:
@@ -116,6 +130,16 @@ class AppliedPlan:
         """What writes to disk all that is not there yet; may run in a thread.  Raises OSError; then `unsaved` again."""
         unsaved, self._unsaved = self._unsaved, []
         self._lines += len(unsaved)
+        write = self._writing(unsaved)
+        position = self.position
+
+        def save() -> None:
+            write()
+            self._on_disk = position
+
+        return save
+
+    def _writing(self, unsaved: list[Fact]) -> Callable[[], None]:
         if self._whole or self._lines > len(self.facts) + _MORE_LINES:
             self._whole, self._lines = False, 0
             whole = PlanFile(self.position, [fact[:2] for fact in self.facts.values()], self.log)
@@ -124,8 +148,9 @@ class AppliedPlan:
         return lambda: _append(_changes(self._path), self._base, unsaved)
 
     def unsaved(self) -> None:
-        """The disk took nothing: next time everything is written."""
+        """The disk took nothing: next time everything is written.  No withdrawal waits for that, or nothing would be reassigned."""
         self._whole = True
+        self._on_disk = self.position
 
 
 def _changes(path: Path) -> Path:
