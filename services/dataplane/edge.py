@@ -129,6 +129,7 @@ class Agent:
                 self._heard_s = time.monotonic()
                 self._kept_since_s = self._kept_since_s if kept else self._heard_s
                 log.error("log_is_not_the_plans", found=found, position=position, plan=self._plan.position)
+                self._applied.set()  # this log may not know the node: until it knows some node's addresses it allocates none
                 return
             # Only the first time everything: a session that begins anew must not cost a full pass over the kernel.
             # What was applied is asked of our own record: a world may have heard more than was told here.
