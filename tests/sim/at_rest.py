@@ -13,8 +13,9 @@ from tests.sim.installation import Installation
 from tests.sim.machine import Machine
 from tests.unit.test_apply import Node
 from weir.decider import Core, Fact, World
-from weir.events import ENCODE, BackendsPlanned, FrontendPlanned, StatusPlanned, VipPlanned, VipReleased, VipWithdrawn
-from weir.lbnodes import counted, is_silent
+from weir.events import ENCODE, BackendsPlanned, EndpointDown, FrontendPlanned, StatusPlanned, VipPlanned, VipReleased, VipWithdrawn
+from weir.lbnodes import counted, heard, is_silent
+from weir.model import endpoint_name
 
 PLANNED = (VipPlanned, VipWithdrawn, FrontendPlanned, BackendsPlanned, StatusPlanned)
 SETTLES_S, RESTS_S = 160.0, 45.0
@@ -44,6 +45,7 @@ def check_at_rest(here: Installation) -> None:
     _check_plan(_history(here, Planner()), _state(here, Planner()))
     _check_services(_history(here, Planner()))
     _check_runners(here)
+    _check_nodes(here, _history(here, Planner()))
     for machine in here.machines.values():
         _check_kernel(machine)
 
@@ -102,6 +104,16 @@ def _check_runners(here: Installation) -> None:
         assert runner, f"no {name} acts"
         kept = {key: fact for key, fact in last.items() if fact.event.kind in runner._kinds and not fact.event.gone}
         assert runner.world.facts == kept, f"{name} holds another world than the log"
+
+
+def _check_nodes(here: Installation, world: World) -> None:
+    """Each machine that runs counts and is heard, each other that counts is silent; the log has the verdicts of its probes."""
+    assert set(heard(world)) == here.machines.keys(), f"heard: {heard(world)}, running: {sorted(here.machines)}"
+    for name, machine in here.machines.items():
+        assert machine.prober, name
+        dead = {endpoint_name(*target) for target in machine.prober.rounds.watches if target in here.dead}
+        down = {endpoint_name(each.address, each.port, each.protocol) for each in world.of(EndpointDown) if each.node == name}
+        assert down == dead, f"{name}: down in the log {down}, dead {dead}"
 
 
 def _check_kernel(machine: Machine) -> None:

@@ -24,8 +24,8 @@ SNAPSHOTS = 0.1  # of the starts, before which one was taken
 class Life:
     """One process from its start until it is killed; its connections end with it, and stand still while it is frozen."""
 
-    def __init__(self) -> None:
-        self.dead = False
+    def __init__(self, *, dead: bool = False) -> None:
+        self.dead = dead
         self.frozen_until_s = 0.0
         self.lag_s = 0.01  # how late its readers are at most
         self.kill: Callable[[], None] | None = None

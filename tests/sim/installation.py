@@ -62,10 +62,11 @@ class Process:
 
     def kill(self, *, again: bool = True) -> None:
         """SIGKILL; it starts again after a while."""
-        self.life.dead = True
         self.runner = None
         for task in self._tasks:
             task.cancel()
+        self.life.dead = True
+        self.life = Life(dead=True)  # none until it starts again
         if again:
             asyncio.get_running_loop().call_later(self._log.dice.random() * 2, self._start_again, self.life)
 

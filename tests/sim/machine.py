@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from services.dataplane import edge as agent_edge
+from services.dataplane import plan_file
 from services.dataplane.core import HEARS as AGENT_HEARS
 from services.dataplane.core import INDEXES as AGENT_INDEXES
 from services.dataplane.core import without_root
 from services.dataplane.edge import Agent
 from services.dataplane.l4.kernel import MAPS
 from services.dataplane.l4.layout import Frontend, FrontendKey
-from services.dataplane.plan_file import AppliedPlan, PlanFile
+from services.dataplane.plan_file import PlanFile
 from services.health import edge as health_edge
 from services.health.core import HEARS as HEALTH_HEARS
 from services.health.core import INDEXES as HEALTH_INDEXES
@@ -24,7 +25,8 @@ from services.health.core import Target
 from services.health.edge import Prober
 from tests.sim.faulty_log import Life, Log
 from tests.unit.test_apply import FakeMap
-from weir.decider import Recorder, World
+from weir.bus.identity import Identity
+from weir.decider import Fact, Recorder
 from weir.events import NodeAddressesObserved
 from weir.pins import address_text
 from weir.service.runner import Runner
@@ -58,25 +60,28 @@ class NoFlows:
         return set(), 0
 
 
-class DiskPlan(AppliedPlan):
-    """The plan file, on the disk of the machine."""
+class Disk:
+    """Holds the plan file of each machine, behind what `services.dataplane.plan_file` reads and writes."""
 
-    def restore(self, *, whole: bool) -> World | None:
-        saved = MACHINES[self._path.parts[-2]].disk
-        if not saved:
-            return None
-        if not whole:
-            self.position, self.log = saved.position, saved.log
-            return None
-        self.replace(world := saved.world(), saved.position, saved.log)
-        return world
+    @staticmethod
+    def read(path: Path) -> PlanFile | None:
+        return MACHINES[path.parts[-2]].disk
 
-    def saving(self) -> Callable[[], None]:
-        def save() -> None:
-            MACHINES[self._path.parts[-2]].disk = saved
+    @staticmethod
+    def place_of(path: Path) -> tuple[int, Identity]:
+        saved = MACHINES[path.parts[-2]].disk
+        return (saved.position, saved.log) if saved else (0, Identity())
 
-        saved = PlanFile(self.position, [fact[:2] for fact in self.facts.values()], self.log)
-        return save
+    @staticmethod
+    def write(saved: PlanFile, path: Path) -> None:
+        MACHINES[path.parts[-2]].disk = saved
+
+    @staticmethod
+    def append(path: Path, _: int, facts: Iterable[Fact]) -> None:
+        saved = MACHINES[path.parts[-2]].disk
+        assert saved
+        more = [fact[:2] for fact in facts]
+        MACHINES[path.parts[-2]].disk = PlanFile(max([saved.position, *(seq for seq, _ in more)]), [*saved.facts, *more], saved.log)
 
 
 class Machine:
@@ -88,6 +93,7 @@ class Machine:
         self.disk: PlanFile | None = None
         self.boots = 0
         self.agent: Agent | None = None
+        self.prober: Prober | None = None
         self.boot()
         MACHINES[self.instance] = self
 
@@ -127,7 +133,7 @@ class Machine:
         return runner, [*edges, agent.give_up] if self.log.restored else edges
 
     def start_prober(self, life: Life, connect: Connect) -> tuple[Runner, list[Any]]:
-        prober = Prober(self.maps["backend_up"], self.name)  # type: ignore[arg-type]
+        prober = self.prober = Prober(self.maps["backend_up"], self.name)  # type: ignore[arg-type]
         runner = Runner(
             "health", Recorder(HEALTH_INDEXES), HEALTH_HEARS, Where(self.instance), node=self.name, heard=prober.heard, connect=connect
         )
@@ -166,7 +172,9 @@ def isolate(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(agent_edge, "time", clock)
     patch.setattr(agent_edge, "Map", Pin)
     patch.setattr(agent_edge, "FlowTable", NoFlows)
-    patch.setattr(agent_edge, "AppliedPlan", DiskPlan)
+    for name in ("read", "place_of", "write"):
+        patch.setattr(PlanFile, name, getattr(Disk, name))
+    patch.setattr(plan_file, "_append", Disk.append)
     patch.setattr(agent_edge, "Announcer", lambda: SimpleNamespace(announce=lambda _, interfaces: tuple(interfaces)))
     patch.setattr(agent_edge, "own_addresses", _own_addresses)
     patch.setattr(health_edge, "now_ms", lambda: int(_now() * 1000))
