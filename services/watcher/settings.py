@@ -22,6 +22,7 @@ class Settings(NamedTuple):
     targets: Targets = "endpoints"
     liveness: bool = False  # backends are probed
     external_ips: bool = False
+    gateway_classes: tuple[str, ...] = ()  # names of GatewayClasses that are ours whatever their controller
 
 
 DEFAULT: Final = Settings()

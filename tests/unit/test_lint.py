@@ -116,7 +116,7 @@ def test_what_is_wrong_is_found_with_its_place(texts: tuple[str, ...], expected:
 
 def test_what_is_well_has_no_findings() -> None:
     local = WEB.replace("ports", "externalTrafficPolicy: Local, healthCheckNodePort: 31000, ports")
-    others = ("{apiVersion: v1, kind: Secret, data: {a: b}}", "{apiVersion: apps/v1, kind: Deployment}")
+    others = ("{apiVersion: v1, kind: Secret, metadata: {name: s}, data: {a: b}}", "{apiVersion: apps/v1, kind: Deployment}")
     nodes = "{apiVersion: v1, kind: Node, metadata: {name: n1}, status: {addresses: [{type: InternalIP, address: 10.9.0.1}]}}"
     assert of(*GOOD, *others) == []
     assert of(POOL, local, SLICE, nodes) == []

@@ -74,9 +74,9 @@ def test_a_kind_that_its_group_does_not_have_is_a_fault(text: str, problem: tupl
 
 
 FOREIGN = (
-    *("v1 ConfigMap", "v1 Secret", "v1 SecretList", "v1 Pod", "v1 Event", "apps/v1 Deployment", "weir.dev/v1alpha1 LBNode"),
+    *("v1 SecretList", "v1 Pod", "v1 Event", "apps/v1 Deployment", "weir.dev/v1alpha1 LBNode"),
     *("serving.knative.dev/v1 Service", "metallb.io/v1beta1 IPAddressPool", "kustomize.config.k8s.io/v1beta1 Kustomization"),
-    *("gateway.networking.k8s.io/v1 Gateway", "policy/v1 PodDisruptionBudget", "example.com/v1 Servce", "acme.dev/v1 VIPPool"),
+    *("policy/v1 PodDisruptionBudget", "example.com/v1 Servce", "acme.dev/v1 VIPPool"),
 )
 
 

@@ -377,7 +377,7 @@ def test_nodes_and_namespaces_are_read() -> None:
 
 
 def test_kinds_of_others_are_skipped() -> None:
-    assert readings("{apiVersion: apps/v1, kind: Deployment}\n---\n{apiVersion: v1, kind: Secret, data: {a: b}}") == []
+    assert readings("{apiVersion: apps/v1, kind: Deployment}\n---\n{apiVersion: v1, kind: Pod, data: {a: b}}") == []
     assert readings("{apiVersion: serving.knative.dev/v1, kind: Service, spec: 3}") == []
 
 

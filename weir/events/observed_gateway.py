@@ -11,6 +11,7 @@ from weir.model import (
     GrantTo,
     L4Rule,
     Listener,
+    Mode,
     ObjectRef,
     ParentRef,
     Problem,
@@ -26,6 +27,7 @@ class GatewayClassObserved(ObjectEvent, frozen=True, kw_only=True, tag="gatewayc
 
     kind: ClassVar[str] = "gatewayclass"
     controller: str
+    ours: bool = False  # the installation serves its controller, or the class by name
     parameters: ObjectRef | None = None
 
 
@@ -49,6 +51,7 @@ class GatewayObserved(ObjectEvent, frozen=True, kw_only=True, tag="gateway_obser
     listener_sets: RouteNamespaces = RouteNamespaces(choice="None")  # allowedListeners
     client_validations: tuple[ClientValidation, ...] = ()
     client_certificate: ObjectRef | None = None  # tls.backend.clientCertificateRef: shown to backends
+    mode: Mode = "default"  # of what its TCP and UDP listeners forward
     requested: dict[str, str] = {}  # annotations under weir.dev/ (aliases resolved) of the Gateway itself
     unsupported: tuple[Problem, ...] = ()
 
@@ -75,14 +78,29 @@ class ListenerSetGone(ObjectEvent, frozen=True, kw_only=True, tag="listenerset_g
     gone: ClassVar[bool] = True
 
 
-class HttpRouteObserved(ObjectEvent, frozen=True, kw_only=True, tag="httproute_observed"):
+class RouteObserved(ObjectEvent, frozen=True, kw_only=True):
+    """A route of any kind."""
+
+    parents: tuple[ParentRef, ...] = ()
+
+
+class L7RouteObserved(RouteObserved, frozen=True, kw_only=True):
+    """A route that a proxy serves request by request."""
+
+    hostnames: tuple[str, ...] = ()
+    rules: tuple[RouteRule, ...] = ()
+
+
+class L4RouteObserved(RouteObserved, frozen=True, kw_only=True):
+    """A route of connections or datagrams."""
+
+    rules: tuple[L4Rule, ...] = ()
+
+
+class HttpRouteObserved(L7RouteObserved, frozen=True, kw_only=True, tag="httproute_observed"):
     """An HTTPRoute."""
 
     kind: ClassVar[str] = "httproute"
-    parents: tuple[ParentRef, ...] = ()
-    hostnames: tuple[str, ...] = ()
-    rules: tuple[RouteRule, ...] = ()
-    unsupported: tuple[Problem, ...] = ()
 
 
 class HttpRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="httproute_gone"):
@@ -92,14 +110,10 @@ class HttpRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="httproute_gone"
     gone: ClassVar[bool] = True
 
 
-class GrpcRouteObserved(ObjectEvent, frozen=True, kw_only=True, tag="grpcroute_observed"):
+class GrpcRouteObserved(L7RouteObserved, frozen=True, kw_only=True, tag="grpcroute_observed"):
     """A GRPCRoute; its methods are paths (/service/method)."""
 
     kind: ClassVar[str] = "grpcroute"
-    parents: tuple[ParentRef, ...] = ()
-    hostnames: tuple[str, ...] = ()
-    rules: tuple[RouteRule, ...] = ()
-    unsupported: tuple[Problem, ...] = ()
 
 
 class GrpcRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="grpcroute_gone"):
@@ -109,13 +123,11 @@ class GrpcRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="grpcroute_gone"
     gone: ClassVar[bool] = True
 
 
-class TlsRouteObserved(ObjectEvent, frozen=True, kw_only=True, tag="tlsroute_observed"):
+class TlsRouteObserved(L4RouteObserved, frozen=True, kw_only=True, tag="tlsroute_observed"):
     """A TLSRoute."""
 
     kind: ClassVar[str] = "tlsroute"
-    parents: tuple[ParentRef, ...] = ()
     hostnames: tuple[str, ...] = ()
-    rules: tuple[L4Rule, ...] = ()
 
 
 class TlsRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="tlsroute_gone"):
@@ -125,12 +137,10 @@ class TlsRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="tlsroute_gone"):
     gone: ClassVar[bool] = True
 
 
-class TcpRouteObserved(ObjectEvent, frozen=True, kw_only=True, tag="tcproute_observed"):
+class TcpRouteObserved(L4RouteObserved, frozen=True, kw_only=True, tag="tcproute_observed"):
     """A TCPRoute."""
 
     kind: ClassVar[str] = "tcproute"
-    parents: tuple[ParentRef, ...] = ()
-    rules: tuple[L4Rule, ...] = ()
 
 
 class TcpRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="tcproute_gone"):
@@ -140,12 +150,10 @@ class TcpRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="tcproute_gone"):
     gone: ClassVar[bool] = True
 
 
-class UdpRouteObserved(ObjectEvent, frozen=True, kw_only=True, tag="udproute_observed"):
+class UdpRouteObserved(L4RouteObserved, frozen=True, kw_only=True, tag="udproute_observed"):
     """A UDPRoute."""
 
     kind: ClassVar[str] = "udproute"
-    parents: tuple[ParentRef, ...] = ()
-    rules: tuple[L4Rule, ...] = ()
 
 
 class UdpRouteGone(ObjectEvent, frozen=True, kw_only=True, tag="udproute_gone"):

@@ -64,15 +64,16 @@ class VirtualHostWithdrawn(_OfHost, frozen=True, kw_only=True, tag="virtualhost_
 
 class _OfUpstream(_PlanEvent, frozen=True, kw_only=True):
     kind: ClassVar[str] = "upstream"
-    name: str  # "shop/web:80", and what tells it from others of that port: "shop/web:80 shop/edge"
+    name: str  # Gateway, Service and port, protocol: "shop/edge shop/web:80 http1"
 
     def entity(self) -> tuple[str, str]:
         return self.name.partition("/")[0], self.name.partition("/")[2]
 
 
 class UpstreamPlanned(_OfUpstream, frozen=True, kw_only=True, tag="upstream_planned"):
-    """A Service's port as the proxy reaches it.  root: the Service."""
+    """A Service's port as the proxy of a Gateway's listeners reaches it.  root: the Gateway."""
 
+    owner: str
     sets: tuple[BackendSet, ...]  # one per family; their weights do not count
     protocol: str = "http1"  # http1, h2 (prior knowledge), tcp
     tls: UpstreamTls | None = None

@@ -138,3 +138,8 @@ class Kind:
         root = f"/apis/{api or self.api}" if self.group else f"/api/{api or self.api}"
         inside = f"/namespaces/{namespace}" if namespace else ""
         return root + inside + "/" + "/".join(word for word in (self.plural, name, part) if word)
+
+
+def judged_by_reference(comparison: Comparison) -> Judge:
+    """Keep in the log only what something refers to."""
+    return lambda _, event, __: event if comparison.referred(event.root.owner) else None

@@ -6,28 +6,41 @@ The order is that of events in the log: what others depend on comes first, recor
 from collections.abc import Iterable
 from typing import Final
 
+from services.watcher.kinds.backendtlspolicy import BACKENDTLSPOLICY
+from services.watcher.kinds.configmap import CONFIGMAP
 from services.watcher.kinds.endpointslice import ENDPOINTSLICE
+from services.watcher.kinds.gateway import GATEWAY
+from services.watcher.kinds.gatewayclass import GATEWAYCLASS
+from services.watcher.kinds.grpcroute import GRPCROUTE
+from services.watcher.kinds.httproute import HTTPROUTE
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.lbnode import LBNODE
 from services.watcher.kinds.lbservice import LBSERVICE
+from services.watcher.kinds.listenerset import LISTENERSET
 from services.watcher.kinds.namespace import NAMESPACE
 from services.watcher.kinds.node import NODE
 from services.watcher.kinds.referencegrant import REFERENCEGRANT
+from services.watcher.kinds.secret import SECRET
 from services.watcher.kinds.service import SERVICE
+from services.watcher.kinds.tcproute import TCPROUTE
+from services.watcher.kinds.tlsroute import TLSROUTE
+from services.watcher.kinds.udproute import UDPROUTE
 from services.watcher.kinds.vippool import VIPPOOL
 from weir.events import AnyEvent, ObjectObserved
 
-KINDS: Final = (VIPPOOL, NAMESPACE, NODE, LBNODE, LBSERVICE, SERVICE, ENDPOINTSLICE, REFERENCEGRANT)
+KINDS: Final = (
+    *(VIPPOOL, NAMESPACE, NODE, LBNODE, LBSERVICE, SERVICE, ENDPOINTSLICE),
+    *(REFERENCEGRANT, SECRET, CONFIGMAP, GATEWAYCLASS, GATEWAY, LISTENERSET),
+    *(HTTPROUTE, GRPCROUTE, TLSROUTE, TCPROUTE, UDPROUTE, BACKENDTLSPOLICY),
+)
 
 OTHERS: Final = {  # group -> its kinds that are not followed; each kind has a list too, which is called so
     "": (
-        "Binding ComponentStatus ConfigMap Endpoints Event LimitRange List PersistentVolume PersistentVolumeClaim Pod PodTemplate"
-        " ReplicationController ResourceQuota Secret ServiceAccount"
+        "Binding ComponentStatus Endpoints Event LimitRange List PersistentVolume PersistentVolumeClaim Pod PodTemplate"
+        " ReplicationController ResourceQuota ServiceAccount"
     ),
     "discovery.k8s.io": "",
-    "gateway.networking.k8s.io": (
-        "BackendTLSPolicy GRPCRoute Gateway GatewayClass HTTPRoute ListenerSet TCPRoute TLSRoute UDPRoute"  # v1.6, both channels
-    ),
+    "gateway.networking.k8s.io": "",
     "weir.dev": "",
 }
 

@@ -20,6 +20,7 @@ from services.watcher.kinds.kind import Kind, Seen
 from services.watcher.kinds.reader import Document
 from services.watcher.kinds.registry import KINDS
 from services.watcher.sources.api import UNREACHABLE, Api, ApiError, ConfigError, configured
+from services.watcher.sources.bundles import reduced
 from weir.words import few
 
 PAGE: Final = 500
@@ -252,7 +253,7 @@ class Kube:
         metadata = content.get("metadata", {})
         if isinstance(annotations := metadata.get("annotations"), Mapping):
             metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
-        return Document(unit, content | {"apiVersion": self.apis[kind.word], "kind": kind.word}, cluster=self.source)
+        return Document(unit, reduced(content | {"apiVersion": self.apis[kind.word], "kind": kind.word}), cluster=self.source)
 
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
         """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Protocol
 import yaml
 
 from services.watcher.kinds.reader import Document
+from services.watcher.sources.bundles import reduced
 from services.watcher.sources.parser_messages import safe
 from weir.model import Problem
 
@@ -140,7 +141,7 @@ def _decoded(source: str, text: str, before: int, *, as_json: bool) -> Document:
     if len(text.encode()) > MOST_DOCUMENT_BYTES:
         return fault(source, f"{len(text.encode())} bytes", f"at most {MOST_DOCUMENT_BYTES} bytes", "document")
     try:
-        return Document(source, _json(text) if as_json else _yaml(text))
+        return Document(source, reduced(_json(text) if as_json else _yaml(text)))
     except _Refused as refused:
         return _malformed(source, before, refused.mark, refused.reason)
     except yaml.MarkedYAMLError as error:
