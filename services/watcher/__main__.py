@@ -28,7 +28,9 @@ from weir.where import Where
 if TYPE_CHECKING:
     from services.watcher.home import Home
     from services.watcher.sources.kube import Kube
+    from services.watcher.writer.queue import Marks
     from services.watcher.writer.writer import Writer
+    from weir.events import Event
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # it stands before namespaces and names
 
@@ -37,22 +39,22 @@ def main() -> None:
     """Runs until SIGTERM."""
     gc.set_threshold(200_000, 50, 100)  # documents are large and without cycles: looking for some takes a third of a cold start
     chosen = given_options()
-    clusters = asyncio.run(_clusters(chosen.cluster))
+    marks = _marks() if chosen.cluster else None
+    clusters = asyncio.run(_clusters(chosen.cluster, marks))
     folder = FolderSource(chosen.path) if chosen.path else None
     sources: list[Source] = [*clusters, *([folder] if folder else [])]
     home = _home(clusters)
     scopes = [cluster.scope for cluster in clusters] + [""] * bool(folder)
-    watcher = Watcher(settings_of(chosen), scopes, lambda: home.name if home else "")
-    watcher.late = lambda: frozenset(cluster.scope for cluster in clusters if cluster.lost)
-    writer = _writer(clusters, chosen.status_hostname)
-    told = writer.marks.told if writer else nobody
+    watcher = Watcher(settings_of(chosen), scopes, home=lambda: home.name if home else "", late=partial(_late, clusters))
+    writer = _writer(marks, chosen.status_hostname)
+    told = marks.told if marks else nobody
     presence = Presence(told)
     runner = Runner(
         "watcher",
         watcher,
-        (*HEARS, *(writer.hears if writer else ())),
+        (*HEARS, *_marking(marks)),
         Where(chosen.instance),
-        heard=writer.marks.heard if writer else None,
+        heard=marks.heard if marks else None,
         lease=lease_of("watcher", chosen),
         listens=presence.beat,
         impaired=partial(_impaired, clusters, writer),
@@ -117,7 +119,7 @@ def settings_of(chosen: argparse.Namespace) -> Settings:
     )
 
 
-async def _clusters(words: Sequence[str]) -> "list[Kube]":
+async def _clusters(words: Sequence[str], marks: "Marks | None") -> "list[Kube]":
     """How each stands in the log is known once that is read: see home.py."""
     if not words:
         return []
@@ -131,7 +133,7 @@ async def _clusters(words: Sequence[str]) -> "list[Kube]":
             await configured(Path(kubeconfig) if kubeconfig else None)
         except ConfigError as error:
             sys.exit(f"weir-watcher: cluster {name}: {error}")
-        clusters.append(Kube(name, Path(kubeconfig) if kubeconfig else None))
+        clusters.append(Kube(name, Path(kubeconfig) if kubeconfig else None, marks))
     return clusters
 
 
@@ -143,13 +145,32 @@ def _home(clusters: "Sequence[Kube]") -> "Home | None":
     return Home(clusters)
 
 
-def _writer(clusters: "Sequence[Kube]", host: str) -> "Writer | None":
+def _marks() -> "Marks":
+    from services.watcher.writer.queue import Marks
+
+    return Marks()
+
+
+def _marking(marks: "Marks | None") -> "Sequence[type[Event]]":
+    """The events that mark objects of clusters."""
+    if not marks:
+        return ()
+    from services.watcher.writer.queue import HEARS as MARKING
+
+    return MARKING
+
+
+def _writer(marks: "Marks | None", host: str) -> "Writer | None":
     """What writes into clusters."""
-    if not clusters:
+    if not marks:
         return None
     from services.watcher.writer.writer import Writer
 
-    return Writer(clusters, host)
+    return Writer(marks, host)
+
+
+def _late(clusters: "Sequence[Kube]") -> frozenset[str]:
+    return frozenset(cluster.scope for cluster in clusters if cluster.lost)
 
 
 def _impaired(clusters: "Sequence[Kube]", writer: "Writer | None") -> str:

@@ -73,11 +73,20 @@ class Watcher:
 
     indexes: Mapping[str, Index] = {"unit": units_of, "node address": _addresses_of, "refers": refers}
 
-    def __init__(self, settings: Settings = DEFAULT, scopes: Sequence[str] = ("",), home: Callable[[], str] = str) -> None:
-        """scopes: of all sources; what the log has from others is gone.  Where one is a cluster, what is written there is looked up."""
+    def __init__(
+        self,
+        settings: Settings = DEFAULT,
+        scopes: Sequence[str] = ("",),
+        *,
+        home: Callable[[], str] = str,
+        late: Callable[[], frozenset[str]] = frozenset,
+    ) -> None:
+        """scopes: of all sources; what the log has from others is gone.  Where one is a cluster, what is written there is looked up.
+
+        home: the cluster whose names are in the log as they are, "" for none.   late: scopes of sources that cannot be followed now.
+        """
         self.said = Said(settings, scopes)
-        self._home = home  # which cluster's names stand in the log as they are, "" where there is none
-        self.late: Callable[[], frozenset[str]] = frozenset  # scopes of sources that cannot be followed now
+        self._home, self._late = home, late
         if any(scopes):
             of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
             self.indexes = {**self.indexes, **of_writes}
@@ -92,7 +101,7 @@ class Watcher:
         Of a source that cannot be followed now the log may know more, by another replica: what it says is told when it changes.
         """
         home = [HomeNamed(cluster=name)] if (name := self._home()) and not world.of(HomeNamed) else []
-        found = differences(world, self.said, late=self.late()) if self.said.complete else []
+        found = differences(world, self.said, late=self._late()) if self.said.complete else []
         return [Decided(event, 0) for event in (*home, *found)]  # what is observed follows from no event
 
 

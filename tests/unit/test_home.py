@@ -35,8 +35,8 @@ def test_the_first_cluster_that_a_log_ever_followed_has_no_prefix_whatever_the_o
 
 
 def test_nodes_are_told_in_the_cluster_without_a_prefix_and_nowhere_where_it_is_retired() -> None:
-    clusters = [Kube("west", None), Kube("east", None)]
-    marks = Marks(clusters)
+    marks = Marks()
+    clusters = [Kube("west", None, marks), Kube("east", None, marks)]
     Home(clusters).read(following("east"))
     assert marks.home == "@east"
     clusters[1].source = "east"

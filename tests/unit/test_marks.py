@@ -12,9 +12,9 @@ from weir.model import Root
 
 def test_a_record_that_is_missing_is_looked_at_with_its_service() -> None:
     async def main() -> list[Target]:
-        cluster = Kube("kube", None)
+        marks = Marks()
+        cluster = Kube("kube", None, marks)
         cluster.saw(SERVICE, b'{"metadata": {"namespace": "shop", "name": "web", "resourceVersion": "1"}}')
-        marks = Marks([cluster])
         await marks.heard(World(), None, 0)
         return [await asyncio.wait_for(marks.next(), 5) for _ in range(2)]
 
@@ -22,8 +22,13 @@ def test_a_record_that_is_missing_is_looked_at_with_its_service() -> None:
 
 
 def test_all_is_looked_at_once_every_kind_is_known_and_again_when_one_comes_that_was_not_installed() -> None:
-    cluster, listed = Kube("kube", None), list[bool]()
-    cluster.listed = lambda found: listed.append(found.complete)
+    listed = list[bool]()
+
+    class Listening(Marks):
+        def listed(self, cluster: Kube) -> None:
+            listed.append(cluster.complete)
+
+    cluster = Kube("kube", None, Listening())
     for kind in KINDS:
         cluster.not_installed(kind) if kind is LBSERVICE else cluster.known(kind)
     assert listed == [True]
@@ -35,7 +40,8 @@ def test_all_is_looked_at_once_every_kind_is_known_and_again_when_one_comes_that
 
 def test_of_what_is_due_services_come_first_and_each_once() -> None:
     async def main() -> list[Target]:
-        marks = Marks([Kube("kube", None)])
+        marks = Marks()
+        Kube("kube", None, marks)
         records = [Target("@kube", "LBService", "shop", name) for name in "ab"]
         services = [Target("@kube", "Service", "shop", name) for name in "ab"]
         for target in (*records, *services, *services):
@@ -53,7 +59,8 @@ def test_of_what_is_due_services_come_first_and_each_once() -> None:
 
 def test_a_record_is_looked_at_once_the_log_does_not_keep_it_any_more() -> None:
     async def main() -> Target:
-        marks = Marks([Kube("kube", None)])
+        marks = Marks()
+        Kube("kube", None, marks)
         marks.told([RecordGone(root=Root(kind="LBService", namespace="shop", name="web"))])
         return await asyncio.wait_for(marks.next(), 5)
 

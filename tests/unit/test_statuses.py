@@ -6,18 +6,14 @@ import pytest
 from msgspec.structs import replace
 
 from services.watcher.core import Watcher
-from services.watcher.writer.conditions import (
-    Note,
-    is_held,
-    node_status,
-    own,
-    pool_status,
-    record_status,
-    same,
-    service_notes,
-    service_status,
-)
+from services.watcher.writer.conditions import is_held, same
+from services.watcher.writer.lbnode import node_status
+from services.watcher.writer.lbservice import record_status
+from services.watcher.writer.service import own, service_notes, service_status
+from services.watcher.writer.status import Note
+from services.watcher.writer.vippool import pool_status
 from weir.decider import Fact, World
+from weir.endpoints import counts
 from weir.events import (
     AppliedThrough,
     EndpointSliceObserved,
@@ -34,7 +30,6 @@ from weir.events import (
 )
 from weir.lbnodes import conflicts
 from weir.model import Condition, Endpoint, Family, Problem, Rejection, Root, ServicePort, SlicePort
-from weir.view.services import counts
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
 V4, V6 = "203.0.113.10", "2001:db8:113::10"

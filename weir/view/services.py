@@ -1,12 +1,12 @@
 """Services: what was planned for each, and how many of its backends get new flows."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
 
 from weir.decider import World
+from weir.endpoints import counts
 from weir.events import BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved, StatusPlanned, endpoints_of
 from weir.lbnodes import is_down
-from weir.model import Condition, Endpoint, Family, better
+from weir.model import Condition
 from weir.view.value import View
 
 
@@ -84,19 +84,3 @@ def ready_of(world: World) -> dict[str, tuple[int, int]]:
         verdicts[verdict.address].append(verdict)
     down = {address for address, found in verdicts.items() if is_down(world, found)}
     return {each.root.path: counts(each, slices[each.root.owner], down.__contains__) for each in world.of(ServiceObserved)}
-
-
-def counts(observed: ServiceObserved, slices: Iterable[EndpointSliceObserved], is_down: Callable[[str], bool]) -> tuple[int, int]:
-    """Count the endpoints that get new flows, and all that have a port of the Service.
-
-    A pod has an address in each family, so the family with the most endpoints counts, not the sum.
-    """
-    ports = {(port.name, port.protocol) for port in observed.ports}
-    found = defaultdict[Family, dict[str, Endpoint]](dict)
-    for each in slices:
-        if any((port.name, port.protocol) in ports for port in each.ports):
-            of_family = found[each.family]
-            for endpoint in each.endpoints:
-                of_family[endpoint.address] = better(of_family.get(endpoint.address, endpoint), endpoint)
-    endpoints = max(found.values(), key=len, default={})
-    return sum(each.ready and not is_down(each.address) for each in endpoints.values()), len(endpoints)

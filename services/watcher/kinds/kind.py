@@ -12,6 +12,7 @@ import msgspec
 from services.watcher.kinds.fields import Field
 from services.watcher.kinds.schema import Fields
 from services.watcher.settings import Settings
+from services.watcher.writer.status import Status
 from weir.decider import Change, World
 from weir.events import AnyEvent, ObjectGone, ObjectObserved
 from weir.model import Problem, Root
@@ -30,24 +31,6 @@ class Metadata(TypedDict, total=False):
     labels: Any
     annotations: Any
     deletionTimestamp: Any
-
-
-class Meta(msgspec.Struct):
-    """What identifies an object and its version."""
-
-    name: str = ""
-    namespace: str = ""
-    uid: str = ""
-    resourceVersion: str = ""  # noqa: N815  the API's own name
-    finalizers: tuple[str, ...] = ()
-    deletionTimestamp: str = ""  # noqa: N815
-
-
-class Seen(msgspec.Struct):
-    """An object as the API last showed it, as far as a writer needs it."""
-
-    metadata: Meta
-    status: msgspec.Raw = msgspec.Raw(b"{}")
 
 
 class Comparison(Protocol):
@@ -110,7 +93,7 @@ class Kind:
     ends: Callable[[World, Any], Iterable[AnyEvent]] | None = None  # what follows beside `gone`
     follows: Callable[[World, Change], Iterable[AnyEvent]] | None = None  # what follows from an event of the log
 
-    written: bool = False  # Weir writes to it, so its objects are kept as the API last showed them
+    status: Status | None = None  # how Weir writes it; None: never
     verbs: tuple[str, ...] = ()  # on the object itself, beside list and watch
 
     @property

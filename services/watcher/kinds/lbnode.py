@@ -4,6 +4,7 @@ from typing import Final
 
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
+from services.watcher.writer.lbnode import STATUS
 
 LBNODE: Final = Kind(
     word="LBNode",
@@ -12,7 +13,7 @@ LBNODE: Final = Kind(
     versions=("v1alpha1",),
     namespaced=False,
     optional=True,
-    written=True,
+    status=STATUS,
     verbs=("create", "patch", "delete"),
     fields=of_kind(status=fields("hook interfaces", conditions=CONDITIONS)),
 )

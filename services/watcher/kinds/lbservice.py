@@ -10,6 +10,7 @@ from services.watcher.kinds.fields import Field
 from services.watcher.kinds.kind import Comparison, Judge, Kind, Metadata
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.lbservice import STATUS
 from weir.decider import Change, World
 from weir.events import RecordGone, RecordObserved, VipAllocated, key_of, object_key, record_key
 from weir.model import Root
@@ -70,7 +71,7 @@ LBSERVICE: Final = Kind(
     gone=RecordGone,
     judge=_judge,
     follows=_follows,
-    written=True,
+    status=STATUS,
     verbs=("create", "patch", "delete"),
     fields=of_kind(status=fields("addresses healthy node nodes reason total vips", conditions=CONDITIONS)),
 )

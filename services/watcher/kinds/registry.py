@@ -45,6 +45,7 @@ OTHERS: Final = {  # group -> its kinds that are not followed; each kind has a l
 }
 
 OBSERVED: Final[tuple[type[ObjectObserved], ...]] = tuple(kind.observed for kind in KINDS if kind.observed)
+BY_WORD: Final = {kind.word: kind for kind in KINDS}
 READ: Final = {kind.word: kind for kind in KINDS if kind.read}
 GROUPS: Final = {
     group: frozenset([*others.split(), *(kind.word for kind in KINDS if kind.group == group)]) for group, others in OTHERS.items()

@@ -14,6 +14,7 @@ from services.watcher.kinds.kind import Kind, Metadata
 from services.watcher.kinds.probing import read_probe
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.service import STATUS
 from weir.events import ENCODE, ServiceGone, ServiceObserved
 from weir.model import (
     MODES,
@@ -225,7 +226,7 @@ SERVICE: Final = Kind(
     gone=ServiceGone,
     serves=_name,
     refers=_refers,
-    written=True,
+    status=STATUS,
     verbs=("patch",),
     fields=of_kind(
         spec=fields(

@@ -14,6 +14,7 @@ from services.watcher.kinds.ranges import Range, Ranges, range_of
 from services.watcher.kinds.schema import CONDITIONS, SELECTOR, fields, of_kind
 from services.watcher.kinds.selector import read_selector
 from services.watcher.settings import Settings
+from services.watcher.writer.vippool import STATUS
 from weir.events import PoolGone, PoolObserved
 from weir.model import SHARES, Problem, Root
 
@@ -131,7 +132,7 @@ VIPPOOL: Final = Kind(
     gone=PoolGone,
     touches=_touches,
     judge=_judge,
-    written=True,
+    status=STATUS,
     fields=of_kind(
         spec=fields(
             "addresses autoAssign avoidBuggyIPs priority share shareWithNodes", serviceSelector=SELECTOR, namespaceSelector=SELECTOR

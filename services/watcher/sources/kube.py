@@ -7,18 +7,19 @@ differs goes on.  What changed while nobody asked is told as it then is: states 
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
 
 from services.watcher.inventory import Observation
 from services.watcher.kinds.annotations import PREFIXES
-from services.watcher.kinds.kind import Kind, Seen
+from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.reader import Document
 from services.watcher.kinds.registry import KINDS
+from services.watcher.kinds.seen import Seen
 from services.watcher.sources.api import UNREACHABLE, Api, ApiError, ConfigError, configured
 from services.watcher.sources.bundles import reduced
 from weir.words import few
@@ -60,37 +61,48 @@ _SEEN: Final = msgspec.json.Decoder(Seen).decode
 _GONE: Final = 410
 
 Units = dict[str, tuple[Document, ...] | None]
-Looked = Callable[["Kube", str, str, str], None]
-Listed = Callable[["Kube"], None]
+
+
+class Listener(Protocol):
+    """What is notified of objects that Weir writes to."""
+
+    def follows(self, cluster: "Kube") -> None:
+        """A cluster is going to be followed."""
+
+    def changed(self, cluster: "Kube", kind: str, namespace: str, name: str) -> None:
+        """An object changed in its cluster."""
+
+    def listed(self, cluster: "Kube") -> None:
+        """All objects of the cluster are known, or those of one kind more."""
 
 
 class Kube:
     """One cluster.
 
     seen: objects that Weir writes to, by unit.   absent: kinds that are not installed there.
-    looked: called with (this, kind, namespace, name) when a seen object became different.
-    listed: called with this when all objects are known, or those of one kind more.
+    listener: is notified of changes to these.
     source: its name in the log, "" for the home cluster; set before it runs.
     Units are named `@CLUSTER/Service/shop/web`.
     """
 
     api: Api
 
-    def __init__(self, name: str, kubeconfig: Path | None, *, source: str = "") -> None:
+    def __init__(self, name: str, kubeconfig: Path | None, listener: Listener | None = None, *, source: str = "") -> None:
         """kubeconfig: None in a pod."""
         self.name, self.source = name, source
         self._kubeconfig = kubeconfig
         self.scope = f"@{name}"
         self.seen: dict[str, Seen] = {}
         self.absent: set[str] = set()
-        self.looked: Looked | None = None
-        self.listed: Listed | None = None
+        self._listener = listener
         self._versions: dict[str, dict[str, str]] = {kind.word: {} for kind in KINDS}  # kind -> unit -> its resourceVersion
         self._changed: Units = {}
         self._something = asyncio.Event()
         self.apis = {kind.word: kind.api for kind in KINDS}  # kind -> the apiVersion that it is followed in
         self._unlisted = {kind.word for kind in KINDS}
         self._lost: dict[str, str] = {}  # kind -> why it cannot be followed now
+        if listener:
+            listener.follows(self)
         self._found_again = False  # while some could not be followed, the log may have lost what did not change here
 
     def unit(self, kind: str, namespace: str, name: str) -> str:
@@ -244,7 +256,7 @@ class Kube:
         versions[unit] = seen.metadata.resourceVersion
         if kind.decode:
             self._change(unit, (self._document(unit, kind, kind.decode(raw)),))
-        if kind.written:
+        if kind.status:
             self._keep(kind, unit, seen)
         return unit
 
@@ -274,8 +286,8 @@ class Kube:
         self._something.set()
 
     def _look(self, kind: Kind, seen: Seen) -> None:
-        if self.looked:
-            self.looked(self, kind.word, seen.metadata.namespace, seen.metadata.name)
+        if self._listener:
+            self._listener.changed(self, kind.word, seen.metadata.namespace, seen.metadata.name)
 
     def known(self, kind: Kind) -> None:
         """All there is of a kind is known."""
@@ -283,8 +295,8 @@ class Kube:
         self.absent.discard(kind.word)
         self._unlisted.discard(kind.word)
         self._something.set()
-        if new and self.complete and self.listed:
-            self.listed(self)
+        if new and self.complete and self._listener:
+            self._listener.listed(self)
 
     def not_installed(self, kind: Kind) -> None:
         """A kind that is not installed has no objects."""

@@ -1,52 +1,32 @@
-"""Which objects of clusters are to be looked at, because facts or the clusters themselves say that something may have to be written."""
+"""Which objects of clusters may have to be written: marked by events of the log and by changes in the clusters themselves.
+
+The kinds say which events mark which objects (`Status.marks`); this queue knows no kind.
+"""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
 from services.watcher.kinds.kind import Kind
-from services.watcher.kinds.lbnode import LBNODE
-from services.watcher.kinds.lbservice import LBSERVICE
-from services.watcher.kinds.service import SERVICE
-from services.watcher.kinds.vippool import VIPPOOL
+from services.watcher.kinds.registry import BY_WORD, KINDS
 from services.watcher.sources.kube import Kube
+from services.watcher.writer.status import SETTLE_S, Mark, Marking
 from weir.decider import Change, World
-from weir.events import (
-    AnyEvent,
-    AppliedThrough,
-    EndpointDown,
-    EndpointSliceGone,
-    EndpointSliceObserved,
-    EndpointUp,
-    ManifestAccepted,
-    ManifestRejected,
-    NodeAddressesObserved,
-    NodeGone,
-    NodeHeard,
-    NodeLeft,
-    NodeObserved,
-    NodeRetired,
-    NodeSeen,
-    NodeSilent,
-    PoolObserved,
-    RecordGone,
-    StatusPlanned,
-    StatusWithdrawn,
-    VipAllocated,
-    VipFreed,
-    VipReleased,
-    key_of,
-)
-from weir.lbnodes import counted
-from weir.model import (
-    Owner,
-    Root,
-    source_of,
-)
+from weir.events import AnyEvent, Event, key_of
 
-SETTLE_S: Final = 0.02  # what follows from one change comes as several facts
-COUNT_S: Final = 5.0  # how often the count of a Service's backends is written at most
+
+def _hooks() -> dict[type[Event], list[tuple[Kind, Marking]]]:
+    found: defaultdict[type[Event], list[tuple[Kind, Marking]]] = defaultdict(list)
+    for kind in KINDS:
+        for event, hook in (kind.status.marks if kind.status else {}).items():
+            found[event].append((kind, hook))
+    return dict(found)
+
+
+_HOOKS: Final = _hooks()
+HEARS: Final = tuple(_HOOKS)  # the events that mark objects
 
 
 class Target(NamedTuple):
@@ -59,26 +39,26 @@ class Target(NamedTuple):
 
 
 class Marks:
-    """Marked objects, each once; of those that are due, Services first: clients wait for these.  `world`: as last heard."""
+    """The marked objects, each once.  Of those that are due, urgent kinds come first.
 
-    def __init__(self, clusters: Sequence[Kube]) -> None:
-        self.clusters = {cluster.scope: cluster for cluster in clusters}
+    clusters: those followed, by scope; each adds itself.   world: the log as of the last call of `heard`.
+    """
+
+    def __init__(self) -> None:
+        self.clusters: dict[str, Kube] = {}
         self.world = World()
         self._queue: asyncio.PriorityQueue[tuple[bool, int, Target]] = asyncio.PriorityQueue()
         self._numbers = count()
         self._marked: dict[Target, asyncio.TimerHandle] = {}
-        for cluster in clusters:
-            cluster.looked = self.looked
-            cluster.listed = self.mark_all
 
     async def next(self) -> Target:
-        """The next that is due; it may be marked again from now on."""
+        """Return the next object that is due; it may be marked again from now on."""
         *_, target = await self._queue.get()
         del self._marked[target]
         return target
 
     def mark(self, target: Target, delay_s: float = SETTLE_S) -> None:
-        """It is due after `delay_s`, or sooner where it is to be sooner already.  Of a cluster that is not followed nothing is."""
+        """Make an object due after `delay_s`, or sooner where it already is to be.  Ignores clusters that are not followed."""
         if target.cluster not in self.clusters:
             return
         due = asyncio.get_running_loop().time() + delay_s
@@ -90,96 +70,60 @@ class Marks:
         self._marked[target] = asyncio.get_running_loop().call_later(delay_s, self._due, target)
 
     def _due(self, target: Target) -> None:
-        self._queue.put_nowait((target.kind != SERVICE.word, next(self._numbers), target))
-
-    def looked(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
-        """An object that Weir writes to became different in the cluster."""
-        self.mark(Target(cluster.scope, kind, namespace, name))
+        status = BY_WORD[target.kind].status
+        self._queue.put_nowait((not (status and status.urgent), next(self._numbers), target))
 
     @property
     def home(self) -> str:
-        """The scope of the cluster whose names stand in the log as they are, where LB nodes are told; "" where it is followed no more."""
+        """The scope of the home cluster, where LB nodes are reported; "" where it is not followed any more."""
         return next((cluster.scope for cluster in self.clusters.values() if not cluster.source), "")
 
+    # ── from clusters: `Listener` of kube.py ───────────────────────────────────────────────────────────────────────
+
+    def follows(self, cluster: Kube) -> None:
+        """Add a cluster."""
+        self.clusters[cluster.scope] = cluster
+
+    def changed(self, cluster: Kube, kind: str, namespace: str, name: str) -> None:
+        """Mark an object that changed in its cluster."""
+        self.mark(Target(cluster.scope, kind, namespace, name))
+
+    def listed(self, cluster: Kube) -> None:
+        """Mark every object that may have to be written there, also those that it should have and does not."""
+        for unit in cluster.seen:
+            kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
+            namespace, name = where if len(where) == 2 else ("", where[0])
+            for each in KINDS:
+                if each.word == kind or (each.status and each.status.beside == kind):
+                    self.mark(Target(cluster.scope, each.word, namespace, name))
+        for each in KINDS:
+            for mark in each.status.missing(self.world) if each.status and each.status.missing else ():
+                target = self._target(each, mark)
+                if target.cluster == cluster.scope:
+                    self.mark(target)
+
+    # ── from the log ───────────────────────────────────────────────────────────────────────────────────────────────
+
     async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
-        """Facts came; None: everything may be new."""
+        """Take events of the log; None: everything may be new."""
         self.world = world
         if changes is None:
             for cluster in self.clusters.values():
-                self.mark_all(cluster)
+                self.listed(cluster)
         for change in changes or ():
             for event in (change.before, change.fact.event):
                 if event:
                     self._mark_for(event, change.before)
 
     def told(self, events: Sequence[AnyEvent]) -> None:
-        """The watcher is about to state these, and will not hear them."""
+        """Take events that this process is about to append: it does not receive them from the log."""
         for event in events:
             self._mark_for(event, self.world.get(key_of(event)))
 
-    def mark_all(self, cluster: Kube) -> None:
-        """All that may have to be written there, records and nodes that it has not yet too."""
-        for unit in cluster.seen:
-            kind, *where = unit.removeprefix(cluster.scope + "/").split("/")
-            namespace, name = where if len(where) == 2 else ("", where[0])
-            target = Target(cluster.scope, kind, namespace, name)
-            self.mark(target)
-            if kind == SERVICE.word:
-                self.mark(target._replace(kind=LBSERVICE.word))
-        for seen in counted(self.world) if cluster.scope == self.home else ():
-            self.mark(Target(cluster.scope, LBNODE.word, "", seen.node))
-
     def _mark_for(self, event: AnyEvent, before: AnyEvent | None) -> None:
-        match event:
-            case StatusPlanned(owner=owner) | StatusWithdrawn(owner=owner):
-                self._mark_service(owner)
-            case VipAllocated() | VipReleased() | VipFreed():
-                for service in event.holders:
-                    self._mark_service(service)
-                self.mark(self._target(VIPPOOL, source_of(event.pool), "", event.pool.rpartition(":")[2]))
-                if isinstance(event, VipAllocated) and event.in_use_by:
-                    for seen in counted(self.world):
-                        self.mark(Target(self.home, LBNODE.word, "", seen.node))
-            case PoolObserved(root=root):
-                self._mark_named(VIPPOOL, root)
-            case ManifestRejected(root=Root(kind="VIPPool") as root):
-                self._mark_named(VIPPOOL, root)
-            case ManifestAccepted() if isinstance(before, ManifestRejected) and before.root:
-                self._mark_named(VIPPOOL, before.root)
-            case NodeSeen(node=node) | NodeAddressesObserved(node=node):
-                self.mark(Target(self.home, LBNODE.word, "", node))
-            case NodeSilent(lbnode=node) | NodeHeard(lbnode=node) | NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
-                self.mark(Target(self.home, LBNODE.word, "", node))
-                for released in self.world.of(VipReleased):
-                    for service in released.holders:
-                        self._mark_service(service)
-            case AppliedThrough(node=node, rejected=rejected) if rejected or not isinstance(before, AppliedThrough):
-                self.mark(Target(self.home, LBNODE.word, "", node))
-            case NodeObserved(root=root) | NodeGone(root=root):
-                self.mark(Target(self.home, LBNODE.word, "", root.path))
-            case RecordGone(root=root):  # until now it was kept as it is
-                self.mark(self._target(LBSERVICE, root.source, root.namespace, root.name))
-            case EndpointSliceObserved():
-                self._mark_record(event.owner)
-            case EndpointSliceGone() if isinstance(before, EndpointSliceObserved):
-                self._mark_record(before.owner)
-            case EndpointDown(address=address) | EndpointUp(address=address):
-                for found in self.world.find("endpoint", address, EndpointSliceObserved):
-                    self._mark_record(found.owner)
+        for kind, hook in _HOOKS.get(type(event), ()):
+            for mark in hook(self.world, event, before):
+                self.mark(self._target(kind, mark), mark.delay_s)
 
-    def _mark_service(self, owner: str) -> None:
-        self.mark(self._of(SERVICE, owner))
-        self.mark(self._of(LBSERVICE, owner))
-
-    def _mark_record(self, owner: str) -> None:
-        self.mark(self._of(LBSERVICE, owner), COUNT_S)
-
-    def _mark_named(self, kind: Kind, root: Root) -> None:
-        self.mark(self._target(kind, root.source, "", root.name))
-
-    def _of(self, kind: Kind, text: str) -> Target:
-        owner = Owner.parse(text)
-        return self._target(kind, owner.source, owner.namespace, owner.name)
-
-    def _target(self, kind: Kind, source: str, namespace: str, name: str) -> Target:
-        return Target(f"@{source}" if source else self.home, kind.word, namespace, name)
+    def _target(self, kind: Kind, mark: Mark) -> Target:
+        return Target(f"@{mark.source}" if mark.source else self.home, kind.word, mark.namespace, mark.name)

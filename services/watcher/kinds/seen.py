@@ -1,0 +1,21 @@
+"""An object as the API last showed it, as far as a writer needs it."""
+
+import msgspec
+
+
+class Meta(msgspec.Struct):
+    """What identifies an object and its version."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""  # noqa: N815  the API's own name
+    finalizers: tuple[str, ...] = ()
+    deletionTimestamp: str = ""  # noqa: N815
+
+
+class Seen(msgspec.Struct):
+    """The object; its status undecoded."""
+
+    metadata: Meta
+    status: msgspec.Raw = msgspec.Raw(b"{}")
