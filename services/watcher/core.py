@@ -77,7 +77,6 @@ class Watcher:
         self,
         settings: Settings = DEFAULT,
         scopes: Sequence[str] = ("",),
-        *,
         home: Callable[[], str] = str,
         late: Callable[[], frozenset[str]] = frozenset,
     ) -> None:

@@ -9,8 +9,8 @@ from test_kube_loxilb import given, read_manifest
 from test_migrate import field, pool
 from typer.testing import CliRunner
 
-from services.watcher.__main__ import given_options, settings_of
 from services.watcher.kinds.fields import Field
+from services.watcher.options import read_options
 from services.watcher.settings import DEFAULT
 from weir.cli.__main__ import app
 from weir.cli.migrate.kube_loxilb import migrate as of_kube_loxilb
@@ -199,8 +199,8 @@ def test_the_options_are_a_piece_of_a_kustomization_that_the_watcher_takes(tmp_p
     assert [shlex.split(line) for line in options.splitlines()] == [[line] for line in options.splitlines()], "as a shell reads it too"
     (tmp_path / "watcher").write_text(options)
     monkeypatch.setattr("sys.argv", ["weir-watcher", "--cluster=local", "--mode=onearm", "--targets=endpoints", f"@{tmp_path}/watcher"])
-    chosen = given_options()
-    assert settings_of(chosen) == DEFAULT._replace(default_class=False, mode="fullnat", targets="nodes", liveness=True)
+    chosen = read_options()
+    assert chosen.settings == DEFAULT._replace(default_class=False, mode="fullnat", targets="nodes", liveness=True)
     assert chosen.status_hostname == "llb"
 
 

@@ -1,10 +1,8 @@
 """The process of a service: its files, its tasks, SIGTERM and exit codes."""
 
-import argparse
 import asyncio
 import contextlib
 import gc
-import os
 import resource
 import signal
 import sys
@@ -14,10 +12,7 @@ from typing import Final
 import structlog
 import uvloop
 
-from weir.bus.lease import Lease
-from weir.service.logs import configure_logging
 from weir.service.runner import Runner
-from weir.where import listen_address, node_name
 
 RELOAD: Final = 75  # exit code of a dataplane that needs the loader to run again
 REPLICATED: Final = ("watcher", "ipam", "planner")  # services of which several replicas may run
@@ -28,23 +23,6 @@ Edge = Callable[[Runner], Awaitable[None]]
 
 class LoadAgain(Exception):
     """Something that the loader put in place is missing.  React: run the loader before the next life of this process."""
-
-
-def options(name: str) -> argparse.ArgumentParser:
-    """Return a parser with the options of every service, and set up logging: the first thing a service does."""
-    configure_logging()
-    parser = argparse.ArgumentParser(prog=f"weir-{name}")
-    parser.add_argument("--instance", default="weir", help="name of this installation (default: %(default)s)")
-    if name in REPLICATED:
-        parser.add_argument("--replicated", action="store_true", help="one of several replicas: act only while holding the lease")
-    parser.add_argument("--metrics", type=listen_address, metavar="ADDRESS:PORT", help="serve metrics here (default: nowhere)")
-    parser.add_argument("--node", type=node_name, default=os.uname().nodename, help="name of this node (default: %(default)s)")
-    return parser
-
-
-def lease_of(name: str, chosen: argparse.Namespace) -> Lease | None:
-    """Return the lease that elects the leader; None where there is one replica."""
-    return Lease(name) if chosen.replicated else None
 
 
 def allow_files() -> None:
