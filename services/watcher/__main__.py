@@ -45,7 +45,7 @@ def main() -> None:
         impaired=clusters.impaired if clusters else str,
         read=clusters.home.read if clusters else None,
     )
-    following = [partial(follow, source, watcher.said, told) for source in sources]
+    following = [partial(follow, source, watcher.inventory, told) for source in sources]
     writing = [*clusters.home.edges(), clusters.writer.run] if clusters else []
     counted = partial(samples, folder, clusters.all if clusters else (), clusters.writer if clusters else None)
     serve(runner, presence.run, *following, *writing, *exposed(options.metrics, of_world(counted)))

@@ -10,7 +10,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from services.watcher.inventory import Observation, Said, scope_of, unit_of, units_of
+from services.watcher.inventory import Inventory, Observation, scope_of, unit_of, units_of
 from services.watcher.kinds.fields import Faults, told
 from services.watcher.kinds.kind import Judge
 from services.watcher.kinds.reader import Reading
@@ -37,7 +37,7 @@ from weir.events import (
 from weir.lbnodes import ABOUT_NODES
 from weir.model import Problem, Root
 
-__all__ = ["HEARS", "Observation", "Said", "Watcher", "differences"]
+__all__ = ["HEARS", "Inventory", "Observation", "Watcher", "differences"]
 
 HEARS: Final[tuple[type[Event], ...]] = (*OBSERVED, ManifestRejected, *ABOUT_NODES, HomeNamed)
 _ORDER: Final = {event.kind: i for i, event in enumerate((*OBSERVED, ManifestRejected, NodeRetired))}
@@ -84,7 +84,7 @@ class Watcher:
 
         home: the cluster whose names are in the log as they are, "" for none.   late: scopes of sources that cannot be followed now.
         """
-        self.said = Said(settings, scopes)
+        self.inventory = Inventory(settings, scopes)
         self._home, self._late = home, late
         if any(scopes):
             of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
@@ -100,36 +100,38 @@ class Watcher:
         Of a source that cannot be followed now the log may know more, by another replica: what it says is told when it changes.
         """
         home = [HomeNamed(cluster=name)] if (name := self._home()) and not world.of(HomeNamed) else []
-        found = differences(world, self.said, late=self._late()) if self.said.complete else []
+        found = differences(world, self.inventory, late=self._late()) if self.inventory.complete else []
         return [Decided(event, 0) for event in (*home, *found)]  # what is observed follows from no event
 
 
-def differences(world: World, said: Said, units: Iterable[str] | None = None, late: frozenset[str] = frozenset()) -> list[AnyEvent]:
+def differences(
+    world: World, inventory: Inventory, units: Iterable[str] | None = None, late: frozenset[str] = frozenset()
+) -> list[AnyEvent]:
     """What the log must be told so that it says what the source says.
 
     world: with the indexes of `Watcher`.   units: those that changed, None for all; the cost grows with their objects only.
     late: scopes of which nothing is told.
     By kind in the order of the registry, then rejections; by key within.  Folding the result and asking again yields nothing.
     """
-    return _Comparison(world, said, late).of(None if units is None else tuple(units))
+    return _Comparison(world, inventory, late).of(None if units is None else tuple(units))
 
 
 class _Comparison:
     """One comparison under way.  `desired`: an object as it should stand, None where it should not."""
 
-    def __init__(self, world: World, said: Said, late: frozenset[str]) -> None:
-        self._world, self._said, self._late = world, said, late
+    def __init__(self, world: World, inventory: Inventory, late: frozenset[str]) -> None:
+        self._world, self._inventory, self._late = world, inventory, late
         self._keys: dict[str, list[str]] = {}  # entity kind -> the objects compared, sorted
         self._judges: dict[str, Judge] = {}  # entity kind -> judge
         self._among: defaultdict[str, Faults] = defaultdict(dict)  # source -> faults that show only among objects
 
     def of(self, units: tuple[str, ...] | None) -> list[AnyEvent]:
         """See `differences`."""
-        keys, sources = self._everything() if units is None else self._touched(units)
+        keys, places = self._everything() if units is None else self._touched(units)
         self._keys = _by_kind(keys)
         self._judges = {kind.entity: kind.judge(self) for kind in KINDS if kind.judge and kind.entity in self._keys}
         events = [event for key in keys for event in self._object(key)]
-        events += [event for source in sources for event in self._source(source)]
+        events += [event for place in places for event in self._place(place)]
         return sorted(events, key=lambda event: (_ORDER[event.kind], key_of(event)))
 
     # ── what to compare ────────────────────────────────────────────────────────────────────────────────────────────
@@ -137,19 +139,19 @@ class _Comparison:
     def _everything(self) -> tuple[set[str], set[str]]:
         stated = {key_of(event) for kind in OBSERVED for event in self._world.of(kind)}
         rejected = {event.source for event in self._world.of(ManifestRejected)}
-        return {*self._said.objects(), *stated}, self._said.sources() | rejected
+        return {*self._inventory.objects(), *stated}, self._inventory.places() | rejected
 
     def _touched(self, units: tuple[str, ...]) -> tuple[set[str], set[str]]:
         """Objects that the units name or named, what hangs on these, and every source that speaks of them."""
-        readings = [reading for unit in units for reading in self._said.readings(unit)]
+        readings = [reading for unit in units for reading in self._inventory.readings(unit)]
         stated = [event for unit in units for event in self._world.find("unit", unit, Event)]
         roots = [reading.root for reading in readings] + [getattr(event, "root", None) for event in stated]
         keys = {object_key(root.owner) for root in roots if root}
         keys |= self._touched_by(_by_kind(keys))
         for owner in self._referred_anew(_by_kind(keys)):
-            keys |= {object_key(owner), *self._said.slices(owner)}
-        sources = {reading.source for reading in readings} | {event.source for event in stated if isinstance(event, ManifestRejected)}
-        return keys, sources | {claim.reading.source for key in keys for claim in self._said.claims(key)}
+            keys |= {object_key(owner), *self._inventory.slices(owner)}
+        places = {reading.place for reading in readings} | {event.source for event in stated if isinstance(event, ManifestRejected)}
+        return keys, places | {reading.place for key in keys for reading in self._inventory.naming(key)}
 
     def _touched_by(self, keys: Mapping[str, Sequence[str]]) -> set[str]:
         touching = [(kind.touches, keys[kind.entity]) for kind in KINDS if kind.touches and kind.entity in keys]
@@ -174,21 +176,21 @@ class _Comparison:
     def named(self, observed: type[ObjectObserved]) -> Sequence[str]:
         """The objects of one kind that the sources or the log name, sorted."""
         stated = {key_of(event) for event in self._world.of(observed)}
-        return sorted({*_by_kind(self._said.objects()).get(observed.kind, ()), *stated})
+        return sorted({*_by_kind(self._inventory.objects()).get(observed.kind, ()), *stated})
 
     def stated(self, key: str) -> tuple[str, ObjectObserved | None] | None:
         """The source that states the object, with the event where it can be used; None where no source does."""
         owner = self._owner(key)
-        return (owner.source, owner.fact) if isinstance(owner, Reading) else (owner.place, None) if owner else None
+        return (owner.place, owner.event if isinstance(owner, Reading) else None) if owner else None
 
     def referred(self, owner: str) -> bool:
         """Whether an object refers to the owner."""
-        referring = self._said.referring(owner).union(self._world.listed("refers", owner))
+        referring = self._inventory.referring(owner).union(self._world.listed("refers", owner))
         return any(owner in refers(self.desired(key)) for key in referring)
 
     def slices_at(self, addresses: set[str]) -> set[str]:
         """The EndpointSlices with an endpoint at one of these addresses."""
-        return self._said.slices_at(addresses)
+        return self._inventory.slices_at(addresses)
 
     def reject(self, source: str, problems: Iterable[Problem]) -> None:
         """Report problems of a source that show only beside other objects."""
@@ -215,36 +217,36 @@ class _Comparison:
         owner = self._owner(key)
         if not isinstance(owner, Reading):
             return self.held(key) if owner else None
-        if owner.fact is None or scope_of(owner.source) in self._late:
+        if owner.event is None or scope_of(owner.place) in self._late:
             return self.held(key)
-        judge = self._judges.get(owner.fact.kind)
-        return judge(key, owner.fact, owner.source) if judge else owner.fact
+        judge = self._judges.get(owner.event.kind)
+        return judge(key, owner.event, owner.place) if judge else owner.event
 
     def _owner(self, key: str) -> Reading | Root | None:
         """Who says how the object is: the unit that the log has it from, else the first by path.
 
         A Root says it where that unit cannot be read now.
         """
-        claims, held = self._said.claims(key), self.held(key)
+        readings, held = self._inventory.naming(key), self.held(key)
         unit = unit_of(held.root.place) if held else ""
-        incumbent = next((claim for claim in claims if claim.unit == unit), None)
-        if held and not incumbent and (self._said.stands(unit) or scope_of(unit) in self._late):
+        incumbent = next((reading for reading in readings if unit_of(reading.place) == unit), None)
+        if held and not incumbent and (self._inventory.keeps(unit) or scope_of(unit) in self._late):
             return held.root
-        return (incumbent or claims[0]).reading if claims else None
+        return incumbent or (readings[0] if readings else None)
 
     # ── rejections ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _source(self, source: str) -> Iterator[AnyEvent]:
-        held = self._world.get(key("watcher", "manifest", "", source))
-        reading = self._said.reading(source)
-        problems = (*reading.problems, *self._second(reading), *self._among.get(source, ())) if reading else ()
+    def _place(self, place: str) -> Iterator[AnyEvent]:
+        held = self._world.get(key("watcher", "manifest", "", place))
+        reading = self._inventory.reading(place)
+        problems = (*reading.problems, *self._second(reading), *self._among.get(place, ())) if reading else ()
         if reading and problems:
             owner = self._meant_by(reading)
-            rejected = ManifestRejected(source=source, problems=told(problems, reading.untold), root=reading.root, owner=owner)
+            rejected = ManifestRejected(source=place, problems=told(problems, reading.untold), root=reading.root, owner=owner)
             if rejected != held:
                 yield rejected
         elif held:
-            yield ManifestAccepted(source=source)
+            yield ManifestAccepted(source=place)
 
     def _meant_by(self, reading: Reading) -> str:
         """The Service that an EndpointSlice serves, whatever it says now; else the one that it names."""
@@ -255,8 +257,7 @@ class _Comparison:
         """The fault of naming an object that another source has."""
         owner = self._owner(object_key(reading.root.owner)) if reading.root else None
         if reading.root and owner and owner is not reading:
-            first = owner.source if isinstance(owner, Reading) else owner.place
-            yield Problem(field="metadata.name", got=reading.root.path, accepted=f"each {reading.root.kind} once; {first} has it")
+            yield Problem(field="metadata.name", got=reading.root.path, accepted=f"each {reading.root.kind} once; {owner.place} has it")
 
 
 def _follows(world: World, change: Change) -> list[AnyEvent]:

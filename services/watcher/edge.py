@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from asyncinotify import Inotify, Mask
 
 from services.watcher.core import differences
-from services.watcher.inventory import Observation, Said
+from services.watcher.inventory import Inventory, Observation
 from services.watcher.kinds.reader import Document
 from services.watcher.sources.folder import SUFFIXES, base_of, content, documents_of, is_manifest, manifests_in, unit_name
 from services.watcher.sources.inotify import Touch, Watches
@@ -42,7 +42,7 @@ Told = Callable[[Sequence[AnyEvent]], None]
 class Source(Protocol):
     """Whatever can be followed: iterating gives all there is, then each change, and never ends."""
 
-    def __aiter__(self) -> AsyncIterator[Observation]:
+    def __aiter__(self) -> AsyncIterator[Observation[Document]]:
         """The first observation is complete."""
 
 
@@ -53,7 +53,7 @@ class Proposer(Protocol):
         """Appends what `decide` makes of the world; returns once the log has it."""
 
 
-async def follow(source: Source, said: Said, told: Told, runner: Proposer) -> None:
+async def follow(source: Source, said: Inventory, told: Told, runner: Proposer) -> None:
     """Tells the log, for ever, by what the source differs from it; `told` hears what."""
     async for observation in source:
         seen = said.read(observation) if observation.small else await asyncio.to_thread(said.read, observation)
@@ -90,7 +90,7 @@ class FolderSource:
         """How many are read, or would be if they could."""
         return len(self._said)
 
-    async def __aiter__(self) -> AsyncIterator[Observation]:
+    async def __aiter__(self) -> AsyncIterator[Observation[Document]]:
         """All there is, then changes."""
         with Inotify(sync_timeout=0) as inotify:
             watches = Watches(inotify)
@@ -256,7 +256,7 @@ class FolderSource:
         return unit_name(self._base, path)
 
 
-def _differences(said: Said, units: Sequence[str] | None, told: Told, world: World) -> list[AnyEvent]:
+def _differences(said: Inventory, units: Sequence[str] | None, told: Told, world: World) -> list[AnyEvent]:
     events = differences(world, said, units)
     told(events)
     return events

@@ -1,11 +1,12 @@
-"""What a source says now: its units, their readings, and which objects these name.
+"""The inventory: what the sources contain now, by unit, and which objects that is.
 
-A source speaks in units (a file of a folder, an object of the API), each with all its documents.
+A source is a cluster or all folders together.  It is read in units: a file, an object of the API.  A unit has documents; each document
+is read to one reading, a List to several.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 from services.watcher.kinds.reader import Document, Reading, read
 from services.watcher.kinds.registry import refers
@@ -13,56 +14,43 @@ from services.watcher.settings import DEFAULT, Settings
 from weir.events import AnyEvent, EndpointSliceObserved, ManifestRejected, ObjectObserved, key_of, object_key
 from weir.model import Root
 
+C = TypeVar("C", Document, Reading)
 
-class Observation(NamedTuple):
-    """What a source says now of some of its units; None: the unit is gone.  `complete`: units not named here are gone too.
 
-    A unit named as a folder ("manifests" of "manifests/web.yaml") speaks for all units in it: while it has a fault they all stand.
+class Observation(NamedTuple, Generic[C]):
+    """What some units of a source contain now, as documents or as readings of these; None: the unit is gone.
+
+    complete: units that are not named here are gone too.   whole: all of the source is compared, also what did not change.
+    A unit named as a folder ("manifests" of "manifests/web.yaml") stands for all units in it: while it has a problem all are kept.
     """
 
-    units: Mapping[str, tuple[Document, ...] | None]
+    units: Mapping[str, tuple[C, ...] | None]
     complete: bool = False
     small: bool = False  # reading it takes no time worth a thread
-    whole: bool = False  # all of the source is to be compared, also what did not change
-    scope: str = ""  # which of several sources: "@NAME" for a cluster, whose units all begin with "@NAME/"
-
-
-class Readings(NamedTuple):
-    """What the documents of an observation come to."""
-
-    units: Mapping[str, tuple[Reading, ...] | None]
-    complete: bool = False
     whole: bool = False
-    scope: str = ""
+    scope: str = ""  # of the source: "@NAME" for a cluster, whose units all begin with "@NAME/"
 
 
-class Claim(NamedTuple):
-    """A reading that names an object; claims sort by place, which is unique."""
-
-    unit: str
-    number: int
-    reading: Reading
-
-
-class Said:
-    """One process's picture of its source, fed by `take`.  Of what a unit said before, it knows nothing: the world does."""
+class Inventory:
+    """What the sources contain now, as this process read it.  What a unit contained before is only in the log."""
 
     def __init__(self, settings: Settings = DEFAULT, scopes: Iterable[str] = ("",)) -> None:
-        self._awaited = set(scopes)  # sources that have not told all they have
+        """scopes: of all sources."""
+        self._awaited = set(scopes)  # sources that have not been read completely
         self._settings = settings
         self._units: dict[str, tuple[Reading, ...]] = {}
-        self._readings: dict[str, Reading] = {}  # by source
-        self._claims: defaultdict[str, dict[str, Claim]] = defaultdict(dict)  # object -> source
+        self._readings: dict[str, Reading] = {}  # by place
+        self._naming: defaultdict[str, dict[str, tuple[str, int]]] = defaultdict(dict)  # object -> place -> unit, number in it
         self._slices = _Index()  # by Service (owner)
         self._referring = _Index()  # objects by the owner that they refer to
 
-    def read(self, observation: Observation) -> Readings:
-        """What the documents come to.  It may take seconds, and touches nothing here: another thread may do it."""
-        units = {unit: documents if documents is None else self._read(documents) for unit, documents in observation.units.items()}
-        return Readings(units, observation.complete, observation.whole, observation.scope)
+    def read(self, seen: Observation[Document]) -> Observation[Reading]:
+        """Read the documents.  It may take seconds and changes nothing here: another thread may do it."""
+        units = {unit: documents if documents is None else self._read(documents) for unit, documents in seen.units.items()}
+        return Observation(units, seen.complete, seen.small, seen.whole, seen.scope)
 
-    def take(self, seen: Readings) -> tuple[str, ...] | None:
-        """Records `seen`; gives the units to compare, None for all."""
+    def take(self, seen: Observation[Reading]) -> tuple[str, ...] | None:
+        """Record the readings; return the units to compare, None for all."""
         if seen.complete:
             self._awaited.discard(seen.scope)
             for unit in [unit for unit in self._units.keys() - seen.units.keys() if scope_of(unit) == seen.scope]:
@@ -75,12 +63,13 @@ class Said:
 
     @property
     def complete(self) -> bool:
-        """Whether a source has told all it has: then what it does not name is gone."""
+        """Whether some source was read completely: then what it does not contain is gone."""
         return not self._awaited or bool(self._units)
 
-    def claims(self, key: str) -> list[Claim]:
-        """Readings that name the object, the first by path first."""
-        return sorted(self._claims[key].values()) if key in self._claims else []
+    def naming(self, key: str) -> list[Reading]:
+        """The readings that name an object, by unit and by place in it."""
+        places = self._naming.get(key, {})
+        return [self._readings[place] for place in sorted(places, key=places.__getitem__)]
 
     def slices(self, service: str) -> list[str]:
         """The keys of the EndpointSlices of a Service (an owner)."""
@@ -91,32 +80,32 @@ class Said:
         return self._referring.keys(owner)
 
     def slices_at(self, addresses: set[str]) -> set[str]:
-        """The keys of the EndpointSlices with an endpoint at one of `addresses`; looks at every endpoint, as nodes seldom move."""
+        """The keys of the EndpointSlices with an endpoint at one of `addresses`.  Looks at every endpoint, as nodes seldom move."""
         if not addresses:
             return set()
-        facts = (reading.fact for reading in self._readings.values())
-        return {key_of(fact) for fact in facts if isinstance(fact, EndpointSliceObserved) and _is_at(fact, addresses)}
+        events = (reading.event for reading in self._readings.values())
+        return {key_of(event) for event in events if isinstance(event, EndpointSliceObserved) and _is_at(event, addresses)}
 
     def objects(self) -> Iterable[str]:
         """The keys of all objects that are named."""
-        return self._claims.keys()
+        return self._naming.keys()
 
-    def sources(self) -> set[str]:
-        """Every source that there is a reading of."""
+    def places(self) -> set[str]:
+        """The places of all readings."""
         return set(self._readings)
 
     def readings(self, unit: str) -> tuple[Reading, ...]:
-        """What the documents of `unit` come to, in their order."""
+        """The readings of a unit, in their order."""
         return self._units.get(unit, ())
 
-    def reading(self, source: str) -> Reading | None:
-        """What one document comes to."""
-        return self._readings.get(source)
+    def reading(self, place: str) -> Reading | None:
+        """The reading at a place."""
+        return self._readings.get(place)
 
-    def stands(self, unit: str) -> bool:
-        """Whether what `unit` said before still holds though it is not named.
+    def keeps(self, unit: str) -> bool:
+        """Whether what the unit contained before stays valid though it is not there now.
 
-        A fault hides what the unit or its folder says, or its source has not told all it has.
+        A problem hides what the unit or its folder contains, or its source has not been read completely.
         """
         if scope_of(unit) in self._awaited:
             return True
@@ -129,61 +118,61 @@ class Said:
     def _record(self, unit: str, readings: tuple[Reading, ...]) -> None:
         self._units[unit] = readings
         for i, reading in enumerate(readings):
-            self._readings[reading.source] = reading
+            self._readings[reading.place] = reading
             if reading.root:
-                self._claims[object_key(reading.root.owner)][reading.source] = Claim(unit, i, reading)
-            if reading.fact:
-                self._index(reading.source, reading.fact)
+                self._naming[object_key(reading.root.owner)][reading.place] = unit, i
+            if reading.event:
+                self._index(reading.place, reading.event)
 
-    def _index(self, source: str, event: ObjectObserved) -> None:
+    def _index(self, place: str, event: ObjectObserved) -> None:
         if isinstance(event, EndpointSliceObserved):
-            self._slices.add(event.owner, source, key_of(event))
+            self._slices.add(event.owner, place, key_of(event))
         for owner in refers(event):
-            self._referring.add(owner, source, key_of(event))
+            self._referring.add(owner, place, key_of(event))
 
     def _forget(self, unit: str) -> None:
         for reading in self._units.pop(unit, ()):
-            del self._readings[reading.source]
+            del self._readings[reading.place]
             if reading.root:
                 key = object_key(reading.root.owner)
-                del self._claims[key][reading.source]
-                if not self._claims[key]:
-                    del self._claims[key]
-            if isinstance(reading.fact, EndpointSliceObserved):
-                self._slices.drop(reading.fact.owner, reading.source)
-            for owner in refers(reading.fact):
-                self._referring.drop(owner, reading.source)
+                del self._naming[key][reading.place]
+                if not self._naming[key]:
+                    del self._naming[key]
+            if isinstance(reading.event, EndpointSliceObserved):
+                self._slices.drop(reading.event.owner, reading.place)
+            for owner in refers(reading.event):
+                self._referring.drop(owner, reading.place)
 
 
 class _Index:
-    """Keys of objects by a word, for each source that has it."""
+    """Keys of objects by a word, for each place that has it."""
 
     def __init__(self) -> None:
-        self._keys: defaultdict[str, dict[str, str]] = defaultdict(dict)  # word -> source -> key
+        self._keys: defaultdict[str, dict[str, str]] = defaultdict(dict)  # word -> place -> key
 
     def keys(self, word: str) -> set[str]:
         return set(self._keys[word].values()) if word in self._keys else set()
 
-    def add(self, word: str, source: str, key: str) -> None:
-        self._keys[word][source] = key
+    def add(self, word: str, place: str, key: str) -> None:
+        self._keys[word][place] = key
 
-    def drop(self, word: str, source: str) -> None:
-        del self._keys[word][source]
+    def drop(self, word: str, place: str) -> None:
+        del self._keys[word][place]
         if not self._keys[word]:
             del self._keys[word]
 
 
-def _is_at(fact: EndpointSliceObserved, addresses: set[str]) -> bool:
-    return not addresses.isdisjoint([endpoint.address for endpoint in fact.endpoints])
+def _is_at(event: EndpointSliceObserved, addresses: set[str]) -> bool:
+    return not addresses.isdisjoint([endpoint.address for endpoint in event.endpoints])
 
 
-def unit_of(source: str) -> str:
-    """The unit that a source belongs to: "shop.yaml" of "shop.yaml#2"."""
-    return source.rpartition("#")[0] or source
+def unit_of(place: str) -> str:
+    """The unit of a place: "shop.yaml" of "shop.yaml#2"."""
+    return place.rpartition("#")[0] or place
 
 
 def scope_of(unit: str) -> str:
-    """The source that a unit is of: "@east" of "@east/Service/shop/web", "" for files."""
+    """The scope of a unit: "@east" of "@east/Service/shop/web", "" for files."""
     return unit.partition("/")[0] if unit.startswith("@") else ""
 
 
@@ -193,7 +182,7 @@ def folder_of(unit: str) -> str:
 
 
 def units_of(event: AnyEvent) -> Iterable[str]:
-    """An index: the unit that said what the event states, and its folder."""
+    """An index: the unit that an event is from, and its folder."""
     root = getattr(event, "root", None)
     unit = unit_of(event.source if isinstance(event, ManifestRejected) else root.place if isinstance(root, Root) else "")
     return {unit, folder_of(unit)} - {""}

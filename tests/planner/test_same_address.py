@@ -53,8 +53,8 @@ def _read(entries: Sequence[Endpoint]) -> tuple[Endpoint, ...]:
     head = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata}
     (reading,) = read(Document("a.yaml#1", {**head, "addressType": "IPv4", "ports": [{"port": 8080}], "endpoints": listed}), DEFAULT)
     assert reading.problems == ()
-    assert isinstance(reading.fact, EndpointSliceObserved)
-    return reading.fact.endpoints
+    assert isinstance(reading.event, EndpointSliceObserved)
+    return reading.event.endpoints
 
 
 CASES = {

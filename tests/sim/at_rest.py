@@ -52,7 +52,7 @@ def check_at_rest(here: Installation) -> None:
 
 def _watcher(here: Installation) -> Watcher:
     core = Watcher(DEFAULT, [here.cluster.scope], lambda: here.cluster.scope.lstrip("@"))
-    core.said.take(core.said.read(here.cluster.whole()))
+    core.inventory.take(core.inventory.read(here.cluster.whole()))
     return core
 
 

@@ -117,7 +117,7 @@ class Installation:
             def __aiter__(self) -> Any:
                 return cluster.seen_by(life)
 
-        return runner, [presence.run, partial(follow, Source(), core.said, nobody)]
+        return runner, [presence.run, partial(follow, Source(), core.inventory, nobody)]
 
     # ── machines ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -287,10 +287,10 @@ def test_a_fault_is_told_with_field_got_and_accepted_and_neighbours_stay(text: s
     before, after = service("ports: [{port: 80}]"), pool("addresses: [198.51.100.0/24]")
     first, reading, last = readings(f"{before}\n---\n{text}\n---\n{after}\n")
     assert sorted((problem.field, problem.got, problem.accepted) for problem in reading.problems) == sorted(problems)
-    assert reading.fact is None
-    assert reading.source == "shop.yaml#2"
+    assert reading.event is None
+    assert reading.place == "shop.yaml#2"
     assert all(harmless(str(problem)) == str(problem) for problem in reading.problems)
-    assert (type(first.fact).__name__, type(last.fact).__name__) == ("ServiceObserved", "PoolObserved")
+    assert (type(first.event).__name__, type(last.event).__name__) == ("ServiceObserved", "PoolObserved")
 
 
 ENDPOINTS = {
@@ -315,8 +315,8 @@ ENDPOINTS = {
 @pytest.mark.parametrize(("address", "accepted"), ENDPOINTS.values(), ids=ENDPOINTS)
 def test_a_bad_endpoint_does_not_take_the_good_ones_away(address: str, accepted: str) -> None:
     reading = only(endpoints(f"addressType: IPv4, endpoints: [{{addresses: ['{address}']}}, {{addresses: [10.0.0.2]}}]"))
-    assert reading.fact
-    assert reading.fact.endpoints == (Endpoint(address="10.0.0.2"),)
+    assert reading.event
+    assert reading.event.endpoints == (Endpoint(address="10.0.0.2"),)
     (problem,) = reading.problems
     assert (problem.field, problem.got, problem.accepted) == ("endpoints[0].addresses[0]", repr(address), accepted)
 
@@ -325,9 +325,9 @@ def test_a_bad_port_or_a_doubled_one_does_not_take_the_good_ones_away() -> None:
     ports = "{port: 80}, {port: 0, name: a}, {port: 90}, {port: 1, name: b, protocol: ICMP}, {port: 53, protocol: UDP}"
     two = "{addresses: [10.0.0.1]}, {addresses: []}"
     reading = only(endpoints(f"addressType: IPv4, ports: [{ports}], endpoints: [{two}]"))
-    assert reading.fact
-    assert reading.fact.ports == (SlicePort(port=80), SlicePort(port=53, protocol="UDP"))
-    assert reading.fact.endpoints == (Endpoint(address="10.0.0.1"),)
+    assert reading.event
+    assert reading.event.ports == (SlicePort(port=80), SlicePort(port=53, protocol="UDP"))
+    assert reading.event.endpoints == (Endpoint(address="10.0.0.1"),)
     assert [problem.field for problem in reading.problems] == [
         "ports[1].port",
         "ports[2]",
@@ -338,8 +338,8 @@ def test_a_bad_port_or_a_doubled_one_does_not_take_the_good_ones_away() -> None:
 
 def test_ports_of_sctp_are_their_services_to_tell() -> None:
     reading = only(endpoints("addressType: IPv4, ports: [{port: 80}, {port: 80, name: s, protocol: SCTP}]"))
-    assert reading.fact
-    assert (reading.fact.ports, reading.problems) == ((SlicePort(port=80),), ())
+    assert reading.event
+    assert (reading.event.ports, reading.problems) == ((SlicePort(port=80),), ())
 
 
 HTML = "<script>alert(1)</script>"
@@ -347,7 +347,7 @@ HTML = "<script>alert(1)</script>"
 
 def test_html_in_labels_and_annotations_is_text_like_any_other() -> None:
     text = service("ports: [{port: 80}]", f"weir.dev/share-key: '{HTML}'").replace("name: web,", f"name: web, labels: {{a: '{HTML}'}},")
-    observed = only(text).fact
+    observed = only(text).event
     assert isinstance(observed, ServiceObserved)
     assert (observed.labels, observed.share_key) == ({"a": HTML}, HTML)
 
@@ -363,7 +363,7 @@ class Folder:
 
     def write(self, text: str, name: str = "shop.yaml") -> list[AnyEvent]:
         """What the log is told when the file says `text`."""
-        said = self.watcher.said
+        said = self.watcher.inventory
         events = differences(self.world, said, said.take(said.read(Observation({name: documents(name, text.encode())}, complete=True))))
         for event in events:
             self.seq += 1
@@ -426,7 +426,7 @@ UNREADABLE = {
 def test_what_cannot_be_read_is_told_by_file_and_takes_nothing_away(data: bytes, name: str) -> None:
     folder = Folder()
     folder.write(service("ports: [{port: 80}]"))
-    said = folder.watcher.said
+    said = folder.watcher.inventory
     events = differences(folder.world, said, said.take(said.read(Observation({name: documents(name, data)}))))
     assert [type(event).__name__ for event in events] == ["ManifestRejected"]
     assert not any(isinstance(event, ServiceGone) for event in events)

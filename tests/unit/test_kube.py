@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from services.watcher.core import Watcher, differences
-from services.watcher.inventory import Observation, Said
+from services.watcher.inventory import Inventory, Observation
 from services.watcher.kinds.reader import Document
 from services.watcher.kinds.registry import KINDS, SERVICE, VIPPOOL
 from services.watcher.sources.kube import Kube
@@ -66,7 +66,7 @@ def test_all_is_compared_again_once_every_kind_can_be_followed_again() -> None:
 
 
 def test_where_all_is_compared_the_log_is_told_what_did_not_change() -> None:
-    said, log = Said(scopes=("@kube",)), World(Watcher().indexes)
+    said, log = Inventory(scopes=("@kube",)), World(Watcher().indexes)
     spec = {"type": "LoadBalancer", "ports": [{"port": 80}]}
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "shop", "name": "web"}, "spec": spec}
     said.take(said.read(Observation({UNIT: (Document(UNIT, service),)}, complete=True, scope="@kube")))

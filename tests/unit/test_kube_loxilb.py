@@ -92,16 +92,16 @@ def test_the_class_may_stand_in_an_annotation() -> None:
         (asked.replace("ports:", "loadBalancerClass: a/b, ports:"), DEFAULT, False),
     ):
         ((reading,),) = (read(document, settings) for document in documents("a.yaml", text.encode()))
-        assert isinstance(reading.fact, ServiceObserved)
-        assert reading.fact.exposed is ours
+        assert isinstance(reading.event, ServiceObserved)
+        assert reading.event.exposed is ours
 
 
 def test_pods_serve_where_the_annotation_says_so_and_nodes_are_the_rule() -> None:
     for word, targets in (("yes", "endpoints"), ("no", "nodes")):
         text = asking(f'loxilb.io/usepodnetwork: "{word}"').encode()
         ((reading,),) = (read(document, Settings(targets="nodes")) for document in documents("a.yaml", text))
-        assert isinstance(reading.fact, ServiceObserved)
-        assert reading.fact.targets == targets
+        assert isinstance(reading.event, ServiceObserved)
+        assert reading.event.targets == targets
 
 
 # ── flags ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -201,10 +201,10 @@ README = list(documents("readme.yaml", (TESTDATA / "kube-loxilb-readme.yaml").re
 @pytest.mark.parametrize("number", range(len(README)))
 def test_a_service_of_the_readme_is_taken_as_it_is(number: int) -> None:
     (reading,) = read(README[number], Settings(default_class=False))
-    assert isinstance(reading.fact, ServiceObserved)
-    assert (reading.problems, reading.fact.exposed) == ((), True)
+    assert isinstance(reading.event, ServiceObserved)
+    assert (reading.problems, reading.event.exposed) == ((), True)
     asked = yaml.safe_dump(README[number].content)
-    flagged = {problem.field.rpartition("/")[2].strip("]") for problem in reading.fact.unsupported}
+    flagged = {problem.field.rpartition("/")[2].strip("]") for problem in reading.event.unsupported}
     assert flagged <= {"spec.ports[0].protocol", "multus-nets"}, "only what the page says is flagged"
     assert ("SCTP" in asked) is ("spec.ports[0].protocol" in flagged)
 
@@ -235,7 +235,7 @@ def given(*facts: ObjectObserved | AnyEvent | None) -> Given:
 def pools(*args: str) -> list[ObjectObserved | None]:
     """Of a kube-loxilb that was started so."""
     migrated = migrate([deployment(*args)])
-    return [reading.fact for manifest in migrated.manifests for reading in read_manifest(manifest)]
+    return [reading.event for manifest in migrated.manifests for reading in read_manifest(manifest)]
 
 
 def read_manifest(manifest: dict[str, object]) -> list[object]:
@@ -277,7 +277,7 @@ def test_an_address_outside_every_pool_is_given_only_where_an_operator_granted_i
 
 
 def test_an_sctp_service_has_its_address_and_no_frontend() -> None:
-    sctp = only(asking("loxilb.io/lbmode: fullnat").replace("port: 80", "port: 56004, protocol: SCTP")).fact
+    sctp = only(asking("loxilb.io/lbmode: fullnat").replace("port: 80", "port: 56004, protocol: SCTP")).event
     assert isinstance(sctp, ServiceObserved)
     assert (sctp.ports, list(given(*pools(POOL), sctp).vips)) == ((), ["10.9.0.1"])
     assert ServicePort(port=80) == web("a", 80).ports[0]

@@ -167,7 +167,7 @@ def test_what_is_printed_is_read_by_the_watcher_without_a_problem(tmp_path: Path
     ended = CliRunner().invoke(app, ["migrate", "metallb", str(file)])
     assert ended.exit_code == 0
     found = [reading for document in documents("m.yaml", ended.stdout.encode()) for reading in read(document, DEFAULT)]
-    assert [(reading.problems, bool(reading.fact)) for reading in found] == [((), True), ((), True)]
+    assert [(reading.problems, bool(reading.event)) for reading in found] == [((), True), ((), True)]
 
 
 def test_what_is_left_out_is_in_the_exit_code_and_a_pipe_is_read() -> None:

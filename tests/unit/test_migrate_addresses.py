@@ -127,7 +127,7 @@ def test_kept_addresses_are_given_whoever_comes_first() -> None:
         assert isinstance(service.value, dict)
         service.value["metadata"]["name"] = name
     manifests = of_kube_loxilb([*services, field(KUBE_LOXILB.replace("RANGE", "10.0.0.0/24"))], keep=True).manifests
-    facts = [reading.fact for manifest in manifests for reading in read_manifest(manifest)]
+    facts = [reading.event for manifest in manifests for reading in read_manifest(manifest)]
     assert given(*facts) == ({vip: (f"shop/{name}",) for name, vip in held_before.items()}, {})
 
 

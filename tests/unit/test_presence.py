@@ -7,7 +7,7 @@ import pytest
 
 from services.watcher.core import Watcher, differences
 from services.watcher.edge import nobody
-from services.watcher.inventory import Observation, Said
+from services.watcher.inventory import Inventory, Observation
 from services.watcher.presence import CHECK_S, SILENT_S, Presence, transitions
 from weir.decider import Fact, World
 from weir.events import AnyEvent, NodeGone, NodeHeard, NodeLeft, NodeObserved, NodeRetired, NodeSeen, NodeSilent
@@ -129,7 +129,7 @@ def test_a_node_whose_node_object_is_gone_is_retired_with_it() -> None:
     def observed(name: str) -> NodeObserved:
         return NodeObserved(root=Root(kind="Node", name=name, place=f"@local/Node/{name}"))
 
-    said = Said(scopes=("@local",))
+    said = Inventory(scopes=("@local",))
     said.take(said.read(Observation({}, complete=True, scope="@local")))
     found = differences(world(seen("lb-1"), observed("lb-1"), observed("worker")), said)
     assert [(type(event), event.entity()[1]) for event in found] == [(NodeGone, "lb-1"), (NodeGone, "worker"), (NodeRetired, "lb-1")]

@@ -31,7 +31,7 @@ class Log:
 
     def see(self, *documents: Document, complete: bool = False) -> list[AnyEvent]:
         """What the watcher appends when the cluster shows these."""
-        said, units = self.watcher.said, {document.source: (document,) for document in documents}
+        said, units = self.watcher.inventory, {document.place: (document,) for document in documents}
         touched = said.take(said.read(Observation(units, complete, scope=SCOPE)))
         events = differences(self.fold.world, said, touched)
         self._append(*events)

@@ -26,7 +26,9 @@ SHADOW = "root:$y$j9T$abcdefghijklmnop$qrstuvwxyz0123456789:19000:0:99999:7:::\n
 def said_of(name: str, data: bytes) -> str:
     """Every event that the watcher makes of the file, as the log has it and as people are shown it."""
     watcher, world = Watcher(), World(Watcher.indexes)
-    events = differences(world, watcher.said, watcher.said.take(watcher.said.read(Observation({name: documents(name, data)}))))
+    events = differences(
+        world, watcher.inventory, watcher.inventory.take(watcher.inventory.read(Observation({name: documents(name, data)})))
+    )
     return "\n".join(f"{ENCODE(event).decode()}\n{event!r}\n{summary(event)}" for event in events)
 
 

@@ -46,7 +46,7 @@ FIELDS = {
 @pytest.mark.parametrize(("text", "field", "accepted"), FIELDS.values(), ids=FIELDS)
 def test_an_unknown_field_is_a_fault_with_the_nearest_right_word(text: str, field: str, accepted: str) -> None:
     reading = only(text)
-    assert reading.fact is None
+    assert reading.event is None
     assert [(problem.field, problem.got, problem.accepted) for problem in reading.problems] == [(field, "an unknown field", accepted)]
 
 
@@ -107,7 +107,7 @@ def test_an_api_servers_objects_are_not_refused_for_fields_of_a_newer_version() 
 def test_lists_as_an_api_server_writes_them_are_read() -> None:
     item = "{metadata: {name: web, namespace: shop}, spec: {type: LoadBalancer, ports: [{port: 80}]}}"
     (reading,) = readings(f"{{apiVersion: v1, kind: ServiceList, metadata: {{}}, items: [{item}]}}")
-    assert isinstance(reading.fact, ServiceObserved)
+    assert isinstance(reading.event, ServiceObserved)
 
 
 # ── what was valid before still serves ─────────────────────────────────────────────────────────────────────────────
@@ -167,4 +167,4 @@ def test_what_is_named_in_a_misspelt_kind_is_the_service_that_is_reported() -> N
 
 def test_a_service_that_is_not_ours_is_checked_too() -> None:
     assert only(named("name: web, anotations: {a: b}")).problems
-    assert isinstance(only(endpoints("addressType: IPv4")).fact, EndpointSliceObserved)
+    assert isinstance(only(endpoints("addressType: IPv4")).event, EndpointSliceObserved)

@@ -47,10 +47,10 @@ def only(text: str) -> Reading:
 
 def fact(text: str) -> ObjectObserved:
     reading = only(text)
-    assert reading.fact, reading.problems
+    assert reading.event, reading.problems
     assert reading.problems == ()
-    assert DECODE(ENCODE(reading.fact)) == reading.fact, "a fact comes back from the log as it went in"
-    return reading.fact
+    assert DECODE(ENCODE(reading.event)) == reading.event, "a fact comes back from the log as it went in"
+    return reading.event
 
 
 SERVICES = {
@@ -313,7 +313,7 @@ SETTINGS = {
 def test_what_a_service_does_not_say_the_installation_does(settings: Settings, text: str, fields: dict[str, object]) -> None:
     (reading,) = (reading for document in documents("web.yaml", text.encode()) for reading in read(document, settings))
     assert reading.problems == ()
-    assert {name: getattr(reading.fact, name) for name in fields} == fields
+    assert {name: getattr(reading.event, name) for name in fields} == fields
 
 
 NODES = {
@@ -383,8 +383,8 @@ def test_kinds_of_others_are_skipped() -> None:
 
 def test_the_items_of_a_list_are_objects_of_their_own() -> None:
     first, second = readings(f"{{apiVersion: v1, kind: List, items: [{asking('')}, {service('ports: [{port: 0}]')}]}}")
-    assert (first.source, first.problems) == ("shop.yaml#1.items[0]", ())
-    assert (second.source, second.fact) == ("shop.yaml#1.items[1]", None)
+    assert (first.place, first.problems) == ("shop.yaml#1.items[0]", ())
+    assert (second.place, second.event) == ("shop.yaml#1.items[1]", None)
     assert only("{apiVersion: v1, kind: List, items: 3}").problems
 
 
@@ -416,8 +416,8 @@ def test_no_document_with_one_value_replaced_raises(text: str, data: st.DataObje
     container, key = data.draw(st.sampled_from(range(len(places(document.content)))).map(places(document.content).__getitem__))
     container[key] = value  # type: ignore[index]
     for reading in read(document, Settings()):
-        assert reading.fact or reading.problems
-        assert not reading.fact or DECODE(ENCODE(reading.fact)) == reading.fact
+        assert reading.event or reading.problems
+        assert not reading.event or DECODE(ENCODE(reading.event)) == reading.event
         assert all(str(problem).isprintable() for problem in reading.problems)
 
 
@@ -456,7 +456,7 @@ MALFORMED = {  # line and column within the document
 def test_a_malformed_document_is_reported_by_line_and_leaves_its_neighbours(text: str, where: tuple[int, int | None], why: str) -> None:
     before, broken, after = documents("shop.yaml", f"---\nkind: a\n---\n{text}\n---\nkind: b\n".encode())
     assert (before.content, after.content) == ({"kind": "a"}, {"kind": "b"})
-    assert (broken.source, broken.content) == ("shop.yaml#2", None)
+    assert (broken.place, broken.content) == ("shop.yaml#2", None)
     assert broken.problem
     line, column = where
     assert broken.problem.field.startswith(f"line {line + 3}, column {column or ''}")
@@ -473,7 +473,7 @@ def test_a_document_of_more_than_1_mib_is_refused_by_name_unparsed() -> None:
     text = f"kind: a\n---\nkind: {'b' * 1_500_000}\n"
     first, second = documents("shop.yaml", text.encode())
     assert first.content == {"kind": "a"}
-    assert (second.source, str(second.problem)) == (
+    assert (second.place, str(second.problem)) == (
         "shop.yaml#2",
         f"document: got {len(text) - 8} bytes, accepted: at most {MOST_DOCUMENT_BYTES} bytes",
     )
@@ -481,7 +481,7 @@ def test_a_document_of_more_than_1_mib_is_refused_by_name_unparsed() -> None:
 
 def test_bytes_that_are_no_text_are_refused_by_file() -> None:
     (document,) = documents("shop.yaml", b"kind: \xff")
-    assert (document.source, str(document.problem)) == ("shop.yaml", "file: got byte 0xff at 6, accepted: UTF-8 text")
+    assert (document.place, str(document.problem)) == ("shop.yaml", "file: got byte 0xff at 6, accepted: UTF-8 text")
 
 
 BIG = "x" * 600_000
@@ -502,15 +502,15 @@ def test_an_object_whose_fact_would_be_too_big_is_rejected_by_name(text: str) ->
     (problem,) = reading.problems
     assert (problem.field, problem.accepted) == ("document", "at most 524288 bytes of labels, annotations, ports and addresses")
     assert reading.root
-    assert reading.fact is None
+    assert reading.event is None
 
 
 def test_a_service_that_is_let_go_is_let_go_however_big_it_is() -> None:
     metadata = f"{{name: web, deletionTimestamp: now, labels: {{a: {BIG}}}}}"
     reading = only(f"{{apiVersion: v1, kind: Service, metadata: {metadata}, spec: {{type: LoadBalancer, ports: [{{port: 80}}]}}}}")
     assert reading.problems == ()
-    assert isinstance(reading.fact, ServiceObserved)
-    assert (reading.fact.exposed, reading.fact.labels) == (False, {})
+    assert isinstance(reading.event, ServiceObserved)
+    assert (reading.event.exposed, reading.event.labels) == (False, {})
 
 
 def test_a_slice_of_1000_endpoints_is_fine() -> None:
@@ -569,7 +569,7 @@ def test_a_file_of_comments_beyond_a_documents_size_is_refused_unread() -> None:
 
 def test_documents_that_say_nothing_are_not_counted_and_dates_stay_text() -> None:
     text = "%YAML 1.1\n# a comment\n---\n# another\n---\r\na: 2026-01-01\r\n---\n...\n--- # last\nb: 1\n"
-    assert [(document.source, document.content) for document in documents("a.yaml", text.encode())] == [
+    assert [(document.place, document.content) for document in documents("a.yaml", text.encode())] == [
         ("a.yaml#1", {"a": "2026-01-01"}),
         ("a.yaml#2", {"b": 1}),
     ]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.watcher.core import Watcher, differences
-from services.watcher.inventory import Observation, Said
+from services.watcher.inventory import Inventory, Observation
 from services.watcher.sources.yaml_documents import documents
 from weir.decider import Fact, Fold, World
 from weir.events import DECODE, ENCODE, AnyEvent, EndpointSliceObserved, ManifestRejected, PoolObserved, ServiceObserved, key, key_of
@@ -32,13 +32,13 @@ class Log:
         return self.observe({name: None if text is None else documents(name, text.encode()) for name, text in files.items()}, complete)
 
     def observe(self, units: dict, complete: bool = False) -> list[str]:
-        return self.tell(differences(self.world, self.watcher.said, taken(self.watcher.said, Observation(units, complete))))
+        return self.tell(differences(self.world, self.watcher.inventory, taken(self.watcher.inventory, Observation(units, complete))))
 
     def tell(self, events: list[AnyEvent]) -> list[str]:
         for event in events:
             self.facts.append(DECODE(ENCODE(event)))
             self.world.evolve(Fact(len(self.facts), self.facts[-1]))
-        assert differences(self.world, self.watcher.said) == []
+        assert differences(self.world, self.watcher.inventory) == []
         return [short(event) for event in events]
 
     def restart(self, files: dict[str, str]) -> list[str]:
@@ -57,7 +57,7 @@ class Log:
         return [str(problem) for problem in rejected.problems] if isinstance(rejected, ManifestRejected) else []
 
 
-def taken(said: Said, observation: Observation) -> tuple[str, ...] | None:
+def taken(said: Inventory, observation: Observation) -> tuple[str, ...] | None:
     return said.take(said.read(observation))
 
 
@@ -338,10 +338,10 @@ def test_each_of_thousands_of_ranges_in_many_pools_is_not_compared_with_each() -
     log = Log()
     files = {f"{i}.yaml": pool(f"p{i}", *(f"10.{i}.{j}.0/24" for j in range(100))) for i in range(25)}
     units = {name: documents(name, text.encode()) for name, text in files.items()}
-    changed = taken(log.watcher.said, Observation(units))
+    changed = taken(log.watcher.inventory, Observation(units))
     events = list[AnyEvent]()
     assert (
-        bytecodes(lambda: events.extend(differences(log.world, log.watcher.said, changed))) < 20_000_000
+        bytecodes(lambda: events.extend(differences(log.world, log.watcher.inventory, changed))) < 20_000_000
     )  # 3 million pairs would take more
     assert len(events) == 25
 
@@ -387,7 +387,7 @@ def cost_of_a_change(count: int) -> int:
     assert len(log.see(files)) == 2 * count
     assert log.restart(files) == []
     content = documents("00007.yaml", files["00007.yaml"].replace("port: 80", "port: 81").encode())
-    said = log.watcher.said
+    said = log.watcher.inventory
     cost = bytecodes(lambda: events.extend(differences(log.world, said, taken(said, Observation({"00007.yaml": content})))))
     assert [short(event) for event in events] == ["ServiceObserved shop/s7"]
     return cost

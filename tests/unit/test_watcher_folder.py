@@ -35,7 +35,7 @@ class Followed:
     """A source and the log it makes."""
 
     def __init__(self, *paths: Path) -> None:
-        self.said, self.world = Watcher().said, World(Watcher.indexes)
+        self.said, self.world = Watcher().inventory, World(Watcher.indexes)
         self.source = aiter(FolderSource(paths))
         self.told: list[str] = []
 
@@ -537,7 +537,7 @@ def test_following_tells_the_log_each_difference_until_it_has_it(folder: Path) -
 
     async def test() -> None:
         runner = Runner()
-        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, nobody, runner))
+        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().inventory, nobody, runner))
         assert await asyncio.wait_for(runner.told.get(), PATIENCE_S) == "ServiceObserved"
         (folder / "web.yaml").write_text(service(0))
         assert await asyncio.wait_for(runner.told.get(), PATIENCE_S) == "ManifestRejected"
@@ -563,7 +563,7 @@ def test_files_and_documents_are_read_beside_the_loop(folder: Path, monkeypatch:
             told.set()
 
     async def test() -> None:
-        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().said, nobody, Runner()))
+        task = asyncio.create_task(follow(FolderSource([str(folder)]), Watcher().inventory, nobody, Runner()))
         await told.wait()
         task.cancel()
 

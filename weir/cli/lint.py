@@ -82,8 +82,8 @@ def findings(units: Units, settings: Settings) -> list[Finding]:
     """By source, then object."""
     watcher, ipam, planner = Watcher(settings), Ipam(), Planner()
     world = World({**watcher.indexes, **ipam.indexes, **planner.indexes})
-    seen = watcher.said.read(Observation(units, complete=True))
-    _take(world, [_NO_MACHINE, *differences(world, watcher.said, watcher.said.take(seen))])
+    seen = watcher.inventory.read(Observation(units, complete=True))
+    _take(world, [_NO_MACHINE, *differences(world, watcher.inventory, watcher.inventory.take(seen))])
     for core in (ipam, planner):
         _reconcile(world, core)
     found = [*_rejected(world), *_conditions(world), *_slices(world)]

@@ -22,23 +22,23 @@ from weir.model import Problem, Root, name_in, owner_of
 class Document(NamedTuple):
     """One document of a source.  `problem`: why there is no content to read."""
 
-    source: str  # "shop.yaml#2"
+    place: str  # "shop.yaml#2", "@east/Service/shop/web"
     content: object = None
     problem: Problem | None = None
-    cluster: str = ""  # the source that its names are of, as `Root.source`
+    source: str = ""  # that its names are of, as in `Root`
 
 
 class Reading(NamedTuple):
-    """What one document comes to.  Without `root` nobody knows which object it is about; without `fact` it cannot be used.
+    """What one document comes to.  Without `root` nobody knows which object it is about; without `event` it cannot be used.
 
     untold: how many problems there are beyond the first MOST_TOLD.
     owner: the Service that an EndpointSlice is of, or the object meant where `root` is missing.
     aside: no object of Weir's can be meant, so the problems hide nothing.
     """
 
-    source: str
+    place: str
     root: Root | None = None
-    fact: ObjectObserved | None = None
+    event: ObjectObserved | None = None
     problems: tuple[Problem, ...] = ()
     untold: int = 0
     owner: str = ""
@@ -48,12 +48,12 @@ class Reading(NamedTuple):
 def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
     """The objects in `document`: one, or those of a List, or none of a kind that is not followed.  Never raises."""
     if document.problem:
-        return (Reading(document.source, problems=(document.problem,)),)
+        return (Reading(document.place, problems=(document.problem,)),)
     manifest = Field(document.content, "", {})
     if manifest.value is not None and not isinstance(manifest.value, dict):
         accepted = "a mapping with apiVersion, kind and metadata"
         Field(None, "document", manifest.faults).fail(accepted, outline(document.content))
-        return (_reading(document.source, None, None, manifest.faults),)
+        return (_reading(document.place, None, None, manifest.faults),)
     if (str(manifest["apiVersion"].value), str(manifest["kind"].value)) in _LISTS:
         return _read_list(document, manifest, settings)
     return _read_object(document, manifest, settings)
@@ -69,10 +69,10 @@ def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple
     readings = [
         reading
         for i, item in enumerate(items if isinstance(items, list) else ())
-        for reading in read(Document(f"{document.source}.items[{i}]", _item(item, kind), cluster=document.cluster), settings)
+        for reading in read(Document(f"{document.place}.items[{i}]", _item(item, kind), source=document.source), settings)
     ]
     if manifest.faults:
-        readings.append(_reading(document.source, None, None, manifest.faults))
+        readings.append(_reading(document.place, None, None, manifest.faults))
     return tuple(readings)
 
 
@@ -83,17 +83,17 @@ def _item(item: object, kind: dict[str, object]) -> object:
 def _read_object(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
     api, word = _word(manifest["apiVersion"]), _word(manifest["kind"])
     if manifest.faults:
-        return (_reading(document.source, None, None, manifest.faults),)
+        return (_reading(document.place, None, None, manifest.faults),)
     kind = READ.get(word)
     if not kind or not kind.read or group_of(api) != kind.group:
         return _read_unknown(document, manifest, api, word)
     if api not in kind.apis:
         manifest["apiVersion"].fail(" or ".join(kind.apis))
-    if not document.source.startswith("@"):
+    if not document.place.startswith("@"):
         note_unknown_fields(manifest, kind.fields)
     root = _root(document, kind, manifest["metadata"])
     event = kind.read(manifest, root or Root(kind=word, name=""), settings) if api in kind.apis else None
-    reading = _reading(document.source, root, _bounded(event, manifest.faults), manifest.faults)  # no root: there are faults, so no event
+    reading = _reading(document.place, root, _bounded(event, manifest.faults), manifest.faults)  # no root: there are faults, so no event
     owner = _service_of(document, manifest, kind)
     return (reading if root and owner == root.owner else reading._replace(owner=owner),)
 
@@ -102,11 +102,11 @@ def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> t
     """A kind that is not read: nothing is reported of it unless it is one of ours misspelt, or the one that came before EndpointSlice."""
     if (api, word) == ("v1", LEGACY):
         manifest["kind"].fail("EndpointSlice (discovery.k8s.io/v1): backends are read from these alone")
-        return (_reading(document.source, None, None, manifest.faults)._replace(aside=True),)
+        return (_reading(document.place, None, None, manifest.faults)._replace(aside=True),)
     note_unknown_kind(manifest, api, word, READ)
     if not manifest.faults:
         return ()
-    reading = _reading(document.source, None, None, manifest.faults)
+    reading = _reading(document.place, None, None, manifest.faults)
     return (reading._replace(owner=_service_of(document, manifest, READ.get(misspelt(word, READ)))),)
 
 
@@ -124,12 +124,12 @@ def _service_of(document: Document, manifest: Field, kind: Kind | None) -> str:
         return ""
     quiet = manifest.unnoted()
     name = kind.serves(quiet).domain_name()
-    space = name_in(document.cluster, quiet["metadata"]["namespace"].label_name() or "default")
+    space = name_in(document.source, quiet["metadata"]["namespace"].label_name() or "default")
     return owner_of("Service", space, name) if name else ""
 
 
-def _reading(source: str, root: Root | None, fact: ObjectObserved | None, faults: Faults) -> Reading:
-    return Reading(source, root, fact, tuple(faults)[:MOST_TOLD], max(0, len(faults) - MOST_TOLD))
+def _reading(place: str, root: Root | None, event: ObjectObserved | None, faults: Faults) -> Reading:
+    return Reading(place, root, event, tuple(faults)[:MOST_TOLD], max(0, len(faults) - MOST_TOLD))
 
 
 def _bounded(event: ObjectObserved | None, faults: Faults) -> ObjectObserved | None:
@@ -151,8 +151,8 @@ def _root(document: Document, kind: Kind, metadata: Field) -> Root | None:
     generation = metadata["generation"].number(0, 2**63 - 1)
     if not known:
         return None
-    root = Root(kind=kind.word, name=name, namespace=namespace, source=document.cluster, generation=generation, place=document.source)
-    if not document.source.startswith("@"):  # what an exported manifest says of its version is of another server
+    root = Root(kind=kind.word, name=name, namespace=namespace, source=document.source, generation=generation, place=document.place)
+    if not document.place.startswith("@"):  # what an exported manifest says of its version is of another server
         return root
     return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text())
 

@@ -146,7 +146,7 @@ class Kube:
             for kind in KINDS:
                 group.create_task(self._follow(kind))
 
-    async def __aiter__(self) -> AsyncIterator[Observation]:
+    async def __aiter__(self) -> AsyncIterator[Observation[Document]]:
         """All there is, once every kind has been listed; then changes, as many at once as have come."""
         while self._unlisted:
             await self._some()
@@ -265,7 +265,7 @@ class Kube:
         metadata = content.get("metadata", {})
         if isinstance(annotations := metadata.get("annotations"), Mapping):
             metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
-        return Document(unit, reduced(content | {"apiVersion": self.apis[kind.word], "kind": kind.word}), cluster=self.source)
+        return Document(unit, reduced(content | {"apiVersion": self.apis[kind.word], "kind": kind.word}), source=self.source)
 
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
         """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""

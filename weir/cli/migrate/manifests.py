@@ -61,7 +61,7 @@ def migrate(files: Iterable[Path], made_of: Callable[[Iterable[Field]], Migrated
 
 def problems_of(manifest: Manifest) -> list[str]:
     """What the watcher has against it."""
-    return [f"{reading.source}: {problem}" for reading in read(document(manifest), DEFAULT) for problem in reading.problems]
+    return [f"{reading.place}: {problem}" for reading in read(document(manifest), DEFAULT) for problem in reading.problems]
 
 
 def vip_pool(name: str, addresses: Sequence[str], **spec: Any) -> Manifest:

@@ -114,7 +114,7 @@ def _with(made: Manifest, asked: dict[str, str]) -> Manifest:
 
 def _observed(made: Manifest, settings: Settings) -> ServiceObserved | None:
     """As the watcher reads it, None where it refuses it."""
-    facts: Iterator[object] = (reading.fact for reading in read(document(made), settings))
+    facts: Iterator[object] = (reading.event for reading in read(document(made), settings))
     return next((fact for fact in facts if isinstance(fact, ServiceObserved)), None)
 
 
