@@ -30,7 +30,7 @@ def rules() -> Iterator[Rule]:
     found: defaultdict[tuple[int, str, tuple[str, ...]], list[str]] = defaultdict(list)
     for kind in KINDS:
         found[0, kind.group, LIST_AND_WATCH].append(kind.plural)
-        if kind.status:
+        if kind.kept:
             found[1, kind.group, ("patch",)].append(f"{kind.plural}/status")
         if kind.verbs:
             found[2, kind.group, kind.verbs].append(kind.plural)

@@ -256,7 +256,7 @@ class Kube:
         versions[unit] = seen.metadata.resourceVersion
         if kind.decode:
             self._change(unit, (self._document(unit, kind, kind.decode(raw)),))
-        if kind.status:
+        if kind.kept:
             self._keep(kind, unit, seen)
         return unit
 
