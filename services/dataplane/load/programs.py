@@ -18,10 +18,7 @@ from services.dataplane.load.clock import read_clock
 from weir.pins import Map, libbpf, map_info
 
 OBJECTS = Path(__file__).parents[3] / "bpf" / "build"
-MAIN_ALONE = ("",)
 PARTS = ("", "_answer", "_new", "_fragment")  # behind `weir_HOOK`, in the order of the programs' numbers in maps.h
-
-_LOG_BYTES = 1 << 24
 
 
 class LoaderError(Exception):
@@ -38,24 +35,29 @@ class Hook:
     link_type: int
     parts: tuple[str, ...] = PARTS
 
+    @property
+    def jumps(self) -> bool:
+        """True if its programs lead to each other, through the map `programs_NAME`."""
+        return len(self.parts) > 1
 
-HOOKS = {"tc": Hook("tc", 3, 46, 11), "xdp": Hook("xdp", 6, 37, 6), "egress": Hook("egress", 3, 47, 11, MAIN_ALONE)}
+
+HOOKS = {"tc": Hook("tc", 3, 46, 11), "xdp": Hook("xdp", 6, 37, 6), "egress": Hook("egress", 3, 47, 11, ("",))}
 
 
 @contextmanager
 def load_programs(hook: Hook, maps: Mapping[str, int], objects: Path = OBJECTS) -> Iterator[int]:
     """The hook's main program, and the others where it looks for them.  maps: descriptors by name.  Raises LoaderError."""
-    with opened(hook, objects) as module:
+    with _opened(hook, objects) as module:
         _give_maps(module, hook, maps)
         _load(module, hook)
         programs = [_program(module, f"weir_{hook.name}{part}") for part in hook.parts]
-        for number, program in reversed(list(enumerate(programs)) if len(programs) > 1 else []):
+        for number, program in reversed(list(enumerate(programs)) if hook.jumps else []):
             _lead_to(maps[f"programs_{hook.name}"], number, program)
         yield programs[0]
 
 
 @contextmanager
-def opened(hook: Hook, objects: Path = OBJECTS) -> Iterator[int]:
+def _opened(hook: Hook, objects: Path) -> Iterator[int]:
     """The hook's object, read but not loaded: a pointer of libbpf.  Raises LoaderError."""
     path = objects / f"weir_{hook.name}.o"
     if not path.exists():
@@ -70,21 +72,6 @@ def opened(hook: Hook, objects: Path = OBJECTS) -> Iterator[int]:
         _bpf().bpf_object__close(module)
 
 
-def spent_on(module: int, hook: Hook, maps: Mapping[str, int]) -> dict[str, int]:
-    """Loads the object and tells how much of its budget of a million instructions the verifier spent on each program."""
-    _give_maps(module, hook, maps)
-    _load(module, hook)
-    names = [f"weir_{hook.name}{part}" for part in hook.parts]
-    return {name: _verified(_program(module, name)) for name in names}
-
-
-def _verified(program: int) -> int:
-    info, size = ctypes.create_string_buffer(256), ctypes.c_uint32(256)
-    if code := libbpf().bpf_obj_get_info_by_fd(program, info, ctypes.byref(size)):
-        raise LoaderError(f"a program's info: {os.strerror(-code)}")
-    return int.from_bytes(info.raw[216:220], "little")  # bpf_prog_info.verified_insns
-
-
 def _give_maps(module: int, hook: Hook, maps: Mapping[str, int]) -> None:
     bpf, each = _bpf(), None
     while each := bpf.bpf_object__next_map(module, each):
@@ -95,9 +82,8 @@ def _give_maps(module: int, hook: Hook, maps: Mapping[str, int]) -> None:
         elif name.startswith("."):
             continue
         else:
-            code = bpf.bpf_map__reuse_fd(
-                each, maps[f"programs_{hook.name if hook.parts != MAIN_ALONE else 'tc'}" if name == "programs" else name]
-            )
+            own = f"programs_{hook.name if hook.jumps else 'tc'}"
+            code = bpf.bpf_map__reuse_fd(each, maps[own if name == "programs" else name])
         if code:
             raise LoaderError(f"map {name}: {os.strerror(-code)}")
 
@@ -143,13 +129,13 @@ def _lead_to(programs: int, number: int, program: int) -> None:
 def _words() -> Iterator[list[str]]:
     """What libbpf prints meanwhile, the verifier's log among it, instead of stderr."""
     words: list[str] = []
-    text = ctypes.create_string_buffer(_LOG_BYTES)
     libc = ctypes.CDLL(None)
 
     def note(level: int, form: bytes, values: int) -> int:
-        libc.vsnprintf(text, ctypes.c_size_t(len(text)), ctypes.c_char_p(form), ctypes.c_void_p(values))
-        if level < 2:  # 2: for whoever debugs libbpf
-            words.append(text.value.decode("utf-8", "replace"))
+        text = ctypes.c_char_p()
+        if level < 2 and libc.vasprintf(ctypes.byref(text), ctypes.c_char_p(form), ctypes.c_void_p(values)) >= 0:  # 2: for debugging libbpf
+            words.append((text.value or b"").decode("utf-8", "replace"))
+            libc.free(text)
         return 0
 
     kept = _PRINT(note)
