@@ -183,15 +183,15 @@ static __always_inline __u32 tag_of(__u64 hash)
 	return (__u32)(hash >> 8) | 1;	/* 0 is no tag */
 }
 
-/* There are as many sets as slots. */
 static __always_inline __u32 first_set(__u64 hash)
 {
-	return (hash >> 40) & config.slot_mask;
+	return (hash >> 40) & (config.slot_mask >> 1);
 }
 
-static __always_inline __u32 second_set(__u32 first, __u32 tag)
+/* The other half of the same 128 bytes, which processors fetch together. */
+static __always_inline __u32 second_set(__u32 first)
 {
-	return (first ^ (tag * 0x5bd1e995u >> 7)) & config.slot_mask;
+	return first ^ 1;
 }
 
 static __always_inline __u64 is_zero(__u32 x)
@@ -260,7 +260,7 @@ static __always_inline bool find_flow(const struct flow_key *key, __u64 hash, bo
 		return false;
 	word = word_in(set, tag);
 	if (!word && set->words[0] & OVERFLOWED) {
-		set = set_at(second_set(number, tag));
+		set = set_at(second_set(number));
 		if (!set)
 			return false;
 		word = word_in(set, tag);
@@ -350,12 +350,45 @@ static __always_inline bool remove_word(__u32 number, __u64 word)
 	return true;
 }
 
+static __always_inline bool has_guests(const struct flow_set *set)
+{
+	__u32 all = 0;
+
+#pragma unroll
+	for (int i = 0; i < WAYS; i++)
+		all |= *(volatile const __u32 *)&set->words[i];
+	return all & GUEST;
+}
+
+/* The value is used, as only then clang makes it a full barrier. */
+static __always_inline void note_overflow(struct flow_set *set)
+{
+	__u64 before = __sync_fetch_and_or(&set->words[0], OVERFLOWED);
+
+	asm volatile("" : : "r"(before));
+}
+
+/* A guest has left `second`.  One that comes at this moment is seen here, or sets the flag again once it has come. */
+static __always_inline void note_no_overflow(__u32 number)
+{
+	struct flow_set *first = set_at(number), *second = set_at(second_set(number));
+	__u64 before;
+
+	if (!first || !second || has_guests(second))
+		return;
+	before = __sync_fetch_and_and(&first->words[0], ~(__u64)OVERFLOWED);
+	asm volatile("" : : "r"(before));
+	if (has_guests(second))
+		note_overflow(first);
+}
+
 static __always_inline void remove_key(__u64 hash, __u32 back, __u32 slot)
 {
 	__u64 word = (__u64)tag_of(hash) << 32 | USED | back | slot;
+	__u32 number = first_set(hash);
 
-	if (!remove_word(first_set(hash), word))
-		remove_word(second_set(first_set(hash), tag_of(hash)), word);
+	if (!remove_word(number, word) && remove_word(second_set(number), word | GUEST))
+		note_no_overflow(number);
 }
 
 static __always_inline void own_key(struct flow_key *key, const struct flow *flow)
@@ -402,7 +435,7 @@ static __always_inline bool another(struct flow_set *set, __u64 mine, __u32 alon
 		struct flow *flow;
 		__u64 life;
 
-		if (held >> 32 != mine >> 32 || (held & ~(__u64)OVERFLOWED) == mine)
+		if (held >> 32 != mine >> 32 || (held & ~(__u64)(OVERFLOWED | GUEST)) == mine)
 			continue;
 		flow = flow_at(held & SLOT);
 		if (!flow)
@@ -424,8 +457,8 @@ __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 {
 	__u32 tag = tag_of(hash), number = first_set(hash);
 	__u64 word = (__u64)tag << 32 | USED | back | slot, *place, held;
-	struct flow_set *first = set_at(number), *set = first, *second = set_at(second_set(number, tag));
-	__u32 at;
+	struct flow_set *first = set_at(number), *set = first, *second = set_at(second_set(number));
+	__u32 at, guest = 0;
 
 	if (!set || !second)
 		return NO_PLACE;
@@ -433,20 +466,22 @@ __noinline int enter(__u64 hash, __u32 back, __u32 slot)
 		return TAKEN;
 	at = first_empty(set);
 	if (at >= WAYS) {
-		__sync_fetch_and_or(&set->words[0], OVERFLOWED);
 		set = second;
-		number = second_set(number, tag);
 		at = first_empty(set);
 		if (at >= WAYS)
 			return NO_PLACE;
+		guest = GUEST;
+		note_overflow(first);
 	}
 	place = &set->words[bounded(at)];
 	held = *(volatile __u64 *)place;
-	if (held >> 32 || compare_exchange(place, held, held | word) != held)
+	if (held >> 32 || compare_exchange(place, held, held | word | guest) != held)
 		return TAKEN;	/* another CPU was here at this very moment */
+	if (guest)
+		note_overflow(first);
 	if (!another(first, word, set == first) && !(first->words[0] & OVERFLOWED && another(second, word, set == second)))
 		return ENTERED;
-	remove_word(number, word);
+	remove_key(hash, back, slot);
 	return TAKEN;
 }
 
@@ -530,6 +565,31 @@ static __always_inline void publish(struct flow *flow, __u16 state)
 	__u32 seq = (__u32)flow->life + 1;	/* it was odd */
 
 	__sync_lock_test_and_set(&flow->life, (__u64)seq | (__u64)state << 32);
+}
+
+/* Ends one flow that the first set of this hash leads to, if there is one that may be taken. */
+__noinline int make_place(__u64 hash, __u32 now)
+{
+	struct flow_set *set = set_at(first_set(hash));
+
+	if (!set)
+		return false;
+#pragma nounroll
+	for (__u64 i = 0; i < WAYS; i++) {
+		__u64 word = *(volatile __u64 *)&set->words[bounded(i)], life;
+		__u32 slot = word & SLOT;
+		struct flow *flow = flow_at(slot);
+
+		if (!flow || !(word & USED))
+			continue;
+		life = life_of(flow);
+		if (may_take(flow, life, now) && compare_exchange(&flow->life, life, life | 1) == life) {
+			forget(flow, slot);
+			publish(flow, STATE_NONE);
+			return true;
+		}
+	}
+	return false;
 }
 
 /* UDP has no end: a flow moves once its backend is down, or gone from the plan. */

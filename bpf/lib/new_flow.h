@@ -139,9 +139,9 @@ static __always_inline int try_port(struct flow *flow, struct flow_key *key, __b
 
 	key->dport = port;
 	hash = hash_of(key, true);
+	flow->new_sport = port;
 	if (!is_free(key, hash, flow->seen))
 		return TAKEN;
-	flow->new_sport = port;
 	return enter(hash, BACK, slot);
 }
 
@@ -263,23 +263,35 @@ static __always_inline struct flow *slot_for(const struct packet *p, const struc
 	return flow;
 }
 
+/* No entry: full for flows that go on; otherwise PASSED, as it will work the next time. */
+static __always_inline __u8 no_place(struct flow *flow, __u64 hash)
+{
+	return make_place(hash, flow->seen) ? PASSED : DROP_CONNTRACK_FULL;
+}
+
 /* Enter both ends of the flow.  The client's first: of two CPUs that start the same flow, one finds out early.  False: the verdict says
- * why, none if the other CPU starts it.
+ * why; PASSED if the packet is to be looked up again, because the other CPU starts it, or an entry was made free.
  */
 static __always_inline bool enter_both(struct packet *p, struct flow *flow, __u32 slot, __u64 hash)
 {
 	int done = enter(hash, 0, slot);
+	struct flow_key back;
 
-	p->verdict = done == TAKEN ? PASSED : DROP_CONNTRACK_FULL;
-	if (done != ENTERED)
+	if (done != ENTERED) {
+		p->verdict = done == TAKEN ? PASSED : no_place(flow, hash);
 		return false;
+	}
 	done = take_port(flow, slot);
 	if (done == ENTERED) {
 		write_deltas(flow, p);
 		return true;
 	}
 	remove_key(hash, 0, slot);
-	p->verdict = done == TAKEN ? DROP_NAT_PORTS_EXHAUSTED : DROP_CONNTRACK_FULL;
+	p->verdict = DROP_NAT_PORTS_EXHAUSTED;
+	if (done == NO_PLACE) {
+		back_key(&back, flow);
+		p->verdict = no_place(flow, hash_of(&back, true));
+	}
 	return false;
 }
 

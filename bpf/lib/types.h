@@ -113,13 +113,15 @@ struct flow_more {
 	__u64 created_ns;
 };
 
-/* A line of `flow_index`.  A word: the tag of a key's hash in the upper half; USED, BACK, OVERFLOWED and the slot in the lower.
- * Each flow has two: one leads from the packet of the client, one from the packet of the backend.
+/* A line of `flow_index`.  A word: the tag of a key's hash in the upper half; USED, BACK, OVERFLOWED, GUEST and the slot in the lower.
+ * Each flow has two: one leads from the packet of the client, one from the packet of the backend.  There are half as many sets as slots;
+ * two that stand side by side help each other out.
  */
 #define WAYS 8
 #define BACK 0x80000000u
-#define OVERFLOWED 0x40000000u	/* in the first word: one that belongs here is in its second set */
+#define OVERFLOWED 0x40000000u	/* in the first word: the set beside it has guests from here */
 #define USED 0x20000000u	/* so that no word in use is 0 */
+#define GUEST 0x10000000u	/* belongs to the set beside this one, which was full */
 #define SLOT 0x0fffffffu
 
 struct flow_set {

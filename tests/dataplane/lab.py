@@ -49,6 +49,7 @@ ACTIONS = {
 }
 MAC = bytes.fromhex("02000000beef")
 BACKEND_MAC = bytes.fromhex("0200000000b1")
+OVERFLOWED, GUEST = 1 << 30, 1 << 28  # of the words in `flow_index`
 TICK_MOST_NS = 20_000_000  # the programs read the time to a tick, 10 ms at most
 CLIENT_HOP_MAC = bytes.fromhex("0200000000c2")
 
@@ -246,13 +247,12 @@ class Lab:
             for back, key in ((0, flow.key), (1 << 31, ends)):
                 value = hash_of(keys, key)
                 tag = value >> 8 & 0xFFFFFFFF | 1
-                first = value >> 40 & slots - 1
-                second = (first ^ (tag * 0x5BD1E995 & 0xFFFFFFFF) >> 7) & slots - 1
-                words = sets.setdefault(first, [])
+                first = value >> 40 & slots // 2 - 1
+                words, guest = sets.setdefault(first, []), 0
                 if len(words) == 8:
-                    words[0] |= 1 << 30
-                    words = sets.setdefault(second, [])
-                words.append(tag << 32 | 1 << 29 | back | slot)
+                    words[0] |= OVERFLOWED
+                    words, guest = sets.setdefault(first ^ 1, []), GUEST
+                words.append(tag << 32 | 1 << 29 | back | slot | guest)
         pairs = ((ID.pack(number), FLOW_SET.pack(*words, *[0] * (8 - len(words)))) for number, words in sets.items())
         self.map("flow_index").put_many(pairs)
         self.map("flows").put_many((ID.pack(slots - 1 - at), flow.pack()) for at, flow in enumerate(values))
@@ -261,31 +261,27 @@ class Lab:
         """What is wrong with the table: an index word that leads nowhere, or a flow that no word leads to."""
         keys, slots = self.constants.keys, self.map("flows").max_entries
         flows = {ID.unpack(at)[0]: Flow.unpack(value) for at, value in self.map("flows").filled()}
-        expected = set()
+        faults = [f"slot {at} is being written" for at, flow in flows.items() if flow.seq & 1]
+        expected = {}
         for slot, flow in flows.items():
             ends = FlowKey(flow.new_destination, flow.new_source, flow.new_destination_port, flow.new_source_port, flow.key.protocol)
             for back, key in ((0, flow.key), (1 << 31, ends)) if flow.state and not flow.flags & FLOW_OVER else ():
                 value = hash_of(keys, key)
-                tag = value >> 8 & 0xFFFFFFFF | 1
-                first = value >> 40 & slots - 1
-                expected.add(
-                    (frozenset((first, (first ^ (tag * 0x5BD1E995 & 0xFFFFFFFF) >> 7) & slots - 1)), tag << 32 | 1 << 29 | back | slot)
-                )
-        found, faults = set[tuple[frozenset[int], int]](), [f"slot {at} is being written" for at, flow in flows.items() if flow.seq & 1]
-        by_word = {word: sets for sets, word in expected}
-        for number, value in self.map("flow_index").filled():
-            for word in (each & ~(1 << 30) for each in FLOW_SET.unpack(value)):
-                if not word:
-                    continue
-                if ID.unpack(number)[0] not in by_word.get(word, ()):
-                    owner = flows.get(word & 0xFFFFFFF)
-                    if not owner or not owner.flags & FLOW_OVER:
-                        faults.append(f"set {ID.unpack(number)[0]}: {word:#x} leads to no flow of that key: {owner}")
-                elif (by_word[word], word) in found:
+                expected[(value >> 8 & 0xFFFFFFFF | 1) << 32 | 1 << 29 | back | slot] = value >> 40 & slots // 2 - 1
+        sets = {ID.unpack(number)[0]: FLOW_SET.unpack(value) for number, value in self.map("flow_index").filled()}
+        found = set[int]()
+        for number, words in sets.items():
+            for held in filter(lambda word: word & ~OVERFLOWED, words):
+                word, home = held & ~(OVERFLOWED | GUEST), number ^ bool(held & GUEST)
+                owner = flows.get(word & 0xFFFFFFF)
+                if expected.get(word) != home and (not owner or not owner.flags & FLOW_OVER):
+                    faults.append(f"set {number}: {held:#x} leads to no flow of that key: {owner}")
+                if held & GUEST and not sets.get(home, (0,))[0] & OVERFLOWED:
+                    faults.append(f"set {number}: {held:#x} is a guest of {home}, which does not show it")
+                if word in found:
                     faults.append(f"word {word:#x} stands twice")
-                else:
-                    found.add((by_word[word], word))
-        return faults + [f"no word {word:#x} for {flows[word & 0xFFFFFFF]}" for sets, word in expected if (sets, word) not in found]
+                found.add(word)
+        return faults + [f"no word {word:#x} for {flows[word & 0xFFFFFFF]}" for word in expected.keys() - found]
 
     def empty(self) -> None:
         """Takes every flow away."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.dataplane.l4.layout import FLOW_OVER, ID, Flow, FlowKey
-from services.dataplane.load.programs import HOOKS, MAIN_ALONE, Hook, load_programs
+from services.dataplane.load.programs import HOOKS, Hook, load_programs
 from tests.dataplane.frames import ACK, Packet, packed
 from tests.dataplane.lab import Lab, compiled, run_program
 from weir.pins import Map, libbpf, possible_cpus
@@ -101,7 +101,7 @@ def driver(lab: Lab, family: str, proto: str, directory: Path) -> Iterator[Drive
         maps = {name: stack.enter_context(each) for name, each in _maps().items()}
         descriptors = {name: each.fd for name, each in (lab.maps | maps).items()}
         descriptors["programs_tc"] = descriptors[f"programs_{lab.hook}"]
-        hook = Hook("race", kind.program_type, kind.attach_type, kind.link_type, MAIN_ALONE)
+        hook = Hook("race", kind.program_type, kind.attach_type, kind.link_type, ("",))
         yield Driver(stack.enter_context(load_programs(hook, descriptors, directory)), maps)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.dataplane.l4.layout import MODES, STATES
+from services.dataplane.l4.layout import MODES, STATES, FlowKey
 from tests.dataplane.frames import ACK, SYN, Packet
 from tests.dataplane.lab import Lab
 
@@ -49,19 +49,34 @@ def establish(lab: Lab, packet: Packet) -> None:
     lab.out(packet.but(flags=ACK), "forwarded")
 
 
+def established(lab: Lab, packet: Packet) -> bool:
+    """Whether there was a place for it."""
+    if lab.send(packet)[0] != "forwarded":
+        return False
+    establish(lab, packet)
+    return True
+
+
+def fill(lab: Lab, packet: Packet) -> set[FlowKey]:
+    """Flows that go on, until there is no place for another.  A few find both index sets of their key full before."""
+    most = lab.map("flows").max_entries
+    assert sum(established(lab, packet.but(sport=1024 + number)) for number in range(most * 5 // 4)) > most * 0.95
+    return set(lab.flows())
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_full_table_goes_on_taking_flows(lab: Lab, packet: Packet, mode: str) -> None:
     lab.serve(packet.dst, backend(packet))
     most = lab.map("flows").max_entries
     for number in range(most):
         lab.out(packet.but(sport=1024 + number), "forwarded")
-    assert len(lab.flows()) == most
+    assert len(lab.flows()) > most * 0.95, "a few gave way where both index sets were full"
     lab.serve(packet.dst, backend(packet), mode=MODES.index(mode), port=81, frontend=2, first=2, to=8081)
     for number in range(300):
         out = lab.out(packet.but(sport=1024 + number, dport=81), "forwarded")
         back = out.but(src=out.dst, dst=out.src, sport=out.dport, dport=out.sport, flags=SYN | ACK, ttl=64)
         assert lab.out(back, "replied").dst == packet.src, number
-    assert len(lab.flows()) == most
+    assert len(lab.flows()) > most * 0.95
     assert lab.faults() == []
 
 
@@ -85,28 +100,23 @@ def test_no_flood_throws_established_flows_out(lab: Lab, packet: Packet, proto: 
 
 def test_a_table_full_of_flows_that_go_on_refuses_more_by_name(lab: Lab, packet: Packet) -> None:
     lab.serve(packet.dst, backend(packet))
-    most = lab.map("flows").max_entries
-    for number in range(most):
-        establish(lab, packet.but(sport=1024 + number))
-    held = lab.flows().keys()
+    held = fill(lab, packet)
     lab.dropped(packet.but(src=other(packet)), "conntrack_full")
     assert lab.flows().keys() == held
+    assert lab.faults() == []
     lab.age(31)
-    lab.out(packet.but(src=other(packet)), "forwarded")
+    verdicts = [lab.send(packet.but(src=other(packet), sport=number))[0] for number in range(1024, 1124)]
+    assert verdicts.count("forwarded") > 90, "but for those whose index sets are full"
 
 
 def test_long_unseen_goes_before_the_lately_seen(lab: Lab, packet: Packet) -> None:
     lab.serve(packet.dst, backend(packet))
-    most = lab.map("flows").max_entries
-    for number in range(most):
-        establish(lab, packet.but(sport=1024 + number))
+    before = fill(lab, packet)
     for key, flow in lab.flows().items():
         if key.source_port % 2:
             lab.change_flow(replace(flow, seen=(flow.seen - 60_000) & 0xFFFFFFFF))
-    for number in range(100):
-        establish(lab, packet.but(src=other(packet), sport=1024 + number))
-    held = lab.flows()
-    lost = [number for number in range(1024, 1024 + most) if all(key.source_port != number or key.source != packet.src for key in held)]
-    assert len(lost) == 100
-    assert sum(number % 2 for number in lost) > 95
+    came = sum(established(lab, packet.but(src=other(packet), sport=1024 + number)) for number in range(100))
+    lost = before - lab.flows().keys()
+    assert 90 < came <= len(lost) <= 100, "one may have lost its place for one that then found its index sets full"
+    assert sum(key.source_port % 2 for key in lost) > 0.95 * len(lost)
     assert lab.faults() == []

@@ -79,7 +79,7 @@ class Runner:
         self.client = (client, 40000)
         flows, index = lab.map("flows"), lab.map("flow_index")
         self.slots = memoryview(mmap.mmap(flows.fd, SLOTS * Flow.FORMAT.size))
-        self.index = memoryview(mmap.mmap(index.fd, SLOTS * 64))
+        self.index = memoryview(mmap.mmap(index.fd, index.max_entries * 64))
         self.words = self.slots.cast("Q")
         self.table = FlowTable(flows, lab.map("constants"))
         self.hz = lab.constants.hz

@@ -408,7 +408,7 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("backend_up", HASH, 20, 1, backends, NO_PREALLOC),
         MapSpec("backend_hosts", HASH, 16, 1, backends, NO_PREALLOC),
         MapSpec("backend_ids", HASH, 20, 4, backends, NO_PREALLOC),
-        MapSpec("flow_index", ARRAY, 4, FLOW_SET.size, slots, MMAPABLE),
+        MapSpec("flow_index", ARRAY, 4, FLOW_SET.size, slots // 2, MMAPABLE),
         MapSpec("flows", ARRAY, 4, Flow.FORMAT.size, slots, MMAPABLE),
         MapSpec("flow_more", ARRAY, 4, FLOW_MORE.size, slots),
         MapSpec("flow_blocks", ARRAY, 4, 8, 1),
