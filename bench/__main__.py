@@ -18,7 +18,7 @@ import msgspec
 from bench.plot import bars
 from bench.table import Table, overview
 
-PARTS = ("peers", "packet", "change", "replay", "history", "probe", "size", "cluster")  # in this order
+PARTS = ("peers", "packet", "flood", "change", "replay", "history", "probe", "size", "cluster")  # in this order
 RESULTS = Path(__file__).parent / "results"
 
 

@@ -29,6 +29,7 @@ BACKENDS = {"v4": [f"10.1.0.1{i}" for i in range(1, 7)], "v6": [f"fd01::1{i}" fo
 PORTS = {"default": 80, "onearm": 81, "fullnat": 82}  # in the order of layout.MODES
 KEPT_PORT, SPREAD_PORT = 83, 84  # a client keeps its backend; six backends
 ENDLESS = 1 << 32
+VARIED = {"v4": (34, 28), "v6": (54, 36)}  # source port, end of the source address
 
 WRAPPER = """
 #include <uapi/linux/bpf.h>
@@ -76,25 +77,25 @@ class Case:
 
 
 class Harness:
-    """The wrapper around the lab's program, or around nothing."""
+    """The wrapper around the lab's program, or around nothing.  varied: where in the frame the two words are that make packets differ."""
 
-    def __init__(self, lab: Lab, family: str) -> None:
+    def __init__(self, lab: Lab, family: str, varied: tuple[int, int] | None = None) -> None:
         self.lab = lab
+        self._varied = varied or VARIED[family]
         create = libbpf().bpf_map_create
         self.original = create(2, b"original", 4, 144, 1, None)
         self.programs, self.nothing = create(3, b"programs", 4, 4, 1, None), create(3, b"nothing", 4, 4, 1, None)
-        self.wrapper = self._load("wrapper", family, self.programs)
-        self.floor_wrapper = self._load("wrapper", family, self.nothing)
+        self.wrapper = self._load("wrapper", self.programs)
+        self.floor_wrapper = self._load("wrapper", self.nothing)
         self._set(self.programs, lab.program)
-        self._set(self.nothing, self._load("nothing", family, self.nothing))
+        self._set(self.nothing, self._load("nothing", self.nothing))
 
-    def _load(self, name: str, family: str, programs: int) -> int:
+    def _load(self, name: str, programs: int) -> int:
         from bcc import BPF
 
         context, done = ("__sk_buff", 7) if self.lab.hook == "tc" else ("xdp_md", 3)
-        v6 = family == "v6"
         flags = {"LENGTH": LENGTH, "FD_original": self.original, "FD_programs": programs, "CTX": context, "DONE": done}
-        flags |= {"PORT_AT": 54 if v6 else 34, "SOURCE_AT": 36 if v6 else 28}
+        flags |= {"PORT_AT": self._varied[0], "SOURCE_AT": self._varied[1]}
         module = BPF(text=WRAPPER.encode(), cflags=[f"-D{key}={value}" for key, value in flags.items()])
         return load_code(HOOKS[self.lab.hook], bytes(module.dump_func(name.encode())), name)
 
@@ -103,13 +104,17 @@ class Harness:
         code = libbpf().bpf_map_update_elem(programs, ctypes.byref(key), ctypes.byref(value), 0)
         assert code == 0, os.strerror(-code)
 
-    def time(self, packet: Packet, flows: int, repeat: int, floor: bool = False) -> int:
-        frame = packet.frame()
+    def put(self, frame: bytes, flows: int) -> None:
+        """What the wrapper restores before each run."""
         assert len(frame) >= LENGTH
         value = os.urandom(4) + bytes(4) if flows == ENDLESS else bytes(8)
         value += (flows - 1).to_bytes(8, "little") + frame[:LENGTH].ljust(128, b"\0")
         key = ctypes.c_uint32(0)
         libbpf().bpf_map_update_elem(self.original, ctypes.byref(key), value, 0)
+
+    def time(self, packet: Packet, flows: int, repeat: int, floor: bool = False) -> int:
+        frame = packet.frame()
+        self.put(frame, flows)
         before = self.lab.verdicts()
         _, _, ns = run_program(self.floor_wrapper if floor else self.wrapper, frame, repeat)
         after = self.lab.verdicts()
