@@ -510,9 +510,9 @@ static __always_inline bool may_take(const struct flow *flow, __u64 life, __u32 
 	return !being_written(life) && (!confirmed(life) || is_cut(flow, life) || expired(flow, life, now));
 }
 
-/* A slot for a new flow, which is ours from now on: one that is free, over, or not confirmed; else of LOOKS the one that was not seen
- * for longest, if that is long.  Slots are passed in turn, so a flow that is not confirmed yet has the time of a whole round to become
- * so.  NO_SLOT: all are flows that go on; or another CPU was faster.
+/* A slot for a new flow, which is ours from now on: the next in turn that is free, over, or not confirmed; where the next ones are all
+ * confirmed, of some at random the one unseen for longest, a confirmed one only if that is long.  Slots are passed in turn, so a flow
+ * that is not confirmed yet has the time of a whole round to become so.  NO_SLOT: all are flows that go on; or another CPU was faster.
  */
 __noinline __u32 claim(__u32 now)
 {
@@ -528,24 +528,31 @@ __noinline __u32 claim(__u32 now)
 	if (!flow)
 		return NO_SLOT;
 	life = life_of(flow);
-	if (!may_take(flow, life, now)) {	/* the last at random: flows that began together stand together */
+	if (!may_take(flow, life, now)) {
 		best = NO_SLOT;
 #pragma nounroll
 		for (__u64 i = 0; i < LOOKS; i++) {	/* not `repeat`: the verifier of 6.8 sees no end of it */
 			__u32 at = i < IN_TURN ? next_in_turn(scratch) : bpf_get_prandom_u32() & config.slot_mask;
+			__u32 rank;
 			__u64 here;
 
+			if (i == IN_TURN)	/* past the rest of the block: flows that began together stand together */
+				scratch->next = (scratch->next + BLOCK - 1) & ~(__u64)(BLOCK - 1);
 			flow = flow_at(at);
 			if (!flow)
 				break;
 			here = life_of(flow);
+			rank = now - flow->seen;
 			if (may_take(flow, here, now)) {
-				best = at;
-				life = here;
-				break;
+				if (i < IN_TURN || !state_of(here)) {
+					best = at;
+					life = here;
+					break;
+				}
+				rank += ticks(UNSEEN_S);	/* before any that is confirmed */
 			}
-			if (!being_written(here) && (__s32)(now - flow->seen) > (__s32)longest) {
-				longest = now - flow->seen;
+			if (!being_written(here) && (__s32)(rank - longest) >= 0) {
+				longest = rank;
 				best = at;
 				life = here;
 			}
@@ -567,15 +574,16 @@ static __always_inline void publish(struct flow *flow, __u16 state)
 	__sync_lock_test_and_set(&flow->life, (__u64)seq | (__u64)state << 32);
 }
 
-/* Ends one flow that the first set of this hash leads to, if there is one that may be taken. */
+/* Ends one flow that the sets of this hash lead to, if there is one that may be taken. */
 __noinline int make_place(__u64 hash, __u32 now)
 {
-	struct flow_set *set = set_at(first_set(hash));
+	struct flow_set *first = set_at(first_set(hash)), *second = set_at(second_set(first_set(hash)));
 
-	if (!set)
+	if (!first || !second)
 		return false;
 #pragma nounroll
-	for (__u64 i = 0; i < WAYS; i++) {
+	for (__u64 i = 0; i < 2 * WAYS; i++) {
+		struct flow_set *set = i < WAYS ? first : second;
 		__u64 word = *(volatile __u64 *)&set->words[bounded(i)], life;
 		__u32 slot = word & SLOT;
 		struct flow *flow = flow_at(slot);
