@@ -15,12 +15,12 @@ static __always_inline bool over(const struct packet *p, const struct flow *flow
 }
 
 /* May it move to another backend?  UDP always may, TCP at its first SYN. */
-static __always_inline bool stranded(const struct packet *p, const struct flow *flow)
+static __always_inline bool may_move(const struct packet *p, const struct flow *flow)
 {
-	return (p->key->proto == IPPROTO_TCP ? opens(p) : !seen_just_now(flow, p->tick)) && backend_lost(flow);
+	return p->key->proto == IPPROTO_TCP ? opens(p) : !seen_just_now(flow, p->tick);
 }
 
-/* `begin` looked for another backend for this packet's flow, and there is none. */
+/* `begin` has just chosen this flow's backend: if that is down, so are all others. */
 static __always_inline bool stays(void)
 {
 	struct scratch *scratch = scratch_of_cpu();
@@ -77,7 +77,7 @@ static __always_inline int balance(CTX *ctx, struct packet *p)
 		struct flow *flow = found.flow;
 
 		if (!found.back) {
-			if (over(p, flow, found.life) || (stranded(p, flow) && !stays()))
+			if (over(p, flow, found.life) || (may_move(p, flow) && !stays() && backend_lost(flow)))
 				return to_new(ctx, p, hash, true);
 			return forward(ctx, p, flow, found.life);
 		}

@@ -341,5 +341,6 @@ static __always_inline bool start_flow(CTX *ctx, struct packet *p, const struct 
 	}
 	publish(flow, STATE_OPENING);
 	count_flow(frontend->id, id);
+	scratch->stays = opens(p);	/* others are not asked in the tick of their first packet */
 	return true;
 }

@@ -137,7 +137,7 @@ struct scratch {
 	__u64 next;		/* the slot to look at first for the next flow */
 	__u32 mtu;		/* what `answer` needs of the packet before it */
 	__u8 reason;		/* enum verdict */
-	__u8 stays;		/* the flow has no better backend than its own, though that is down */
+	__u8 stays;		/* the flow's backend has just been chosen, or there is no better one */
 	__u8 had;		/* there is a flow of this packet */
 	__u8 pad;
 };

@@ -35,7 +35,10 @@ class Flow:
 
 @dataclass(kw_only=True)
 class World:
-    """members: of each VIP's frontend.   sources: with which address packets leave to a backend; None = the client's."""
+    """members: of each VIP's frontend.   sources: with which address packets leave to a backend; None = the client's.
+
+    turns: of a frontend that goes round robin, how many flows it had.   keeps_s: how long a client keeps its backend; 0 = not at all.
+    """
 
     proto: str
     client: Ends
@@ -45,6 +48,8 @@ class World:
     ports: Container[int]
     exist: set[str]
     port: int = 8080
+    turns: dict[str, int] = field(default_factory=dict)
+    keeps_s: int = 0
 
 
 class Model:
@@ -55,15 +60,20 @@ class Model:
         self.exist = set(world.exist)
         self.members = {vip: list(members) for vip, members in world.members.items()}
         self.cells: Counter[tuple[str, str]] = Counter()
+        self.turns = dict(world.turns)
+        self.kept: dict[str, tuple[str, int]] = {}  # by VIP: the client's backend, and for how long it began no flow
 
     # ── what is not a packet ──
 
     def wait(self, seconds: int) -> int:
         """How long it takes: no flow stands on the edge of its time, where a slow machine would decide."""
-        if any(0 <= self.timeout_s(flow) - flow.unseen_s - seconds <= 5 for flow in self.flows.values()):
+        left = [self.timeout_s(flow) - flow.unseen_s for flow in self.flows.values()]
+        left += [self.world.keeps_s - began_s for _, began_s in self.kept.values()]
+        if any(0 <= each - seconds <= 5 for each in left):
             return self.wait(seconds + 6)
         for flow in self.flows.values():
             flow.unseen_s += seconds
+        self.kept = {vip: (backend, began_s + seconds) for vip, (backend, began_s) in self.kept.items()}
         return seconds
 
     def part(self, vip: str, backend: str, *, leaving: bool) -> None:
@@ -107,16 +117,30 @@ class Model:
 
     def choices(self, vip: str) -> set[str]:
         members = self.exist & set(self.members[vip])
+        kept, began_s = self.kept.get(vip, ("", 0))
+        if kept in members & self.up and began_s <= self.world.keeps_s:
+            return {kept}
+        if self.turns and members:
+            return {self._next(self.members[vip], self.turns[vip])}
         return members & self.up or members
+
+    def _next(self, members: list[str], turn: int) -> str:
+        """Past those that are down; all down: as if all were up."""
+        order = [members[(turn + step) % len(members)] for step in range(len(members))]
+        return next((backend for backend in order if backend in self.up), order[0])
 
     def begin(self, vip: str, back: BackKey, flags: int, why: str) -> None:
         """The packet left so that the backend would answer with `back`.  Raises Difference."""
-        backend, flow = back[0][0], self.flows.get(vip)
-        if why == "moves" and flow and flow.backend == backend:
+        backend, flow, choices = back[0][0], self.flows.get(vip), self.choices(vip)
+        if self.world.keeps_s:
+            self.kept[vip] = (backend, 0)
+        if why == "moves" and flow and flow.backend == backend and backend in choices:
             self.goes_on(vip, back, flags)
             return
-        if backend not in self.choices(vip):
-            raise Difference(f"{backend} chosen of {self.choices(vip)}")
+        if backend not in choices:
+            raise Difference(f"{backend} chosen of {choices}")
+        if self.turns:
+            self.turns[vip] += 1
         self._check_source(vip, back)
         for other in self.flows.values():
             if other.back == back:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from services.dataplane.l4.layout import (
+    ALGORITHMS,
     FRONTEND_AFFINITY,
     FRONTEND_LOCAL,
     FRONTEND_SOURCES,
@@ -486,8 +487,9 @@ def test_backend_that_is_down_gets_no_new_flow(lab: Lab, net: Net) -> None:
     assert set(spread(lab, net, 100)) == {net.backends[0], net.backends[2]}
 
 
-def test_all_down_is_all_up(lab: Lab, net: Net) -> None:
-    lab.serve(net.vip, net.backends[:3])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_all_down_is_all_up(lab: Lab, net: Net, algorithm: str) -> None:
+    lab.serve(net.vip, net.backends[:3], algorithm=ALGORITHMS.index(algorithm))
     lab.down(*net.backends[:3])
     assert len(spread(lab, net, 100)) == 3
 

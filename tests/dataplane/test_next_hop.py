@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests.dataplane.frames import ACK, SYN, Packet
-from tests.dataplane.lab import BACKEND_MAC, CLIENT_HOP_MAC, Lab, sh
+from tests.dataplane.lab import BACKEND_MAC, CLIENT_HOP_MAC, Lab, run_program, sh
 from weir.pins import Map
 
 VIPS = {"v4": ("198.51.100.1", "198.51.100.2"), "v6": ("fd03::1", "fd03::2")}
 CLIENT = {"v4": "192.0.2.1", "v6": "fd02::1"}
 DO_NOT = 0x4000  # fragment
+GSO_SIZE_AT = 176  # in struct __sk_buff
 BACKEND = {"v4": "10.1.0.11", "v6": "fd01::11"}
 
 
@@ -55,6 +56,30 @@ def test_mtu_of_a_route_holds(lab: Lab, family: str) -> None:
     try:
         assert lab.send(sent)[0] == "told_too_big"
         lab.out(sent.but(body=bytes(1200)), "forwarded")
+    finally:
+        sh(f"{ip} route del {BACKEND[family]} dev back")
+        forget(lab.map("next_hops"))
+
+
+@pytest.mark.parametrize("options", [0, 12], ids=["plain", "timestamps"])
+def test_segments_that_a_device_cuts_fit_the_mtu_with_their_own_header(lab: Lab, family: str, options: int) -> None:
+    """Behind PPPoE, 1,492 bytes.  Timestamps make a TCP header of 32 bytes."""
+    if lab.hook == "xdp":
+        pytest.skip("XDP sees no packet that is yet to be cut")
+    ip, ip_header, l4_at = ("ip -6", 40, 54) if family == "v6" else ("ip", 20, 34)
+    lab.serve(VIPS[family][0], [BACKEND[family]])
+    forget(lab.map("next_hops"))
+    whole = Packet(src=CLIENT[family], dst=VIPS[family][0], body=bytes(options + 2900), fragment=0 if family == "v6" else DO_NOT).frame()
+    frame = bytearray(whole)
+    frame[l4_at + 12] = (20 + options) // 4 << 4
+    most = 1492 - ip_header - 20 - options
+    sh(f"{ip} route add {BACKEND[family]} dev back mtu lock 1492")
+    try:
+        for size, verdict in ((most, "forwarded"), (most + 1, "told_too_big")):
+            before = lab.verdicts()
+            run_program(lab.program, bytes(frame), context=bytes(GSO_SIZE_AT) + size.to_bytes(4, "little") + bytes(12))
+            after = lab.verdicts()
+            assert [name for name in after if after[name] != before[name]] == [verdict], size
     finally:
         sh(f"{ip} route del {BACKEND[family]} dev back")
         forget(lab.map("next_hops"))

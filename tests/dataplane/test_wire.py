@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from services.dataplane.l4.layout import ID, MODES, Flow, Stats
+from services.dataplane.load.interfaces import nic
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.frames import Packet
 from tests.dataplane.lab import inside, sh
@@ -259,3 +260,23 @@ def test_backend_on_the_balancer_itself_is_served(own: Wire, vip: str, mode: str
     flows = [Flow.unpack(value) for _, value in own.map("flows").filled()]
     assert {flow.new_destination for flow in flows} == {own.backends["lb"][v6]}
     assert all(flow.packets_out for flow in flows), "answers are counted"
+
+
+@pytest.mark.parametrize("vip", VIPS)
+def test_priority_tag_makes_no_difference_and_a_vlan_is_passed(w: Wire, vip: str) -> None:
+    """Frames of VLAN 0 are untagged ones with a priority (802.1Q, 9.6); the stack takes them so, and so must the program before it."""
+    w.serve("b1")
+    family, source = (socket.AF_INET6, "fd02::1") if ":" in vip else (socket.AF_INET, "192.0.2.1")
+    with inside(name("lb")):
+        to = nic("front").mac
+    with inside(name("c")), socket.socket(family, socket.SOCK_DGRAM) as client, socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+        client.bind((source, 0))
+        client.settimeout(5)
+        raw.bind(("eth0", 0))
+        sent = Packet(src=source, dst=vip, proto="UDP", sport=client.getsockname()[1], eth=to + nic("eth0").mac)
+        before = w.verdict("forwarded"), w.verdict("replied")
+        for body, tag in ((b"vlan", 100), (b"priority", 5 << 13)):  # in this order, on one queue
+            frame = sent.but(body=body).frame()
+            raw.send(frame[:12] + b"\x81\x00" + tag.to_bytes(2, "big") + frame[12:])
+        assert client.recv(100) == b"b1 priority"
+    assert (w.verdict("forwarded"), w.verdict("replied")) == (before[0] + 1, before[1] + 1)
