@@ -65,15 +65,32 @@ table ip kube-proxy {{
 
 def ruleset(frontends: Sequence[Frontend], *, masquerade: bool) -> str:
     """Of these LoadBalancer Services, all of the one traffic policy or the other."""
-    elements = ", ".join(f"{vip} . {protocol} . {port} : goto external-{vip}-{port}" for vip, protocol, port, _ in frontends)
+    elements = ", ".join(f"{vip} . {protocol} . {port} : goto external-{_word(vip)}-{port}" for vip, protocol, port, _ in frontends)
     chains = "".join(_chains(frontend, masquerade) for frontend in frontends)
-    return _BASE.format(node=NODE, services=SERVICE_NETWORK, cluster_ip=CLUSTER_IP, elements=elements, chains=chains)
+    text = _BASE.format(node=NODE, services=SERVICE_NETWORK, cluster_ip=CLUSTER_IP, elements=elements, chains=chains)
+    return _as_v6(text) if ":" in frontends[0][0] else text
+
+
+def _as_v6(text: str) -> str:
+    """The same for IPv6."""
+    for v4, v6 in (
+        ("table ip ", "table ip6 "),
+        ("ipv4_addr", "ipv6_addr"),
+        ("ip daddr", "ip6 daddr"),
+        ("ip saddr", "ip6 saddr"),
+        (NODE, "fd76::1"),
+        (SERVICE_NETWORK, "fd96::/108"),
+        (CLUSTER_IP, "fd96::10"),
+        (POD_NETWORK, "fd10:244::/56"),
+    ):
+        text = text.replace(v4, v6)
+    return text
 
 
 def _chains(frontend: Frontend, masquerade: bool) -> str:
     vip, protocol, port, endpoints = frontend
-    name, marked = f"{vip}-{port}", "jump mark-for-masquerade"
-    choice = ", ".join(f"{at} : goto endpoint-{name}-{address}" for at, address in enumerate(endpoints))
+    name, marked = f"{_word(vip)}-{port}", "jump mark-for-masquerade"
+    choice = ", ".join(f"{at} : goto endpoint-{name}-{_word(address)}" for at, address in enumerate(endpoints))
     choose = f"numgen random mod {len(endpoints)} vmap {{ {choice} }}"
     service = _chain(f"service-{name}", f"ip daddr {CLUSTER_IP} ip saddr != {POD_NETWORK} {marked}", choose)
     local = (
@@ -83,8 +100,17 @@ def _chains(frontend: Frontend, masquerade: bool) -> str:
         choose,
     )
     external = _chain(f"external-{name}", *((marked, f"goto service-{name}") if masquerade else local))
-    each = (_chain(f"endpoint-{name}-{a}", f"ip saddr {a} {marked}", f"meta l4proto {protocol} dnat to {a}:{port}") for a in endpoints)
+    each = (_chain(f"endpoint-{name}-{_word(a)}", f"ip saddr {a} {marked}", _dnat(protocol, a, port)) for a in endpoints)
     return "".join((*each, service, external))
+
+
+def _dnat(protocol: str, address: str, port: int) -> str:
+    return f"meta l4proto {protocol} dnat to {f'[{address}]' if ':' in address else address}:{port}"
+
+
+def _word(address: str) -> str:
+    """As names of chains have it."""
+    return address.replace(":", ".")
 
 
 def _chain(name: str, *rules: str) -> str:

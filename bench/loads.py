@@ -12,6 +12,7 @@ from pathlib import Path
 
 from weir.demo.network import HTTP_PORT, UDP_PORT, Network
 
+VIP6 = "2001:db8:113::10"
 VIP, STREAM_VIP = "203.0.113.10", "203.0.113.11"  # iperf3 opens two connections that must meet at one backend: the second has one only
 STREAM_PORT = 5201
 SECONDS = 1  # wrk takes whole ones only
@@ -64,9 +65,9 @@ def udp(network: Network) -> Outcome:
     return Outcome((came / SECONDS / 1e3,), came, came / 1e6, float(starting_s))
 
 
-def http(connections: int, network: Network, *options: str) -> Outcome:
+def http(connections: int, network: Network, *options: str, vip: str = VIP) -> Outcome:
     """Requests on kept connections, as fast as answers come."""
-    command = ("wrk", "-t", "2", "-c", str(connections), "-d", f"{SECONDS}s", "-s", str(_SCRIPT), *options, f"http://{VIP}:{HTTP_PORT}/")
+    command = ("wrk", "-t", "2", "-c", str(connections), "-d", f"{SECONDS}s", "-s", str(_SCRIPT), *options, url(vip))
     out = _out(network, *command)
     told = json.loads(out.strip().rpartition("\n")[2])
     if told["errors"] or not told["requests"]:
@@ -74,9 +75,14 @@ def http(connections: int, network: Network, *options: str) -> Outcome:
     return Outcome((told["requests"] / told["seconds"], told["p50_ms"], told["p99_ms"]), told["requests"], told["requests"] / 1e6)
 
 
-def connections(network: Network) -> Outcome:
+def url(vip: str) -> str:
+    """Of its HTTP server."""
+    return f"http://[{vip}]:{HTTP_PORT}/" if ":" in vip else f"http://{vip}:{HTTP_PORT}/"
+
+
+def connections(network: Network, vip: str = VIP) -> Outcome:
     """A new connection for each request."""
-    outcome = http(64, network, "-H", "Connection: close")
+    outcome = http(64, network, "-H", "Connection: close", vip=vip)
     return replace(outcome, figures=outcome.figures[:1])
 
 
@@ -99,14 +105,21 @@ def _out(network: Network, *command: str) -> str:
     return str(done.stdout)
 
 
-def _http(count: int) -> Load:
+def _http(count: int, vip: str = VIP) -> Load:
+    kind, family = ("HTTP, IPv6", "v6") if ":" in vip else ("HTTP", "")
     figures = (
-        (f"HTTP, {count} connections", "requests/s", False),
-        (f"HTTP p50, {count} connections", "ms", True),
-        (f"HTTP p99, {count} connections", "ms", True),
-        (f"HTTP, {count} connections, CPU", "µs/request", True),
+        (f"{kind}, {count} connections", "requests/s", False),
+        (f"{kind} p50, {count} connections", "ms", True),
+        (f"{kind} p99, {count} connections", "ms", True),
+        (f"{kind}, {count} connections, CPU", "µs/request", True),
     )
-    return Load(f"http{count}", figures, partial(http, count))
+    return Load(f"http{count}{family}", figures, partial(http, count, vip=vip))
+
+
+def _connections(vip: str = VIP) -> Load:
+    kind, family = ("HTTP, IPv6", "v6") if ":" in vip else ("HTTP", "")
+    figures = (f"{kind}, new connections", "connections/s", False), (f"{kind}, new connections, CPU", "µs/connection", True)
+    return Load(f"connections{family}", figures, partial(connections, vip=vip))
 
 
 LOADS = (
@@ -114,9 +127,7 @@ LOADS = (
     Load("udp", (("UDP, 64-byte frames", "kpps", False), ("UDP, 64-byte frames, CPU", "µs/packet", True)), udp),
     _http(64),
     _http(256),
-    Load(
-        "connections",
-        (("HTTP, new connections", "connections/s", False), ("HTTP, new connections, CPU", "µs/connection", True)),
-        connections,
-    ),
+    _connections(),
+    _http(64, VIP6),
+    _connections(VIP6),
 )

@@ -35,7 +35,10 @@ def compare(loads: Sequence[Load], rounds: int) -> list[Table]:
     samples: Samples = defaultdict(list)
     disturbed: Samples = defaultdict(list)
     with TemporaryDirectory(prefix="bench-") as folder, ExitStack() as stack:
-        peers = [stack.enter_context(peer(Path(folder))) for peer in PEERS]
+        for kind in PEERS:
+            if reason := kind.missing():
+                print(f"{kind.label} left out: {reason}", flush=True)
+        peers = [stack.enter_context(peer(Path(folder))) for peer in PEERS if not peer.missing()]
         for turn in range(rounds):
             for load in loads:
                 for peer in random.Random(turn).sample(peers, len(peers)):
@@ -65,7 +68,7 @@ def _table(load: Load, at: int, samples: Samples, disturbed: Samples) -> Table:
 
 
 def _row(label: str, samples: Sequence[float], disturbed: Sequence[float]) -> Row:
-    return Row(label, tuple(samples), f"others {statistics.median(disturbed):.0%}" if disturbed else "does not do this")
+    return Row(label, tuple(samples), f"others {statistics.median(disturbed):.0%}" if disturbed else "not measured")
 
 
 if __name__ == "__main__":

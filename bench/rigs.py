@@ -10,12 +10,15 @@ import os
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from itertools import starmap
 from pathlib import Path
+from shutil import which
 from types import TracebackType
 from typing import Self
 
+from bench import installation
 from bench.kube_proxy import ruleset
-from bench.loads import STREAM_PORT, STREAM_VIP, VIP, snmp
+from bench.loads import STREAM_PORT, STREAM_VIP, VIP, VIP6, snmp, url
 from services.dataplane.l4.layout import ID, LAYOUT, Frontend, Stats
 from weir.demo.network import HTTP_PORT, UDP_PORT, VIP_NETWORKS, Network, wait_until
 from weir.demo.stage import clear
@@ -24,7 +27,7 @@ from weir.where import Where
 
 NAMESPACES = "bench-"  # what all their names begin with
 READY_S = 60
-FRONTENDS = ((VIP, "tcp", HTTP_PORT), (VIP, "udp", UDP_PORT), (STREAM_VIP, "tcp", STREAM_PORT))
+FRONTENDS = ((VIP, "tcp", HTTP_PORT), (VIP, "udp", UDP_PORT), (STREAM_VIP, "tcp", STREAM_PORT), (VIP6, "tcp", HTTP_PORT))
 QUIET = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)
 
 NGINX = """
@@ -35,8 +38,18 @@ events {{ worker_connections 4096; }}
 http {{
 	access_log off;
 	keepalive_requests 1000000000;
-	server {{ listen {port} backlog=4096; location / {{ return 200 "{name}\\n"; }} }}
+	server {{ listen {port} backlog=4096; listen [::]:{port} backlog=4096; location / {{ return 200 "{name}\\n"; }} }}
 }}
+"""
+
+NGINX_STREAM = """
+load_module /usr/lib/nginx/modules/ngx_stream_module.so;
+worker_processes auto;
+pid {folder}/stream.pid;
+error_log stderr crit;
+events {{ worker_connections 4096; }}
+stream {{
+{servers}}}
 """
 
 HAPROXY = """
@@ -59,6 +72,11 @@ class Peer(ABC):
     without_offloads = False  # as native XDP on veth needs it: it loses the checksums that the kernel left to the NIC
     refuses: tuple[str, ...] = ()  # names of loads that are not for it
 
+    @classmethod
+    def missing(cls) -> str:
+        """Why this machine cannot have it; empty where it can."""
+        return ""
+
     def __init__(self, folder: Path) -> None:
         self.network = Network(NAMESPACES + self.name)
         self.folder = folder / self.name
@@ -68,7 +86,8 @@ class Peer(ABC):
         self.network.__enter__()
         try:
             self._offloads()
-            self.network.run("client", "ip", "route", "replace", VIP_NETWORKS[0], "via", "10.76.0.1")
+            for network, gateway in zip(VIP_NETWORKS, ("10.76.0.1", "fd76::1"), strict=True):
+                self.network.run("client", "ip", "route", "replace", network, "via", gateway)
             self._serve()
             self.install()
             self._ready()
@@ -86,12 +105,13 @@ class Peer(ABC):
 
     def passed(self) -> int:
         """Packets that its load balancer has taken to the other side."""
-        return snmp(self.network, "lb", "Ip", "ForwDatagrams")
+        v6 = self.network.run("lb", "grep", "Ip6OutForwDatagrams", "/proc/net/snmp6").stdout
+        return snmp(self.network, "lb", "Ip", "ForwDatagrams") + int(v6.split()[1])
 
     def backends(self, vip: str) -> list[str]:
         """Addresses of those behind a VIP."""
         names = self.network.backends[:1] if vip == STREAM_VIP else self.network.backends
-        return [self.network.addresses(name)[0] for name in names]
+        return [self.network.addresses(name)[":" in vip] for name in names]
 
     def _offloads(self) -> None:
         if not self.without_offloads:
@@ -112,9 +132,10 @@ class Peer(ABC):
             self.network.popen(name, *receive, "0.0.0.0", str(UDP_PORT), **QUIET)
 
     def _ready(self) -> None:
-        ask = ("curl", "-sf", "-m", "1", "--noproxy", "*", f"http://{VIP}:{HTTP_PORT}/")
-        if not wait_until(lambda: self.network.run("client", *ask, check=False).returncode == 0, READY_S):
-            raise RuntimeError(f"{self.label}: no answer at {VIP} after {READY_S} s")
+        for vip in (VIP, VIP6):
+            ask = ("curl", "-sf", "-m", "1", "--noproxy", "*", url(vip))
+            if not wait_until(lambda ask=ask: self.network.run("client", *ask, check=False).returncode == 0, READY_S):  # type: ignore[misc]
+                raise RuntimeError(f"{self.label}: no answer at {vip} after {READY_S} s")
 
 
 class Plain(Peer):
@@ -123,13 +144,13 @@ class Plain(Peer):
     label, name = "plain routing", "plain"
 
     def install(self) -> None:
-        self.network.run("lb", "sysctl", "-q", "net.ipv4.fib_multipath_hash_policy=1")  # by ports too
-        for vip in (VIP, STREAM_VIP):
+        self.network.run("lb", "sysctl", "-q", "net.ipv4.fib_multipath_hash_policy=1", "net.ipv6.fib_multipath_hash_policy=1")  # by ports
+        for vip in (VIP, STREAM_VIP, VIP6):
             hops = [word for address in self.backends(vip) for word in ("nexthop", "via", address)]
             self.network.run("lb", "ip", "route", "add", vip, *hops)
         for name in self.network.backends:
-            for vip in (VIP, STREAM_VIP):
-                self.network.run(name, "ip", "address", "add", f"{vip}/32", "dev", "lo")
+            for vip in (VIP, STREAM_VIP, VIP6):
+                self.network.run(name, "ip", "address", "add", _host(vip), "dev", "lo")
 
 
 class PlainWithoutOffloads(Plain):
@@ -146,7 +167,9 @@ class KubeProxy(Peer):
 
     def install(self) -> None:
         frontends = [(vip, protocol, port, self.backends(vip)) for vip, protocol, port in FRONTENDS]
-        self.network.run("lb", "nft", "-f", "-", input=ruleset(frontends, masquerade=self.masquerade))
+        for v6 in (False, True):
+            own = [frontend for frontend in frontends if (":" in frontend[0]) is v6]
+            self.network.run("lb", "nft", "-f", "-", input=ruleset(own, masquerade=self.masquerade))
 
 
 class KubeProxyMasquerade(KubeProxy):
@@ -155,31 +178,79 @@ class KubeProxyMasquerade(KubeProxy):
     label, name, masquerade = "nftables DNAT, masquerade", "nftmasq", True
 
 
-class HAProxy(Peer):
-    """A proxy of TCP, with its defaults."""
+class IPVS(Peer):
+    """The kernel's own, as kube-proxy in ipvs mode uses it."""
 
-    label, name, refuses = "HAProxy TCP", "haproxy", ("udp",)
+    label, name = "IPVS NAT", "ipvs"
+
+    @classmethod
+    def missing(cls) -> str:
+        subprocess.run(["modprobe", "ip_vs"], capture_output=True, check=False) if which("modprobe") else None
+        return "" if Path("/proc/net/ip_vs").exists() else "this kernel has no ip_vs"
 
     def install(self) -> None:
-        for vip in (VIP, STREAM_VIP):
-            self.network.run("lb", "ip", "address", "add", f"{vip}/32", "dev", "lo")
-        sections = "".join(self._section(vip, port) for vip, protocol, port in FRONTENDS if protocol == "tcp")
-        (self.folder / "haproxy.cfg").write_text(HAPROXY + sections)
-        self.network.popen("lb", "haproxy", "-db", "-q", "-f", str(self.folder / "haproxy.cfg"), **QUIET)
+        for vip, protocol, port in FRONTENDS:
+            self.network.run("lb", "ip", "address", "replace", _host(vip), "dev", "lo")
+            service = ("-t" if protocol == "tcp" else "-u", _socket(vip, port))
+            self.network.run("lb", "ipvsadm", "-A", *service, "-s", "rr")
+            for address in self.backends(vip):
+                self.network.run("lb", "ipvsadm", "-a", *service, "-r", _socket(address, port), "-m")
+
+    def passed(self) -> int:
+        """Packets of its services, in and out."""
+        return sum(int(word, 16) for word in self.network.run("lb", "sed", "-n", "3p", "/proc/net/ip_vs_stats").stdout.split()[1:3])
+
+
+class Proxy(Peer):
+    """A proxy of TCP, with its defaults."""
+
+    refuses = ("udp",)
+
+    def install(self) -> None:
+        for vip in (VIP, STREAM_VIP, VIP6):
+            self.network.run("lb", "ip", "address", "add", _host(vip), "dev", "lo")
+        self.start([(vip, port) for vip, protocol, port in FRONTENDS if protocol == "tcp"])
+
+    @abstractmethod
+    def start(self, frontends: list[tuple[str, int]]) -> None:
+        """Runs it."""
 
     def passed(self) -> int:
         """Segments that it took from its clients and its servers: half of them at most have gone on."""
         return snmp(self.network, "lb", "Tcp", "InSegs")
 
+
+class HAProxy(Proxy):
+    label, name = "HAProxy TCP", "haproxy"
+
+    def start(self, frontends: list[tuple[str, int]]) -> None:
+        (self.folder / "haproxy.cfg").write_text(HAPROXY + "".join(starmap(self._section, frontends)))
+        self.network.popen("lb", "haproxy", "-db", "-q", "-f", str(self.folder / "haproxy.cfg"), **QUIET)
+
     def _section(self, vip: str, port: int) -> str:
-        servers = "".join(f"\tserver s{at} {address}:{port}\n" for at, address in enumerate(self.backends(vip)))
-        return f"listen {vip}-{port}\n\tbind {vip}:{port}\n{servers}"
+        servers = "".join(f"\tserver s{at} {_socket(address, port)}\n" for at, address in enumerate(self.backends(vip)))
+        return f"listen {vip}-{port}\n\tbind {_socket(vip, port)}\n{servers}"
+
+
+class NginxStream(Proxy):
+    label, name = "nginx stream", "nginx"
+
+    def start(self, frontends: list[tuple[str, int]]) -> None:
+        config = self.folder / "stream.conf"
+        config.write_text(NGINX_STREAM.format(folder=self.folder, servers="".join(self._server(*each) for each in enumerate(frontends))))
+        self.network.popen("lb", "nginx", "-p", str(self.folder), "-c", str(config), "-g", "daemon off;", **QUIET)
+
+    def _server(self, number: int, frontend: tuple[str, int]) -> str:
+        vip, port = frontend
+        members = "".join(f"server {_socket(address, port)}; " for address in self.backends(vip))
+        listen = f"server {{ listen {_socket(vip, port)} backlog=4096; proxy_pass u{number}; }}"
+        return f"\tupstream u{number} {{ {members}}}\n\t{listen}\n"
 
 
 class Weir(Peer):
     """The real thing: `weir up` on a folder of manifests."""
 
-    label, name, hook = "Weir tc", "tc", "tc"
+    label, name, hook, ready_s = "Weir tc", "tc", "tc", READY_S
 
     def install(self) -> None:
         self.where = Where(self.network.name)
@@ -188,7 +259,7 @@ class Weir(Peer):
         up = ("up", "-f", str(self.folder / "manifests.json"), "--interface", "front", "--interface", "back", "--hook", self.hook)
         self.network.popen("lb", *self._command(*up), stdout=log, stderr=log)
         log.close()
-        if not wait_until(lambda: self.network.run("lb", *self._command("status", "--wait"), check=False).returncode == 0, READY_S):
+        if not wait_until(lambda: self.network.run("lb", *self._command("status", "--wait"), check=False).returncode == 0, self.ready_s):
             raise RuntimeError(f"{self.label} is not up: {(self.folder / 'up.log').read_text()[-2000:]}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -206,10 +277,12 @@ class Weir(Peer):
         return [sys.executable, "-m", "weir.cli", *words, "--instance", self.network.name]
 
     def _manifests(self) -> list[dict[str, object]]:
-        pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "bench"}, "spec": {"addresses": [f"{VIP}/31"]}}
+        addresses = [f"{VIP}/31", f"{VIP6}/128"]
+        pool = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "own"}, "spec": {"addresses": addresses}}
         return [
             pool,
             *self._service("web", VIP, [(HTTP_PORT, "TCP"), (UDP_PORT, "UDP")]),
+            *self._service("web6", VIP6, [(HTTP_PORT, "TCP")]),
             *self._service("stream", STREAM_VIP, [(STREAM_PORT, "TCP")]),
         ]
 
@@ -222,17 +295,29 @@ class Weir(Peer):
                 "apiVersion": "v1",
                 "kind": "Service",
                 "metadata": metadata,
-                "spec": {"type": "LoadBalancer", "loadBalancerIP": vip, "ports": named},
+                "spec": {"type": "LoadBalancer", "loadBalancerIP": vip, "ports": named, "ipFamilies": [_family(vip)]},
             },
             {
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",
                 "metadata": metadata | {"labels": {"kubernetes.io/service-name": name}},
-                "addressType": "IPv4",
+                "addressType": _family(vip),
                 "ports": named,
                 "endpoints": [{"addresses": [address]} for address in self.backends(vip)],
             },
         ]
+
+
+class WeirMany(Weir):
+    """Beside so many Services that nobody uses."""
+
+    count = 10_000
+    label, name = f"Weir tc, {count:,} Services beside", "many"
+    ready_s = 300
+
+    def _manifests(self) -> list[dict[str, object]]:
+        many = (make(number) for number in range(self.count) for make in (installation.service, installation.endpoints))
+        return [*super()._manifests(), installation.pool(), *many]
 
 
 class WeirXdp(Weir):
@@ -248,4 +333,27 @@ class WeirXdp(Weir):
 
 
 # The first is what the others are a ratio of.
-PEERS: tuple[type[Peer], ...] = (Plain, PlainWithoutOffloads, KubeProxy, KubeProxyMasquerade, HAProxy, Weir, WeirXdp)
+PEERS: tuple[type[Peer], ...] = (
+    Plain,
+    PlainWithoutOffloads,
+    KubeProxy,
+    KubeProxyMasquerade,
+    IPVS,
+    HAProxy,
+    NginxStream,
+    Weir,
+    WeirMany,
+    WeirXdp,
+)
+
+
+def _host(address: str) -> str:
+    return f"{address}/{128 if ':' in address else 32}"
+
+
+def _socket(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _family(address: str) -> str:
+    return "IPv6" if ":" in address else "IPv4"
