@@ -13,6 +13,7 @@ import pytest
 
 from services.dataplane.edge import Agent
 from services.dataplane.l4.layout import ID, LAYOUT, Frontend, FrontendKey, Interface, map_specs, memory_bytes
+from services.dataplane.load import links
 from services.dataplane.load.interface_settings import Settings
 from services.dataplane.load.interfaces import Nic, NicError
 from services.dataplane.load.links import open_pin
@@ -84,6 +85,23 @@ def test_auto_stays_with_xdp_where_our_own_program_is_why_another_finds_no_place
     asked = replace(options, hook="auto")
     assert "eth0: xdp program attached" in list(load(asked))
     assert "eth0: xdp program replaced" in list(load(asked))
+
+
+def test_auto_attaches_xdp_once(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A NIC resets its rings each time XDP comes or goes."""
+    monkeypatch.setattr("services.dataplane.load.loader._BETTER_ON_TC", frozenset())
+    made, create = list[str](), links._create_link
+
+    def counted(mode: str, program: int, nic: Nic) -> int:
+        made.append(mode)
+        return create(mode, program, nic)
+
+    monkeypatch.setattr(links, "_create_link", counted)
+    list(load(options))
+    assert "eth0: xdp program attached" in list(load(replace(options, hook="auto")))
+    assert made == ["tc", "egress", "xdp"]
+    assert not list(options.directory.glob("try_*"))
+    assert "eth0: xdp program replaced" in list(load(replace(options, hook="auto")))
 
 
 def test_interface_that_was_made_anew_is_attached_anew(options: Options) -> None:

@@ -186,8 +186,8 @@ def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callabl
     entry = Interface(each.mac, each.v4, each.v6, flags)
     known.put(ID.pack(each.index), entry.pack())
     kind = driver(each.name)
-    mode = _choose(options, each, kind, program, flags) if mode == AUTO else mode
-    done = attach(_link_pin(options, each.name), mode, program(mode), each, flags & ~INTERFACE_STACK)
+    mode, done = _choose(options, each, kind, program, flags) if mode == AUTO else (mode, "")
+    done = done or attach(_link_pin(options, each.name), mode, program(mode), each, flags & ~INTERFACE_STACK)
     overlay = INTERFACE_STACK if kind in _OVERLAYS else 0
     known.put(ID.pack(each.index), replace(entry, flags=MODES[mode] | overlay).pack())
     return f"{each.name}: {done}"
@@ -203,20 +203,22 @@ def _attach_egress(options: Options, known: Map, each: Nic, program: Callable[[s
         attach_egress(path, program("egress"), each)
 
 
-def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int], flags: int) -> str:
+def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int], flags: int) -> tuple[str, str]:
     """XDP where the driver takes it, which only trying tells; where our own program is why another finds no place, it does.
 
-    flags: how the interface is attached now.
+    flags: how the interface is attached now.  A trial that succeeds stays, for a NIC resets its rings each time XDP comes or goes: the
+    second result then says what was done.
     """
     if kind in _BETTER_ON_TC | _OVERLAYS:
-        return "tc"
+        return "tc", ""
     trial = options.directory / f"try_{each.index}"
     try:
-        attach(trial, "xdp", program("xdp"), each, 0)
+        done = attach(trial, "xdp", program("xdp"), each, 0)
     except LoaderError:
-        return "xdp" if flags & MODES["xdp"] else "tc"
-    drop_link(trial)
-    return "xdp"
+        return ("xdp" if flags & MODES["xdp"] else "tc"), ""
+    drop_link(_link_pin(options, each.name))  # of tc, or of an interface that is gone; only now, so that there is no gap
+    trial.rename(_link_pin(options, each.name))
+    return "xdp", done
 
 
 def detach(pins: Path, record: Path | None = None) -> Iterator[str]:
