@@ -33,7 +33,7 @@ from services.dataplane.l4.layout import (
     table_pairs,
 )
 from services.dataplane.load.clock import TestRun
-from tests.dataplane.frames import ACK, FIN, RST, SYN, Packet
+from tests.dataplane.frames import ACK, FIN, RST, SYN, Packet, cut, joined
 from tests.dataplane.lab import ACTIONS, DROP, OUT, PASS, Lab
 from tests.dataplane.life import BackKey, Difference, Model, World
 from weir.pins import address_bytes, libbpf
@@ -83,6 +83,7 @@ UDP_CELLS = {(state, event) for state, event in CELLS if state in STATES[:3] and
 def sequences(dice: random.Random, count: int) -> Iterator[list[Event]]:
     """Half of them from an empty table."""
     kinds = ("in",) * 12 + ("out",) * 9 + ("wait",) * 3 + ("down", "up", "leave", "drain", "join", "cut", "gone", "direct")
+    kinds += ("pieces", "answer_pieces")
     for _ in range(count):
         prefix = PREFIXES[max(0, dice.randrange(-4, len(PREFIXES)))]
         yield prefix + [(dice.choice(kinds), dice.randrange(1 << 16), dice.randrange(1 << 16)) for _ in range(LENGTH)]
@@ -114,6 +115,7 @@ class Runner:
         self.run_options = TestRun(sz=ctypes.sizeof(TestRun), data_out=ctypes.addressof(self.out), repeat=1)
         self.call, self.options_at = libbpf().bpf_prog_test_run_opts, ctypes.byref(self.run_options)
         self.set: dict[object, object] = {}
+        self.ident = 0
 
     # ── one sequence ──
 
@@ -230,6 +232,55 @@ class Runner:
         if left[12:] != self._frame((vip, self.port), self.client, flags, 63)[12:]:
             raise Difference(f"{left.hex()} left")
         self._compare()
+
+    def _pieces(self, first: int, _: int) -> None:
+        """A datagram of the client in three fragments: as one that is whole, but for its id."""
+        vip = self.vips[first % 4 == 0]
+        if self.proto != "UDP":
+            return
+        why = self.model.sent(vip, ACK)
+        pieces = self._cut_up(self.client, (vip, self.port))
+        if why and not self.model.choices(vip):
+            self._expect(self._send(pieces[0])[0], DROP, "no_backend")
+            return
+        packet = self._joined(pieces, "forwarded")
+        back = (packet.dst, packet.dport), (packet.src, packet.sport)
+        if why:
+            self.model.begin(vip, back, ACK, why)
+        else:
+            self.model.goes_on(vip, back, ACK)
+        self._learn(vip, back)
+        self._compare()
+
+    def _answer_pieces(self, first: int, _: int) -> None:
+        """The same of a backend; where it answers no flow, all of it is passed."""
+        back = self.backs[-1 - first % min(3, len(self.backs))]
+        if self.proto != "UDP":
+            return
+        vip, pieces = self.model.answered(back, ACK), self._cut_up(*back)
+        if not vip and back[1][0] in self.vips:
+            return
+        if not vip:
+            for piece in pieces:
+                self._passes(piece, "passed")
+            return
+        packet = self._joined(pieces, "replied")
+        if ((packet.src, packet.sport), (packet.dst, packet.dport)) != ((vip, self.port), self.client):
+            raise Difference(f"{packet} left")
+        self._compare()
+
+    def _cut_up(self, source: tuple[str, int], target: tuple[str, int]) -> list[bytes]:
+        self.ident += 1
+        packet = Packet(src=source[0], dst=target[0], sport=source[1], dport=target[1], proto="UDP", body=bytes(40))
+        return cut(packet, self.ident % 65536, 16)
+
+    def _joined(self, pieces: list[bytes], verdict: str) -> Packet:
+        left = []
+        for piece in pieces:
+            action, frame = self._send(piece)
+            self._expect(action, OUT, verdict)
+            left.append(frame)
+        return joined(left)[0]
 
     # ── what they need ──
 
