@@ -17,7 +17,9 @@ _SERVICE = {"root": {"kind": "Service", "namespace": "shop", "name": "web"}}
 
 
 def event(fields: dict[str, Any]) -> AnyEvent:
-    default = _GATEWAY if fields["type"] in ("listener_planned", "virtualhost_planned") else _SERVICE
+    default = _GATEWAY if fields["type"].startswith(("listener_", "virtualhost_")) else _SERVICE
+    if fields["type"].endswith("_withdrawn"):
+        default = {"root": default["root"]}
     return msgspec.convert(default | fields, AnyEvent)
 
 

@@ -44,7 +44,8 @@ class BackendSet(Value, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):
-    """A planned entity that a node could not apply, in the words of the kernel."""
+    """A planned entity that a node could not apply, in the words of the kernel or of Envoy."""
 
     entity: str
     reason: str
+    owner: str = ""  # the object at fault, where the entity holds parts of several: "HTTPRoute/shop/web"

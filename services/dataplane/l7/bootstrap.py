@@ -18,7 +18,7 @@ def bootstrap(node: str, files: Files, admin: str) -> Json:
     }
 
 
-def fixed(node: str, listeners: Iterable[Json], clusters: Iterable[Json]) -> Json:
+def fixed(node: str, listeners: Iterable[object], clusters: Iterable[object]) -> Json:
     """A configuration that is in no files, for Envoy to judge without serving it."""
     return {
         "node": {"id": node, "cluster": "weir"},

@@ -67,13 +67,17 @@ async def verdict(config: Json) -> str:
 
 
 async def offenders(items: Sequence[Item], judge: Judge[Item]) -> list[tuple[Item, str]]:
-    """The items that `judge` refuses by themselves, with its reasons: by bisection, so that few faults among many cost few checks."""
-    if not items:
-        return []
-    if not (reason := await judge(items)):
-        return []
+    """The items that `judge` refuses by themselves, with its reasons.  By bisection: one fault among n costs about log2 n checks."""
+    return await _among(items, judge) if items and await judge(items) else []
+
+
+async def _among(items: Sequence[Item], judge: Judge[Item]) -> list[tuple[Item, str]]:
+    """Of items that are refused together."""
     if len(items) == 1:
-        return [(items[0], reason)]
-    half = len(items) // 2
-    found = await asyncio.gather(offenders(items[:half], judge), offenders(items[half:], judge))
-    return [*found[0], *found[1]]
+        reason = await judge(items)
+        return [(items[0], reason)] if reason else []
+    first, second = items[: len(items) // 2], items[len(items) // 2 :]
+    if not await judge(first):
+        return await _among(second, judge)
+    found = await _among(first, judge)
+    return [*found, *await offenders(second, judge)]

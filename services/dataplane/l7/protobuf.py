@@ -53,6 +53,17 @@ class Files(msgspec.Struct, frozen=True):
         """EDS: the endpoints of one cluster."""
         return f"{self.folder}/eds/{file_name(name)}"
 
+    def path(self, kind: str, name: str = "") -> str:
+        """The file of a resource.   kind: lds, rds, cds, eds."""
+        match kind:
+            case "lds":
+                return self.listeners()
+            case "cds":
+                return self.clusters()
+            case "rds":
+                return self.routes(name)
+        return self.endpoints(name)
+
     def secret(self, name: str) -> str:
         """SDS: one certificate and its key."""
         return f"{self.secrets}/{file_name(name)}"

@@ -33,10 +33,33 @@ def _upstream_sets(event: AnyEvent) -> Iterable[str]:
     return (part.name for part in event.sets) if isinstance(event, UpstreamPlanned) else ()
 
 
-INDEXES: Mapping[str, Index] = {"chain": _chains, "upstream set": _upstream_sets}
+def _listener(event: AnyEvent) -> Iterable[str]:
+    return (listener_name(event),) if isinstance(event, ListenerPlanned) else ()
 
 
-class Incomplete(ValueError):
+def _upstream(event: AnyEvent) -> Iterable[str]:
+    return (event.name,) if isinstance(event, UpstreamPlanned) else ()
+
+
+def _secrets(event: AnyEvent) -> Iterable[str]:
+    match event:
+        case ListenerPlanned(chains=chains):
+            return {name for chain in chains for name in chain.certificates}
+        case UpstreamPlanned(tls=tls) if tls and tls.client_certificate:
+            return (tls.client_certificate,)
+    return ()
+
+
+INDEXES: Mapping[str, Index] = {
+    "chain": _chains,
+    "listener": _listener,
+    "upstream": _upstream,
+    "upstream set": _upstream_sets,
+    "secret": _secrets,
+}
+
+
+class Incomplete(LookupError):
     """A part of a list of rules is missing."""
 
 
@@ -61,7 +84,7 @@ def resources(world: World, node: str, files: Files) -> Resources:
         {name: routes_of(world, name, chain) for name, chain in named.items()},
         {event.name: cluster(event, files) for event in upstreams},
         {event.name: load_assignment(event.name, backends_of(world, event), node) for event in upstreams},
-        secrets_of(world),
+        tuple(sorted(secrets_of(world))),
     )
 
 
@@ -93,8 +116,16 @@ def backends_of(world: World, upstream: UpstreamPlanned) -> list[Backend]:
     return [backend for part, chunk in found if chunk.chunks == part.chunks for backend in chunk.backends]
 
 
-def secrets_of(world: World) -> tuple[str, ...]:
-    """Owner texts of the Secrets that listeners and upstreams refer to."""
-    served = {name for event in world.of(ListenerPlanned) for chain in event.chains for name in chain.certificates}
-    shown = {event.tls.client_certificate for event in world.of(UpstreamPlanned) if event.tls and event.tls.client_certificate}
-    return tuple(sorted(served | shown))
+def secrets_of(world: World) -> dict[str, frozenset[str]]:
+    """The Secrets that listeners and upstreams refer to, by owner text; with what changes when one of them does."""
+    found: dict[str, frozenset[str]] = {}
+    chains = (chain for event in world.of(ListenerPlanned) for chain in event.chains)
+    pairs = [(name, chain.digests) for chain in chains for name in chain.certificates]
+    pairs += [
+        (tls.client_certificate, (tls.client_digest,))
+        for event in world.of(UpstreamPlanned)
+        if (tls := event.tls) and tls.client_certificate
+    ]
+    for name, digests in pairs:
+        found[name] = found.get(name, frozenset()) | frozenset(digests)
+    return found

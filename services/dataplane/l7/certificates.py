@@ -1,0 +1,84 @@
+"""Certificates and keys for Envoy, on a memory file system that its owner alone may read.
+
+They are read where this node is about to serve them, and go nowhere else: no event, log, metric or message has any of their content.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import msgspec
+
+from services.dataplane.l7.disk import Disk
+from services.dataplane.l7.protobuf import Files
+from services.dataplane.l7.resources import secrets_of
+from weir.decider import World
+from weir.events import ListenerPlanned, UpstreamPlanned, key_of
+from weir.model import Rejection
+
+
+class SecretError(Exception):
+    """A Secret cannot be had; the message says why, and has nothing of it."""
+
+
+class KeyPair(msgspec.Struct, frozen=True):
+    """A certificate with its chain, and its key, in PEM."""
+
+    certificate: str
+    key: str
+
+    def __repr__(self) -> str:
+        return "KeyPair(…)"
+
+
+class SecretSource(Protocol):
+    """Where Secrets come from."""
+
+    async def read(self, owner: str) -> KeyPair:
+        """owner: "Secret/shop/cert".  Raises SecretError."""
+
+
+class Nowhere:
+    """No Secret can be had."""
+
+    async def read(self, owner: str) -> KeyPair:
+        raise SecretError(f"{owner}: this node reads no Secrets; start its agent with --secrets")
+
+
+class Certificates:
+    """missing: why a Secret could not be had, by owner text; it is tried again."""
+
+    def __init__(self, source: SecretSource, files: Files, disk: Disk) -> None:
+        self._source, self._files, self._disk = source, files, disk
+        self._digests: dict[str, frozenset[str]] = {}  # as planned when they were written
+        self.missing: dict[str, str] = {}
+
+    async def write(self, world: World) -> None:
+        """Write what is planned and not yet written in this version; an absent one is an empty file, so that its chain alone fails."""
+        wanted = secrets_of(world)
+        for owner in wanted:
+            if self._digests.get(owner) != wanted[owner] or owner in self.missing:
+                await self._write(owner)
+                self._digests[owner] = wanted[owner]
+        for owner in self._digests.keys() - wanted.keys():
+            del self._digests[owner]
+            self.missing.pop(owner, None)
+            self._disk.remove(self._files.secret(owner))
+
+    async def _write(self, owner: str) -> None:
+        path = self._files.secret(owner)
+        try:
+            pair = await self._source.read(owner)
+        except SecretError as error:
+            self.missing[owner] = str(error)
+            if not self._disk.version(path):
+                self._disk.put(path, "sds", [], secret=True)
+            return
+        self.missing.pop(owner, None)
+        certificate = {"certificate_chain": {"inline_string": pair.certificate}, "private_key": {"inline_string": pair.key}}
+        self._disk.put(path, "sds", [msgspec.json.encode({"name": owner, "tls_certificate": certificate})], secret=True)
+
+    def rejections(self, world: World) -> Iterator[Rejection]:
+        """The listeners and upstreams that lack a Secret."""
+        for owner, reason in sorted(self.missing.items()):
+            for event in (*world.find("secret", owner, ListenerPlanned), *world.find("secret", owner, UpstreamPlanned)):
+                yield Rejection(entity=key_of(event), owner=owner, reason=reason)
