@@ -1,6 +1,6 @@
 """planner: turns everything known into what the kernel should hold."""
 
-from services.planner.core import HEARS, Planner
+from services.planner.core import Planner
 from services.planner.metrics import log_samples, samples
 from weir.service.exporter import exposed, of_world
 from weir.service.process import serve
@@ -12,7 +12,8 @@ from weir.where import Where
 def main() -> None:
     """Runs until SIGTERM."""
     settings = configured("planner", Replicated)
-    runner = Runner("planner", Planner(), HEARS, Where(settings.instance), lease=settings.lease("planner"))
+    core = Planner()
+    runner = Runner("planner", core, core.subscribes, Where(settings.instance), lease=settings.lease("planner"))
     serve(runner, *exposed(settings.metrics, of_world(samples), log_samples))
 
 

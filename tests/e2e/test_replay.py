@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.planner.core import Planner, plan
-from services.planner.l4.status import same
+from services.planner.shared.difference import same
 from tests.running import Running, running_weir
 from weir.decider import Fact, World
 from weir.events import DECODE, AnyEvent, EpochStarted, StatusPlanned, VipWithdrawn, key_of
@@ -61,7 +61,7 @@ def test_folds_of_a_hundred_random_prefixes_agree(weir: Running) -> None:
 
 
 def test_the_plan_in_the_log_is_what_the_planner_makes_of_the_rest(weir: Running) -> None:
-    world = World(Planner.indexes)
+    world = World(Planner().indexes)
     for entry in entries(weir):
         world.evolve(Fact(entry["sequence"], DECODE(json.dumps(entry["event"]))))
     ours = {key: fact.event for key, fact in world.facts.items() if key.startswith("planner.")}

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import pytest
 from test_plan import allocated, endpoint_slice, root
 
-from services.planner.core import plan
-from services.planner.l4.touched import INDEXES
+from services.planner.core import Planner, plan
 from weir.decider import Fact, World
 from weir.events import AnyEvent, NodeObserved, NodeSeen, ServiceObserved, StatusPlanned
 from weir.model import Condition, Endpoint, Root, ServicePort
@@ -21,7 +20,7 @@ def serving(forwards: Sequence[str], nodes: Sequence[str]) -> Condition:
     events += [NodeObserved(root=Root(kind="Node", name=name)) for name in nodes]
     events += [NodeSeen(node=name, hook="tc", layout=1, interfaces=()) for name in forwards]
     events.append(allocated("203.0.113.9", "web"))
-    world = World(INDEXES)
+    world = World(Planner().indexes)
     for i, event in enumerate(events, 1):
         world.evolve(Fact(i, event))
     (status,) = (event for event in plan(world).values() if isinstance(event, StatusPlanned))

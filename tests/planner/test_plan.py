@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.planner.core import HEARS, Planner, plan
-from services.planner.l4.backends import CHUNK_MOST, chunk_count, chunk_of
+from services.planner.core import Planner, plan
+from services.planner.shared.backends import CHUNK_MOST, chunk_count, chunk_of
 from weir.decider import Decided, Fact, Fold
 from weir.events import (
     AnyEvent,
@@ -423,4 +423,4 @@ def test_it_hears_what_it_decides_on() -> None:
         *(EndpointSliceGone, EndpointUp, ServiceGone, NodeGone, ClaimSettled, VipFreed, VipReleased, ManifestAccepted),
         VipWithdrawn,
     )
-    assert {event.kind for event in decided_on} <= {event.kind for event in HEARS}
+    assert {event.kind for event in decided_on} <= {event.kind for event in Planner().subscribes}

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_plan import allocated, endpoint_slice, root
 
-from services.planner.core import HEARS, plan
-from services.planner.l4.touched import INDEXES
+from services.planner.core import Planner, plan
 from services.watcher.kinds.reader import Document, read
 from services.watcher.settings import DEFAULT
 from weir.decider import Fact, World
@@ -31,9 +30,9 @@ def planned(slices: Sequence[Sequence[Endpoint]]) -> tuple[Backend, ...]:
     nodes: list[AnyEvent] = [NodeObserved(root=Root(kind="Node", name=name)) for name in ("node-a", "node-b")]
     seen: list[AnyEvent] = [NodeSeen(node=name, hook="tc", layout=1, interfaces=()) for name in ("node-a", "node-b")]
     of = [endpoint_slice(f"web-{i}", "web", _read(entries)) for i, entries in enumerate(slices)]
-    world = World(INDEXES)
+    world = World(Planner().indexes)
     for i, event in enumerate([service, *nodes, *seen, *of, allocated("203.0.113.9", "web")], 1):
-        assert isinstance(event, HEARS)
+        assert isinstance(event, Planner().subscribes)
         world.evolve(Fact(i, event))
     chunks = [event for event in plan(world).values() if isinstance(event, BackendsPlanned)]
     return tuple(backend for chunk in chunks for backend in chunk.backends)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import pytest
 
 from services.dataplane.l4.source_ranges import ranges as source_entries
-from services.planner.core import Planner, plan, plan_service
+from services.planner.core import Planner, plan
+from services.planner.l4.services import plan_service
 from weir.decider import Fact, World
 from weir.events import (
     AnyEvent,
@@ -25,7 +26,7 @@ ROOT = Root(kind="Service", namespace="shop", name="web")
 
 
 def test_an_address_that_its_pool_offers_no_more_is_told_and_counts_as_allocated() -> None:
-    world = World(Planner.indexes)
+    world = World(Planner().indexes)
     world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
     world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), orphaned=True, root=ROOT)))
     (status,) = (event for event in plan_service(world, "Service/shop/web") if isinstance(event, StatusPlanned))
@@ -36,7 +37,7 @@ def test_an_address_that_its_pool_offers_no_more_is_told_and_counts_as_allocated
 
 @pytest.mark.parametrize(("shared", "reason"), [(False, "AddressInUse"), (True, "Allocated")])
 def test_an_address_that_a_machine_has_too_is_reported_unless_it_is_shared(shared: bool, reason: str) -> None:
-    world = World(Planner.indexes)
+    world = World(Planner().indexes)
     held = {"in_use_by": "LB node lb-1's own address", "shared_with_node": shared}
     world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
     world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), root=ROOT, **held)))
@@ -58,7 +59,7 @@ def test_an_address_that_a_machine_has_too_is_reported_unless_it_is_shared(share
 def test_backends_at_an_lb_nodes_own_address_are_not_served_unless_it_says_so(
     own: str, local_backends: bool, said: tuple[bool, str, str]
 ) -> None:
-    world = World(Planner.indexes)
+    world = World(Planner().indexes)
     slice_root = Root(kind="EndpointSlice", namespace="shop", name="web-x")
     endpoints = (Endpoint(address="10.0.0.1"), Endpoint(address="10.0.0.2"))
     events: list[AnyEvent] = [
@@ -77,7 +78,7 @@ def test_backends_at_an_lb_nodes_own_address_are_not_served_unless_it_says_so(
 
 def test_a_vip_that_is_shared_with_its_node_is_programmed_once_the_node_confirmed_it_so() -> None:
     def told(planned: VipPlanned) -> Condition:
-        world = World(Planner.indexes)
+        world = World(Planner().indexes)
         allocated = VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), shared_with_node=True, root=ROOT)
         for seq, event in enumerate([ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),)), allocated, planned], 1):
             world.evolve(Fact(seq, event))
@@ -94,7 +95,7 @@ def test_a_vip_that_is_shared_with_its_node_is_programmed_once_the_node_confirme
 
 def programmed(rejections: Sequence[Rejection], nodes: int = 1) -> Condition:
     """What is told of the last condition where so many nodes have read everything back."""
-    world = World(Planner.indexes)
+    world = World(Planner().indexes)
     world.evolve(Fact(1, ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),))))
     world.evolve(Fact(2, VipAllocated(vip="192.0.2.1", pool="lan", holders=("Service/shop/web",), root=ROOT)))
     for seq, event in enumerate([VipPlanned(vip="192.0.2.1", root=ROOT), *plan_service(world, "Service/shop/web")], 3):
@@ -132,7 +133,7 @@ def test_a_family_that_its_source_ranges_close_is_reported(
     ranges: tuple[str, ...], vips: list[str], serving: bool, reason: str, message: str
 ) -> None:
     """As the nodes have it (`services.dataplane.l4.source_ranges`): of a family without a range nobody may connect."""
-    world = World(Planner.indexes)
+    world = World(Planner().indexes)
     events: list[AnyEvent] = [ServiceObserved(root=ROOT, exposed=True, ports=(ServicePort(port=80),), source_ranges=ranges)]
     for vip, family, address in (("192.0.2.1", "IPv4", "10.0.0.1"), ("2001:db8::1", "IPv6", "fd00::1")):
         if vip in vips:

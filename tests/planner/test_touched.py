@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from services.planner.core import Planner
-from services.planner.l4.touched import touched
 from weir.decider import Change, Decided, Fact, Fold, World
 from weir.events import (
     AnyEvent,
@@ -29,7 +28,7 @@ class Counting(Planner):
     touches: frozenset[str] = frozenset()
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
-        self.touches = frozenset(service for change in changes for service in touched(world, change))
+        self.touches = frozenset(service for change in changes for service in self.touched(world, change))
         return super().decide(world, changes)
 
 
@@ -64,7 +63,7 @@ class Log:
 
     def would_touch(self, before: AnyEvent | None, event: AnyEvent) -> set[str]:
         """The Services that `event` would touch."""
-        return touched(self.fold.world, Change("", before, Fact(self.head + 1, event)))
+        return self.core.touched(self.fold.world, Change("", before, Fact(self.head + 1, event)))
 
     def programmed(self, service: str) -> bool:
         """Whether the Service is reported as programmed."""

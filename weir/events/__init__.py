@@ -77,10 +77,12 @@ from weir.events.plan import (
     BackendsWithdrawn,
     FrontendPlanned,
     FrontendWithdrawn,
+    Planned,
     StatusPlanned,
     StatusWithdrawn,
     VipPlanned,
     VipWithdrawn,
+    Withdrawn,
     endpoints_of,
 )
 from weir.events.plan_l7 import (
@@ -148,6 +150,7 @@ __all__ = [
     "NodeSilent",
     "ObjectGone",
     "ObjectObserved",
+    "Planned",
     "PoolGone",
     "PoolObserved",
     "RecordGone",
@@ -179,6 +182,7 @@ __all__ = [
     "VipWithdrawn",
     "VirtualHostPlanned",
     "VirtualHostWithdrawn",
+    "Withdrawn",
     "author_of",
     "endpoints_of",
     "is_gone",

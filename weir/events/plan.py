@@ -3,7 +3,25 @@
 from typing import ClassVar
 
 from weir.events.base import Event
-from weir.model import Algorithm, Backend, BackendSet, Condition, Mode, NoBackend, Probe, Protocol, Root, endpoint_name
+from weir.model import Algorithm, Backend, BackendSet, Condition, Mode, NoBackend, Probe, Protocol, Root, endpoint_name, service_of
+
+
+class Planned(Event, frozen=True, kw_only=True):
+    """A part of the plan of one owner.  The planner withdraws what is no longer wanted by these methods alone."""
+
+    author: ClassVar[str] = "planner"
+
+    def planned_for(self) -> str:
+        """The owner, such as "Service/shop/web"; of a backend set the Service whose endpoints it holds."""
+        raise TypeError(f"{type(self).__name__} names no owner")
+
+    def withdrawal(self) -> "Withdrawn":
+        """The event that ends it."""
+        raise TypeError(f"{type(self).__name__} has no withdrawal")
+
+    def refers_to(self) -> tuple[BackendSet, ...]:
+        """The backend sets that it needs: they are planned as long as it is."""
+        return ()
 
 
 class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
@@ -32,10 +50,9 @@ class VipWithdrawn(Event, frozen=True, kw_only=True, tag="vip_withdrawn"):
         return "", self.vip
 
 
-class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
-    """VIP + port + protocol, and the backend set that serves it."""
+class FrontendPlanned(Planned, frozen=True, kw_only=True, tag="frontend_planned"):
+    """VIP + port + protocol, and the backend sets that serve it."""
 
-    author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "frontend"
     vip: str
     port: int
@@ -57,6 +74,15 @@ class FrontendPlanned(Event, frozen=True, kw_only=True, tag="frontend_planned"):
     def entity(self) -> tuple[str, str]:
         return "", endpoint_name(self.vip, self.port, self.protocol)
 
+    def planned_for(self) -> str:
+        return self.owner
+
+    def withdrawal(self) -> "FrontendWithdrawn":
+        return FrontendWithdrawn(vip=self.vip, port=self.port, protocol=self.protocol, root=self.root)
+
+    def refers_to(self) -> tuple[BackendSet, ...]:
+        return self.sets
+
 
 class FrontendWithdrawn(Event, frozen=True, kw_only=True, tag="frontend_withdrawn"):
     """The frontend is no more."""
@@ -73,12 +99,14 @@ class FrontendWithdrawn(Event, frozen=True, kw_only=True, tag="frontend_withdraw
         return "", endpoint_name(self.vip, self.port, self.protocol)
 
 
-class BackendsPlanned(Event, frozen=True, kw_only=True, tag="backends_planned"):
-    """One chunk of a backend set.  A backend's chunk follows from its address alone, so one flip rewrites one chunk."""
+class BackendsPlanned(Planned, frozen=True, kw_only=True, tag="backends_planned"):
+    """One chunk of a backend set.  A backend's chunk follows from its address alone, so one flip rewrites one chunk.
 
-    author: ClassVar[str] = "planner"
+    A set is planned once, while any entry of any owner refers to it.
+    """
+
     kind: ClassVar[str] = "backends"
-    set: str  # "shop/web:80/TCP:IPv4": Service, its port, family
+    set: str  # as `weir.model.set_name` gives it
     chunk: int
     chunks: int
     protocol: Protocol
@@ -87,6 +115,12 @@ class BackendsPlanned(Event, frozen=True, kw_only=True, tag="backends_planned"):
 
     def entity(self) -> tuple[str, str]:
         return self.set.partition("/")[0], f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
+
+    def planned_for(self) -> str:
+        return service_of(self.set)
+
+    def withdrawal(self) -> "BackendsWithdrawn":
+        return BackendsWithdrawn(set=self.set, chunk=self.chunk, chunks=self.chunks, root=self.root)
 
 
 class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdrawn"):
@@ -104,10 +138,9 @@ class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdraw
         return self.set.partition("/")[0], f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
 
 
-class StatusPlanned(Event, frozen=True, kw_only=True, tag="status_planned"):
-    """What the owner of a Service should be told.  `programmed` only from what nodes have read back."""
+class StatusPlanned(Planned, frozen=True, kw_only=True, tag="status_planned"):
+    """The status to report on an object.  `Programmed` follows only from what nodes have read back."""
 
-    author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "status"
     owner: str
     vips: tuple[str, ...]
@@ -116,6 +149,12 @@ class StatusPlanned(Event, frozen=True, kw_only=True, tag="status_planned"):
 
     def entity(self) -> tuple[str, str]:
         return self.root.space, f"{self.root.kind}:{self.root.name}"
+
+    def planned_for(self) -> str:
+        return self.owner
+
+    def withdrawal(self) -> "StatusWithdrawn":
+        return StatusWithdrawn(owner=self.owner, root=self.root)
 
 
 class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
@@ -129,6 +168,9 @@ class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
 
     def entity(self) -> tuple[str, str]:
         return self.root.space, f"{self.root.kind}:{self.root.name}"
+
+
+Withdrawn = FrontendWithdrawn | BackendsWithdrawn | StatusWithdrawn
 
 
 def endpoints_of(event: Event) -> list[str]:

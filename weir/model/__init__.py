@@ -48,6 +48,8 @@ from weir.model.l4 import (
     NoBackend,
     Rejection,
     seen_from,
+    service_of,
+    set_name,
 )
 from weir.model.l7 import Chain, ClientAuth, ProxyRule, UpstreamShare, UpstreamTls
 from weir.model.objects import Condition, Owner, Problem, Requirement, Root, Selector, name_in, owner_of, selects, shown, source_of
@@ -150,6 +152,8 @@ __all__ = [
     "parse_address",
     "seen_from",
     "selects",
+    "service_of",
+    "set_name",
     "shown",
     "source_of",
 ]

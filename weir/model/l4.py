@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from weir.model.objects import Root
 from weir.model.value import Value
 
 Mode = str
@@ -38,9 +39,19 @@ def seen_from(node: str, backend: Backend) -> BackendState:
 class BackendSet(Value, frozen=True, kw_only=True, omit_defaults=True):
     """A share of a frontend's new flows: `weight` parts of the sum over all its sets."""
 
-    name: str  # "shop/web:80/TCP:IPv4": Service, its port, family
+    name: str  # as `set_name` gives it
     chunks: int  # how many `backends_planned` make the set
     weight: int = 1  # 0: no new flows
+
+
+def set_name(service: Root, port: int, protocol: str, family: str) -> str:
+    """ "shop/web:80/TCP:IPv4": the backend set of a Service's port in one family."""
+    return f"{service.path}:{port}/{protocol}:{family}"
+
+
+def service_of(name: str) -> str:
+    """The Service whose endpoints a set of this name holds, as an owner."""
+    return f"Service/{name.rsplit(':', 2)[0]}"
 
 
 class Rejection(Value, frozen=True, kw_only=True, omit_defaults=True):

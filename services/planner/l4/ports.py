@@ -23,7 +23,7 @@ def waiting_for_ports(world: World, service: str, before: AnyEvent | None, now: 
     released = _served(before) - _served(now)
     if not released:
         return set()
-    others = {other for vip in world.find("service", service, VipAllocated) for other in vip.holders} - {service}
+    others = {other for vip in world.find("concerned", service, VipAllocated) for other in vip.holders} - {service}
     return {other for other in others if released & _served(world.get(object_key(other)))}
 
 

@@ -1,27 +1,23 @@
 """What the owner of a Service is told.  `Programmed` comes from what the nodes read back, never from what was planned."""
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
-from msgspec.structs import replace
-
-from services.planner.l4.nodes import is_local, unserved_local
 from services.planner.l4.ports import other_holder
-from weir.decider import PENDING, World
+from services.planner.shared.nodes import is_local, unserved_local
+from services.planner.shared.programmed import bounded, programmed, refusals_of, vip_planned
+from weir.decider import World
 from weir.events import (
     AnyEvent,
-    AppliedThrough,
-    BackendsPlanned,
     EndpointSliceObserved,
     ManifestRejected,
     ServiceObserved,
     StatusPlanned,
     VipAllocated,
     VipDenied,
-    VipPlanned,
     key_of,
 )
-from weir.lbnodes import counted, heard, how_to_end, is_silent
-from weir.model import MORE_REJECTED, Backend, Condition, Endpoint, Family, families_of, shown
+from weir.lbnodes import counted
+from weir.model import Backend, Condition, Endpoint, Family, families_of, shown
 from weir.words import few
 
 
@@ -44,7 +40,7 @@ def status_of(
 
 def refused(world: World, service: str) -> list[AnyEvent]:
     """What is told of a Service that could never be read; nothing of one that nobody named."""
-    rejected = [event for event in world.find("service", service, ManifestRejected) if event.root and event.root.kind == "Service"]
+    rejected = [event for event in world.find("concerned", service, ManifestRejected) if event.root and event.root.kind == "Service"]
     roots = [event.root for event in rejected if event.root]
     if not roots:
         return []
@@ -54,35 +50,30 @@ def refused(world: World, service: str) -> list[AnyEvent]:
 
 
 def _problems(rejected: Sequence[ManifestRejected]) -> str:
-    return _few([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
+    return bounded([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
 
 
 def _accepted(world: World, observed: ServiceObserved, service: str) -> Condition:
-    if rejected := world.find("service", service, ManifestRejected):
+    if rejected := world.find("concerned", service, ManifestRejected):
         own = any(event.root is None or event.root.kind == "Service" for event in rejected)  # of a slice, the rest may be in use
         message = f"{'what was valid before still serves; ' if own else ''}{_problems(rejected)}"
         return Condition(type="Accepted", status=False, reason="Invalid", message=message)
     if observed.unsupported:
-        return Condition(type="Accepted", status=False, reason="Unsupported", message=_few(map(str, observed.unsupported)))
+        return Condition(type="Accepted", status=False, reason="Unsupported", message=bounded(map(str, observed.unsupported)))
     return Condition(type="Accepted", status=True, reason="Accepted")
 
 
-def _few(words: Iterable[str]) -> str:
-    """A condition is read by people, and bounded."""
-    return few((word if len(word) <= 300 else f"{word[:299]}…" for word in words), apart="; ")
-
-
 def _allocated(world: World, service: str) -> Condition:
-    denied = world.find("service", service, VipDenied)
+    denied = world.find("concerned", service, VipDenied)
     if denied:
         return Condition(type="Allocated", status=False, reason=denied[0].reason, message="; ".join(claim.message for claim in denied))
-    vips = world.find("service", service, VipAllocated)
+    vips = world.find("concerned", service, VipAllocated)
     if taken := [vip for vip in vips if vip.in_use_by and not vip.shared_with_node]:
-        words = _few([f"{vip.vip} is also {vip.in_use_by}; both stay until one is changed" for vip in taken])
+        words = bounded([f"{vip.vip} is also {vip.in_use_by}; both stay until one is changed" for vip in taken])
         return Condition(type="Allocated", status=True, reason="AddressInUse", message=words)
     orphans = [vip for vip in vips if vip.orphaned]
     if orphans:
-        words = _few([f"{vip.vip} stays, though pool {vip.pool} does not offer it any more" for vip in orphans])
+        words = bounded([f"{vip.vip} stays, though pool {vip.pool} does not offer it any more" for vip in orphans])
         return Condition(type="Allocated", status=True, reason="Orphaned", message=words)
     return Condition(type="Allocated", status=True, reason="Allocated")
 
@@ -100,7 +91,7 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
         words = "externalTrafficPolicy is Local, and no ready endpoint is on a node that forwards"
         return Condition(type="Serving", status=False, reason="NoLocalEndpoints", message=words)
     if vips and observed.targets == "endpoints" and (local := unserved_local(world, backends)):
-        words = _few([f"{node} gets no answer from backends at its own address {few(own)}" for node, own in local.items()])
+        words = bounded([f"{node} gets no answer from backends at its own address {few(own)}" for node, own in local.items()])
         return Condition(type="Serving", status=False, reason="LocalBackends", message=words)
     states = {backend.state for backend in backends}
     if "down" in states and "active" not in states:
@@ -144,7 +135,7 @@ def _unserved(world: World, observed: ServiceObserved, backends: Sequence[Backen
 
 
 def _endpoints(world: World, observed: ServiceObserved) -> list[Endpoint]:
-    return [each for found in world.find("service", observed.root.owner, EndpointSliceObserved) for each in found.endpoints]
+    return [each for found in world.find("concerned", observed.root.owner, EndpointSliceObserved) for each in found.endpoints]
 
 
 def _no_nodes(observed: ServiceObserved) -> str:
@@ -156,90 +147,32 @@ def _no_nodes(observed: ServiceObserved) -> str:
 def _no_endpoints(world: World, observed: ServiceObserved) -> str:
     """Without a count: it would be told anew with each pod of a start."""
     endpoints = _endpoints(world, observed)
-    if not world.find("service", observed.root.owner, EndpointSliceObserved):
+    if not world.find("concerned", observed.root.owner, EndpointSliceObserved):
         return "this Service has no EndpointSlice"
     if not endpoints:
         return "the EndpointSlices of this Service are empty: does its selector match any pod?"
     if not any(endpoint.ready for endpoint in endpoints):
         return "no endpoint of this Service is ready"
     ports = [f"{port.port}/{port.protocol}{f' (targetPort {port.target})' if port.target else ''}" for port in observed.ports]
-    return f"no ready endpoint of this Service is of the VIP's family and has its ports: {_few(ports)}"
+    return f"no ready endpoint of this Service is of the VIP's family and has its ports: {bounded(ports)}"
 
 
 def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEvent]) -> Condition:
-    """True once every node that is heard has confirmed what is planned.  Where none is heard, nobody knows.
+    held = world.find("concerned", observed.root.owner, VipAllocated)
+    found = programmed(world, observed.root.owner, [*planned, *map(vip_planned, held)], _obstacle(world, observed, held))
+    if found.status and (unserved := refusals_of(world, key_of(observed))):
+        return Condition(type="Programmed", status=True, reason="HealthPortUnserved", message=bounded(unserved))
+    return found
 
-    It does not name the nodes: each that joins or leaves would rewrite the status of every Service.
-    """
-    nodes, listening = [seen.node for seen in counted(world)], heard(world)
-    if not nodes:
-        return Condition(type="Programmed", status=False, reason="NoNode", message="no node forwards yet")
-    held = world.find("service", observed.root.owner, VipAllocated)
-    entries = {key_of(event): event for event in (*planned, *map(vip_planned, held))}
-    through = {event.node: event for event in world.of(AppliedThrough)}
-    ours = {MORE_REJECTED, *entries}  # it may be among those
-    refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
-    if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
-        return Condition(type="Programmed", status=False, reason="Rejected", message=_few(refusals))
+
+def _obstacle(world: World, observed: ServiceObserved, held: Sequence[VipAllocated]) -> Condition | None:
     if not observed.ports:
         return Condition(type="Programmed", status=False, reason="NoPorts")
-    if not entries:
-        return Condition(type="Programmed", status=False, reason="NotAllocated")
     if held_by_others := _ports_of_others(world, observed, held):
-        return Condition(type="Programmed", status=False, reason="PortHeld", message=_few(held_by_others))
-    head, newest = _heads(world, observed.root.owner, entries)
-    holding = [node for node in nodes if node not in refused and node in through and through[node].seq >= head]
-    if behind := [node for node in listening or nodes if node not in holding]:
-        return Condition(type="Programmed", status=False, reason="Pending", message=_waiting_for(world, behind))
-    if any(through[node].seq < newest for node in listening):  # unnamed: a message that each node shortens is an event for each
-        return Condition(type="Programmed", status=False, reason="Pending", message="waiting for nodes to confirm its newest backends")
-    if not listening:
-        words = f"nothing is heard of {few(nodes)}, whose kernel may still forward; {how_to_end(nodes[0])}"
-        return Condition(type="Programmed", status=False, reason="NodeSilent", message=words, unknown=True)
-    unserved = [f"{node}: {r.reason}" for node in listening for r in through[node].rejected if r.entity == key_of(observed)]
-    reason = "HealthPortUnserved" if unserved else "Programmed"
-    return Condition(type="Programmed", status=True, reason=reason, message=_few(unserved))
+        return Condition(type="Programmed", status=False, reason="PortHeld", message=bounded(held_by_others))
+    return None
 
 
 def _ports_of_others(world: World, observed: ServiceObserved, vips: Iterable[VipAllocated]) -> list[str]:
     found = [(vip.vip, port, other_holder(world, observed, vip.vip, port)) for vip in vips for port in observed.ports]
     return [f"{vip} serves {port.port}/{port.protocol} for {shown(other)}" for vip, port, other in found if other]
-
-
-def vip_planned(vip: VipAllocated) -> VipPlanned:
-    """What nodes are to do for the VIP."""
-    return VipPlanned(vip=vip.vip, shared_with_node=vip.shared_with_node, root=vip.root)
-
-
-def _waiting_for(world: World, nodes: Sequence[str]) -> str:
-    silent = [node for node in nodes if is_silent(world, node)]
-    words = f"waiting for {few(nodes)} to confirm"
-    return f"{words}; nothing is heard of {few(silent)}, {how_to_end(silent[0])}" if silent else words
-
-
-def _heads(world: World, service: str, entries: Mapping[str, AnyEvent]) -> tuple[int, int]:
-    """The sequences at which the log holds the newest VIP or frontend, and the newest of all `entries`.
-
-    What differs is still to be planned, and has none yet.  Nor has what stays beside something that is to be withdrawn: the planner
-    states it once more behind that (`services.planner.core`), since a withdrawal leaves nothing to wait for.
-    """
-    if leaves(world, service, entries):
-        return PENDING, PENDING
-    held = {where: world.facts.get(where) for where in entries}
-    seqs = {where: fact.seq if fact and same(entries[where], fact.event) else PENDING for where, fact in held.items()}
-    return max(seq for where, seq in seqs.items() if not isinstance(entries[where], BackendsPlanned)), max(seqs.values())
-
-
-def leaves(world: World, service: str, wanted: Container[str]) -> bool:
-    """Whether some frontend or chunk that is planned for the Service is not `wanted` any more, by entity key."""
-    planned = world.listed("planned", service).items()
-    return any(where not in wanted for where, event in planned if not isinstance(event, StatusPlanned))
-
-
-def same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
-    """True where both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan."""
-    if wanted == planned:
-        return True
-    if type(wanted) is not type(planned):
-        return False
-    return replace(planned, root=wanted.root) == wanted  # type: ignore[union-attr]

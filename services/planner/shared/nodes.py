@@ -59,7 +59,7 @@ def _has(labels: dict[str, str], wanted: str) -> bool:
 
 def _having_endpoints(world: World, observed: ServiceObserved, family: Family) -> set[str]:
     """Nodes with a ready endpoint; where none is ready, those with one that leaves and still serves (KEP-1669)."""
-    slices = world.find("service", observed.root.owner, EndpointSliceObserved)
+    slices = world.find("concerned", observed.root.owner, EndpointSliceObserved)
     endpoints = [endpoint for found in slices if found.family == family for endpoint in found.endpoints]
     ready = {endpoint.node for endpoint in endpoints if endpoint.ready}
     leaving = {endpoint.node for endpoint in endpoints if endpoint.serving and endpoint.terminating}

@@ -6,11 +6,11 @@ from zlib import crc32
 
 import msgspec
 
-from services.planner.l4.nodes import is_local, node_backends, node_name
+from services.planner.shared.nodes import is_local, node_backends, node_name
 from weir.decider import World
-from weir.events import EndpointDown, EndpointSliceObserved, ServiceObserved
+from weir.events import BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved
 from weir.lbnodes import counted, heard
-from weir.model import Backend, BackendState, Endpoint, Family, ServicePort, SlicePort, better, endpoint_name
+from weir.model import Backend, BackendSet, BackendState, Endpoint, Family, ServicePort, SlicePort, better, endpoint_name, set_name
 
 CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
 CHUNK_MOST = 100  # a set up to this size is one chunk
@@ -51,7 +51,7 @@ def _endpoints(world: World, observed: ServiceObserved, port: ServicePort, famil
 def _entries(world: World, observed: ServiceObserved, port: ServicePort, family: Family) -> dict[tuple[str, int], Endpoint]:
     """By address and number; where several slices name one, the best of them."""
     entries: dict[tuple[str, int], Endpoint] = {}
-    for found in world.find("service", observed.root.owner, EndpointSliceObserved):
+    for found in world.find("concerned", observed.root.owner, EndpointSliceObserved):
         for slice_port in found.ports if found.family == family else ():
             if (slice_port.name, slice_port.protocol) == (port.name, port.protocol):
                 number = _number(slice_port, port)
@@ -100,6 +100,22 @@ def is_asked(observed: ServiceObserved, port: ServicePort) -> bool:
 def _number(slice_port: SlicePort, port: ServicePort) -> int:
     """The port to dial: the slice's, else the Service's target where that is a number, else the Service's own."""
     return slice_port.port or (port.target if isinstance(port.target, int) and port.target else port.port)
+
+
+def backend_set(
+    observed: ServiceObserved, port: ServicePort, family: Family, backends: Iterable[Backend], weight: int = 1
+) -> tuple[BackendSet, list[BackendsPlanned]]:
+    """The set of a Service's port in one family, as an entry of any owner refers to it, and its chunks."""
+    found = list(backends)
+    chunks: dict[int, list[Backend]] = {}
+    count = chunk_count(len(found))
+    for backend in found:
+        chunks.setdefault(chunk_of(backend, count), []).append(backend)
+    name = set_name(observed.root, port.port, port.protocol, family)
+    return BackendSet(name=name, chunks=count, weight=weight), [
+        BackendsPlanned(set=name, chunk=chunk, chunks=count, protocol=port.protocol, backends=tuple(members), root=observed.root)
+        for chunk, members in sorted(chunks.items())
+    ]
 
 
 def chunk_count(backends: int) -> int:

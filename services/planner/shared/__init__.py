@@ -1,0 +1,1 @@
+"""What every part of the planner uses: backend sets, nodes, `Programmed`, and the difference from what is planned."""
