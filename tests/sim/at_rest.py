@@ -6,7 +6,7 @@ from services.dataplane.core import INDEXES, planned
 from services.dataplane.l4.apply import Applier
 from services.ipam.core import Ipam
 from services.planner.core import Planner, plan
-from services.planner.l4.status import same
+from services.planner.shared.difference import same
 from services.watcher.core import Watcher
 from services.watcher.settings import DEFAULT
 from tests.sim.installation import Installation

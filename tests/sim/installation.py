@@ -10,7 +10,6 @@ import pytest
 
 from services.ipam.core import HEARS as IPAM_HEARS
 from services.ipam.core import Ipam
-from services.planner.core import HEARS as PLANNER_HEARS
 from services.planner.core import Planner
 from services.watcher.core import HEARS as WATCHER_HEARS
 from services.watcher.core import Watcher
@@ -101,7 +100,7 @@ class Installation:
         return {
             "watcher": self._watcher,
             "ipam": partial(_core, "ipam", Ipam, IPAM_HEARS),
-            "planner": partial(_core, "planner", Planner, PLANNER_HEARS),
+            "planner": partial(_core, "planner", Planner, Planner().subscribes),
         }
 
     def _process(self, make: Make) -> Process:
