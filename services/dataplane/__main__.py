@@ -13,7 +13,7 @@ from weir.where import Where
 
 
 def main() -> None:
-    """Runs until SIGTERM."""
+    """Run until SIGTERM."""
     settings = configured("dataplane", Settings)
     where = Where(settings.instance)
     agent = Agent(where, settings.node, settings.hook, settings.interface)
@@ -34,11 +34,11 @@ def main() -> None:
         agent.acknowledge,
         agent.save,
         agent.try_again,
-        agent.sweep,
         agent.give_up,
-        agent.drain,
-        agent.follow_interfaces,
-        agent.follow_addresses,
+        agent.l4.sweep,
+        agent.l4.drain,
+        agent.node.follow_interfaces,
+        agent.node.follow_addresses,
         agent.health_ports.serve,
     )
     serve(runner, *edges, *counted)

@@ -1,6 +1,7 @@
-"""Tells a load balancer before this node whether the node has endpoints of its own for a Service (healthCheckNodePort), as kube-proxy does.
+"""Health ports as a part of this node: whether it has endpoints of its own for a Service (healthCheckNodePort), as kube-proxy answers.
 
-A port that another process has is told and tried again, unless that one tells of the same Service: where kube-proxy runs, it does.
+A load balancer in front of the node asks.  A port that another process has is a rejection and tried again, unless that process answers
+for the same Service: where kube-proxy runs, it does.
 """
 
 import asyncio
@@ -13,24 +14,17 @@ from typing import NamedTuple
 
 import structlog
 
+from services.dataplane.applier import Step
 from services.dataplane.core import INDEXES
 from weir.decider import World
-from weir.events import (
-    FrontendPlanned,
-    key_of,
-    object_key,
-)
-from weir.model import (
-    Owner,
-    Rejection,
-    seen_from,
-)
+from weir.events import BackendsPlanned, FrontendPlanned, key_of, object_key
+from weir.model import Owner, Rejection, seen_from
 from weir.plan import members
 from weir.service.http import HEAD_BYTES, Connections
 from weir.service.runner import Runner
 
 RETRY_S = 10.0
-_ASKED_S, _ANSWER_BYTES = 1.0, 65_536
+_ANSWER_S, _ANSWER_BYTES = 1.0, 65_536
 _STATUS = {True: b"200 OK", False: b"503 Service Unavailable"}
 
 log = structlog.get_logger()
@@ -45,7 +39,7 @@ class Local(NamedTuple):
 
 
 def local_endpoints(world: World, node: str, port: int, refused: Iterable[Rejection]) -> Local | None:
-    """What is told on a health port; None where the plan has no such port."""
+    """Return what to answer on a health port; None where the plan has no such port."""
     frontends = world.find("health port", str(port), FrontendPlanned)
     if not frontends:
         return None
@@ -56,29 +50,33 @@ def local_endpoints(world: World, node: str, port: int, refused: Iterable[Reject
 
 
 class HealthPorts:
-    """The listening sockets of one node.   refused: what the kernel does not hold.   told: called when `rejections` has changed."""
+    """An applier.   refused: what the kernel does not hold.   moved: called when `rejections` has changed."""
 
-    def __init__(self, node: str, refused: Callable[[], Iterable[Rejection]], told: Callable[[], None]) -> None:
-        self._node, self._refused, self._told = node, refused, told
+    interested = (FrontendPlanned, BackendsPlanned)
+    unfinished = False  # `serve` tries again by itself
+
+    def __init__(self, node: str, refused: Callable[[], Iterable[Rejection]], moved: Callable[[], None]) -> None:
+        self._node, self._refused, self._moved = node, refused, moved
+        self.through = 0
         self._world = World(INDEXES)
         self._changed = asyncio.Event()
         self._servers: dict[int, asyncio.Server] = {}
         self._failed: dict[int, str] = {}
         self._connections = Connections()  # of all ports together
 
-    def heard(self, world: World) -> None:
-        """The kernel follows the plan in `world` from now on."""
-        self._world = world
-        if {int(port) for port in world.words("health port")} != self._servers.keys():
+    def apply(self, step: Step) -> None:
+        """Answer by the plan of a step; ports are opened and closed a moment later."""
+        self._world, self.through = step.world, step.position
+        if {int(port) for port in step.world.words("health port")} != self._servers.keys():
             self._changed.set()
 
     def rejections(self) -> list[Rejection]:
-        """By Service: it is served, but not all that it asked for is."""
-        told = ((self._local(port), reason) for port, reason in sorted(self._failed.items()))
-        return [Rejection(entity=object_key(local.owner), reason=reason) for local, reason in told if local]
+        """Return the ports that cannot be opened, by the object that requests them: it is served all the same."""
+        failed = ((self._local(port), reason) for port, reason in sorted(self._failed.items()))
+        return [Rejection(entity=object_key(local.owner), reason=reason) for local, reason in failed if local]
 
     async def serve(self, _: Runner) -> None:
-        """Edge: listens where the plan has it."""
+        """Edge: listen where the plan has a port."""
         while True:
             complete = await self._listen()
             with suppress(TimeoutError):
@@ -87,7 +85,7 @@ class HealthPorts:
             self._changed.clear()
 
     async def _listen(self) -> bool:
-        """Whether every port is ours."""
+        """Open and close ports; return whether all that are planned are ours."""
         wanted = {int(port) for port in self._world.words("health port")}
         for port in sorted(self._servers.keys() - wanted):
             self._servers.pop(port).close()
@@ -96,12 +94,12 @@ class HealthPorts:
             try:
                 self._servers[port] = await asyncio.start_server(partial(self._answer, port), None, port, limit=HEAD_BYTES)
             except OSError as error:
-                if not await _another_tells(port, self._local(port)):
+                if not await _another_answers(port, self._local(port)):
                     failed[port] = f"health port {port}: {os.strerror(error.errno or 0)}"
         if failed != self._failed:
             self._failed = failed
             log.warning("health_ports_unserved", reasons=sorted(failed.values()))
-            self._told()
+            self._moved()
         return self._servers.keys() == wanted
 
     async def _answer(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -114,17 +112,18 @@ class HealthPorts:
         return local_endpoints(self._world, self._node, port, self._refused())
 
 
-async def _another_tells(port: int, local: Local | None) -> bool:
-    with suppress(OSError, TimeoutError, ValueError, LookupError, TypeError):  # it may say anything
-        async with asyncio.timeout(_ASKED_S):
+async def _another_answers(port: int, local: Local | None) -> bool:
+    """Return whether the process that has the port answers for the same Service."""
+    with suppress(OSError, TimeoutError, ValueError, LookupError, TypeError):  # it may answer anything
+        async with asyncio.timeout(_ANSWER_S):
             reader, writer = await asyncio.open_connection("localhost", port)
             with closing(writer):
                 writer.write(b"GET / HTTP/1.0\r\n\r\n")
                 answer = b""
                 while len(answer) < _ANSWER_BYTES and (part := await reader.read(_ANSWER_BYTES)):
                     answer += part
-                told = answer.partition(b"\r\n\r\n")[2]
-        return bool(json.loads(told)["service"] == _named(local))
+                body = answer.partition(b"\r\n\r\n")[2]
+        return bool(json.loads(body)["service"] == _named(local))
     return False
 
 
@@ -135,8 +134,8 @@ def _named(local: Local | None) -> dict[str, str]:
 
 def _response(local: Local | None) -> bytes:
     endpoints, healthy = (local.endpoints, local.healthy) if local else (0, False)
-    told = {"service": _named(local), "localEndpoints": endpoints, "serviceProxyHealthy": healthy}
-    body = json.dumps(told).encode()
+    answer = {"service": _named(local), "localEndpoints": endpoints, "serviceProxyHealthy": healthy}
+    body = json.dumps(answer).encode()
     head = (
         b"HTTP/1.1 %s\r\nConnection: close\r\nContent-Type: application/json\r\nX-Content-Type-Options: nosniff\r\n"
         b"X-Load-Balancing-Endpoint-Weight: %d\r\nContent-Length: %d\r\n\r\n"

@@ -58,7 +58,7 @@ def samples(where: Where, agent: Agent) -> Source:
     async def source(runner: Runner) -> list[Sample]:
         names = _names(runner.world)
         async with turn:
-            return [*agent.samples(), *await asyncio.to_thread(_of_kernel, maps, agent.flows, totals, names.get)]
+            return [*agent.samples(), *await asyncio.to_thread(_of_kernel, maps, agent.l4.flows, totals, names.get)]
 
     return source
 

@@ -187,12 +187,12 @@ def test_patterns_that_mean_too_much_are_refused(options: Options, asked: tuple[
 def test_agent_tells_of_an_interface_that_nobody_attaches(options: Options, monkeypatch: pytest.MonkeyPatch) -> None:
     pods, where = replace(options, interfaces=PODS), Where(options.pins.name)
     assert where.pins == options.pins
-    monkeypatch.setattr("services.dataplane.edge.ATTACHED_WITHIN_S", 0.0)
+    monkeypatch.setattr("services.dataplane.node.ATTACHED_WITHIN_S", 0.0)
     list(load(pods))
     agent = Agent(where, "n1", "tc", PODS)
 
     def refused() -> list[str]:
-        agent._refresh_interfaces()
+        agent.node.refresh_interfaces()
         return [each.entity for event in agent._news(World()) if isinstance(event, AppliedThrough) for each in event.rejected]
 
     assert refused() == []

@@ -176,6 +176,8 @@ def isolate(patch: pytest.MonkeyPatch) -> None:
         "weir.service.journal",
         "services.dataplane.edge",
         "services.dataplane.health_ports",
+        "services.dataplane.l4.forwarding",
+        "services.dataplane.node",
         "services.health.edge",
     ):
         patch.setattr(f"{module}.log", _Silent())

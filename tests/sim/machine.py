@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 
 from services.dataplane import edge as agent_edge
+from services.dataplane import node as agent_node
 from services.dataplane import plan_file
+from services.dataplane.announce import announcements
 from services.dataplane.core import HEARS as AGENT_HEARS
 from services.dataplane.core import INDEXES as AGENT_INDEXES
 from services.dataplane.core import without_root
 from services.dataplane.edge import Agent
+from services.dataplane.l4 import forwarding
 from services.dataplane.l4.kernel import MAPS
 from services.dataplane.l4.layout import Frontend, FrontendKey
 from services.dataplane.plan_file import PlanFile
@@ -129,7 +132,7 @@ class Machine:
             connect=connect,
         )
         agent.start()
-        edges = [agent.acknowledge, agent.save, agent.try_again, agent.sweep, lambda runner: runner.beat()]
+        edges = [agent.acknowledge, agent.save, agent.try_again, agent.l4.sweep, lambda runner: runner.beat()]
         return runner, [*edges, agent.give_up] if self.log.restored else edges
 
     def start_prober(self, life: Life, connect: Connect) -> tuple[Runner, list[Any]]:
@@ -169,14 +172,15 @@ def _now() -> float:
 def isolate(patch: pytest.MonkeyPatch) -> None:
     """Put the machine's own clock, kernel, wire and disk behind what is in this module."""
     clock = SimpleNamespace(monotonic=_now, perf_counter=_now, clock_gettime_ns=lambda _: int(_now() * 1e9), CLOCK_MONOTONIC=1)
-    patch.setattr(agent_edge, "time", clock)
-    patch.setattr(agent_edge, "Map", Pin)
-    patch.setattr(agent_edge, "FlowTable", NoFlows)
+    for module in (agent_edge, forwarding, agent_node):
+        patch.setattr(module, "time", clock)
+        patch.setattr(module, "Map", Pin)
+    patch.setattr(forwarding, "FlowTable", NoFlows)
     for name in ("read", "place_of", "write"):
         patch.setattr(PlanFile, name, getattr(Disk, name))
     patch.setattr(plan_file, "_append", Disk.append)
-    patch.setattr(agent_edge, "Announcer", lambda: SimpleNamespace(announce=lambda _, interfaces: tuple(interfaces)))
-    patch.setattr(agent_edge, "own_addresses", _own_addresses)
+    patch.setattr(announcements, "Announcer", lambda: SimpleNamespace(announce=lambda _, interfaces: tuple(interfaces)))
+    patch.setattr(agent_node, "own_addresses", _own_addresses)
     patch.setattr(health_edge, "now_ms", lambda: int(_now() * 1000))
     patch.setattr("services.health.rounds.now_ms", lambda: int(_now() * 1000))
 

@@ -6,8 +6,9 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
+from services.dataplane.applier import Step
 from services.dataplane.core import INDEXES
-from services.dataplane.health_ports import HealthPorts, _another_tells
+from services.dataplane.health_ports import HealthPorts, _another_answers
 from tests.own import free_port
 from tests.unit.test_sources import backends, frontend
 from weir.decider import Fact, World
@@ -30,7 +31,7 @@ class Node:
     def plan(self, *events: AnyEvent) -> None:
         for event in events:
             self.world.evolve(Fact(len(self.world.facts) + 1, event))
-        self.ports.heard(self.world)
+        self.ports.apply(Step(self.world, None, {}, len(self.world.facts)))
 
 
 @asynccontextmanager
@@ -181,7 +182,7 @@ def test_what_another_has_on_the_port_cannot_fill_our_memory() -> None:
 
     async def test() -> None:
         async with await asyncio.start_server(flood, "localhost", port := free_port()):
-            assert not await _another_tells(port, None)
+            assert not await _another_answers(port, None)
 
     sent: list[int] = []
     asyncio.run(test())
