@@ -1,4 +1,4 @@
-"""health: probes endpoints, and takes dead ones out of the kernel at once."""
+"""health: probes backends, and takes dead ones out of the kernel at once."""
 
 from services.health.core import HEARS, INDEXES
 from services.health.edge import Prober
@@ -13,12 +13,12 @@ from weir.where import Where
 
 
 def main() -> None:
-    """Runs until SIGTERM."""
+    """Run until SIGTERM."""
     settings = configured("health", Common)
     where = Where(settings.instance)
     prober = Prober(Map.open(where.pins / f"v{LAYOUT}" / "backend_up"), settings.node)
     runner = Runner("health", Recorder(INDEXES), HEARS, where, node=settings.node, heard=prober.heard)
-    serve(runner, prober.probe, prober.record, prober.tell_delays, *exposed(settings.metrics, samples(prober.rounds)))
+    serve(runner, prober.probe, prober.record, prober.write_delays, *exposed(settings.metrics, samples(prober.rounds)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Which backends are probed and how, when one is down, and for how long a flapping one is left alone: no clock.
+"""Which backends are probed and how, when one is down, and for how long one that flaps is not probed.  No clock.
 
 Times are milliseconds of any clock that only ever goes forward; they arrive as integers.
 """
@@ -16,7 +16,7 @@ CALM_MS = 60_000  # without a death: one flap is forgiven
 FLAPS_MOST = 8
 HOLD_MOST_S = 60
 TICK_MS = 20
-_ASKS_MOST = ("https", "http", "tcp", "ping")
+_CHECKS_MOST = ("https", "http", "tcp", "ping")
 HEARS = (FrontendPlanned, BackendsPlanned, EndpointDown)
 
 
@@ -29,16 +29,16 @@ class Target(NamedTuple):
 
 
 class Streak(NamedTuple):
-    """What the last probes of a backend said.  against: how many in a row spoke against `up`."""
+    """The result of the last probes of a backend.   against: how many in a row contradict `up`."""
 
     up: bool
     against: int = 0
-    flaps: int = 0  # deaths that followed upon one another
+    flaps: int = 0  # deaths in short succession
     free_ms: int = 0  # when the hold of the last death ends
 
     @property
     def held_s(self) -> int:
-        """The hold of the last death: none for the first, then 1, 2, 4 … s."""
+        """Seconds without probes after the last death: none for the first, then 1, 2, 4 …"""
         return min(1 << self.flaps - 2, HOLD_MOST_S) if self.flaps > 1 else 0
 
 
@@ -55,7 +55,7 @@ INDEXES: Mapping[str, Index] = {"set": _set_of}
 
 
 class Wanted:
-    """Every backend that a frontend wants probed, kept in step with the plan; of chunks that nobody probes it holds nothing."""
+    """Every backend that a frontend wants probed, by the plan; it keeps nothing of chunks without probes."""
 
     def __init__(self, world: World) -> None:
         self._of_chunk: dict[str, dict[Target, Probe]] = {}
@@ -65,9 +65,9 @@ class Wanted:
                 self._take(key_of(chunk), _of_chunk(world, key_of(chunk)))
 
     def learn(self, world: World, changes: Iterable[Change]) -> dict[Target, Probe | None]:
-        """What `changes`, which the world holds already, make of the targets they touch; None: not to be probed any more.
+        """Return how the targets that `changes` touch are probed now; None: no longer.  The world holds the changes already.
 
-        Costs what the touched chunks cost, however many there are beside them.
+        Cost: by the touched chunks alone.
         """
         touched: dict[Target, None] = {}
         for chunk in {chunk: None for change in changes for chunk in _chunks(world, change)}:
@@ -75,16 +75,16 @@ class Wanted:
         return {target: self.probe(target) for target in touched}
 
     def targets(self) -> Iterable[Target]:
-        """All of them."""
+        """Return all targets."""
         return self._wishes.keys()
 
     def probe(self, target: Target) -> Probe | None:
-        """How `target` is probed: of several wishes the most frequent, then the one that asks for more than a connection."""
+        """Return how `target` is probed: of several requests the most frequent, then the one that checks more than a connection."""
         wishes = self._wishes.get(target)
         return min(wishes.values(), key=_eagerness) if wishes else None
 
     def _take(self, chunk: str, new: dict[Target, Probe]) -> Iterable[Target]:
-        """Records what `chunk` wants now; gives the targets of which that is news."""
+        """Record what `chunk` wants now; return the targets for which that is a change."""
         old = self._of_chunk.pop(chunk, {})
         if new:
             self._of_chunk[chunk] = new
@@ -101,7 +101,7 @@ class Wanted:
 
 
 def _chunks(world: World, change: Change) -> Iterable[str]:
-    """Keys of the chunks whose probing may differ after `change`."""
+    """Return the keys of the chunks whose probing may differ after `change`."""
     event, before = change.fact.event, change.before
     match event:
         case BackendsPlanned() | BackendsWithdrawn():
@@ -113,7 +113,7 @@ def _chunks(world: World, change: Change) -> Iterable[str]:
 
 
 def _probing(event: AnyEvent | None) -> set[tuple[str, Probe]]:
-    """The sets that `event` wants probed, and how."""
+    """Return the sets that `event` wants probed, and how."""
     probe = event.probe if isinstance(event, FrontendPlanned) else None
     return {(part.name, probe) for part in event.sets} if isinstance(event, FrontendPlanned) and probe else set()
 
@@ -134,17 +134,17 @@ def _eagerness(probe: Probe) -> tuple[int, int, int, int, str, str, str]:
 
 
 def _rank(kind: str) -> int:
-    """The one that asks for more comes first; kinds of later versions, which nobody here can probe, last."""
-    return _ASKS_MOST.index(kind) if kind in _ASKS_MOST else len(_ASKS_MOST)
+    """Return 0 for the kind that checks most; kinds of later versions, which this one cannot probe, come last."""
+    return _CHECKS_MOST.index(kind) if kind in _CHECKS_MOST else len(_CHECKS_MOST)
 
 
 def planned(world: World) -> bool:
-    """Whether there is any plan at all."""
+    """Return whether there is any plan."""
     return bool(world.of(FrontendPlanned))
 
 
 def step(streak: Streak, *, good: bool, probe: Probe, now_ms: int) -> tuple[Streak, bool]:
-    """The streak after one probe, and whether the backend just turned: `retries` in a row are needed either way."""
+    """Return the streak after one probe, and whether the backend just turned: it takes `retries` in a row either way."""
     if good == streak.up:
         return streak._replace(against=0), False
     if streak.against + 1 < probe.retries:
@@ -153,7 +153,7 @@ def step(streak: Streak, *, good: bool, probe: Probe, now_ms: int) -> tuple[Stre
 
 
 def _died(streak: Streak, now_ms: int) -> Streak:
-    """Down, and held down twice as long as the last time unless it was calm in between.
+    """Return the streak of a backend that is down, and held down twice as long as the last time unless it was calm in between.
 
     A penalty per flap that decays with time and suppresses up to a ceiling: RFC 2439, section 4.2, in whole steps.
     So in T seconds a backend dies at most 9 + 2 * T / 60 times, and one that is steady again is up within 60 s and its thresholds.
@@ -164,25 +164,25 @@ def _died(streak: Streak, now_ms: int) -> Streak:
 
 
 def wait_ms(streak: Streak, probe: Probe, now_ms: int) -> int:
-    """From the start of one probe, at `now_ms`, to that of the next: in doubt the rest of the thresholds fit into one interval.
+    """Return the time from the start of one probe, at `now_ms`, to the next: in doubt, the rest of the thresholds fit into one interval.
 
-    So a dead backend is out within two intervals, whenever in between it died.  While it is held it is not asked at all.
+    So a dead backend is out within two intervals, whenever in between it died.  While it is held it is not probed.
     """
     return max(probe.interval_s * 1000 // (probe.retries if streak.against else 1), streak.free_ms - now_ms)
 
 
 def timeout_ms(probe: Probe) -> int:
-    """How long a probe may take: never longer than until the next, but never too short for a far backend."""
+    """Return how long a probe may take: not longer than until the next, but long enough for a far backend."""
     return min(probe.timeout_s * 1000, max(probe.interval_s * 1000 // probe.retries, TIMEOUT_LEAST_MS))
 
 
 def attended_ms(passed_ms: int) -> int:
-    """Of the time since we last looked, what counts against a backend: while we were stopped or starved, nobody listened to it."""
+    """Return what part of the time since the last turn counts against a backend: not the time that this process was stopped or starved."""
     return min(passed_ms, 2 * TICK_MS)
 
 
 def unrecorded(world: World, transitions: Iterable[EndpointDown | EndpointUp]) -> list[AnyEvent]:
-    """Of `transitions`, in order, those that the log does not hold yet: each must change what came before it."""
+    """Return the `transitions`, in order, that the log does not have yet: each must change what came before it."""
     down: dict[str, bool] = {}
     events: list[AnyEvent] = []
     for event in transitions:

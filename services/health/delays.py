@@ -1,4 +1,4 @@
-"""How long a backend took to answer its last probes: least, average and most, without a clock and without keeping each."""
+"""Latency of a backend's last probes: least, average and most, without a clock and without keeping each."""
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Delays:
         self._before, self._now = _Half(), _Half()
 
     def add(self, delay_us: int) -> None:
-        """One more answer."""
+        """Add one answer."""
         if self._now.count == HALF:
             self._before, self._now = self._now, _Half()
         half = self._now
@@ -39,7 +39,7 @@ class Delays:
         half.count += 1
 
     def summary(self) -> Delay | None:
-        """None before the first answer."""
+        """Return the latencies; None before the first answer."""
         halves = [half for half in (self._before, self._now) if half.count]
         if not halves:
             return None

@@ -1,6 +1,6 @@
-"""Takes a dead backend out at once: first the kernel's map, then the log.
+"""Take a dead backend out at once: first the kernel's map, then the log.
 
-Goes on without the log: whom to probe is what the plan last said, and transitions wait to be recorded.
+Without the log, probing continues by the last plan, and transitions wait to be recorded.
 """
 
 import asyncio
@@ -22,14 +22,14 @@ from weir.service.runner import Runner
 from weir.where import write_file
 
 DOWN = b"\0"
-UNRECORDED_MOST = 10_000  # transitions kept while the log is away; beyond, only the last of each backend
+UNRECORDED_MOST = 10_000  # transitions kept while the log is unreachable; beyond, only the last of each backend
 DELAYS_EVERY_S, DELAYS_AT_ONCE = 5, 500
 
 log = structlog.get_logger()
 
 
 class Prober:
-    """Every probed backend of this node, and what the kernel and the log are told of it."""
+    """Every probed backend of this node, and its state in the kernel and in the log."""
 
     def __init__(self, backend_up: Map, node: str) -> None:
         self.rounds = Rounds(self._judged)
@@ -40,7 +40,7 @@ class Prober:
         self._turned = asyncio.Event()
 
     async def heard(self, world: World, changes: Sequence[Change] | None, _: int) -> None:
-        """Starts and stops probing as the plan says."""
+        """Start and stop probing as planned."""
         if changes is not None:
             for target, probe in self._wanted.learn(world, changes).items():
                 if probe:
@@ -49,20 +49,20 @@ class Prober:
                     self._stop(target)
             return
         if not planned(world):
-            return  # the log is new, or was lost: what we last heard, and who is down, stands until a planner plans again
+            return  # the log is new, or was lost: the last plan, and who is down, hold until the planner plans again
         self._wanted = Wanted(world)
         self._begin(world, {_target_of(key): key for key, value in self._map.items() if value == DOWN})
 
     def _begin(self, world: World, down: dict[Target, bytes]) -> None:
-        """Everything as the plan says, where the kernel, the log and we may each know another part of it."""
+        """Probe as planned; the kernel, the log and this process may each know another part of what is down."""
         wanted = set(self._wanted.targets())
         for target in sorted((self.rounds.watches.keys() | down.keys()) - wanted):
             self._stop(target)
-        told = self._lost(world) - down.keys()
-        for target in sorted(told - wanted):  # nobody would ever say that it is up again
+        recorded = self._lost(world) - down.keys()
+        for target in sorted(recorded - wanted):  # no probe would ever report it up again
             self._note(EndpointUp(node=self._node, **target._asdict(), reason="no longer probed"))
-        lost = told & wanted
-        for target in sorted(lost):  # after a reboot the map is empty: down in the log is down until its probes say otherwise
+        lost = recorded & wanted
+        for target in sorted(lost):  # after a reboot the map is empty: down in the log is down until probes find otherwise
             self._map.put(backend_key(*target), DOWN)
             if target in self.rounds.watches:
                 self.rounds.forget(target)
@@ -73,27 +73,27 @@ class Prober:
         self._recall(world, sorted(wanted & down.keys()))
 
     def _lost(self, world: World) -> set[Target]:
-        """Targets that the log has as down, and nothing we saw says otherwise."""
+        """Return the targets that are down in the log, unless a later transition waits to be recorded."""
         seen = {key_of(event) for event in self._unrecorded.values()}
-        told = (event for event in world.of(EndpointDown) if event.node == self._node and key_of(event) not in seen)
-        return {Target(event.address, event.port, event.protocol) for event in told}
+        down = (event for event in world.of(EndpointDown) if event.node == self._node and key_of(event) not in seen)
+        return {Target(event.address, event.port, event.protocol) for event in down}
 
     def _recall(self, world: World, down: Iterable[Target]) -> None:
-        """Killed between map and log: what the kernel has as down and the log does not is recorded now."""
-        told = {key_of(event) for event in (*world.of(EndpointDown), *self._unrecorded.values())}
+        """Record what the kernel has as down and the log does not: an earlier process was killed in between."""
+        recorded = {key_of(event) for event in (*world.of(EndpointDown), *self._unrecorded.values())}
         for target in down:
             probe = self.rounds.watches[target].probe
             reason = f"{probe.kind} probe: found down in the kernel"
             event = EndpointDown(node=self._node, **target._asdict(), reason=reason, failures=probe.retries)
-            if key_of(event) not in told:
+            if key_of(event) not in recorded:
                 self._note(event)
 
     async def probe(self, _: Runner) -> None:
-        """Asks, for ever."""
+        """Edge: probe."""
         await self.rounds.run()
 
     async def record(self, runner: Runner) -> None:
-        """Writes transitions into the log, in order, as soon as it can be reached."""
+        """Edge: append transitions to the log, in order, as soon as it can be reached."""
         while True:
             await self._turned.wait()
             self._turned.clear()
@@ -105,24 +105,24 @@ class Prober:
     def _news(self, world: World) -> list[AnyEvent]:
         return unrecorded(world, self._unrecorded.values())
 
-    async def tell_delays(self, runner: Runner) -> None:
-        """Keeps how long backends take to answer where `weir get ep` finds it."""
-        path, told = runner.where.run / f"probes-{token(self._node)}.json", b""
+    async def write_delays(self, runner: Runner) -> None:
+        """Edge: write how long backends take to answer to a file, for `weir get ep`."""
+        path, written = runner.where.run / f"probes-{token(self._node)}.json", b""
         while True:
             await asyncio.sleep(DELAYS_EVERY_S)
             found: dict[str, Delay] = {}
             for number, watch in enumerate(list(self.rounds.watches.values())):
                 if number % DELAYS_AT_ONCE == 0:
-                    await asyncio.sleep(0)  # probes are not to wait for all of them
+                    await asyncio.sleep(0)  # probes must not wait for all of them
                 if delay := watch.delays.summary():
                     found[endpoint_name(*watch.target)] = delay
-            if (content := msgspec.json.encode(found)) != told:
+            if (content := msgspec.json.encode(found)) != written:
                 try:
                     write_file(path, content)
                 except OSError as error:  # delays are a convenience, probes are not
-                    log.error("delays_not_told", path=str(path), reason=str(error))
+                    log.error("delays_not_written", path=str(path), reason=str(error))
                 else:
-                    told = content
+                    written = content
 
     def _judged(self, watch: Watch, fault: str) -> None:
         watch.streak, turned = step(watch.streak, good=not fault, probe=watch.probe, now_ms=now_ms())
@@ -130,11 +130,11 @@ class Prober:
             self._turn(watch, fault)
 
     def _turn(self, watch: Watch, fault: str) -> None:
-        """The kernel first: new flows avoid a dead backend from here on, whatever becomes of the log."""
+        """Write to the kernel first: from here on new flows avoid a dead backend, whatever happens to the log."""
         target, probe, held_s = watch.target, watch.probe, watch.streak.held_s
         if fault:
             self._map.put(backend_key(*target), DOWN)
-            reason = f"{probe.kind} probe: {fault}" + (f"; it is flapping, so not asked again for {held_s} s" if held_s else "")
+            reason = f"{probe.kind} probe: {fault}" + (f"; flapping, so not probed again for {held_s} s" if held_s else "")
             self._note(EndpointDown(node=self._node, **target._asdict(), reason=reason, failures=probe.retries, held_s=held_s))
         else:
             self._map.delete(backend_key(*target))
@@ -149,7 +149,7 @@ class Prober:
         self._turned.set()
 
     def _stop(self, target: Target) -> None:
-        """Nobody wants it probed any more: it counts as up."""
+        """Stop probing a backend: it counts as up."""
         if target in self.rounds.watches:
             self.rounds.forget(target)
         if self._map.delete(backend_key(*target)):

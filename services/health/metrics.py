@@ -1,4 +1,4 @@
-"""How probing goes, read off the rounds when asked."""
+"""Metrics of probing, read from the scheduler on each scrape."""
 
 from services.health.rounds import Rounds
 from weir.events import EndpointDown
@@ -8,7 +8,7 @@ from weir.service.runner import Runner
 
 
 def samples(rounds: Rounds) -> Source:
-    """For `weir_backends_*` and `weir_probe*`."""
+    """Make the source of `weir_backends_*` and `weir_probe*`."""
 
     async def source(runner: Runner) -> list[Sample]:
         return [

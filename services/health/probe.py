@@ -1,7 +1,7 @@
 """One probe: a connection, and for http and https one request on it.  It ends with a reset, so nothing is left on either side.
 
-Whoever calls limits the time.  Certificates are not verified, as in the probes of Kubernetes: a probe asks whether a backend
-serves, not who it is.
+The caller limits the time.  Certificates are not verified, as in the probes of Kubernetes: a probe checks whether a backend
+serves, not its identity.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _OURS = (errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM, errno.EMFILE, errno.E
 _RESET = struct.pack("ii", 1, 0)
 _RTT_AT, _RTT_END = 68, 72  # tcpi_rtt in struct tcp_info of linux/tcp.h, microseconds
 _READ_BYTES = 4096
-_READS_MOST = 64  # each looks at all that has come: a server that sends byte by byte must not cost us a core
+_READS_MOST = 64  # each parses all that has arrived: a server that sends byte by byte must not cost a core
 
 
 class ProbeImpossible(Exception):
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
     delay_us: int = 0
 
 
-async def ask(target: Target, probe: Probe) -> Answer:
+async def run_probe(target: Target, probe: Probe) -> Answer:
     """Probe once.  Raises ProbeImpossible, and nothing for whatever a backend does."""
     if probe.kind not in PROBE_KINDS:
         raise ProbeImpossible(f"kind {probe.kind!a} of a probe: expected one of {', '.join(PROBE_KINDS)}")
@@ -65,14 +65,17 @@ async def ask(target: Target, probe: Probe) -> Answer:
 
 
 async def _ping(address: str) -> None:
-    """One echo, answered, over a socket that needs no capability.  The kernel fills in identifier and checksum (net/ipv4/ping.c)."""
+    """Send one echo request and wait for the reply, over a socket that needs no capability.
+
+    The kernel fills in identifier and checksum (net/ipv4/ping.c).
+    """
     family, protocol, echo = (
         (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128) if ":" in address else (socket.AF_INET, socket.IPPROTO_ICMP, 8)
     )  # RFC 4443, section 4.1; RFC 792
     try:
         connection = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK, protocol)
     except PermissionError as error:
-        raise ProbeImpossible("no ping is allowed to this process: sysctl net.ipv4.ping_group_range") from error
+        raise ProbeImpossible("this process may not ping: see sysctl net.ipv4.ping_group_range") from error
     with connection:
         connection.connect((address, 0))
         connection.send(bytes([echo, *bytes(7)]))
@@ -83,7 +86,7 @@ async def _http(connection: socket.socket, target: Target, probe: Probe) -> str:
     try:
         stream = _Tls(connection, server_name(probe)) if probe.kind == "https" else _Plain(connection)
     except ValueError:
-        return f"host {probe.host!a} is no server name"
+        return f"host {probe.host!a} is not a server name"
     await stream.send(request(target, probe))
     received = b""
     for _ in range(_READS_MOST):
@@ -103,7 +106,7 @@ class _Plain:
         await self._loop.sock_sendall(self._connection, data)
 
     async def receive(self) -> bytes:
-        """What has come, b"" at the end."""
+        """Return what has arrived, b"" at the end."""
         return await self._loop.sock_recv(self._connection, _READ_BYTES)
 
 
@@ -118,7 +121,7 @@ class _Tls(_Plain):
     async def send(self, data: bytes) -> None:
         while True:
             try:
-                self._tls.write(data)  # begins with the handshake
+                self._tls.write(data)  # starts with the handshake
             except ssl.SSLWantReadError:
                 await self._exchange()
                 continue
@@ -135,7 +138,7 @@ class _Tls(_Plain):
                 return b""
 
     async def _exchange(self) -> None:
-        """Sends what TLS has to say and hands it what has come."""
+        """Send what TLS has to send, and hand it what has arrived."""
         if self._out.pending:
             await super().send(self._out.read())
         if more := await super().receive():

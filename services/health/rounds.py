@@ -1,7 +1,7 @@
-"""Asks every watched backend when it is due: the earliest due first, so many at one time, one heap instead of a task for each.
+"""Probe scheduler: runs due probes earliest first, with bounded concurrency, from one heap instead of a task per backend.
 
-Above its ceiling probes come late, but in order, and no backend is held for slow because this process was: the time a probe may
-take is counted only while we look.
+Above its ceiling probes start late, but in order.  No backend is judged slow because this process was: the time that a probe may take
+counts only while this process runs.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ import structlog
 
 from services.health.core import TICK_MS, Streak, Target, attended_ms, timeout_ms, wait_ms
 from services.health.delays import Delays
-from services.health.probe import Answer, ProbeImpossible, ask
+from services.health.probe import Answer, ProbeImpossible, run_probe
 from weir.model import Probe
 from weir.service.metrics import Histogram
 
 AT_ONCE = 4096  # probes under way
-BURST = 128  # probes begun between two looks at what came back
-IDLE_MS = 200  # a new backend waits so long at most until it is seen
+BURST = 128  # probes started between two turns of the event loop
+IDLE_MS = 200  # longest wait of a new backend for its first look
 LATE_MS = 1000
-COMPLAIN_EVERY_MS = 30_000
+WARN_EVERY_MS = 30_000
 
 log = structlog.get_logger()
 
@@ -41,24 +41,24 @@ class Watch:
 
 
 class Rounds:
-    """The backends watched, and when each is due.  told: gets each verdict; "" is a good one.
+    """The watched backends, and when each is due.  report: called with each verdict; "" is a good one.
 
-    probes (of these probes_failed), probes_late, probes_impossible count since the start; probe_lag_ms is how late the last one began.
+    probes (of these probes_failed), probes_late, probes_impossible count since the start; probe_lag_ms is how late the last one started.
     """
 
-    def __init__(self, told: Callable[[Watch, str], None]) -> None:
+    def __init__(self, report: Callable[[Watch, str], None]) -> None:
         self.watches: dict[Target, Watch] = {}
         self.probes = self.probes_failed = self.probes_late = self.probes_impossible = self.probe_lag_ms = 0
         self.answered_s = Histogram()
-        self._told = told
+        self._report = report
         self._due: list[tuple[int, int, Watch]] = []
-        self._number = itertools.count()  # of equals, the first come
-        self._asked: dict[Watch, tuple[asyncio.Timeout, int]] = {}  # and when it has had its time
+        self._number = itertools.count()  # of equals, the first added
+        self._running: dict[Watch, tuple[asyncio.Timeout, int]] = {}  # and the end of its time
         self._attended_ms = 0
-        self._complained_ms = -COMPLAIN_EVERY_MS
+        self._warned_ms = -WARN_EVERY_MS
 
     def watch(self, target: Target, probe: Probe, streak: Streak) -> None:
-        """From now on, or asked another way than before."""
+        """Start to probe a backend, or probe it in another way."""
         watch = self.watches.get(target)
         if watch and watch.probe == probe:
             return
@@ -66,34 +66,34 @@ class Rounds:
             watch.probe = probe
         else:
             watch = self.watches[target] = Watch(target, probe, streak)
-        if watch not in self._asked:
+        if watch not in self._running:
             self._plan(watch, now_ms() + random.randrange(probe.interval_s * 1000))  # spread: not all in one moment
 
     def forget(self, target: Target) -> None:
-        """A probe under way may end; nobody hears of it."""
+        """Stop.  A probe that is running may end; its verdict is dropped."""
         self.watches.pop(target).due_ms = -1
 
     async def run(self) -> None:
-        """For ever.  An exception that nobody named ends it."""
+        """Run until cancelled, or until an unexpected exception."""
         looked_ms = now_ms()
         async with asyncio.TaskGroup() as group:
             while True:
-                self._expire()  # by what was attended before this look: what came meanwhile was heard in between
+                self._expire()  # by the time counted before this turn: answers that arrived meanwhile were handled in between
                 before_ms, looked_ms = looked_ms, now_ms()
                 self._attended_ms += attended_ms(looked_ms - before_ms)
                 ripe = self.ripe(looked_ms)
                 for watch in ripe:
-                    self._asked[watch] = (asyncio.timeout(None), self._attended_ms + timeout_ms(watch.probe))
-                    group.create_task(self._ask(watch, looked_ms))
+                    self._running[watch] = (asyncio.timeout(None), self._attended_ms + timeout_ms(watch.probe))
+                    group.create_task(self._run(watch, looked_ms))
                 await asyncio.sleep(0 if len(ripe) == BURST else self._pause_ms(looked_ms) / 1000)
 
     def ripe(self, at_ms: int) -> list[Watch]:
-        """Those to ask now, the longest due first."""
+        """Return those to probe now, the longest due first."""
         ripe: list[Watch] = []
-        room = min(BURST, AT_ONCE - len(self._asked))
+        room = min(BURST, AT_ONCE - len(self._running))
         while self._due and self._due[0][0] <= at_ms and len(ripe) < room:
             due_ms, _, watch = heapq.heappop(self._due)
-            if due_ms == watch.due_ms:  # else planned anew since, or forgotten
+            if due_ms == watch.due_ms:  # else rescheduled since, or forgotten
                 self._lag(at_ms - due_ms)
                 ripe.append(watch)
         return ripe
@@ -102,36 +102,36 @@ class Rounds:
         self.probe_lag_ms = lag_ms
         if lag_ms > LATE_MS:
             self.probes_late += 1
-            self._complain("probes_late", lag_ms=lag_ms, backends=len(self.watches), late=self.probes_late)
+            self._warn("probes_late", lag_ms=lag_ms, backends=len(self.watches), late=self.probes_late)
 
-    def _complain(self, what: str, **about: object) -> None:
-        if now_ms() - self._complained_ms >= COMPLAIN_EVERY_MS:
-            self._complained_ms = now_ms()
+    def _warn(self, what: str, **about: object) -> None:
+        if now_ms() - self._warned_ms >= WARN_EVERY_MS:
+            self._warned_ms = now_ms()
             log.warning(what, **about)
 
     def _expire(self) -> None:
-        for limit, ends_ms in self._asked.values():
+        for limit, ends_ms in self._running.values():
             if ends_ms <= self._attended_ms and not limit.expired():
                 limit.reschedule(0)
 
     def _pause_ms(self, at_ms: int) -> int:
-        if self._asked:
+        if self._running:
             return TICK_MS
         return min(max(self._due[0][0] - at_ms, TICK_MS), IDLE_MS) if self._due else IDLE_MS
 
-    async def _ask(self, watch: Watch, began_ms: int) -> None:
-        limit, _ = self._asked[watch]
+    async def _run(self, watch: Watch, began_ms: int) -> None:
+        limit, _ = self._running[watch]
         probe = watch.probe
         answer: Answer | None = None
         try:
             async with limit:
-                answer = await ask(watch.target, probe)
+                answer = await run_probe(watch.target, probe)
         except TimeoutError:
             answer = Answer(f"no answer within {timeout_ms(probe)} ms")
         except ProbeImpossible as error:
             self.probes_impossible += 1
-            self._complain("probe_impossible", reason=str(error), times=self.probes_impossible)
-        del self._asked[watch]
+            self._warn("probe_impossible", reason=str(error), times=self.probes_impossible)
+        del self._running[watch]
         if self.watches.get(watch.target) is watch:
             if answer:
                 self._judge(watch, answer)
@@ -144,7 +144,7 @@ class Rounds:
         else:
             watch.delays.add(answer.delay_us)
             self.answered_s.observe(answer.delay_us / 1_000_000)
-        self._told(watch, answer.fault)
+        self._report(watch, answer.fault)
 
     def _plan(self, watch: Watch, due_ms: int) -> None:
         watch.due_ms = due_ms
@@ -152,5 +152,5 @@ class Rounds:
 
 
 def now_ms() -> int:
-    """Of the clock that nobody sets."""
+    """Return the time of the monotonic clock."""
     return time.monotonic_ns() // 1_000_000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.health.answer import ANSWER_MOST, judge, misfit, request, server_name
 from services.health.core import Target
-from services.health.probe import Answer, ProbeImpossible, ask
+from services.health.probe import Answer, ProbeImpossible, run_probe
 from tests.servers import OK, Serve, repeating, saying, silent
 from weir.model import Probe
 
@@ -42,7 +42,7 @@ def asked(serve: Serve, probe: Probe, *, tls: ssl.SSLContext | None = None, addr
 
         server = await asyncio.start_server(once, address, 0, ssl=tls)
         async with asyncio.timeout(timeout_s):
-            return await ask(Target(address, server.sockets[0].getsockname()[1], "TCP"), probe)
+            return await run_probe(Target(address, server.sockets[0].getsockname()[1], "TCP"), probe)
 
     return uvloop.run(run())
 
@@ -60,7 +60,7 @@ def test_a_server_that_answers_is_good(kind: str, address: str, tls: ssl.SSLCont
 
 @pytest.mark.parametrize("kind", ["tcp", "http", "https"])
 def test_a_closed_port_is_refused(kind: str) -> None:
-    assert uvloop.run(ask(Target("127.0.0.1", 1, "TCP"), Probe(kind=kind))).fault == "connection refused"
+    assert uvloop.run(run_probe(Target("127.0.0.1", 1, "TCP"), Probe(kind=kind))).fault == "connection refused"
 
 
 @pytest.mark.parametrize(
@@ -153,13 +153,13 @@ def test_tls_is_told_the_host_and_not_the_address(tls: ssl.SSLContext) -> None:
 
 
 def test_a_host_that_tls_cannot_carry_is_a_fault() -> None:
-    assert asked(silent, Probe(kind="https", host="." + "x" * 300)).fault.endswith("is no server name")
+    assert asked(silent, Probe(kind="https", host="." + "x" * 300)).fault.endswith("is not a server name")
 
 
 def test_another_port_is_asked_on_behalf_of_the_backend() -> None:
     async def run() -> Answer:
         server = await asyncio.start_server(saying(OK), "127.0.0.1", 0)
-        return await ask(Target("127.0.0.1", 1, "TCP"), Probe(kind="http", port=server.sockets[0].getsockname()[1]))
+        return await run_probe(Target("127.0.0.1", 1, "TCP"), Probe(kind="http", port=server.sockets[0].getsockname()[1]))
 
     assert uvloop.run(run()).fault == ""
 
@@ -218,12 +218,12 @@ PINGS = """
 import asyncio, sys, uvloop
 from pathlib import Path
 from services.health.core import Target
-from services.health.probe import ProbeImpossible, ask
+from services.health.probe import ProbeImpossible, run_probe
 from weir.model import Probe
 
 async def told(address):
     try:
-        return (await asyncio.wait_for(ask(Target(address, 53, "UDP"), Probe(kind="ping")), 5)).fault
+        return (await asyncio.wait_for(run_probe(Target(address, 53, "UDP"), Probe(kind="ping")), 5)).fault
     except ProbeImpossible as error:
         return str(error)
 
@@ -238,4 +238,4 @@ def test_a_ping_needs_an_answer_and_a_kernel_that_allows_it() -> None:
     """In a network namespace of its own: who may ping is set for each."""
     command = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-c", PINGS]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    assert told == ["no ping is allowed to this process: sysctl net.ipv4.ping_group_range", "", "", "network is unreachable"]
+    assert told == ["this process may not ping: see sysctl net.ipv4.ping_group_range", "", "", "network is unreachable"]
