@@ -1,6 +1,6 @@
-"""What the kernel of this node should hold, read off the plan.
+"""What this node should hold, by the plan.
 
-Pure: everything is computed from the world; which ids the entries have here, and what the kernel holds already, is `apply.py`'s.
+Pure: everything is computed from the world.  Which ids entries have here, and what the kernel holds already, is in `l4/apply.py`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -72,7 +72,7 @@ def _nobody(namespace: str) -> Root:
 
 
 def without_root(fact: Fact) -> Fact:
-    """As the agent keeps it: which object a fact goes back to is asked of the log, and would be a tenth of the agent's memory."""
+    """Return an event as the agent keeps it: without its root, which the log has, and which would be a tenth of the agent's memory."""
     match fact.event:
         case VipPlanned(root=root) | VipWithdrawn(root=root) | FrontendPlanned(root=root) | BackendsPlanned(root=root) as event:
             return fact._replace(event=replace(event, root=_nobody(root.space)))
@@ -80,7 +80,7 @@ def without_root(fact: Fact) -> Fact:
 
 
 def planned(world: World) -> list[AnyEvent]:
-    """The whole plan: every VIP, given or withdrawn, frontend and chunk of backends."""
+    """Return the whole plan: every VIP, planned or withdrawn, every frontend and chunk of backends."""
     return [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
 
 
@@ -96,7 +96,7 @@ class Touched:
 
     @classmethod
     def by(cls, world: World, changes: Iterable[Change]) -> "Touched":
-        """What `changes` touch; the world holds them already."""
+        """Return what `changes` touch; the world holds them already."""
         touched = cls()
         for change in changes:
             touched._turn(change.before, change.fact.event)
@@ -105,18 +105,18 @@ class Touched:
 
     @classmethod
     def between(cls, before: Mapping[str, Fact], after: World) -> "Touched":
-        """What of the plan differs between what was applied and a world."""
+        """Return what of the plan differs between what was applied and a world."""
         touched = cls()
         for key in before.keys() | after.facts.keys():
             facts = [fact and fact[:2] for fact in (before.get(key), after.facts.get(key))]
-            if facts[0] != facts[1]:  # the same, said again later, is a newer plan for the kernel too
+            if facts[0] != facts[1]:  # the same event at a later sequence is a newer plan for the kernel, too
                 touched._turn(*(fact[1] if fact else None for fact in facts))
         touched._widen(after)
         return touched
 
     @classmethod
     def all(cls, world: World) -> Iterator["Touched"]:
-        """The whole plan, in parts: at 100,000 backends the names alone are much.  VIPs last."""
+        """Yield the whole plan in parts: with 100,000 backends the names alone take much memory.  VIPs come last."""
         sets = world.words("set")
         for start in range(0, len(sets), PART):
             part = cls()
@@ -129,7 +129,7 @@ class Touched:
         yield last
 
     def _turn(self, before: AnyEvent | None, after: AnyEvent | None) -> None:
-        """Of endpoints those that came or went: the others keep their ids, and the frontends that their replies belong to."""
+        """Note one change; of endpoints only those that were added or removed, since the others keep their ids."""
         came, went = (set(endpoints_of(event)) if event else set() for event in (after, before))
         self.endpoints |= came ^ went
         if isinstance(before, BackendsPlanned):
@@ -145,7 +145,7 @@ class Touched:
                     self.sets.add(event.set)
 
     def _widen(self, world: World) -> None:
-        """A set reaches its frontends; a frontend that came or went reaches the endpoints that it alone may serve."""
+        """Add the frontends of touched sets, and the endpoints that a frontend that was added or removed may be the only one to serve."""
         if self.frontends:
             chunks = [chunk for name in self.sets for chunk in world.find("set", name, BackendsPlanned)]
             self.endpoints |= {endpoint for chunk in chunks for endpoint in endpoints_of(chunk)}
@@ -156,7 +156,7 @@ class Touched:
 
 
 def frontend_key(frontend: FrontendPlanned) -> FrontendKey:
-    """The key of a planned frontend in the kernel."""
+    """Return the key of a planned frontend in the kernel."""
     return FrontendKey(frontend.vip, frontend.port, frontend.protocol)
 
 
@@ -235,23 +235,23 @@ def _address(backend: Backend) -> tuple[str, int]:
 
 
 def frontends_of(world: World, endpoint: str) -> list[FrontendPlanned]:
-    """The frontends that a backend serves, by key."""
+    """Return the frontends that a backend serves."""
     sets = sorted({chunk.set for chunk in world.find("endpoint", endpoint, BackendsPlanned)})
     return [frontend for name in sets for frontend in world.find("set", name, FrontendPlanned)]
 
 
 def serves(world: World, endpoint: str, name: str) -> bool:
-    """Whether the backend set `name` holds `endpoint`."""
+    """Return whether the backend set `name` holds `endpoint`."""
     return any(chunk.set == name for chunk in world.find("endpoint", endpoint, BackendsPlanned))
 
 
 def table_name(frontend: FrontendPlanned) -> str:
-    """What its lookup table is shared by: frontends of the same sets, in the same proportions."""
+    """Return the name of a frontend's lookup table, which frontends of the same sets in the same proportions share."""
     if len(frontend.sets) == 1:
         return frontend.sets[0].name
     return " ".join(f"{part.weight}*{part.name}" for part in frontend.sets)
 
 
 def set_number(name: str) -> int:
-    """A set's key in the kernel: 64 bits of its name's hash, so that every node and every life agrees without talking."""
+    """Return a table's key in the kernel: 64 bits of its name's hash, the same on every node and in every process."""
     return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), "little")

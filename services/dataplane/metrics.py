@@ -1,4 +1,4 @@
-"""What the agent did and what the kernel counts, looked up when asked.  Maps are read in a thread: the loop goes on meanwhile."""
+"""Metrics of the agent and the kernel, read on each scrape.  Maps are read in a thread, so that the event loop continues."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ COUNTED = ("frontends", "frontend_stats", "verdicts", "vips")
 
 
 class Served(NamedTuple):
-    """What one frontend has counted; number: its place in the kernel, which another may have after it."""
+    """What one frontend has counted.   number: its id in the kernel, which another frontend may get later."""
 
     number: int
     service: str
@@ -30,14 +30,14 @@ class Served(NamedTuple):
 
 
 class Totals:
-    """Sums of frontends' counters per Service, which only grow: what a frontend counted stays when it goes or begins anew."""
+    """Sums of frontends' counters per Service, which only grow: what a frontend counted stays when it is removed or added again."""
 
     def __init__(self) -> None:
         self.services: dict[str, Stats] = {}
         self._seen: dict[tuple[FrontendKey, int], Stats] = {}
 
     def add(self, frontends: Mapping[FrontendKey, Served]) -> None:
-        """The counters as they are now.  A Service without a frontend is forgotten."""
+        """Add the current counters.  A Service without a frontend is dropped."""
         seen = {}
         for where, served in frontends.items():
             now, before = served.stats, self._seen.get((where, served.number), Stats())
@@ -50,7 +50,7 @@ class Totals:
 
 
 def samples(where: Where, agent: Agent) -> Source:
-    """For all that is `dataplane` in weir.service.metrics."""
+    """Make the source of all metrics of `dataplane` in weir.service.metrics."""
     maps = {name: Map.open(where.pins / f"v{LAYOUT}" / name) for name in COUNTED}
     totals = Totals()
     turn = asyncio.Lock()

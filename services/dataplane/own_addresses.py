@@ -1,6 +1,6 @@
-"""The addresses of this machine and its default gateways, as rtnetlink has them (RFC 3549; linux/if_addr.h, linux/rtnetlink.h).
+"""The addresses of this machine and its default gateways, from rtnetlink (RFC 3549; linux/if_addr.h, linux/rtnetlink.h).
 
-Whoever follows changes subscribes first and reads then, so that none is missed; each change rereads everything.
+To follow changes, subscribe first and then read, so that none is missed; on each change everything is read again.
 """
 
 import ctypes
@@ -30,7 +30,7 @@ _FILTER = (  # classic BPF: of a router's messages, which may be a million, only
 
 
 def own_addresses(node: str) -> NodeAddressesObserved:
-    """What `node`, this machine, has now in this network namespace.  Raises OSError."""
+    """Read what `node`, this machine, has now in this network namespace.  Raises OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         families = (socket.AF_INET, socket.AF_INET6)
         addresses = [each for family in families for body in _dump(netlink, _GET_ADDRESS, family) for each in _own(body)]
@@ -39,14 +39,14 @@ def own_addresses(node: str) -> NodeAddressesObserved:
 
 
 def subscribe(netlink: socket.socket) -> None:
-    """Makes a netlink socket readable whenever `own_addresses` may have changed."""
+    """Make a netlink socket readable whenever `own_addresses` may have changed."""
     program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in _FILTER))
     netlink.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("@HP", len(_FILTER), ctypes.addressof(program)))
     netlink.bind((0, _GROUPS))
 
 
 def _dump(netlink: socket.socket, kind: int, family: int) -> Iterator[bytes]:
-    """The bodies of all messages of the answer.  Raises OSError."""
+    """Yield the bodies of all messages of the answer.  Raises OSError."""
     netlink.send(struct.pack("=IHHIIB3x", 20, kind, _REQUEST_DUMP, 0, 0, family))
     while True:
         data = netlink.recv(1 << 16)
@@ -103,7 +103,7 @@ def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
 def _name(index: int) -> str:
     try:
         return socket.if_indextoname(index)
-    except OSError:  # it went meanwhile
+    except OSError:  # removed meanwhile
         return ""
 
 

@@ -1,7 +1,7 @@
 """The last plan on disk: bpffs is memory, so after a reboot without NATS a node forwards from it.
 
 `plan.json` holds the whole plan as of a position.  What changed since is appended to `plan.changes`, a line for each fact, so that
-one change among 10,000 Services costs one line.  A line torn by a power loss is the last one, and the log still has what it said.
+one change among 10,000 Services costs one line.  A line torn by a power loss is the last one, and the log still has its event.
 """
 
 import os
@@ -30,12 +30,12 @@ class PlanFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, world: World, position: int) -> "PlanFile":
-        """The plan as it stands in `world`."""
+        """Make the file of the plan in `world`."""
         return cls(position, [(world.seq(event), event) for event in planned(world)])
 
     @classmethod
     def read(cls, path: Path) -> "PlanFile | None":
-        """None where there is none.  Raises msgspec.MsgspecError for a file that is not one."""
+        """Read the plan; None where there is no file.  Raises msgspec.MsgspecError for a file that is not one."""
         if not path.exists():
             return None
         whole = msgspec.json.decode(path.read_bytes(), type=cls)
@@ -44,19 +44,19 @@ class PlanFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def place_of(cls, path: Path) -> tuple[int, Identity]:
-        """Up to which sequence of which log the file at `path` knows the plan; 0 where there is none.  Raises msgspec.MsgspecError."""
+        """Return the sequence and the log that the plan at `path` is of; 0 where there is no file.  Raises msgspec.MsgspecError."""
         if not path.exists():
             return 0, Identity()
         head = msgspec.json.decode(path.read_bytes(), type=_Head)
         return max([head.position, *(seq for seq, _ in _changes_since(head.position, _changes(path)))]), head.log
 
     def write(self, path: Path) -> None:
-        """In one step, and through a power loss."""
+        """Write in one step, safe against a power loss."""
         write_file(path, msgspec.json.encode(self), sync=True)
-        _changes(path).unlink(missing_ok=True)  # left behind by a kill, they speak of another position
+        _changes(path).unlink(missing_ok=True)  # left behind by a kill, they belong to another position
 
     def world(self) -> World:
-        """The plan, folded."""
+        """Return the plan, folded."""
         world = World(INDEXES)
         for seq, event in self.facts:
             world.evolve(Fact(seq, event))
@@ -64,14 +64,14 @@ class PlanFile(msgspec.Struct, frozen=True):
 
 
 class _Head(msgspec.Struct):
-    """What is read of a plan whose facts the kernel holds."""
+    """The part that is read when the kernel holds the plan already."""
 
     position: int
     log: Identity = Identity()
 
 
 class AppliedPlan:
-    """What of the plan was applied here, by entity, and how to keep it on disk."""
+    """The plan that was applied here, by entity, and how it is kept on disk."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -80,18 +80,18 @@ class AppliedPlan:
         self._unsaved: list[Fact] = []
         self._lines = 0
         self._whole = True
-        self._on_disk = 0  # the position that the disk knows
+        self._on_disk = 0  # the position of the plan on disk
         self._withdrawn: list[int] = []  # sequences of withdrawals of VIPs, those not on disk among them
 
     @property
     def unsaved_withdrawal(self) -> int:
-        """The sequence of the first VIP that is withdrawn here and would come back with a reboot; 0 for none."""
+        """Return the sequence of the first VIP that is withdrawn here and would come back after a reboot; 0 for none."""
         return min((seq for seq in self._withdrawn if seq > self._on_disk), default=0)
 
     def restore(self, *, whole: bool) -> World | None:
-        """The plan on disk, None where there is none.  Raises msgspec.MsgspecError or OSError where it cannot be read.
+        """Read the plan on disk, None where there is none.  Raises msgspec.MsgspecError or OSError where it cannot be read.
 
-        whole: else None, too, and only how far it knows the log.
+        whole: False reads only its position, and returns None.
         """
         if not whole:
             self.position, self.log = PlanFile.place_of(self._path)
@@ -106,7 +106,7 @@ class AppliedPlan:
         return world
 
     def replace(self, world: World, position: int, log: Identity) -> None:
-        """The whole plan of `world` is applied, as `log` has it."""
+        """Record that the whole plan of `world` is applied, from `log`."""
         self.facts = {key: fact for key, fact in world.facts.items() if fact.event.kind in PLAN_KINDS}  # the world's own: memory
         self._on_disk = self._on_disk if log == self.log else 0
         self.position, self.log, self._whole, self._unsaved = position, log, True, []
@@ -127,7 +127,7 @@ class AppliedPlan:
         self.position = position
 
     def saving(self) -> Callable[[], None]:
-        """What writes to disk all that is not there yet; may run in a thread.  Raises OSError; then `unsaved` again."""
+        """Return a function that writes to disk what is not there yet; it may run in a thread.  It raises OSError; then call `unsaved`."""
         unsaved, self._unsaved = self._unsaved, []
         self._lines += len(unsaved)
         write = self._writing(unsaved)
@@ -148,7 +148,7 @@ class AppliedPlan:
         return lambda: _append(_changes(self._path), self._base, unsaved)
 
     def unsaved(self) -> None:
-        """The disk took nothing: next time everything is written.  No withdrawal waits for that, or nothing would be reassigned."""
+        """The write failed: next time everything is written.  No withdrawal waits for that, or nothing would be reassigned."""
         self._whole = True
         self._on_disk = self.position
 
@@ -158,7 +158,7 @@ def _changes(path: Path) -> Path:
 
 
 def _append(path: Path, base: int, facts: Iterable[Fact]) -> None:
-    """The first line tells on which whole plan the changes stand."""
+    """Append changes; the first line of the file names the whole plan that they are based on."""
     head = [] if (appended := path.exists()) else [msgspec.json.encode(base)]
     lines = [*head, *(msgspec.json.encode(fact[:2]) for fact in facts)]
     with path.open("ab") as file:
@@ -170,8 +170,8 @@ def _append(path: Path, base: int, facts: Iterable[Fact]) -> None:
 
 
 def _changes_since(position: int, path: Path) -> list[tuple[int, AnyEvent]]:
-    """The changes appended to the plan as of `position`; none where they stand on another."""
+    """Return the changes appended to the plan of `position`; none where they are based on another."""
     if not path.exists():
         return []
-    head, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]  # behind the last line break is nothing, or a torn line
+    head, *lines = path.read_bytes().split(b"\n")[:-1] or [b""]  # after the last line break there is nothing, or a torn line
     return [_LINE.decode(line) for line in lines] if head == msgspec.json.encode(position) else []

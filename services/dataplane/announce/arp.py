@@ -1,4 +1,4 @@
-"""Claims a VIP on the wire: gratuitous ARP (RFC 5227, section 3) and unsolicited neighbour advertisement (RFC 4861, 7.2.6)."""
+"""Claim a VIP on the wire: gratuitous ARP (RFC 5227, section 3) and unsolicited neighbour advertisement (RFC 4861, 7.2.6)."""
 
 import fcntl
 import socket
@@ -15,33 +15,33 @@ _SIOCGIFHWADDR = 0x8927
 
 
 class Announcer:
-    """Needs CAP_NET_RAW.  One socket for its whole life: to close one of its kind takes the kernel 10 ms."""
+    """The sender; needs CAP_NET_RAW.  It keeps one socket: closing one of this kind takes the kernel 10 ms."""
 
     def __init__(self) -> None:
-        self._wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # of no protocol: it hears nothing
+        self._wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)  # of no protocol: it receives nothing
 
     def announce(self, vip: str, interfaces: Iterable[str]) -> tuple[str, ...]:
-        """Sends one announcement on each interface that is up and has a MAC.  Returns those it went out on."""
+        """Send one announcement on each interface that is up and has a MAC.  Return those it was sent on."""
         return tuple(name for name in interfaces if self._send(vip, name))
 
     def _send(self, vip: str, name: str) -> bool:
         try:
             mac = fcntl.ioctl(self._wire, _SIOCGIFHWADDR, struct.pack("=16s16x", name.encode()))[18:24]
             self._wire.sendto(unsolicited_advertisement(vip, mac) if ":" in vip else gratuitous_arp(vip, mac), (name, 0))
-        except OSError:  # gone or down: nobody is there to hear it, and BPF answers whoever asks later
+        except OSError:  # removed or down: nothing can receive it, and BPF answers later requests
             return False
         return True
 
 
 def gratuitous_arp(vip: str, mac: bytes) -> bytes:
-    """An ARP request by `mac` for its own address, as a whole Ethernet frame."""
+    """Build an ARP request by `mac` for its own address, as a whole Ethernet frame."""
     address = socket.inet_aton(vip)
     header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
     return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + address + bytes(6) + address
 
 
 def unsolicited_advertisement(vip: str, mac: bytes) -> bytes:
-    """A neighbour advertisement to all nodes with the override flag, as a whole Ethernet frame."""
+    """Build a neighbour advertisement to all nodes with the override flag, as a whole Ethernet frame."""
     source = address_bytes(vip)
     body = struct.pack("!BBHI", 136, 0, 0, _OVERRIDE) + source + b"\x02\x01" + mac
     pseudo = source + _ALL_NODES + struct.pack("!II", len(body), socket.IPPROTO_ICMPV6)

@@ -1,7 +1,7 @@
-"""Makes the kernel match the plan, writing only what differs from what the kernel holds, and reads it back.
+"""Make the kernel match the plan: write only what differs from what the kernel holds, and read it back.
 
-The kernel is the only memory of what was applied: a new process finds ids in the pinned maps and goes on.  Order of writes:
-what is referred to before what refers to it, and the other way round for removals, so that no packet finds a half-made entry.
+The kernel is the only memory of what was applied: a new process finds ids in the pinned maps and continues.  Order of writes: what is
+referred to before what refers to it, and the reverse for removals, so that no packet finds an incomplete entry.
 """
 
 from array import array
@@ -31,40 +31,39 @@ from services.dataplane.l4.layout import (
     FRONTEND_SOURCES,
     ID,
     MODES,
-    VIP_SHARED,
     Frontend,
     FrontendKey,
-    Vip,
 )
 from services.dataplane.l4.maglev import PlanError, Weighted, maglev_table, round_robin_table, shares, table_size
 from services.dataplane.l4.source_ranges import ranges
 from services.dataplane.l4.tables import Tables
+from services.dataplane.l4.vips import Vips, vip_entity, vip_planned
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_of
 from weir.model import Backend as Planned
 from weir.model import Rejection, endpoint_name
-from weir.pins import PROTOCOLS, MapError, address_bytes, address_text
+from weir.pins import PROTOCOLS, MapError, address_text
 from weir.plan import members
 
 
 class Outcome(NamedTuple):
-    """What one `apply` did.  writes: entries written or deleted; announced: new VIPs, but nodes' own addresses."""
+    """The result of one `apply`.   writes: entries written or deleted.   announced: new VIPs, except nodes' own addresses."""
 
     writes: int
     announced: tuple[str, ...]
 
 
 class Applier:
-    """The node's kernel, as far as the plan reaches."""
+    """The part of the node's kernel that the plan describes."""
 
     def __init__(self, maps: Mapping[str, KernelMap], node: str = "") -> None:
         self._kernel, self._node = Kernel(maps), node
-        self._refused: dict[str, str] = {}  # entity key -> the kernel's words
+        self._refused: dict[str, str] = {}  # entity key -> the kernel's reason
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
-        self._unfinished_vips: set[str] = set()
+        self._vips = Vips(self._kernel)
         self.backends = Backends(self._kernel)
-        self._parted = Parted(set(), set(), set())  # since `parted` was asked
-        self._left: set[tuple[FrontendKey, str]] = set()  # backends that a frontend with a drain limit does not have any more
+        self._parted = Parted(set(), set(), set())  # since `parted` was called
+        self._left: set[tuple[FrontendKey, str]] = set()  # backends that left a frontend with a drain timeout
         self._resolved: dict[str, Resolved] = {}  # backends that this application has looked up
         self._sources = Owned(self._kernel, "source_ranges", id_at=4)
         self._affinity = Owned(self._kernel, "affinity_s", id_at=0)
@@ -74,20 +73,19 @@ class Applier:
 
     @property
     def newest(self) -> int:
-        """The newest sequence that what the kernel holds rests on; 0 on a machine that just started."""
+        """Return the newest sequence that the kernel's content is based on; 0 on a machine that just started."""
         return max((frontend.plan_seq for frontend in self._frontends.values()), default=0)
 
     @property
     def unfinished(self) -> bool:
         """True where something was refused or could not be removed: the next `apply` tries again."""
-        return bool(self._refused or self._kernel.stuck or self.backends.refused)
+        return bool(self._refused or self._vips.refused or self._kernel.stuck or self.backends.refused)
 
     def apply_all(self, world: World) -> Outcome:
-        """The whole plan; what the kernel holds beyond it goes."""
+        """Apply the whole plan, and remove what the kernel holds beyond it."""
         begun = self._kernel.writes
         announced = [vip for part in Touched.all(world) for vip in self.apply(world, part).announced]
-        vips = {address_text(vip) for vip, _ in self._kernel.maps["vips"].items()}
-        self._withdraw_vips(vips - {event.vip for event in world.of(VipPlanned)})
+        self._vips.withdraw(self._vips.held() - {event.vip for event in world.of(VipPlanned)})
         planned = {frontend_key(frontend) for frontend in world.of(FrontendPlanned)}
         for stray in sorted(set(self._frontends) - planned, key=FrontendKey.pack):
             self._withdraw_frontend(stray)
@@ -98,7 +96,7 @@ class Applier:
         return Outcome(self._kernel.writes - begun, tuple(announced))
 
     def apply(self, world: World, touched: Touched) -> Outcome:
-        """The touched part of the plan, and once more what was refused before."""
+        """Apply the touched part of the plan, and again what was refused before."""
         begun = self._kernel.writes
         self._try_again()
         wanted = {name: found for name in sorted(touched.endpoints | set(self.backends.refused)) if (found := frontends_of(world, name))}
@@ -111,8 +109,8 @@ class Applier:
                 self._put_frontend(world, where, planned)
             else:
                 gone.append(where)
-        announced = self._put_vips(world, touched.vips)
-        self._withdraw_vips({vip for vip in touched.vips if not isinstance(world.get(key("planner", "planvip", "", vip)), VipPlanned)})
+        announced = self._vips.put(world, touched.vips)  # the node answers for one only when everything behind it is in place
+        self._vips.withdraw({vip for vip in touched.vips if not vip_planned(world, vip)})
         for where in gone:
             self._withdraw_frontend(where)
         self.backends.retire(sorted(touched.endpoints - wanted.keys()))
@@ -139,12 +137,12 @@ class Applier:
                 self._kernel.delete(name, stuck)
 
     def parted(self) -> Parted:
-        """What flows are to hear of, since this was last asked."""
+        """Return what concerns existing flows, since the last call."""
         found, self._parted = self._parted, Parted(set(), set(), set())
         return found
 
     def _part(self, world: World, touched: Touched) -> None:
-        """Before backends are retired, while they have their ids."""
+        """Note which pairs part, before backends are retired, while they have their ids."""
         for name, endpoint in touched.left:
             if (number := self._id_of(endpoint)) and not serves(world, endpoint, name):
                 self._parted.left.update((frontend, number) for frontend in self._numbers_of(world, name))
@@ -155,29 +153,30 @@ class Applier:
                         self._parted.leaving.update((frontend, number) for frontend in self._numbers_of(world, name))
 
     def _numbers_of(self, world: World, name: str) -> list[int]:
-        """Ids of the frontends of a backend set that the kernel holds."""
+        """Return the ids of the frontends of a backend set that the kernel holds."""
         wheres = (frontend_key(each) for each in world.find("set", name, FrontendPlanned))
         return [self._frontends[where].id for where in wheres if where in self._frontends]
 
     def rejections(self) -> tuple[Rejection, ...]:
-        """What the kernel refused and does not hold, by entity; and what it will not let go of, by map."""
+        """Return what the kernel refused, by entity; and what could not be removed from it, by map."""
         stuck = {_entity(name, where): reason for (name, where), reason in sorted(self._kernel.stuck.items())}
-        refused = self._refused | stuck
+        vips = {vip_entity(vip): reason for vip, reason in self._vips.refused.items()}
+        refused = self._refused | vips | stuck
         return tuple(Rejection(entity=entity, reason=reason) for entity, reason in sorted(refused.items()))
 
     def used(self) -> dict[str, tuple[int, int]]:
-        """Map -> entries in use, and how many it takes."""
+        """Return map -> entries in use, and its limit."""
         frontends = len(self._frontend_ids), self._kernel.maps["frontend_stats"].max_entries
         return {"frontends": frontends, "backends": self.backends.used()}
 
     def leaving(self, world: World) -> dict[tuple[int, int], int]:
-        """Backends that drain or left a set, by frontend and backend id, and the seconds their flows have for it."""
+        """Return the backends that drain or left a set, by frontend and backend id, and the seconds their flows have left at most."""
         if not world.count("drain limit", ""):
             return {}
         self._left = {(where, name) for where, name in self._left if self._has_left(world, where, name)}
         found = set(self._left)
         limited = [frontend_key(planned) for planned in world.find("drain limit", "", FrontendPlanned)]
-        found |= {(where, name) for name in self.backends.lingering for where in limited}  # after a restart we do not know whom it served
+        found |= {(where, name) for name in self.backends.lingering for where in limited}  # after a restart: whom they served is unknown
         for planned in (planned for word in world.words("draining") for planned in world.find("set", word, FrontendPlanned)):
             seen = (backend for part in shares_on(self._node, world, planned) for backend in part.backends)
             names = (_name(backend, planned.protocol) for backend in seen if backend.state == "draining")
@@ -203,7 +202,7 @@ class Applier:
             self._unfinished.discard(where)
 
     def _write_frontend(self, world: World, where: FrontendKey, planned: FrontendPlanned) -> None:
-        """The table first, beside the old one when its size changed; then the frontend turns to it in one write."""
+        """Write the table first, beside the old one when its size changed; then the frontend switches to it in one write."""
         backends, newest = members(world, planned)
         if unknown := unknown_words(planned, backends):
             raise PlanError(unknown)
@@ -233,7 +232,7 @@ class Applier:
         except (MapError, PlanError):
             if not old:
                 self._disown(number)
-                self._frontend_ids.give(number)
+                self._frontend_ids.release(number)
             self.tables.leave(value.set_id, value.size)
             raise
         for entries, wanted in owned.items():
@@ -268,42 +267,12 @@ class Applier:
             self._parted.frontends.add(old.id)
             self._kernel.delete("frontends", where.pack())
             self._disown(old.id)
-            self._frontend_ids.give(old.id)
+            self._frontend_ids.release(old.id)
             self.tables.leave(old.set_id, old.size)
 
     def _disown(self, frontend_id: int) -> None:
         self._sources.keep(frontend_id, {})
         self._affinity.keep(frontend_id, {})
-
-    # ── VIPs ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _put_vips(self, world: World, vips: Iterable[str]) -> tuple[str, ...]:
-        """VIPs last: the node answers for one only when everything behind it is there.  Returns those that are new here."""
-        new = []
-        for vip in sorted({*vips, *self._unfinished_vips}):
-            planned = world.get(key("planner", "planvip", "", vip))
-            if not isinstance(planned, VipPlanned):
-                continue
-            self._kernel.stuck.pop(("vips", address_bytes(vip)), None)
-            held = self._kernel.maps["vips"].get(address_bytes(vip))
-            flags = VIP_SHARED if planned.shared_with_node else 0
-            try:
-                if not held or Vip.unpack(held).flags != flags:
-                    self._kernel.write("vips", address_bytes(vip), Vip(flags=flags).pack())
-                    new += [] if flags else [vip]
-            except (MapError, PlanError) as error:
-                self._refused[key_of(planned)] = str(error)
-                self._unfinished_vips.add(vip)
-            else:
-                self._refused.pop(key_of(planned), None)
-                self._unfinished_vips.discard(vip)
-        return tuple(new)
-
-    def _withdraw_vips(self, vips: Iterable[str]) -> None:
-        for vip in sorted(vips):
-            self._kernel.delete("vips", address_bytes(vip))
-            self._unfinished_vips.discard(vip)
-            self._refused.pop(key("planner", "planvip", "", vip), None)
 
 
 def _planned(world: World, where: FrontendKey) -> FrontendPlanned | None:
@@ -329,15 +298,14 @@ def _flags(planned: FrontendPlanned, *, limited: bool) -> int:
 
 
 def _keepers(frontend_id: int, affinity_s: int, table: Iterable[int]) -> dict[bytes, bytes]:
-    """The entries of `affinity_s` for the backends in its table."""
+    """Return the entries of `affinity_s` for the backends in a table."""
     return {AFFINITY_OF.pack(frontend_id, number): ID.pack(affinity_s) for number in set(table)} if affinity_s else {}
 
 
 def _entity(name: str, where: bytes) -> str:
-    """What an entry that cannot be removed belongs to: a VIP that a node still answers or forwards for must not be reassigned."""
+    """Return the entity of an entry that could not be removed: a VIP that a node still answers or forwards for must not be reassigned."""
     if name == "vips":
-        return key("planner", "planvip", "", address_text(where))
+        return vip_entity(address_text(where))
     if name == "frontends":
-        frontend = FrontendKey.unpack(where)
-        return key("planner", "frontend", "", endpoint_name(frontend.vip, frontend.port, frontend.protocol))
+        return _entity_of(FrontendKey.unpack(where))
     return f"map {name}"

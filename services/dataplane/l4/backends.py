@@ -177,4 +177,4 @@ class Backends:
     def empty(self, number: int) -> None:
         """Clear a place; one that cannot be cleared stays taken."""
         if self._kernel.clear("backends", number, NO_BACKEND):
-            self._ids.give(number)
+            self._ids.release(number)

@@ -1,7 +1,7 @@
-"""The flow table seen from user space: mapped into this process, so a look at it is no system call.
+"""The flow table as user space sees it: mapped into this process, so that reading it needs no system call.
 
 The kernel's programs own every slot.  The agent writes one word of it, `cut`, which names the flow it is meant for by its sequence
-number: a flow that takes the slot meanwhile is another, and not concerned.
+number: another flow that takes the slot meanwhile is not affected.
 """
 
 import mmap
@@ -25,8 +25,9 @@ Pair = tuple[int, int]  # frontend and backend id
 
 
 class Parted(NamedTuple):
-    """Who is no pair any more.   left: the backend is not in the frontend's set.   leaving: it is, and takes no new connection.
-    frontends: are gone.
+    """Frontends and backends that no longer belong together.
+
+    left: the backend left the frontend's set.   leaving: it drains, and takes no new connection.   frontends: were removed.
     """
 
     left: set[Pair]
@@ -49,7 +50,7 @@ class _Seen(NamedTuple):
 
 
 class FlowTable:
-    """flows, constants: the maps of that name."""
+    """The table of this machine.   flows, constants: the maps of that name."""
 
     def __init__(self, flows: Map, constants: Map) -> None:
         self._constants = Constants.unpack(constants.get(bytes(4)) or bytes(Constants.FORMAT.size))
@@ -58,9 +59,9 @@ class FlowTable:
         self.limit = flows.max_entries
 
     def sweep(self, now_ns: int) -> tuple[set[int], int]:
-        """Ends flows that are over; their slots are taken by others anyway.  Returns the backend ids of those that live, and how many went.
+        """End flows that have timed out; others take their slots anyway.  Return the backend ids of live flows, and how many ended.
 
-        Without it a flow that nobody saw for 24 days would seem to live again, as the kernel's ticks are kept in 32 bits.
+        Without it a flow without packets for 24 days would seem alive again, as the kernel's ticks are kept in 32 bits.
         """
         alive: set[int] = set()
         gone = 0
@@ -73,7 +74,7 @@ class FlowTable:
         return alive, gone
 
     def cut(self, due: Collection[Pair]) -> int:
-        """Ends the flows of these frontends and backends; their next packet goes to another backend, which resets them."""
+        """End the flows of these frontends and backends; their next packet goes to another backend, which resets them."""
         wanted = {frontend | backend << 32 for frontend, backend in due}
         doomed = list(self._living(_now_ns(), [at for at, pair in enumerate(self._pairs()) if pair in wanted]))
         for flow in doomed:
@@ -81,7 +82,7 @@ class FlowTable:
         return len(doomed)
 
     def part(self, parted: Parted) -> int:
-        """Connections of those go on, but a SYN begins anew; datagrams find another backend, unless theirs is only about to leave."""
+        """Let connections of those continue, but a SYN starts a new flow; datagrams go to another backend, unless theirs only drains."""
         wanted, count = {frontend | backend << 32 for frontend, backend in parted.left | parted.leaving}, 0
         concerned = [at for at, pair in enumerate(self._pairs()) if pair in wanted or pair & 0xFFFFFFFF in parted.frontends]
         for flow in self._living(_now_ns(), concerned):
@@ -96,15 +97,15 @@ class FlowTable:
         return count
 
     def count(self) -> int:
-        """How many flows are in the table and not over."""
+        """Return how many flows in the table have not timed out."""
         return sum(flow.unseen_s <= flow.timeout_s for flow in self._living(_now_ns()))
 
     def _pairs(self) -> list[int]:
-        """Of each slot: the frontend's id, and the backend's in the upper half."""
+        """Return for each slot the frontend's id, and the backend's in the upper half."""
         return self._words[_PAIR_AT // 8 :: Flow.FORMAT.size // 8].tolist()
 
     def _living(self, now_ns: int, slots: Iterable[int] | None = None) -> Iterator[_Seen]:
-        """Every flow that is not ended, of all slots or of some; `cut` is 0 where it says nothing about this one."""
+        """Yield every flow that has not ended, of all slots or of some; its `cut` is 0 unless it is meant for this flow."""
         size, unseen_s = Flow.FORMAT.size, self._constants.unseen_s
         some = None if slots is None else ((at, _FIELDS.unpack_from(self._slots, at * size)) for at in slots)
         for number, (proto, idle, life, seen, cut, frontend, backend) in some or enumerate(_FIELDS.iter_unpack(self._slots)):
@@ -123,14 +124,14 @@ def _now_ns() -> int:
 
 
 class Drains:
-    """How long backends have been leaving, by frontend and backend id.  A restart of the agent starts the time over."""
+    """How long backends have been leaving, by frontend and backend id.  A restart of the agent restarts the time."""
 
     def __init__(self) -> None:
         self._since_s: dict[Pair, float] = {}
         self._done: set[Pair] = set()
 
     def due(self, leaving: Mapping[Pair, int], now_s: float) -> set[Pair]:
-        """Of those that leave, and the seconds each has for it, the ones whose time is up; each is named once."""
+        """Return those of `leaving` (pair -> seconds it has) whose time is up; each once."""
         self._since_s = {pair: self._since_s.get(pair, now_s) for pair in leaving}
         self._done &= set(leaving)
         due = {pair for pair, timeout_s in leaving.items() if now_s - self._since_s[pair] >= timeout_s} - self._done

@@ -1,4 +1,4 @@
-"""How the kernel differs from a plan: the plan applied to a copy of the maps; what that writes is what the kernel lacks."""
+"""How the kernel differs from a plan: the plan is applied to a copy of the maps, and what that writes is the difference."""
 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from weir.decider import World
 
 
 class Copy:
-    """A map's content in memory, with the interface of a map; `changes` are the keys that hold something else since."""
+    """A map's content in memory, with the interface of a map.   changes: keys whose value has changed since."""
 
     def __init__(self, original: KernelMap) -> None:
         self.max_entries = original.max_entries
@@ -17,43 +17,43 @@ class Copy:
         self._content = dict(original.items())
 
     def get(self, key: bytes) -> bytes | None:
-        """The value, None when there is none."""
+        """Return the value, None when there is none."""
         return self._content.get(key)
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Writes one entry; the same again is no change."""
+        """Write one entry; the same value again is no change."""
         if self._content.get(key) != value:
             self._content[key] = value
             self.changes.append(key)
 
     def put_many(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        """Writes every entry."""
+        """Write all entries."""
         for key, value in pairs:
             self.put(key, value)
 
     def delete(self, key: bytes) -> bool:
-        """Removes one entry; whether there was one."""
+        """Remove one entry; return whether there was one."""
         found = self._content.pop(key, None) is not None
         if found:
             self.changes.append(key)
         return found
 
     def items(self) -> Iterable[tuple[bytes, bytes]]:
-        """All entries."""
+        """Return all entries."""
         return list(self._content.items())
 
     def filled(self) -> Iterable[tuple[bytes, bytes]]:
-        """Entries that are not all zeros."""
+        """Return the entries that are not all zeros."""
         return [(key, value) for key, value in self._content.items() if any(value)]
 
     def used(self) -> int:
-        """Entries in use; an array has all its entries, those not in use are zero."""
+        """Return how many entries are in use; an array has all its entries, those not in use are zero."""
         is_array = len(self._content) == self.max_entries
         return sum(map(any, self._content.values())) if is_array else len(self._content)
 
 
 class Compared(NamedTuple):
-    """Entries of one map: what it holds, what the plan would have it hold, and how many of either are not so in the other."""
+    """Entries of one map: how many it holds, how many the plan has, and how many differ."""
 
     held: int
     planned: int
@@ -61,9 +61,9 @@ class Compared(NamedTuple):
 
 
 def compare(maps: Mapping[str, KernelMap], world: World, node: str) -> tuple[dict[str, Compared], int]:
-    """Each map beside the plan in `world`, and how many entities of the plan it would refuse.
+    """Compare each map with the plan in `world`; return that, and how many entities of the plan would be refused.
 
-    Backends out of the plan whose flows may still live are no difference.
+    Backends that left the plan, and whose flows may still live, are no difference.
     """
     copies = {name: Copy(maps[name]) for name in MAPS}
     held = {name: copy.used() for name, copy in copies.items()}
@@ -74,7 +74,7 @@ def compare(maps: Mapping[str, KernelMap], world: World, node: str) -> tuple[dic
 
 
 def drift(maps: Mapping[str, KernelMap], world: World, node: str) -> dict[str, int]:
-    """Map -> entries in which the kernel and the plan in `world` differ; empty when they agree."""
+    """Return map -> entries in which the kernel and the plan in `world` differ; empty when they agree."""
     found, refused = compare(maps, world, node)
     differing = {name: each.differ for name, each in found.items() if each.differ}
     return differing | {"refused": refused} if refused else differing

@@ -1,6 +1,6 @@
 """Entries that belong to a frontend, by its id: the clients it admits, the backends that its clients keep.
 
-They are there before the frontend says that it has any, and go only after it says that it has others.
+They are written before the frontend's flags refer to them, and removed only after the frontend refers to others.
 """
 
 from collections import defaultdict
@@ -10,7 +10,7 @@ from services.dataplane.l4.kernel import Kernel
 
 
 class Owned:
-    """One map of such entries.  What it has is kept here, for a lookup in `source_ranges` finds the next wider range.
+    """One map of such entries.  Its content is kept here, since a lookup in `source_ranges` finds the next wider range.
 
     id_at: where in a key the frontend's id begins.
     """
@@ -22,7 +22,7 @@ class Owned:
             self._held[int.from_bytes(key[id_at : id_at + 4], "little")][key] = value
 
     def put(self, frontend_id: int, wanted: Mapping[bytes, bytes]) -> None:
-        """Writes what is missing or differs.  Raises MapError."""
+        """Write what is missing or differs.  Raises MapError."""
         held = self._held[frontend_id]
         for key, value in sorted(wanted.items() - held.items()):
             self._kernel.stuck.pop((self._name, key), None)
@@ -31,7 +31,7 @@ class Owned:
             held[key] = value
 
     def keep(self, frontend_id: int, wanted: Mapping[bytes, bytes]) -> None:
-        """Takes away what is not wanted any more."""
+        """Remove what is no longer wanted."""
         held = self._held[frontend_id]
         for key in sorted(held.keys() - wanted.keys()):
             self._kernel.delete(self._name, key)
@@ -40,6 +40,6 @@ class Owned:
             del self._held[frontend_id]
 
     def drop_strays(self, known: set[int]) -> None:
-        """Entries of frontends that are not there."""
+        """Remove the entries of unknown frontends."""
         for frontend_id in sorted(set(self._held) - known):
             self.keep(frontend_id, {})

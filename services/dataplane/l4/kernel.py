@@ -1,4 +1,4 @@
-"""Writes into the kernel's maps: only what differs, read back, and nothing forgotten that would not go.  And the ids it keeps."""
+"""Writes to the kernel's maps: only what differs, read back; removals that failed are remembered.  And the ids of its entries."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
@@ -22,7 +22,7 @@ MAPS = (
 
 
 class KernelMap(Protocol):
-    """What is used of `weir.pins.Map`."""
+    """The part of `weir.pins.Map` that is used."""
 
     max_entries: int
 
@@ -35,7 +35,7 @@ class KernelMap(Protocol):
 
 
 class Kernel:
-    """The maps that the plan reaches.  writes: entries written or deleted; stuck: entries that should be gone, and why they are not."""
+    """The maps of the plan.   writes: entries written or deleted.   stuck: entries that could not be removed, and why."""
 
     def __init__(self, maps: Mapping[str, KernelMap]) -> None:
         self.maps = maps
@@ -43,11 +43,11 @@ class Kernel:
         self.stuck: dict[tuple[str, bytes], str] = {}
 
     def get(self, name: str, key: bytes) -> bytes | None:
-        """What stands under `key`; nothing, where it only has yet to go."""
+        """Return the value of `key`; None for an entry whose removal failed."""
         return None if (name, key) in self.stuck else self.maps[name].get(key)
 
     def write(self, name: str, key: bytes, value: bytes) -> None:
-        """Raises MapError, or PlanError where the map then holds another value."""
+        """Write one entry.  Raises MapError, or PlanError where the map then holds another value."""
         self.stuck.pop((name, key), None)
         if self.maps[name].get(key) == value:
             return
@@ -57,7 +57,7 @@ class Kernel:
             raise PlanError(f"map {name} holds another value than was written")
 
     def write_many(self, name: str, pairs: Sequence[tuple[bytes, bytes]], *, new: bool) -> None:
-        """The same with as few calls as possible: a table is up to 15,000 entries.   new: nothing is expected to stand there."""
+        """Write with as few calls as possible: a table is up to 15,000 entries.   new: none of the keys is expected in the map."""
         held = self.maps[name]
         for key, _ in pairs if self.stuck else ():
             self.stuck.pop((name, key), None)
@@ -68,7 +68,7 @@ class Kernel:
             raise PlanError(f"map {name} holds another value than was written")
 
     def delete(self, name: str, key: bytes) -> None:
-        """Removes an entry; one that will not go is `stuck`."""
+        """Remove an entry; one that cannot be removed is `stuck`."""
         try:
             self.writes += self.maps[name].delete(key)
         except MapError as error:
@@ -77,7 +77,7 @@ class Kernel:
             self.stuck.pop((name, key), None)
 
     def clear(self, name: str, number: int, empty: bytes) -> bool:
-        """The same for a place of an array, which knows no removal; whether it is clear."""
+        """Clear an entry of an array, which has no removal; return whether it is clear."""
         key = ID.pack(number)
         try:
             self.write(name, key, empty)
@@ -86,18 +86,18 @@ class Kernel:
         return (name, key) not in self.stuck
 
     def zero(self, name: str, number: int) -> None:
-        """A new owner of an id starts its counters at nothing."""
+        """Reset the counters of an id for its new owner."""
         old = self.maps[name].get(ID.pack(number))
         if old and any(old):
             self.maps[name].put(ID.pack(number), bytes(len(old)))
 
 
 class Ids:
-    """Numbers 1 to `size` - 1, given round and round, so that one rests long before it is used again.  0 is never given."""
+    """Numbers 1 to `size` - 1, handed out in turn, so that one is unused for long before it is used again.  0 is never used."""
 
     def __init__(self, what: str, taken: Iterable[int], size: int) -> None:
         self._what, self._size = what, size
-        self._taken = bytearray(b"\1") + bytearray(size - 1)  # a byte for each: a set of numbers takes forty
+        self._taken = bytearray(b"\1") + bytearray(size - 1)  # one byte each; a set of ints would take forty
         self._last = 0
         for number in taken:
             self._taken[number] = 1
@@ -105,7 +105,7 @@ class Ids:
         self._count = self._taken.count(1) - 1
 
     def take(self) -> int:
-        """Raises PlanError when all are taken."""
+        """Take a free number.  Raises PlanError when all are taken."""
         if self._count >= self._size - 1:
             raise PlanError(f"{self._what}: all {self._size - 1} places are taken")
         self._last = max(self._taken.find(0, self._last + 1), 0) or self._taken.find(0)
@@ -113,8 +113,8 @@ class Ids:
         self._count += 1
         return self._last
 
-    def give(self, number: int) -> None:
-        """`number` is nobody's any more."""
+    def release(self, number: int) -> None:
+        """Release `number`."""
         self._count -= self._taken[number]
         self._taken[number] = 0
 

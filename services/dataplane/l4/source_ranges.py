@@ -8,7 +8,7 @@ _ALLOWED = b"\1"
 
 
 def ranges(frontend_id: int, vip: str, sources: Sequence[str]) -> dict[bytes, bytes] | None:
-    """Entries for the CIDRs of the VIP's family; None: everyone may.  No CIDR of its family: nobody may."""
+    """Return the entries for the CIDRs of the VIP's family; None: all clients are allowed.  No CIDR of its family: none is."""
     family = [source.rpartition("/") for source in sources if (":" in source) == (":" in vip)]
     if not sources or any(bits == "0" for _, _, bits in family):
         return None

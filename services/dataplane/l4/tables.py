@@ -11,7 +11,7 @@ from services.dataplane.l4.maglev import PlanError
 
 
 class Tables:
-    """frontends: those that the kernel holds."""
+    """Usage counts of the tables.   frontends: those that the kernel holds."""
 
     def __init__(self, kernel: Kernel, frontends: Iterable[Frontend]) -> None:
         self._kernel = kernel
@@ -22,7 +22,7 @@ class Tables:
         return len(self._users)
 
     def number(self, name: str) -> int:
-        """The number of a backend set.  Raises PlanError where it belongs to another set: 64 bits of a hash may collide."""
+        """Return the number of a table by its name.  Raises PlanError where it belongs to another: 64 bits of a hash may collide."""
         number = set_number(name)
         owner = self._names.setdefault(number, name)
         if owner != name:
@@ -35,7 +35,7 @@ class Tables:
         self._kernel.write_many("tables", list(table_pairs(number, table)), new=self._users[number, len(table)] == 1)
 
     def leave(self, number: int, size: int) -> None:
-        """One frontend uses it no more."""
+        """Count one user less; the last one removes the table."""
         self._users[number, size] -= 1
         if self._users[number, size]:
             return
@@ -44,13 +44,13 @@ class Tables:
             self._kernel.delete("tables", slot)
 
     def forget(self, names: Iterable[str]) -> None:
-        """These sets are gone from the plan: their numbers are free."""
+        """Free the numbers of sets that left the plan."""
         for name in names:
             number = set_number(name)
             if self._names.get(number) == name:
                 del self._names[number]
 
     def drop_strays(self) -> None:
-        """Remove what no frontend uses."""
+        """Remove the tables that no frontend uses."""
         for slot in [slot for slot, _ in self._kernel.maps["tables"].items() if TABLE_KEY.unpack(slot)[:2] not in self._users]:
             self._kernel.delete("tables", slot)
