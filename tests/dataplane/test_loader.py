@@ -178,7 +178,7 @@ def test_name_that_a_pattern_means_too_is_attached_once(options: Options) -> Non
     assert sources(options).keys() - {"eth0.5"} == {"eth0", "eth1"}
 
 
-@pytest.mark.parametrize(("asked", "said"), [(("eth0", "*"), "a beginning before it"), (("eth*",), "one by its whole name too")])
+@pytest.mark.parametrize(("asked", "said"), [(("eth0", "*"), "a prefix before it"), (("eth*",), "one by its full name too")])
 def test_patterns_that_mean_too_much_are_refused(options: Options, asked: tuple[str, ...], said: str) -> None:
     with pytest.raises(LoaderError, match=said):
         list(load(replace(options, interfaces=asked)))

@@ -1,7 +1,7 @@
-"""The loader for as long as its pod lives: again, when an interface came anew under its name, as those of a CNI do.
+"""The loader as a sidecar: load again when an interface is replaced under its name, as a CNI does.
 
-Each time it is a process of its own, and its memory goes with it.  Interfaces of pods (`cali*`), which come and go all the
-time, get the program that is pinned.  What stays listens to the kernel, and to nobody else.
+Each load is a process of its own, which frees its memory.  Interfaces of pods (`cali*`), which come and go all the time, get the pinned
+program.  What keeps running listens to the kernel's links only.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _RTMGRP_LINK = 0x1
 
 
 def main() -> int:
-    """With the loader's options; until SIGTERM, or until the loader fails, with its exit code."""
+    """Run with the loader's options until SIGTERM, or until the loader fails; return its exit code."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # the first process of a container has no default
     options = options_of(parser().parse_args())
     names = {text.partition("=")[0] for text in options.interfaces}
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _follow(options: Options) -> str:
-    """Why it failed, "" where it did not."""
+    """Attach new interfaces; return why that failed, "" if it did not."""
     try:
         for line in follow(options):
             print(line, flush=True)
@@ -52,15 +52,15 @@ def _follow(options: Options) -> str:
 
 
 def _wait(netlink: socket.socket) -> None:
-    """Until something changed; of many messages in a row the last is enough."""
+    """Wait until something changed; of many messages in a row the last is enough."""
     flags = 0
-    with contextlib.suppress(OSError):  # nothing more; or ENOBUFS: messages were lost, and all are asked for again anyway
+    with contextlib.suppress(OSError):  # nothing more; or ENOBUFS: messages were lost, and everything is read again anyway
         while netlink.recv(1 << 16, flags):
             flags = socket.MSG_DONTWAIT
 
 
 def _indexes(names: Iterable[str]) -> set[tuple[str, int]]:
-    """Of those that are there."""
+    """Return name and index of the interfaces that exist."""
     found = set()
     for name in names:
         with contextlib.suppress(OSError):

@@ -1,8 +1,7 @@
-"""The settings of an interface that forwarding needs, and how they are put back.
+"""The settings of an interface that forwarding needs, and how they are restored.
 
-Each change is on disk before it is made: what the value was, and what it is now.  So `weir down` restores the machine as it was,
-after any number of loads.  A reboot and a new interface of the same name start from the machine's own values: what is recorded
-of earlier ones is dropped.
+Each change is on disk before it is made: the old value and the new one.  So `weir down` restores the machine as it was, after any number
+of loads.  After a reboot, and for a new interface of the same name, the machine's own values apply: older records are dropped.
 """
 
 import fcntl
@@ -21,8 +20,8 @@ SYSCTLS = Path(os.environ.get("WEIR_SYSCTLS", "/proc/sys/net"))  # a container's
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_ALLMULTI = 0x8913, 0x8914, 0x200
 ALLMULTI = "allmulti"
-# A neighbour that is used is asked again after 1 to 3 s, and given up within 2 s more: the kernel by itself then finds a MAC
-# that changed without a word in about 5 s, where its defaults (30 s, 5 s, 1 s) take up to a minute.
+# A neighbour in use is probed again after 1 to 3 s, and dropped within 2 s more: so the kernel finds a MAC that changed without an
+# announcement in about 5 s, where its defaults (30 s, 5 s, 1 s) take up to a minute.
 _NEIGHBOURS = {"base_reachable_time_ms": "2000", "delay_first_probe_time": "1", "retrans_time_ms": "250"}
 
 
@@ -42,14 +41,14 @@ class _Record(msgspec.Struct, frozen=True):
 
 
 class Settings:
-    """The settings of this network namespace's interfaces.   path: the record; None: nothing is recorded, and nothing put back."""
+    """The settings of this network namespace's interfaces.   path: the record; None: nothing is recorded, and nothing restored."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._changes = {(change.interface, change.what): change for change in _recorded(path)}
 
     def apply(self, nic: Nic, wanted: Mapping[str, str]) -> list[str]:
-        """Set what differs; returns what was changed.  A setting that the machine does not have is left out.  Raises NicError."""
+        """Set what differs; return what was changed.  A setting that the machine does not have is skipped.  Raises NicError."""
         held = {what: before for what in wanted if (before := _read(nic.name, what)) is not None}
         ours = {what: change.ours for (name, what), change in self._changes.items() if name == nic.name}
         differ = {what: before for what, before in held.items() if before not in (wanted[what], ours.get(what))}
@@ -61,11 +60,11 @@ class Settings:
                 _write(nic.name, what, wanted[what])
             self._record(nic, differ, {what: str(_read(nic.name, what)) for what in differ})  # the kernel rounds: 250 ms reads 252
         except OSError as error:
-            raise NicError(f"{nic.name}: its settings must be changed to forward, and that failed: {error}") from error
+            raise NicError(f"{nic.name}: cannot change its settings, which forwarding needs: {error}") from error
         return list(differ)
 
     def put_back(self, interface: str | None = None) -> Iterator[str]:
-        """Restore what was changed on `interface`, or on all; a value that somebody else changed since stays.  Yields a line for each."""
+        """Restore what was changed on `interface`, or on all; a value that something else changed since stays.  Yields a line for each."""
         for where, change in list(self._changes.items()):
             if interface in (None, change.interface):
                 try:
@@ -89,12 +88,12 @@ class Settings:
 
 
 def prepare(nic: Nic, settings: Settings) -> Iterator[str]:
-    """Let neighbour solicitations for VIPs in, and let the kernel route packets from here; yields what it changed.  Raises NicError."""
+    """Accept neighbour solicitations for VIPs, and let the kernel route packets from here; yield what changed.  Raises NicError."""
     v6 = f"ipv6/conf/{nic.name}"
-    # A router ignores router advertisements unless told otherwise; this one may live by them.
-    lives_by_them = _read(nic.name, f"{v6}/accept_ra") == "1" and _read(nic.name, f"{v6}/forwarding") == "0"
-    # What goes through the stack is forwarded only if all interfaces are, or since 6.17 if this one is forced to.
-    wanted = {ALLMULTI: "1", **({f"{v6}/accept_ra": "2"} if lives_by_them else {}), f"{v6}/force_forwarding": "1"}
+    # A router ignores router advertisements unless configured otherwise; this one may depend on them.
+    depends_on_them = _read(nic.name, f"{v6}/accept_ra") == "1" and _read(nic.name, f"{v6}/forwarding") == "0"
+    # The stack forwards only if all interfaces do, or since Linux 6.17 if this one is forced to.
+    wanted = {ALLMULTI: "1", **({f"{v6}/accept_ra": "2"} if depends_on_them else {}), f"{v6}/force_forwarding": "1"}
     for family in ("ipv4", "ipv6"):
         wanted[f"{family}/conf/{nic.name}/forwarding"] = "1"
         wanted |= {f"{family}/neigh/{nic.name}/{setting}": value for setting, value in _NEIGHBOURS.items()}
@@ -107,7 +106,7 @@ def prepare(nic: Nic, settings: Settings) -> Iterator[str]:
 
 
 def _recorded(path: Path | None) -> list[Change]:
-    """Those of this boot whose interfaces are still the same."""
+    """Return the changes of this boot whose interfaces are still the same."""
     try:
         record = msgspec.json.decode(path.read_bytes(), type=_Record) if path else None
     except (FileNotFoundError, msgspec.MsgspecError):
@@ -121,7 +120,7 @@ def _boot() -> str:
 
 
 def _read(interface: str, what: str) -> str | None:
-    """None where there is no such setting, as where a family is off."""
+    """Read a setting; None where it does not exist, for example because a family is disabled."""
     if what == ALLMULTI:
         return "1" if _flags(interface) & _IFF_ALLMULTI else "0"
     try:

@@ -1,4 +1,4 @@
-"""A network interface as the loader needs it, read through ioctl and /proc.
+"""A network interface as the loader and the agent need it, read with ioctl and from /proc.
 
 /proc and sockets follow the network namespace of the caller, sysfs does not: hence no /sys/class/net here.
 """
@@ -34,7 +34,7 @@ class Nic:
 
 
 def nic(name: str, v6: Mapping[str, str] | None = None) -> Nic:
-    """The interface `name` of this network namespace.  v6: the first global address of each, where known.  Raises NicError."""
+    """Read the interface `name` of this network namespace.   v6: the first global address of each, where known.  Raises NicError."""
     try:
         index = socket.if_nametoindex(name)
     except OSError as error:
@@ -43,7 +43,7 @@ def nic(name: str, v6: Mapping[str, str] | None = None) -> Nic:
         try:
             kind, mac = struct.unpack("=16xH6s8x", _ask(via, _SIOCGIFHWADDR, name))
         except OSError as error:
-            raise NicError(f"interface {name!r} went") from error
+            raise NicError(f"interface {name!r} was removed") from error
         if kind not in _ETHERNET:
             raise NicError(f"{name} has no Ethernet header (type {kind})")
         try:
@@ -54,31 +54,31 @@ def nic(name: str, v6: Mapping[str, str] | None = None) -> Nic:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether it stands for all interfaces that begin so, as `cali*` does: those of pods come and go."""
+    """Return whether `name` is a prefix, such as `cali*`: interfaces of pods come and go."""
     return name.endswith("*")
 
 
 def matching(patterns: Sequence[str], named: Sequence[Nic]) -> list[Nic]:
-    """The interfaces that `patterns` stand for, without `named`.
+    """Return the interfaces that match `patterns`, without `named`.
 
-    Those of pods often have no address: then they write from the first among `named`, as the kernel lets them.
+    Those of pods often have no address: then they use the first address among `named`, as the kernel does.
     """
     beginnings = tuple(pattern.removesuffix("*") for pattern in patterns)
-    taken = {each.index for each in named}  # a name may be another name of the same
+    taken = {each.index for each in named}  # an alternative name is the same interface
     v4 = next((each.v4 for each in named if each.v4 != _NO_V4), _NO_V4)
     v6 = next((each.v6 for each in named if each.v6 != _NO_V6), _NO_V6)
     every_v6 = _global_v6()
     found = []
     for index, name in sorted(socket.if_nameindex()):
         if name.startswith(beginnings) and index not in taken:
-            with suppress(NicError):  # gone meanwhile, or without an Ethernet header
+            with suppress(NicError):  # removed meanwhile, or without an Ethernet header
                 each = nic(name, every_v6)
                 found.append(replace(each, v4=each.v4 if each.v4 != _NO_V4 else v4, v6=each.v6 if each.v6 != _NO_V6 else v6))
     return found
 
 
 def driver(name: str) -> str:
-    """The driver of the interface, "" where it does not tell."""
+    """Return the driver of the interface, "" where it has none."""
     info = ctypes.create_string_buffer(struct.pack("=I", _GET_DRIVER), 196)
     request = struct.pack("=16sQ16x", name.encode(), ctypes.addressof(info))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as via:
@@ -90,7 +90,7 @@ def driver(name: str) -> str:
 
 
 def listed(text: str) -> list[str]:
-    """Of an option that is given once in a manifest: names, NAME=HOOK too, with commas between."""
+    """Split the value of an option: names or NAME=HOOK, separated by commas, since a manifest gives it once."""
     return text.split(",")
 
 
@@ -99,7 +99,7 @@ def _ask(via: socket.socket, request: int, name: str) -> bytes:
 
 
 def _global_v6() -> dict[str, str]:
-    """The first global address of each interface that has one."""
+    """Return the first global IPv6 address of each interface that has one."""
     found: dict[str, str] = {}
     try:
         lines = Path("/proc/thread-self/net/if_inet6").read_text(encoding="ascii").splitlines()

@@ -1,7 +1,7 @@
-"""Puts the packet path into the kernel, and exits: load, pin, attach.
+"""Load the packet path into the kernel: create and pin maps, load programs, attach them, and exit.
 
-Nothing of it stays running.  The maps are created here, before the programs that use them, so that a new program meets the
-contents its forerunner left; it takes over by one atomic update of the pinned link.  Run it again at any time.
+Maps are created before the programs that use them, so a new program finds the contents that the previous one left; it takes over by one
+atomic update of the pinned link.  Running it again is safe at any time.
 """
 
 import argparse
@@ -26,16 +26,16 @@ from weir.pins import Map, possible_cpus
 
 AUTO = "auto"
 CHOICES = (AUTO, *MODES)
-_PATTERN_HOOK = "tc"  # pods have veth, or the like: XDP would have to be in the pods, too
-# Segmented packets whole, and no copies: tc is faster there.  XDP of a bond runs on its members, which we do not know; that of
-# virtio_net switches the guest's offloads off.
+_PATTERN_HOOK = "tc"  # pods have veth or similar: XDP would have to run in the pods, too
+# tc is faster there: no segmentation, no copies.  XDP of a bond runs on its members, which are unknown here; that of virtio_net
+# turns the guest's offloads off.
 _BETTER_ON_TC = frozenset({"veth", "bridge", "tun", "bonding", "team", "virtio_net", ""})
 _OVERLAYS = frozenset({"vxlan", "geneve", "ipip", "sit", "ip6tnl", "wireguard", "gre", "gretap"})
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to load, where.
+    """What to load, and where.
 
     interfaces: names, or NAME=HOOK for another hook than `hook`, which is one of CHOICES; `cali*` for all that begin so.
     maps: as `layout.map_specs` sized them.   owner: uid that may open the maps, None = root alone.
@@ -56,7 +56,7 @@ class Options:
 
 
 def load(options: Options) -> Iterator[str]:
-    """Put everything in place; yields a line for each step done.  Raises LoaderError."""
+    """Load everything; yield a line for each step.  Raises LoaderError."""
     if problems := preflight(options.pins):
         raise LoaderError("; ".join(problems))
     try:
@@ -72,7 +72,7 @@ def load(options: Options) -> Iterator[str]:
 
 
 def _create(options: Options) -> dict[str, int]:
-    """Every map, by name.  Raises LoaderError."""
+    """Create or open every map, by name.  Raises LoaderError."""
     try:
         return {spec.name: create_or_open(options.directory, spec, options.owner) for spec in options.maps}
     except NoMemory as error:
@@ -82,27 +82,27 @@ def _create(options: Options) -> dict[str, int]:
 
 
 def follow(options: Options) -> Iterator[str]:
-    """Attaches what came of the interfaces a pattern stands for, by the program that is pinned, and forgets what went.
+    """Attach new interfaces that match a pattern, with the pinned program, and drop those that were removed.
 
     Yields a line for each.  Raises LoaderError, OSError.
     """
     try:
         wanted = hooks_wanted(options)
-    except NicError:  # one that is named is away: once it is back, all is loaded again
+    except NicError:  # a named one is missing: once it is back, everything is loaded again
         return
     with ExitStack() as stack:
         known = stack.enter_context(Map.open(options.directory / "interfaces"))
         program = open_pin(options.directory / f"prog_{_PATTERN_HOOK}")
         stack.callback(os.close, program)
         settings = Settings(options.record)
-        yield from _detach_others(options, known, wanted, settings)  # first: one that has another name now takes no program twice
+        yield from _detach_others(options, known, wanted, settings)  # first: one that was renamed must not get a program twice
         for each in wanted:
             if each.passing and not is_on(_link_pin(options, each.nic.name), each.nic):
                 yield from _attach_passing(options, known, each, lambda _: program, settings)
 
 
 class Wanted(NamedTuple):
-    """An interface to attach to.  mode: of CHOICES.   passing: it came by a pattern, and goes again."""
+    """An interface to attach to.   mode: of CHOICES.   passing: it matches a pattern, and may be removed at any time."""
 
     nic: Nic
     mode: str
@@ -110,16 +110,16 @@ class Wanted(NamedTuple):
 
 
 def hooks_wanted(options: Options) -> list[Wanted]:
-    """Each interface and its hook, AUTO where trying tells.  Beside an overlay or a pattern that is tc: XDP can hand these no frame."""
-    asked = list(_asked(options))
-    patterns = [name for name, _ in asked if is_pattern(name)]
-    named = [Wanted(nic(name), mode) for name, mode in asked if not is_pattern(name)]
+    """Return each interface and its hook; AUTO is decided by a try.  Beside overlays and patterns it is tc: XDP cannot pass frames on."""
+    requested = list(_requested(options))
+    patterns = [name for name, _ in requested if is_pattern(name)]
+    named = [Wanted(nic(name), mode) for name, mode in requested if not is_pattern(name)]
     if patterns or any(driver(each.nic.name) in _OVERLAYS for each in named):
         named = [Wanted(nic, "tc" if mode == AUTO else mode) for nic, mode, _ in named]
     return [*named, *(Wanted(each, _PATTERN_HOOK, passing=True) for each in matching(patterns, [each.nic for each in named]))]
 
 
-def _asked(options: Options) -> Iterator[tuple[str, str]]:
+def _requested(options: Options) -> Iterator[tuple[str, str]]:
     for text in options.interfaces:
         name, _, hook = text.partition("=")
         if (hook or options.hook) not in CHOICES:
@@ -127,10 +127,10 @@ def _asked(options: Options) -> Iterator[tuple[str, str]]:
         if is_pattern(name) and hook not in ("", AUTO, _PATTERN_HOOK):
             raise LoaderError(f"{text}: interfaces that come and go are attached to {_PATTERN_HOOK}")
         if name == "*":
-            raise LoaderError("*: expected a beginning before it, as in cali*")
+            raise LoaderError("*: expected a prefix before it, such as cali*")
         yield name, hook or options.hook
     if options.interfaces and all(is_pattern(text.partition("=")[0]) for text in options.interfaces):
-        raise LoaderError(f"{','.join(options.interfaces)}: expected one by its whole name too, for VIPs are announced there")
+        raise LoaderError(f"{','.join(options.interfaces)}: expected one by its full name too: VIPs are announced there")
 
 
 def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], stack: ExitStack) -> Iterator[str]:
@@ -149,12 +149,12 @@ def _load(options: Options, wanted: Sequence[Wanted], maps: Mapping[str, int], s
 
 
 def _modes_to_come(options: Options) -> list[str]:
-    """Of interfaces that may not be there yet: `follow` finds the program pinned."""
-    return [_PATTERN_HOOK for name, _ in _asked(options) if is_pattern(name)]
+    """Return the hooks of interfaces that may come later: `follow` needs their program pinned."""
+    return [_PATTERN_HOOK for name, _ in _requested(options) if is_pattern(name)]
 
 
 class _Programs:
-    """The main program of each hook, loaded when it is first asked for."""
+    """The main program of each hook, loaded on first use."""
 
     def __init__(self, options: Options, maps: Mapping[str, int], stack: ExitStack) -> None:
         self._options, self._maps, self._stack = options, maps, stack
@@ -169,7 +169,7 @@ class _Programs:
 
 
 def _attach_passing(options: Options, known: Map, each: Wanted, program: Callable[[str], int], settings: Settings) -> Iterator[str]:
-    """One of many: what is wrong with it is no matter of the others', and it may go at any time."""
+    """Attach one of many: its errors do not concern the others, and it may be removed at any time."""
     try:
         yield from prepare(each.nic, settings)
         yield _attach(options, known, each.nic, each.mode, program)
@@ -180,7 +180,7 @@ def _attach_passing(options: Options, known: Map, each: Wanted, program: Callabl
 
 
 def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callable[[str], int]) -> str:
-    """Interfaces are known to the programs before these see a packet from there."""
+    """Attach one interface; its entry is written before a program sees a packet from it."""
     held = known.get(ID.pack(each.index))
     flags = Interface.unpack(held).flags if held else 0
     entry = Interface(each.mac, each.v4, each.v6, flags)
@@ -194,7 +194,7 @@ def _attach(options: Options, known: Map, each: Nic, mode: str, program: Callabl
 
 
 def _attach_egress(options: Options, known: Map, each: Nic, program: Callable[[str], int]) -> None:
-    """What this machine sends to a VIP comes in again by the same interface, which native XDP would not see."""
+    """Attach the egress program: what this machine sends to a VIP comes back by the same interface, unseen by native XDP."""
     path = _egress_pin(options, each.name)
     held = known.get(ID.pack(each.index))
     if held and Interface.unpack(held).flags & ~INTERFACE_STACK:
@@ -204,10 +204,10 @@ def _attach_egress(options: Options, known: Map, each: Nic, program: Callable[[s
 
 
 def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int], flags: int) -> tuple[str, str]:
-    """XDP where the driver takes it, which only trying tells; where our own program is why another finds no place, it does.
+    """Return XDP where the driver accepts it, which only a try shows; a try that fails because ours is attached counts as accepted.
 
-    flags: how the interface is attached now.  A trial that succeeds stays, for a NIC resets its rings each time XDP comes or goes: the
-    second result then says what was done.
+    flags: how the interface is attached now.  A try that succeeds stays, since a NIC resets its rings each time XDP is attached or
+    detached: the second result then says what was done.
     """
     if kind in _BETTER_ON_TC | _OVERLAYS:
         return "tc", ""
@@ -216,13 +216,13 @@ def _choose(options: Options, each: Nic, kind: str, program: Callable[[str], int
         done = attach(trial, "xdp", program("xdp"), each, 0)
     except LoaderError:
         return ("xdp" if flags & MODES["xdp"] else "tc"), ""
-    drop_link(_link_pin(options, each.name))  # of tc, or of an interface that is gone; only now, so that there is no gap
+    drop_link(_link_pin(options, each.name))  # of tc, or of a removed interface; only now, so that there is no gap
     trial.rename(_link_pin(options, each.name))
     return "xdp", done
 
 
 def detach(pins: Path, record: Path | None = None) -> Iterator[str]:
-    """Remove every link, program and map; forwarding ends here.  Other layouts' pins go too, and changed settings are put back."""
+    """Remove every link, program and map; forwarding ends here.  Pins of other layouts are removed, too, and changed settings restored."""
     for directory in sorted(pins.glob("v*")):
         yield from _remove(directory)
     if pins.exists():
@@ -231,7 +231,7 @@ def detach(pins: Path, record: Path | None = None) -> Iterator[str]:
 
 
 def _remove(directory: Path) -> Iterator[str]:
-    """The pins of one layout, links first."""
+    """Remove the pins of one layout, links first."""
     for held in sorted(directory.iterdir(), key=lambda path: (not path.name.startswith(("link_", "egress_")), path.name)):
         if held.name.startswith("egress_"):
             drop_link(held)
@@ -244,7 +244,7 @@ def _remove(directory: Path) -> Iterator[str]:
 
 
 def _pin_over(fd: int, path: Path) -> None:
-    """Pin where something may be pinned already."""
+    """Pin, and replace what is pinned there already."""
     fresh = path.with_name("new_" + path.name)
     fresh.unlink(missing_ok=True)
     pin(fd, fresh)
@@ -253,7 +253,7 @@ def _pin_over(fd: int, path: Path) -> None:
 
 
 def _detach_others(options: Options, known: Map, wanted: Sequence[Wanted], settings: Settings) -> Iterator[str]:
-    """Interfaces that were attached once and are not asked for any more, or gone, must not go on answering for VIPs."""
+    """Detach interfaces that are no longer requested, or were removed: they must not answer for VIPs."""
     pins = {_link_pin(options, each.nic.name) for each in wanted}
     for path in sorted(options.directory.glob("link_*")):
         if path not in pins:
@@ -278,23 +278,25 @@ def _egress_pin(options: Options, interface: str) -> Path:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Of the command line."""
+    """Make the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m services.dataplane.load.loader", description=__doc__.partition("\n")[0])
     parser.add_argument("--pins", type=Path, default=Path(PINS), help="directory on a bpf file system (%(default)s)")
-    asked = "attach here: NAME, NAME=HOOK, or BEGINNING* for those that come and go; repeat for more"
-    parser.add_argument("--interface", action="extend", type=listed, default=[], help=asked)
-    parser.add_argument("--hook", choices=CHOICES, default="tc", help="of interfaces that name none; auto: XDP where the driver has it")
-    parser.add_argument("--owner", type=int, help="uid that may open the maps (root alone)")
+    words = "attach here: NAME, NAME=HOOK, or PREFIX* for those that come and go; may be repeated"
+    parser.add_argument("--interface", action="extend", type=listed, default=[], help=words)
+    parser.add_argument(
+        "--hook", choices=CHOICES, default="tc", help="hook of interfaces that name none; auto: XDP where the driver has it"
+    )
+    parser.add_argument("--owner", type=int, help="uid that may open the maps (default: root only)")
     parser.add_argument("--conntrack", type=int, default=262_144, help="flows (%(default)s)")
     parser.add_argument("--frontends", type=int, default=65_536, help="frontends (%(default)s)")
     parser.add_argument("--backends", type=int, default=262_144, help="backends (%(default)s)")
-    parser.add_argument("--record", type=Path, help="where to record changed settings of interfaces, to put them back (nowhere)")
+    parser.add_argument("--record", type=Path, help="file that records changed settings of interfaces, to restore them (none)")
     parser.add_argument("--detach", action="store_true", help="remove links, programs and maps instead")
     return parser
 
 
 def options_of(given: argparse.Namespace) -> Options:
-    """As they stand on the command line."""
+    """Return the options of a command line."""
     maps = map_specs(given.conntrack, given.frontends, given.backends)
     return Options(tuple(given.interface), given.pins, given.hook, given.owner, maps, record=given.record)
 
