@@ -113,7 +113,7 @@ class AppliedPlan:
         self._withdrawn = [fact.seq for fact in self.facts.values() if isinstance(fact.event, VipWithdrawn)]
 
     def hear(self, changes: Iterable[Change], position: int) -> None:
-        """`changes` are applied, too."""
+        """Record that `changes` are applied, too."""
         self._withdrawn = [seq for seq in self._withdrawn if seq > self._on_disk]
         for change in changes:
             if isinstance(change.fact.event, VipWithdrawn):
