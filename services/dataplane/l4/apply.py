@@ -294,7 +294,7 @@ def _weighted(part: Share, protocol: str) -> Weighted:
 
 def _flags(planned: FrontendPlanned, *, limited: bool) -> int:
     wanted = {FRONTEND_SOURCES: limited, FRONTEND_REJECT: planned.no_backend == "reject", FRONTEND_AFFINITY: planned.affinity_s}
-    return sum(flag for flag, asked in wanted.items() if asked)
+    return sum(flag for flag, is_wanted in wanted.items() if is_wanted)
 
 
 def _keepers(frontend_id: int, affinity_s: int, table: Iterable[int]) -> dict[bytes, bytes]:

@@ -1,4 +1,4 @@
-"""L4 as a part of this node: the plan in the pinned maps, and what its flows are told of changes.
+"""L4 as a part of this node: the plan in the pinned maps, and what changes mean for existing flows.
 
 The kernel forwards with what it holds while this process is stopped; another one continues with the ids found in the maps.
 """
@@ -43,7 +43,7 @@ class Forwarding:
             self.flows = FlowTable(flows, constants)
         self._node, self._applier = node, Applier(self._maps, node)
         self._drains = Drains()
-        self._taken: list[str] = []  # new VIPs that nobody has announced yet
+        self._taken: list[str] = []  # new VIPs that are not announced yet
         self._apply_s = Histogram()
         self.written = self.through = 0
 
@@ -81,7 +81,7 @@ class Forwarding:
         return found
 
     def choose_by(self, identity: Identity) -> None:
-        """Nodes of one log choose backends alike, and nobody outside can predict how (flow_hash in select.h)."""
+        """Nodes of one log choose backends alike, and no client can predict how (flow_hash in select.h)."""
         seed = blake2b(identity.log.encode(), digest_size=CLUSTER_SEED_SIZE).digest()
         if self._maps["cluster_seed"].get(bytes(4)) != seed:
             self._maps["cluster_seed"].put(bytes(4), seed)

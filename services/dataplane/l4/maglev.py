@@ -104,7 +104,7 @@ class _Turns(NamedTuple):
 
 
 def _turns(slots: Mapping[str, int]) -> _Turns:
-    """Raises PlanError when nobody has a slot."""
+    """Group backends by their slots.  Raises PlanError when none has any."""
     names = sorted((name for name, taken in slots.items() if taken), key=lambda name: (-slots[name], name))
     if not names:
         raise PlanError("a table of no backends")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from weir.pins import Map, libbpf
 
 _FREQUENCIES_HZ = (100, 250, 300, 1000)  # what CONFIG_HZ can be
-_WATCH_S = 0.12  # tells 250 from 300
+_WATCH_S = 0.12  # enough to distinguish 250 from 300
 _ARRAY, _SCHED_CLS = 2, 3
 _JIFFIES64, _KTIME_GET_NS = 118, 5  # helpers
 
@@ -55,7 +55,7 @@ class TestRun(ctypes.Structure):
 
 @cache
 def read_clock() -> Clock:
-    """Watches both clocks for a tenth of a second, once for all hooks that are loaded.  Raises OSError."""
+    """Compare both clocks for a tenth of a second, once for all hooks that are loaded.  Raises OSError."""
     jiffies, ns = _sample()
     time.sleep(_WATCH_S)
     later_jiffies, later_ns = _sample()
@@ -66,7 +66,7 @@ def read_clock() -> Clock:
 
 
 def _sample() -> tuple[int, int]:
-    """Jiffies and ns of one moment, read by a program that the kernel runs once."""
+    """Return jiffies and ns of one moment, read by a program that the kernel runs once."""
     cell = Map(_good(libbpf().bpf_map_create(_ARRAY, b"clock", 4, 16, 1, None)), "clock")
     code = b"".join(
         (

@@ -1,4 +1,4 @@
-"""What ties a program to an interface: one pinned link for each, turned to a new program in one atomic step."""
+"""How a program is attached to an interface: by one pinned link each, which is updated to a new program atomically."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ from weir.pins import libbpf
 
 _XDP_GENERIC, _XDP_NATIVE = 2, 4  # XDP_FLAGS_SKB_MODE, XDP_FLAGS_DRV_MODE
 MODES = {"tc": 0, "xdp": INTERFACE_NATIVE, "xdp-generic": INTERFACE_GENERIC}
-"""What may be asked for an interface, and the flag of `interfaces` that tells of it."""
+"""The hooks that an interface may be given, and their flag in the map `interfaces`."""
 
 
 class _LinkOptions(ctypes.Structure):
@@ -29,12 +29,12 @@ class _LinkInfo(ctypes.Structure):
 
 
 def hook_of(mode: str) -> Hook:
-    """The hook of one of MODES."""
+    """Return the hook of one of MODES."""
     return HOOKS[mode.partition("-")[0]]
 
 
 def attach(path: Path, mode: str, program: int, nic: Nic, held: int) -> str:
-    """Makes `program` the one on this interface, by the link pinned at `path`; tells how.
+    """Attach `program` to an interface, by the link pinned at `path`; return what was done.
 
     held: the flag of the mode it is attached in now.   Raises LoaderError.
     """
@@ -44,7 +44,7 @@ def attach(path: Path, mode: str, program: int, nic: Nic, held: int) -> str:
     if path.exists() and hook.name == "xdp" and held:
         drop_link(path)  # an interface takes one XDP program: native and generic cannot overlap
     link = _create_link(mode, program, nic)
-    drop_link(path)  # of another hook, or of an interface that is gone; only now, so that there is no gap
+    drop_link(path)  # of another hook, or of a removed interface; only now, so that there is no gap
     pin(link, path)
     path.chmod(0o600)
     os.close(link)
@@ -52,7 +52,7 @@ def attach(path: Path, mode: str, program: int, nic: Nic, held: int) -> str:
 
 
 def attach_egress(path: Path, program: int, nic: Nic) -> None:
-    """Makes `program` the one that sees what leaves by this interface, by the link pinned at `path`.  Raises LoaderError."""
+    """Attach `program` to what leaves by an interface, by the link pinned at `path`.  Raises LoaderError."""
     if path.exists() and _update_link(path, HOOKS["egress"], program, nic):
         return
     drop_link(path)
@@ -63,7 +63,7 @@ def attach_egress(path: Path, program: int, nic: Nic) -> None:
 
 
 def drop_link(path: Path) -> None:
-    """Detach now: once unpinned, a link goes at a time of the kernel's choosing."""
+    """Detach at once: a link that is only unpinned is removed later, when the kernel frees it."""
     link = libbpf().bpf_obj_get(os.fsencode(path))
     if link >= 0:
         libbpf().bpf_link_detach(link)
@@ -78,7 +78,7 @@ def pin(fd: int, path: Path) -> None:
 
 
 def open_pin(path: Path) -> int:
-    """A descriptor of what is pinned there.  Raises LoaderError."""
+    """Open what is pinned there; return its descriptor.  Raises LoaderError."""
     fd = int(libbpf().bpf_obj_get(os.fsencode(path)))
     if fd < 0:
         raise LoaderError(f"{path}: {os.strerror(-fd)}")
@@ -86,7 +86,7 @@ def open_pin(path: Path) -> int:
 
 
 def is_on(path: Path, nic: Nic) -> bool:
-    """Whether a link is pinned there that is on this interface: one that went leaves its link behind, and its index to another."""
+    """Return whether a link of this interface is pinned there: a removed one leaves its link behind, and its index may be reused."""
     if not path.exists():
         return False
     link = open_pin(path)
@@ -97,7 +97,7 @@ def is_on(path: Path, nic: Nic) -> bool:
 
 
 def _update_link(path: Path, hook: Hook, program: int, nic: Nic) -> bool:
-    """Turn the pinned link to `program`, atomically.  False: it is not this hook's on this interface."""
+    """Update the pinned link to `program`, atomically.  Return False if it is not this hook's on this interface."""
     link = open_pin(path)
     try:
         info = _info(link)

@@ -1,4 +1,4 @@
-"""The maps that outlive every program: made once, opened by each loader after that, and only as they were made."""
+"""The maps that outlive every program: created once, and opened by each later loader if type and sizes are the same."""
 
 import ctypes
 import os
@@ -12,7 +12,7 @@ from weir.pins import libbpf, map_info
 
 
 class NoMemory(LoaderError):
-    """The machine has too little, or the control group of whoever loads."""
+    """The machine has too little memory, or the control group of the loader."""
 
 
 class _MapOptions(ctypes.Structure):
@@ -29,7 +29,7 @@ class _MapOptions(ctypes.Structure):
 
 
 def create_or_open(directory: Path, spec: MapSpec, owner: int | None = None) -> int:
-    """A descriptor of the pinned map, which is created if need be, for `owner` too.  Raises LoaderError."""
+    """Open the pinned map, or create it for root and `owner`; return its descriptor.  Raises LoaderError."""
     path = directory / spec.name
     if path.exists():
         return _reopen(path, spec)

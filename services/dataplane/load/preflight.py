@@ -1,4 +1,4 @@
-"""What must be there before a program can be loaded."""
+"""What a machine needs before a program can be loaded."""
 
 import ctypes
 import errno
@@ -20,7 +20,7 @@ _PIN_PATH = re.compile(r"/[A-Za-z0-9_/-]+")  # bpffs refuses dots
 
 
 def preflight(pins: Path = Path(PINS), *, mount: bool = True) -> list[str]:
-    """What stands in the way of loading, one line each.  With `mount` it mounts bpffs where that is missing.
+    """Return what prevents loading, one line each.   mount: mount bpffs where it is missing.
 
     The findings with and without `mount` are the same, but for a mount that fails.
     """
@@ -72,7 +72,7 @@ def _check_pins(pins: Path, *, mount: bool) -> str | None:
 
 
 def _unmounted(*, mount: bool) -> str:
-    """Why bpffs cannot be mounted; "" where it is now, or without `mount` could be."""
+    """Return why bpffs cannot be mounted; "" where it is now, or without `mount` could be."""
     if not mount:
         return "" if _may(_SYS_ADMIN) else os.strerror(errno.EPERM)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -80,7 +80,7 @@ def _unmounted(*, mount: bool) -> str:
 
 
 def _netns_shell() -> str:
-    """The network namespace whose `ip netns exec` this process runs in: that mounts a sysfs over /sys, with its name as the source."""
+    """Return the network namespace whose `ip netns exec` this process runs in: that mounts a sysfs over /sys, with its name as source."""
     sources = [source for source, point, kind in _mounts() if (point, kind) == ("/sys", "sysfs")]
     return sources[-1] if sources and (NETNS / sources[-1]).exists() else ""
 
@@ -91,5 +91,5 @@ def _on_bpffs(path: Path) -> bool:
 
 
 def _mounts() -> list[list[str]]:
-    """Source, mount point and type of each, the topmost last."""
+    """Return source, mount point and type of each mount, the topmost last."""
     return [line.split()[:3] for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines()]
