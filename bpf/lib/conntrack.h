@@ -549,7 +549,7 @@ __noinline __u32 claim(__u32 now)
 					life = here;
 					break;
 				}
-				rank += ticks(UNSEEN_S);	/* before any that is confirmed */
+				rank += 1 << 30;	/* before any that is confirmed, however old */
 			}
 			if (!being_written(here) && (__s32)(rank - longest) >= 0) {
 				longest = rank;

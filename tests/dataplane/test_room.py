@@ -88,6 +88,7 @@ def test_no_flood_throws_established_flows_out(lab: Lab, packet: Packet, proto: 
     kept = [packet.but(sport=1024 + number, proto=proto) for number in range(256)]
     for each in kept:
         establish(lab, each)
+    lab.age(100)
     flood = packet.but(src=other(packet), proto=proto, flags=flags)
     verdicts = [lab.send(flood.but(sport=1024 + number))[0] for number in range(3000)]
     assert verdicts.count("forwarded") > 2990
