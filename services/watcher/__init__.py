@@ -1,1 +1,1 @@
-"""watcher: what the cluster or a folder of manifests says, as facts."""
+"""watcher: records what clusters and folders of manifests contain.  README.md says where to start."""

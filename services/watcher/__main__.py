@@ -5,10 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from services.watcher.core import HEARS, Watcher
-from services.watcher.edge import FolderSource, Source, follow, nobody
+from services.watcher.edge import Source, follow, nobody
 from services.watcher.metrics import samples
 from services.watcher.options import Options, read_options
 from services.watcher.presence import Presence
+from services.watcher.sources.folder import FolderSource
 from weir.service.exporter import exposed, of_world
 from weir.service.process import serve
 from weir.service.runner import Runner
@@ -32,8 +33,8 @@ def main() -> None:
         home=lambda: clusters.home.name if clusters else "",
         late=clusters.late if clusters else frozenset,
     )
-    told = clusters.marks.told if clusters else nobody
-    presence = Presence(told)
+    appending = clusters.marks.appending if clusters else nobody
+    presence = Presence(appending)
     runner = Runner(
         "watcher",
         watcher,
@@ -45,7 +46,7 @@ def main() -> None:
         impaired=clusters.impaired if clusters else str,
         read=clusters.home.read if clusters else None,
     )
-    following = [partial(follow, source, watcher.inventory, told) for source in sources]
+    following = [partial(follow, source, watcher.inventory, appending) for source in sources]
     writing = [*clusters.home.edges(), clusters.writer.run] if clusters else []
     counted = partial(samples, folder, clusters.all if clusters else (), clusters.writer if clusters else None)
     serve(runner, presence.run, *following, *writing, *exposed(options.metrics, of_world(counted)))

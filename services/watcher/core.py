@@ -1,7 +1,7 @@
-"""watcher, the pure part: from what a source says to the facts by which it differs from the log.
+"""The core of the watcher: compares the inventory with the log, and returns the events by which they differ.
 
-What a unit said before is nowhere but in the world, so a restart decides as if the process had never stopped: what cannot be read
-stands as the world has it, and what nobody names any more is gone.
+What a unit contained before is only in the log, so a restart decides as if the process had never stopped: what cannot be read stays as
+the log has it, and what no source names any more is gone.
 """
 
 from collections import defaultdict
@@ -69,7 +69,7 @@ def _holders(event: AnyEvent) -> Iterable[str]:
 
 
 class Watcher:
-    """The core.  Its events come from the source, and are owed again when the log has lost them."""
+    """The core.  Its events come from the sources, and are appended again when the log has lost them."""
 
     indexes: Mapping[str, Index] = {"unit": units_of, "node address": _addresses_of, "refers": refers}
 
@@ -91,13 +91,13 @@ class Watcher:
             self.indexes = {**self.indexes, **of_writes}
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
-        """What kinds make of events of the log; few do, for these do not change what the sources say."""
+        """Return what follows from events of the log (`Kind.follows`): little, as they do not change what the sources contain."""
         return one_by_one(world, changes, _follows)
 
     def reconcile(self, world: World) -> Iterable[Decided]:
-        """Everything by which the sources differ; nothing before one has been listed once.
+        """Return all differences; none before a source has been read completely.
 
-        Of a source that cannot be followed now the log may know more, by another replica: what it says is told when it changes.
+        A source that cannot be followed now is left out: another replica may have recorded more of it.
         """
         home = [HomeNamed(cluster=name)] if (name := self._home()) and not world.of(HomeNamed) else []
         found = differences(world, self.inventory, late=self._late()) if self.inventory.complete else []
@@ -107,17 +107,17 @@ class Watcher:
 def differences(
     world: World, inventory: Inventory, units: Iterable[str] | None = None, late: frozenset[str] = frozenset()
 ) -> list[AnyEvent]:
-    """What the log must be told so that it says what the source says.
+    """Return the events after which the log has what the sources contain.
 
     world: with the indexes of `Watcher`.   units: those that changed, None for all; the cost grows with their objects only.
-    late: scopes of which nothing is told.
-    By kind in the order of the registry, then rejections; by key within.  Folding the result and asking again yields nothing.
+    late: scopes that are left out.
+    Order: by kind in the order of the registry, then rejections; by key within.  After the result is folded, there are no differences.
     """
     return _Comparison(world, inventory, late).of(None if units is None else tuple(units))
 
 
 class _Comparison:
-    """One comparison under way.  `desired`: an object as it should stand, None where it should not."""
+    """One comparison: see `kinds.kind.Comparison` for what the hooks of kinds use."""
 
     def __init__(self, world: World, inventory: Inventory, late: frozenset[str]) -> None:
         self._world, self._inventory, self._late = world, inventory, late
@@ -142,7 +142,7 @@ class _Comparison:
         return {*self._inventory.objects(), *stated}, self._inventory.places() | rejected
 
     def _touched(self, units: tuple[str, ...]) -> tuple[set[str], set[str]]:
-        """Objects that the units name or named, what hangs on these, and every source that speaks of them."""
+        """Return the objects that the units name or named, what depends on these, and every place that names one of them."""
         readings = [reading for unit in units for reading in self._inventory.readings(unit)]
         stated = [event for unit in units for event in self._world.find("unit", unit, Event)]
         roots = [reading.root for reading in readings] + [getattr(event, "root", None) for event in stated]
@@ -223,9 +223,9 @@ class _Comparison:
         return judge(key, owner.event, owner.place) if judge else owner.event
 
     def _owner(self, key: str) -> Reading | Root | None:
-        """Who says how the object is: the unit that the log has it from, else the first by path.
+        """Return the reading that counts for the object: from the unit that the log has it from, else the first by place.
 
-        A Root says it where that unit cannot be read now.
+        A Root where that unit cannot be read now: the object stays as it is.
         """
         readings, held = self._inventory.naming(key), self.held(key)
         unit = unit_of(held.root.place) if held else ""
@@ -249,12 +249,12 @@ class _Comparison:
             yield ManifestAccepted(source=place)
 
     def _meant_by(self, reading: Reading) -> str:
-        """The Service that an EndpointSlice serves, whatever it says now; else the one that it names."""
+        """Return the Service that an EndpointSlice serves as the log has it; else the one that the reading names."""
         held = self._world.get(object_key(reading.root.owner)) if reading.root else None
         return held.owner if isinstance(held, EndpointSliceObserved) else reading.owner
 
     def _second(self, reading: Reading) -> Iterator[Problem]:
-        """The fault of naming an object that another source has."""
+        """Yield a problem where another place has the object."""
         owner = self._owner(object_key(reading.root.owner)) if reading.root else None
         if reading.root and owner and owner is not reading:
             yield Problem(field="metadata.name", got=reading.root.path, accepted=f"each {reading.root.kind} once; {owner.place} has it")
@@ -272,11 +272,11 @@ def _by_kind(keys: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _same(fact: ObjectObserved, held: ObjectObserved) -> bool:
-    """Whether stating `fact` would say nothing new.
+def _same(event: ObjectObserved, held: ObjectObserved) -> bool:
+    """Whether the event would add nothing to the log.
 
-    Where in its unit an object is said does not matter.  Which unit says it does: while that cannot be read, the object stands.
+    The place within a unit does not matter.  The unit does: while it cannot be read, the object stays as it is.
     """
-    observed = fact.root
+    observed = event.root
     older = replace(held.root, place=observed.place, resource_version=observed.resource_version)
-    return unit_of(observed.place) == unit_of(held.root.place) and replace(held, root=older) == fact
+    return unit_of(observed.place) == unit_of(held.root.place) and replace(held, root=older) == event

@@ -1,46 +1,21 @@
-"""watcher's I/O: files and folders of manifests, followed live.
-
-A file is read when its writer has closed it or put it in place, never while it is being written.  One that is away, or empty, may be
-in the middle of being replaced (vim and git take the old one away first, a shell empties it first), so that counts only after
-AWAY_S.  What is read is always the file as it is then: events may come doubled or late.
-"""
+"""Following a source: what it contains goes into the inventory, and the differences from the log are appended."""
 
 import asyncio
-import contextlib
-import os
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
-from pathlib import Path
-from typing import Final, Protocol
-
-from asyncinotify import Inotify, Mask
+from typing import Protocol
 
 from services.watcher.core import differences
 from services.watcher.inventory import Inventory, Observation
 from services.watcher.kinds.reader import Document
-from services.watcher.sources.folder import SUFFIXES, base_of, content, documents_of, is_manifest, manifests_in, unit_name
-from services.watcher.sources.inotify import Touch, Watches
-from services.watcher.sources.yaml_documents import fault
 from weir.decider import World
 from weir.events import AnyEvent
 
-AWAY_S: Final = 0.5
-EMPTY: Final = "no manifest in it"
-BATCH: Final = 64  # files read in one go beside the loop
-SMALL_BYTES: Final = 8192  # a single file up to this size is read at once: a thread takes longer to wake
-RETRY_FIRST_S: Final = 0.1
-RETRY_MOST_S: Final = 2.0
-
-_CLOSED: Final = Mask.CLOSE_WRITE | Mask.MOVED_TO
-_LEFT: Final = Mask.DELETE | Mask.MOVED_FROM
-_SWAPPED: Final = "..data"  # the link by which kubelet puts all files of a ConfigMap in place at once
-
-Units = dict[str, tuple[Document, ...] | None]
-Told = Callable[[Sequence[AnyEvent]], None]
+Appending = Callable[[Sequence[AnyEvent]], None]  # called with the events that are about to be appended
 
 
 class Source(Protocol):
-    """Whatever can be followed: iterating gives all there is, then each change, and never ends."""
+    """A cluster, or folders: iterating yields everything there is, then each change, without end."""
 
     def __aiter__(self) -> AsyncIterator[Observation[Document]]:
         """The first observation is complete."""
@@ -50,257 +25,21 @@ class Proposer(Protocol):
     """The runner, as far as it is used here."""
 
     async def propose(self, decide: Callable[[World], Iterable[AnyEvent]]) -> None:
-        """Appends what `decide` makes of the world; returns once the log has it."""
+        """Append what `decide` makes of the world; return once the log has it."""
 
 
-async def follow(source: Source, said: Inventory, told: Told, runner: Proposer) -> None:
-    """Tells the log, for ever, by what the source differs from it; `told` hears what."""
-    async for observation in source:
-        seen = said.read(observation) if observation.small else await asyncio.to_thread(said.read, observation)
-        await runner.propose(partial(_differences, said, said.take(seen), told))
+async def follow(source: Source, inventory: Inventory, appending: Appending, runner: Proposer) -> None:
+    """Append the differences between the source and the log, without end."""
+    async for seen in source:
+        readings = inventory.read(seen) if seen.small else await asyncio.to_thread(inventory.read, seen)
+        await runner.propose(partial(_differences, inventory, inventory.take(readings), appending))
 
 
 def nobody(_: Sequence[AnyEvent]) -> None:
-    """Nobody needs to hear it."""
+    """Needs to know of no event."""
 
 
-class FolderSource:
-    """Given files, and given folders with their own *.yaml, *.yml and *.json that are not hidden.
-
-    Units are named by path from where the given paths part: "manifests/web.yaml", or "web.yaml" for one given file.  What is given
-    is expected to be there: what it said stands while it is not.  A link counts as changed when it is replaced, not when what it
-    leads to changes; kubelet's way of mounting a ConfigMap is known.
-    """
-
-    def __init__(self, paths: Iterable[Path | str]) -> None:
-        given = sorted({Path(os.path.abspath(path)) for path in paths})  # as given: links are not resolved
-        if not given:
-            raise ValueError("no path to follow, expected a file or folder")
-        self._folders = {path for path in given if path.is_dir() or not (path.exists() or path.suffix in SUFFIXES)}
-        self._files = set(given) - self._folders
-        self._base = base_of(given)
-        self._said: dict[Path, bool] = {}  # files that were told of -> whether they could be read
-        self._away: dict[Path, float] = {}  # files that are away or empty -> when that counts
-        self._lost: dict[Path, str] = {}  # folders that cannot be read -> why
-        self._retry_at, self._retry_s = 0.0, RETRY_FIRST_S
-        self._small = False  # all that is being read now
-
-    @property
-    def files(self) -> int:
-        """How many are read, or would be if they could."""
-        return len(self._said)
-
-    async def __aiter__(self) -> AsyncIterator[Observation[Document]]:
-        """All there is, then changes."""
-        with Inotify(sync_timeout=0) as inotify:
-            watches = Watches(inotify)
-            self._watch(watches)  # before reading: what changes meanwhile is read again
-            yield Observation(await self._units(self._folders, self._files, watches, settled=True), complete=True)
-            while True:
-                await watches.wait(self._due(watches))
-                self._small = True
-                if units := await self._look(watches):
-                    yield Observation(units, small=self._small)
-
-    # ── when to look ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _due(self, watches: Watches) -> float | None:
-        """When something has to be looked at though nothing happens; None for never."""
-        retry = [self._retry_at] if self._lost or watches.missing(self._parents()) else []
-        return min([*self._away.values(), *retry], default=None)
-
-    async def _look(self, watches: Watches) -> Units:
-        folders, files = self._meant(watches.drain())
-        more_folders, more_files = self._retry(watches)
-        units = await self._units(folders | more_folders, files | more_files, watches, settled=False)
-        for path in sorted(path for path, due in self._away.items() if due <= _now()):
-            units |= await self._settle(path)
-        return units
-
-    def _meant(self, touches: list[Touch]) -> tuple[set[Path], set[Path]]:
-        """Folders to list and files to read."""
-        folders: set[Path] = set()
-        files: set[Path] = set()
-        for path, mask in touches:
-            if path is None:
-                return set(self._folders), set(self._files)
-            here = {path.parent} if path.name == _SWAPPED else {path}
-            folders |= self._folders & here | _inside(self._folders, {path})
-            files |= _inside(self._files, here)
-            if self._is_ours(path) and mask & _LEFT:
-                files.discard(path)
-                self._leave(path)
-            elif self._is_ours(path) and self._is_in_place(path, mask):
-                files.add(path)
-        return folders, files
-
-    def _is_ours(self, path: Path) -> bool:
-        return path in self._files or (path.parent in self._folders and is_manifest(path.name))
-
-    def _is_in_place(self, path: Path, mask: Mask) -> bool:
-        """Whether nobody is writing the file: closed, renamed, linked, or unreadable until its mode changed."""
-        if mask & Mask.CREATE:
-            return path.is_symlink() or _links(path) > 1
-        return bool(mask & _CLOSED) or self._said.get(path) is False
-
-    def _retry(self, watches: Watches) -> tuple[set[Path], set[Path]]:
-        """Watches again what is missing; gives folders to list and files to read.  Waits longer each time."""
-        if not (self._lost or watches.missing(self._parents())):
-            self._retry_s = RETRY_FIRST_S
-        elif _now() >= self._retry_at:
-            self._retry_at = _now() + self._retry_s
-            self._retry_s = min(self._retry_s * 2, RETRY_MOST_S)
-            return set(self._lost), _inside(self._files, self._watch(watches))
-        return set(), set()
-
-    def _parents(self) -> set[Path]:
-        return {path.parent for path in self._folders | self._files}
-
-    def _watch(self, watches: Watches) -> set[Path]:
-        """Watches the parents that are not; gives those that now are."""
-        missing = watches.missing(self._parents())
-        for path in missing:
-            try:
-                watches.add(path)
-            except OSError:
-                continue  # the paths in it will be found missing, and this is tried again
-        return missing - watches.missing(missing)
-
-    # ── what there is ──────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _units(self, folders: set[Path], files: set[Path], watches: Watches, *, settled: bool) -> Units:
-        units: Units = {}
-        for path in sorted(folders):
-            units |= await self._list(path, watches, settled=settled)
-        return units | await self._read(files, settled=settled)
-
-    async def _list(self, folder: Path, watches: Watches, *, settled: bool) -> Units:
-        try:
-            watches.add(folder)
-            found = manifests_in(folder)
-        except OSError as error:
-            return self._lose(folder, _reason(error))
-        if not found and not any(path.parent == folder for path in self._said):
-            return self._lose(folder, EMPTY)  # not mounted yet?  What the log has from it must not go for that
-        units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
-        units |= await self._read(found, settled=settled)
-        for path in self._said.keys() - found:
-            if path.parent == folder:
-                self._leave(path)
-        return units
-
-    def _lose(self, folder: Path, reason: str) -> Units:
-        self._away = {path: due for path, due in self._away.items() if path.parent != folder}
-        if self._lost.get(folder) == reason:
-            return {}
-        self._lost[folder] = reason
-        return {self._name(folder): (fault(self._name(folder), reason, "a folder with manifests; what was last read is kept", "folder"),)}
-
-    async def _read(self, paths: Iterable[Path], *, settled: bool) -> Units:
-        """settled: being away or empty counts."""
-        units: Units = {}
-        waiting = sorted(paths, key=str)  # comparing paths takes them apart each time
-        while waiting:  # a large file takes seconds, and the log wants its pings answered
-            batch, waiting = waiting[:BATCH], waiting[BATCH:]
-            named = [(self._name(path), path) for path in batch]
-            self._small &= not settled and len(batch) == 1 and _is_small(batch[0])
-            found = _documents_of(named) if self._small else await asyncio.to_thread(_documents_of, named)
-            for path, said in zip(batch, found, strict=True):
-                units |= self._take(path, said, settled=settled)
-        return units
-
-    def _take(self, path: Path, found: tuple[Document, ...] | OSError | None, *, settled: bool) -> Units:
-        if isinstance(found, FileNotFoundError):
-            if not settled:
-                return self._leave(path)
-            if path in self._files or path.is_symlink():
-                return self._cannot(path, found)
-            return self._forget(path) if _holds_manifests(path.parent) else self._lose(path.parent, EMPTY)
-        if isinstance(found, OSError):
-            return self._cannot(path, found)
-        if found is not None:
-            return self._say(path, found)
-        if not settled:
-            return self._leave(path)
-        accepted = "at least one document; what was last read is kept until the file is deleted"
-        return self._say(path, (fault(self._name(path), "an empty file", accepted),))
-
-    async def _settle(self, path: Path) -> Units:
-        """What was away or empty for long enough; one that is being written will be read when it is closed."""
-        if self._away.pop(path, None) is None:
-            return {}  # its folder was lost meanwhile
-        try:
-            written = (await asyncio.to_thread(content, path)).strip()
-        except OSError:
-            written = b""
-        return {} if written else await self._read([path], settled=True)
-
-    def _leave(self, path: Path) -> Units:
-        self._away.setdefault(path, _now() + AWAY_S)
-        return {}
-
-    def _cannot(self, path: Path, error: OSError) -> Units:
-        units = self._say(path, (fault(self._name(path), _reason(error), "a readable file; what was last read is kept"),))
-        self._said[path] = False
-        return units
-
-    def _say(self, path: Path, content: tuple[Document, ...]) -> Units:
-        self._away.pop(path, None)
-        self._said[path] = True
-        return {self._name(path): content}
-
-    def _forget(self, path: Path) -> Units:
-        return {self._name(path): None} if self._said.pop(path, None) is not None else {}
-
-    def _name(self, path: Path) -> str:
-        return unit_name(self._base, path)
-
-
-def _differences(said: Inventory, units: Sequence[str] | None, told: Told, world: World) -> list[AnyEvent]:
-    events = differences(world, said, units)
-    told(events)
+def _differences(inventory: Inventory, units: Sequence[str] | None, appending: Appending, world: World) -> list[AnyEvent]:
+    events = differences(world, inventory, units)
+    appending(events)
     return events
-
-
-def _holds_manifests(folder: Path) -> bool:
-    """Whether any is left: a folder that is emptied, or made again and not yet filled, is no wish to withdraw all."""
-    with contextlib.suppress(OSError):
-        return bool(manifests_in(folder))
-    return False
-
-
-def _inside(paths: set[Path], folders: set[Path]) -> set[Path]:
-    return {path for path in paths if path.parent in folders}
-
-
-def _documents_of(files: Iterable[tuple[str, Path]]) -> list[tuple[Document, ...] | OSError | None]:
-    """What each file says, None where it is empty; or why it cannot be read."""
-    return [_documents(name, path) for name, path in files]
-
-
-def _documents(name: str, path: Path) -> tuple[Document, ...] | OSError | None:
-    try:
-        return documents_of(name, path)
-    except OSError as error:
-        return error
-
-
-def _links(path: Path) -> int:
-    try:
-        return path.lstat().st_nlink
-    except OSError:
-        return 0
-
-
-def _is_small(path: Path) -> bool:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size <= SMALL_BYTES
-    return True
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -1,7 +1,7 @@
-"""Which cluster's names stand in the log as they are; those of any other stand behind its name ("east:shop").
+"""The home cluster: the one whose names are in the log without a prefix; those of any other have its name before them ("east:shop").
 
-It is the first one that this log ever followed, recorded in it by name: so the identity of a source is its name, not the order of
-options.  Nothing of a cluster is observed before the log has been read, since an object has no name in it until then.
+It is the first cluster that this log ever followed, recorded by name: a source is identified by its name, not by the order of options.
+Nothing of a cluster is observed before the log has been read, as its objects have no names in the log until then.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from weir.service.runner import Runner
 
 
 class HomeError(Exception):
-    """The log names another cluster than the one that this process began with.  React: end, the next life begins with that."""
+    """The log names another cluster than the one that this process began with.  React: end; the next life of the process starts with it."""
 
 
 class Home:

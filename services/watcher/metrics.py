@@ -1,17 +1,17 @@
-"""What is observed, counted when asked."""
+"""Metrics of the watcher, computed when scraped."""
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-from services.watcher.edge import FolderSource
 from services.watcher.kinds.registry import OBSERVED
+from services.watcher.sources.folder import FolderSource
 from weir.decider import World
 from weir.events import ManifestRejected
 from weir.service.metrics import Sample
 
 
 class Cluster(Protocol):
-    """Of a cluster that is followed."""
+    """A cluster that is followed."""
 
     name: str
 
@@ -21,7 +21,7 @@ class Cluster(Protocol):
 
 
 class Writes(Protocol):
-    """What writes into clusters."""
+    """The writer."""
 
     @property
     def refused(self) -> int:

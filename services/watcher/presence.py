@@ -1,6 +1,6 @@
-"""Which LB nodes are heard: the edge that listens for their signs of life and states when one falls silent or is heard again.
+"""Presence of LB nodes: the edge that listens for their heartbeats and appends an event when one falls silent or is heard again.
 
-Cores have no clock, so silence is an event.  At idle nothing is stated.
+Cores have no clock, so silence is an event.  While nothing changes nothing is appended.
 """
 
 import asyncio
@@ -9,19 +9,19 @@ from collections.abc import Container
 from math import inf
 from typing import Final
 
-from services.watcher.edge import Told
+from services.watcher.edge import Appending
 from weir.decider import World
 from weir.events import AnyEvent, NodeHeard, NodeSilent, untoken
 from weir.lbnodes import counted
 from weir.service.runner import Runner
 
-SILENT_S: Final = 40.0  # a node sends a sign of life each 2 s (weir.service.heartbeat); with CHECK_S it is called silent within a minute
+SILENT_S: Final = 40.0  # a node sends a heartbeat each 2 s (weir.service.heartbeat); with CHECK_S it is called silent within a minute
 CHECK_S: Final = 5.0
 AUTHOR: Final = "dataplane-"
 
 
 def transitions(world: World, heard: Container[str], missed: Container[str]) -> list[AnyEvent]:
-    """What the log does not say yet.   heard, missed: nodes with a sign of life within SILENT_S, and without one though we listened."""
+    """Return what the log lacks.   heard, missed: nodes with a heartbeat within SILENT_S, and without one though we listened."""
     nodes = [seen.node for seen in counted(world)]
     silent = [event.lbnode for event in world.of(NodeSilent)]
     fallen = [NodeSilent(lbnode=node) for node in nodes if node in missed and node not in silent]
@@ -29,10 +29,10 @@ def transitions(world: World, heard: Container[str], missed: Container[str]) -> 
 
 
 class Presence:
-    """Signs of life, as this process received them.   told: called with what is stated."""
+    """Heartbeats, as this process received them.   appending: called with the events that are about to be appended."""
 
-    def __init__(self, told: Told) -> None:
-        self._told = told
+    def __init__(self, appending: Appending) -> None:
+        self._appending = appending
         self._beat_s: dict[str, float] = {}
         self._counted_s: dict[str, float] = {}  # since when a node counts, as far as we saw
         self._since_s = inf  # since when we listen without a gap
@@ -41,7 +41,7 @@ class Presence:
         self._silent: set[str] = set()
 
     def beat(self, author: str, _: bytes = b"") -> None:
-        """A service is alive."""
+        """Take the heartbeat of a service."""
         if author.startswith(AUTHOR):
             node = untoken(author.removeprefix(AUTHOR))
             self._beat_s[node] = asyncio.get_running_loop().time()
@@ -49,7 +49,7 @@ class Presence:
                 self._turned.set()
 
     async def run(self, runner: Runner) -> None:
-        """States transitions, for ever; only while this process acts."""
+        """Append transitions, without end; only while this process leads."""
         while True:
             if self._listened(runner) and self._news(runner.world):
                 await runner.propose(self._stated)
@@ -60,7 +60,7 @@ class Presence:
             self._turned.clear()
 
     def _listened(self, runner: Runner) -> bool:
-        """Whether this process acts.  While it did not, or was stopped or starved, or had no log, no node counts as missed."""
+        """Whether this process leads.  While it did not, or was stopped or starved, or had no log, no node counts as missed."""
         now_s = asyncio.get_running_loop().time()
         if not runner.following or now_s - self._checked_s > 3 * CHECK_S:
             self._since_s = now_s
@@ -69,7 +69,7 @@ class Presence:
 
     def _stated(self, world: World) -> list[AnyEvent]:
         events = self._news(world)
-        self._told(events)
+        self._appending(events)
         return events
 
     def _news(self, world: World) -> list[AnyEvent]:

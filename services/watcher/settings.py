@@ -1,10 +1,10 @@
-"""What this installation takes a Service to mean that does not say it: given to the watcher when it starts."""
+"""How objects are read: the defaults of this installation for what a Service leaves open."""
 
 from typing import Final, NamedTuple
 
 from weir.model import Mode, Targets
 
-OURS: Final = "weir.dev/weir"  # always: what a namespace's label asks for is this one
+OURS: Final = "weir.dev/weir"  # always
 ALIASES: Final = ("loxilb.io/loxilb",)
 CLASSES: Final = (OURS, *ALIASES)
 
@@ -12,7 +12,7 @@ CLASSES: Final = (OURS, *ALIASES)
 class Settings(NamedTuple):
     """classes: of `loadBalancerClass`, those that are ours.   default_class: Services that name none are ours too.
 
-    external_ips: `spec.externalIPs` asks for addresses, which pools give or not, each to one holder.  Else it is nobody's to grant: whoever
+    external_ips: `spec.externalIPs` requests addresses, which pools allocate or not, each to one holder.  Else they are ignored: whoever
     may write a Service could take any address (CVE-2020-8554).
     """
 

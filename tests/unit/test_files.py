@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.watcher.settings import DEFAULT
-from services.watcher.sources.folder import not_read, unreadable
+from services.watcher.sources.manifests import not_read, unreadable
 from tests.own import own
 from weir.cli.lint import lint
 

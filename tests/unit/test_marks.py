@@ -61,7 +61,7 @@ def test_a_record_is_looked_at_once_the_log_does_not_keep_it_any_more() -> None:
     async def main() -> Target:
         marks = Marks()
         Kube("kube", None, marks)
-        marks.told([RecordGone(root=Root(kind="LBService", namespace="shop", name="web"))])
+        marks.appending([RecordGone(root=Root(kind="LBService", namespace="shop", name="web"))])
         return await asyncio.wait_for(marks.next(), 5)
 
     assert asyncio.run(main()) == Target("@kube", "LBService", "shop", "web")

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 from asyncinotify import Inotify
 
-from services.watcher import edge
 from services.watcher import inventory as said
 from services.watcher.core import Watcher, differences
-from services.watcher.edge import FolderSource, follow, nobody
+from services.watcher.edge import follow, nobody
 from services.watcher.inventory import Observation
-from services.watcher.sources import folder as files
+from services.watcher.sources import folder as folder_source
+from services.watcher.sources import manifests as files
+from services.watcher.sources.folder import FolderSource
 from services.watcher.sources.inotify import Watches
 from weir.decider import Fact, World
 from weir.events import ManifestRejected, ServiceObserved
@@ -127,7 +128,7 @@ SAVES = {
 
 @pytest.mark.parametrize("command", SAVES.values(), ids=SAVES)
 def test_however_a_file_is_saved_its_objects_are_never_withdrawn(folder: Path, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "AWAY_S", 60)  # however slow this machine is
+    monkeypatch.setattr(folder_source, "AWAY_S", 60)  # however slow this machine is
 
     async def test() -> None:
         if command.startswith("None "):
@@ -147,7 +148,7 @@ def test_however_a_file_is_saved_its_objects_are_never_withdrawn(folder: Path, c
 
 
 def test_a_file_that_is_being_written_is_not_read_however_long_it_takes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "AWAY_S", 0)
+    monkeypatch.setattr(folder_source, "AWAY_S", 0)
 
     async def test() -> None:
         async with Followed(folder) as followed:
@@ -170,7 +171,7 @@ def test_a_file_that_is_being_written_is_not_read_however_long_it_takes(folder: 
 def test_what_is_away_or_empty_for_a_moment_does_not_count(
     folder: Path, away: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(edge, "AWAY_S", 60)
+    monkeypatch.setattr(folder_source, "AWAY_S", 60)
 
     async def test() -> None:
         async with Followed(folder) as followed:
@@ -205,7 +206,7 @@ def test_a_deleted_file_takes_its_objects_away_and_a_renamed_one_does_not(folder
 
 @pytest.mark.parametrize("again", [False, True], ids=["emptied", "made again and still empty"])
 def test_a_folder_that_is_emptied_keeps_what_it_said_until_it_is_filled(folder: Path, again: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge, "AWAY_S", 0)
+    monkeypatch.setattr(folder_source, "AWAY_S", 0)
     (folder / "other.yaml").write_text(service(81, "other"))
 
     async def test() -> None:
@@ -349,10 +350,10 @@ def test_a_folder_that_is_empty_at_the_start_takes_nothing_away(folder: Path) ->
 def test_files_of_a_folder_that_returns_have_a_moment_to_return_too(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
         async with Followed(folder) as followed:
-            monkeypatch.setattr(edge, "AWAY_S", 0)
+            monkeypatch.setattr(folder_source, "AWAY_S", 0)
             shutil.rmtree(folder)
             await followed.until("ManifestRejected manifests")
-            monkeypatch.setattr(edge, "AWAY_S", 60)
+            monkeypatch.setattr(folder_source, "AWAY_S", 60)
             folder.mkdir()
             await followed.until("ManifestAccepted manifests")
             assert followed.ports() == {"web": 80}

@@ -17,7 +17,7 @@ from services.watcher.core import Watcher, differences
 from services.watcher.inventory import Observation
 from services.watcher.kinds.reader import Document
 from services.watcher.settings import Settings
-from services.watcher.sources.folder import base_of, documents_of, manifests_in, not_read, unit_name
+from services.watcher.sources.manifests import base_of, documents_of, manifests_in, not_read, unit_name
 from services.watcher.sources.yaml_documents import documents, fault
 from weir.cli.output import MACHINE, emit, harmless
 from weir.decider import Core, Fact, World

@@ -117,7 +117,7 @@ def _share_key(field: Field) -> str:
 def _sources(spec: Field, asked: Asked) -> tuple[str, ...]:
     """Canonical CIDRs, each once, in the order written.  /0 is everyone of its family.
 
-    The API's own annotation counts where neither the spec nor ours says anything, as its GetLoadBalancerSourceRanges has it.
+    The API's own annotation counts where neither the spec nor ours is given, as in its GetLoadBalancerSourceRanges.
     """
     listed, written = spec["loadBalancerSourceRanges"].items(), asked.several("source-ranges")
     if listed and written:

@@ -1,4 +1,4 @@
-"""The annotations by which a Service asks for more than its spec can say.
+"""The annotations of a Service: what its spec has no field for.
 
 `weir.dev/X`; every `loxilb.io/X` of kube-loxilb and the three of MetalLB are aliases, which count where ours is not written.  What is
 valid and not served yet, and a word that nobody knows, is reported as `unsupported`: never refused, never ignored.

@@ -1,7 +1,7 @@
 """Reading a decoded document field by field.
 
 Nothing here raises.  A wrong value is noted as a fault with its path and read as if it were absent, so that one pass finds
-every fault; what a field may not hold never reaches a fact.
+every fault; a wrong value never reaches an event.
 """
 
 import re
@@ -52,7 +52,7 @@ class Field:
         self.value, self._place, self._step, self.faults = value, place, step, faults
 
     def __getitem__(self, name: str) -> "Field":
-        """The field below; absent ones hold None, as null does.  Below what is no mapping, nothing is told again."""
+        """The field below; absent ones hold None, as null does.  Below what is no mapping, nothing is reported again."""
         value = self.value
         if isinstance(value, dict):
             return Field(value.get(name), self, self.faults, name)
@@ -180,13 +180,13 @@ class Field:
         text = self.text()
         if self.value is None or pattern.fullmatch(text):
             return text
-        if text or self.value == "":  # else told by text()
+        if text or self.value == "":  # else reported by text()
             self.fail(accepted)
         return ""
 
 
 def told(problems: Collection[Problem], untold: int = 0) -> tuple[Problem, ...]:
-    """The first MOST_TOLD of `problems`, then one that says how many more there are.  untold: those left out before."""
+    """Return the first MOST_TOLD of `problems`, then one with the number of the others.  untold: those left out before."""
     first = tuple(islice(problems, MOST_TOLD))
     more = len(problems) - len(first) + untold
     return (*first, Problem(field="document", got=f"{more} more like these", accepted="none of them")) if more else first

@@ -1,4 +1,4 @@
-"""How a Service wants its backends probed."""
+"""How the backends of a Service are probed."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _MOST_TEXT: Final = 1024
 def read_probe(asked: Asked, unsupported: list[Problem], *, liveness: bool) -> Probe | None:
     """A probe where liveness is yes; 0 stands for the default, as in kube-loxilb, where probetimeout is the period.
 
-    liveness: of a Service that does not say.
+    liveness: the default, for a Service without the annotation.
     """
     live = asked["liveness"].word(("yes", "no"), "yes" if liveness else "no")
     kind = asked["probetype"].word((*PROBE_KINDS, *_OTHER_NAMES, "none", *_LATER), "tcp")

@@ -58,12 +58,12 @@ def range_of(text: str, owner: str = "") -> Range | None:
 
 
 def anycast(found: Range) -> str:
-    """The address that a CIDR of IPv6 begins with, which is given to nobody unasked; "" where there is none."""
+    """The address that a CIDR of IPv6 begins with, which is allocated only on request; "" where there is none."""
     return str(found.first) if "/" in found.text and begins_with_anycast(ip_network(found.text)) else ""
 
 
 def buggy(found: Range) -> int:
-    """How many of its addresses end in .0 or .255, which `avoidBuggyIPs` gives to nobody unasked."""
+    """How many of its addresses end in .0 or .255, which `avoidBuggyIPs` allocates only on request."""
     first, last = int(found.first), int(found.last)
     return last // 256 - (first - 1) // 256 + (last + 1) // 256 - first // 256 if found.first.version == 4 else 0
 

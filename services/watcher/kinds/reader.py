@@ -1,8 +1,7 @@
-"""From one decoded document to one event, or to the problems it has.
+"""Reads a decoded document: one event, or the problems that it has.
 
-Only fields that concern a load balancer are read: what a document says beyond them, secrets included, goes nowhere.
-Kinds that Weir does not read are skipped, for ordinary folders hold Deployments and ConfigMaps too; a kind or a field that nobody
-has is a fault in a folder.
+Only fields that concern a load balancer are read; everything else in a document, secrets included, goes no further.  Kinds that Weir
+does not read are skipped, as ordinary folders contain Deployments too; a kind or a field that does not exist is a problem in a folder.
 """
 
 from typing import Final, NamedTuple
@@ -29,11 +28,11 @@ class Document(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What one document comes to.  Without `root` nobody knows which object it is about; without `event` it cannot be used.
+    """What one document is read to.  Without `root` its object is unknown; without `event` it cannot be used.
 
     untold: how many problems there are beyond the first MOST_TOLD.
-    owner: the Service that an EndpointSlice is of, or the object meant where `root` is missing.
-    aside: no object of Weir's can be meant, so the problems hide nothing.
+    owner: the Service that an EndpointSlice is of, or the object that was meant where `root` is missing.
+    aside: no object that Weir reads can be meant, so the problems hide nothing.
     """
 
     place: str
@@ -46,7 +45,7 @@ class Reading(NamedTuple):
 
 
 def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
-    """The objects in `document`: one, or those of a List, or none of a kind that is not followed.  Never raises."""
+    """Read the objects in `document`: one, or those of a List, or none of a kind that is not read.  Never raises."""
     if document.problem:
         return (Reading(document.place, problems=(document.problem,)),)
     manifest = Field(document.content, "", {})
@@ -60,7 +59,7 @@ def read(document: Document, settings: Settings) -> tuple[Reading, ...]:
 
 
 def _read_list(document: Document, manifest: Field, settings: Settings) -> tuple[Reading, ...]:
-    """Items of a ServiceList and the like need not say what they are."""
+    """Read the items; those of a ServiceList and the like need no kind of their own."""
     items = manifest["items"].value
     if not isinstance(items, list | None):
         manifest["items"].fail("a list", outline(items))
@@ -99,7 +98,7 @@ def _read_object(document: Document, manifest: Field, settings: Settings) -> tup
 
 
 def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> tuple[Reading, ...]:
-    """A kind that is not read: nothing is reported of it unless it is one of ours misspelt, or the one that came before EndpointSlice."""
+    """Report a kind that is not read only where it is one of ours misspelt, or the predecessor of EndpointSlice."""
     if (api, word) == ("v1", LEGACY):
         manifest["kind"].fail("EndpointSlice (discovery.k8s.io/v1): backends are read from these alone")
         return (_reading(document.place, None, None, manifest.faults)._replace(aside=True),)
@@ -111,7 +110,7 @@ def _read_unknown(document: Document, manifest: Field, api: str, word: str) -> t
 
 
 def _word(field: Field) -> str:
-    """Text that is never quoted: nobody knows yet whether the document is a Secret.  "" where a fault was noted."""
+    """Return text that is never quoted, as the document may be a Secret; "" where a problem was noted."""
     if isinstance(field.value, str) and field.value and field.value.isprintable():
         return field.value
     field.fail("text, as in every manifest", outline(field.value))
@@ -152,7 +151,7 @@ def _root(document: Document, kind: Kind, metadata: Field) -> Root | None:
     if not known:
         return None
     root = Root(kind=kind.word, name=name, namespace=namespace, source=document.source, generation=generation, place=document.place)
-    if not document.place.startswith("@"):  # what an exported manifest says of its version is of another server
+    if not document.place.startswith("@"):  # the version in an exported manifest is that of another server
         return root
     return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text())
 

@@ -1,6 +1,6 @@
-"""What a folder may not hold: fields that a kind does not have, and kinds that a group does not have.
+"""Strict validation of manifests in folders: fields that a kind does not have, and kinds that a group does not have.
 
-As kubectl has it (strict field validation): a word misspelt would otherwise drop a Service, or open it to everyone.  Kinds of
+As in kubectl: a misspelt word would otherwise drop a Service, or open it to everyone.  Kinds of
 groups that Weir does not know pass, and so do kinds of the core group that it does not use.
 """
 
@@ -24,7 +24,7 @@ def group_of(api: str) -> str:
 
 
 def note_unknown_kind(manifest: Field, api: str, word: str, followed: Mapping[str, Kind]) -> None:
-    """Notes a fault where the group has no such kind, or the group of a kind that Weir reads is misspelt.
+    """Note a problem where the group has no such kind, or the group of a kind that Weir reads is misspelt.
 
     followed: the kinds that are read, by word.
     """
@@ -42,7 +42,7 @@ def note_unknown_kind(manifest: Field, api: str, word: str, followed: Mapping[st
 
 
 def note_unknown_fields(at: Field, fields: Fields) -> None:
-    """Notes a fault for each field below that the kind does not have, with the nearest that it has.  Values are not quoted."""
+    """Note a problem for each field below that the kind does not have, with the nearest that it has.  Values are not quoted."""
     if isinstance(at.value, list):
         for i, value in enumerate(at.value):
             note_unknown_fields(Field(value, at, at.faults, i), fields)

@@ -20,7 +20,7 @@ from services.watcher.sources.client import ApiClient, ConfigException, Configur
 MANAGER: Final = "weir"  # the field manager: what it has applied is Weir's, all else is others'
 CONNECT_S: Final = 5
 ANSWER_S: Final = 30
-WATCH_S: Final = 290  # then the server ends it, and it is opened anew where it ended
+WATCH_S: Final = 290  # then the server closes it, and it resumes where it ended
 SILENCE_S: Final = 90  # servers send a bookmark each minute
 DEAD_S: Final = 10  # a peer that does not even acknowledge is gone
 CONNECTIONS: Final = 32
@@ -32,7 +32,7 @@ UNREACHABLE: Final = (aiohttp.ClientError, asyncio.TimeoutError, OSError)
 
 
 class ApiError(Exception):
-    """The server answered no: its code, its reason in CamelCase, its words."""
+    """The server refused a request: its code, its reason in CamelCase, its message."""
 
     def __init__(self, code: int, reason: str, words: str) -> None:
         super().__init__(f"{code} {reason}: {words}")
@@ -172,7 +172,7 @@ def _error(code: int, body: bytes) -> ApiError:
 
 
 def _mortal(response: aiohttp.ClientResponse) -> None:
-    """Lets the kernel end a connection whose other end has vanished: a watch sends nothing, and would wait for ever."""
+    """Let the kernel end a connection whose peer has vanished: a watch sends nothing, and would wait indefinitely."""
     transport = response.connection.transport if response.connection else None
     raw = transport.get_extra_info("socket") if transport else None
     if raw is None:  # already ended

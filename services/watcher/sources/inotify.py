@@ -1,7 +1,7 @@
 """inotify over a few directories: what happened, by path.
 
 A directory is watched by the path it was given under, so that one replaced by another (a link swapped, a folder renamed) is
-noticed through its parent and watched anew.
+noticed through its parent and watched again.
 """
 
 import asyncio

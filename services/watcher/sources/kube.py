@@ -1,7 +1,7 @@
 """A Kubernetes cluster as a source: each kind listed once, then watched.
 
-A watch that ends is opened again where it ended; one that the server has forgotten (410) is replaced by a list, of which only what
-differs goes on.  What changed while nobody asked is told as it then is: states in between are of no use to anybody.
+A closed watch resumes at its last resourceVersion.  On 410 Gone the kind is relisted, and only differences are passed on.  Of an object
+that changed several times between two observations, only the last state is passed on.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ from weir.words import few
 PAGE: Final = 500
 SMALL: Final = 4  # objects whose reading takes no time worth a thread
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 4.0
-QUICK_S: Final = 1.0  # a watch that ends sooner is not opened again at once
-ABSENT_S: Final = 10.0  # how often it is looked whether a kind that is not installed has come
+QUICK_S: Final = 1.0  # a watch that ends sooner is not resumed at once
+ABSENT_S: Final = 10.0  # how often a kind that is not installed is looked for
 
 log = structlog.get_logger()
 
@@ -106,11 +106,11 @@ class Kube:
         self._found_again = False  # while some could not be followed, the log may have lost what did not change here
 
     def unit(self, kind: str, namespace: str, name: str) -> str:
-        """How the object is named as a source."""
+        """The unit of the object."""
         return f"{self.scope}/{kind}/{namespace}/{name}" if namespace else f"{self.scope}/{kind}/{name}"
 
     def saw(self, kind: Kind, raw: bytes) -> Seen:
-        """An object as the API answered a write: before the watch tells the same, after it told its end, or that of another of its name."""
+        """Take an object from the answer to a write.  It may come before the watch shows it, or after the watch showed its end."""
         seen = _SEEN(raw)
         unit = self.unit(kind.word, seen.metadata.namespace, seen.metadata.name)
         held = self.seen.get(unit)
@@ -140,14 +140,14 @@ class Kube:
         return f"cluster {self.name}: cannot see {few(kinds)}: {why}"
 
     async def run(self, _: object) -> None:
-        """Follows every kind, for ever."""
+        """Follow every kind, without end."""
         self.api = Api(await configured(self._kubeconfig))
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
                 group.create_task(self._follow(kind))
 
     async def __aiter__(self) -> AsyncIterator[Observation[Document]]:
-        """All there is, once every kind has been listed; then changes, as many at once as have come."""
+        """Yield everything once every kind has been listed; then changes, batched as they come."""
         while self._unlisted:
             await self._some()
         self._found_again = False
@@ -167,7 +167,7 @@ class Kube:
         return units
 
     async def log_in(self) -> None:
-        """Takes the credentials anew, for those of a kubeconfig may have ended.  An error is told with the next attempt."""
+        """Read the credentials again, as those of a kubeconfig may have expired.  An error is reported by the next request."""
         with contextlib.suppress(ConfigError):
             self.api.use(await configured(self._kubeconfig))
 
@@ -186,7 +186,7 @@ class Kube:
                         version = self._event(kind, line) or version
                         retry_s = RETRY_FIRST_S
                 if asyncio.get_running_loop().time() - begun_s > QUICK_S:
-                    continue  # the server ended it in good order
+                    continue  # the server closed it in good order
             except ApiError as error:
                 if error.code == _GONE:
                     version = ""
@@ -200,7 +200,7 @@ class Kube:
                 elif error.code == 401:
                     await self.log_in()
                 self.unreachable(kind, str(error))
-            except msgspec.MsgspecError as error:  # what the line said is lost with it
+            except msgspec.MsgspecError as error:  # the change in that line is lost with it
                 version = ""
                 self.unreachable(kind, f"not understood: {error}")
             except (ConfigError, *UNREACHABLE) as error:
@@ -219,7 +219,7 @@ class Kube:
         return number < len(kind.apis)
 
     async def _list(self, kind: Kind) -> str:
-        """All objects of a kind, page by page; what is as it was is passed over.  Returns the version to watch from."""
+        """List all objects of a kind, page by page; unchanged ones are skipped.  Returns the version to watch from."""
         after, found = "", set[str]()
         while True:
             page = _LIST(await self.api.get(self.path(kind), limit=PAGE, **({"continue": after} if after else {})))
@@ -235,7 +235,7 @@ class Kube:
         return page.metadata.resourceVersion
 
     def _event(self, kind: Kind, line: bytes) -> str:
-        """Takes one event of a watch; returns the version it stands for.  Raises ApiError for what the server tells as an error."""
+        """Take one event of a watch; return its resourceVersion.  Raises ApiError for an ERROR event."""
         event = _EVENT(line)
         if event.type == "ERROR":
             status = _CODE(event.object)
@@ -261,14 +261,14 @@ class Kube:
         return unit
 
     def _document(self, unit: str, kind: Kind, content: dict[str, Any]) -> Document:
-        """The object with the fields that are read; its other annotations may hold anything, and go no further."""
+        """The object with the fields that are read; annotations of others may contain anything, and are dropped."""
         metadata = content.get("metadata", {})
         if isinstance(annotations := metadata.get("annotations"), Mapping):
             metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
         return Document(unit, reduced(content | {"apiVersion": self.apis[kind.word], "kind": kind.word}), source=self.source)
 
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
-        """The newer of what is known and `seen`: versions are comparable numbers (KEP-5504); what is none is taken as newer."""
+        """Keep the newer of what is known and `seen`: versions are comparable numbers (KEP-5504); any other is taken as newer."""
         held = self.seen.get(unit)
         if held and held.metadata.uid == seen.metadata.uid and _is_older(seen, held):
             return
@@ -290,7 +290,7 @@ class Kube:
             self._listener.changed(self, kind.word, seen.metadata.namespace, seen.metadata.name)
 
     def known(self, kind: Kind) -> None:
-        """All there is of a kind is known."""
+        """Note that all objects of a kind are known."""
         new = kind.word in self._unlisted | self.absent
         self.absent.discard(kind.word)
         self._unlisted.discard(kind.word)
@@ -299,7 +299,7 @@ class Kube:
             self._listener.listed(self)
 
     def not_installed(self, kind: Kind) -> None:
-        """A kind that is not installed has no objects."""
+        """Note that a kind is not installed: it has no objects."""
         for unit in list(self._versions[kind.word]):
             self._drop(kind, unit)
         if kind.word not in self.absent:
@@ -307,13 +307,13 @@ class Kube:
         self.absent.add(kind.word)
 
     def unreachable(self, kind: Kind, why: str) -> None:
-        """It cannot be followed now."""
+        """Mark a kind as unavailable."""
         if self._lost.get(kind.word) != why:
             self._lost[kind.word] = why
             log.warning("api_lost", cluster=self.name, kind=kind.word, reason=why)
 
     def reached(self, kind: Kind) -> None:
-        """It is followed."""
+        """Mark a kind as available."""
         if self._lost.pop(kind.word, ""):
             log.info("api_found", cluster=self.name, kind=kind.word)
             if not self.lost:

@@ -1,4 +1,4 @@
-"""What the parsers of YAML and JSON may say in an event: these messages, which hold no part of the text that they are about.
+"""What the parsers of YAML and JSON may report in an event: these messages, which contain no part of the text they are about.
 
 Any other message might quote a Secret, and the log is never purged.
 """

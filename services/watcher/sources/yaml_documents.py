@@ -104,7 +104,7 @@ _Loader.add_constructor("tag:yaml.org,2002:seq", _Loader.sequence)
 
 
 def documents(name: str, data: bytes) -> tuple[Document, ...]:
-    """The documents of file `name`, numbered from 1; those that say nothing are not counted."""
+    """The documents of file `name`, numbered from 1; empty ones are not counted."""
     if len(data) > MOST_BYTES:
         return (fault(name, f"more than {MOST_BYTES} bytes", f"at most {MOST_BYTES}"),)
     try:
@@ -190,7 +190,7 @@ def _check_depth(text: str) -> None:
 
 
 def _weigh(node: yaml.Node, weights: dict[int, _Weight]) -> _Weight:
-    """What `node` stands for, aliases as often as they are used; refuses too much, loops, and keys said twice."""
+    """What `node` stands for, aliases as often as they are used; refuses too much, loops, and duplicate keys."""
     known = weights.get(id(node))
     if known:
         if not known.values:

@@ -1,4 +1,4 @@
-"""How often the same is written again where another controller keeps taking it away: at once, then ever more rarely.
+"""Back-off for status writes that another controller keeps overwriting.
 
 Two controllers that both serve Services without a class would else write in turn as fast as the API allows.
 """
@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from typing import Final, NamedTuple
 
 FIRST_S, MOST_S = 0.5, 30.0
-TOLD_S: Final = 4.0  # a wait that is worth a word
+TOLD_S: Final = 4.0  # a wait that people should know of
 
 
 class _Written(NamedTuple):
@@ -17,18 +17,18 @@ class _Written(NamedTuple):
 
 
 class Contention:
-    """What was written last, and when.  Times: seconds of any clock that only goes on."""
+    """What was written last, and when.  Times: seconds of any monotonic clock."""
 
     def __init__(self) -> None:
         self._written: dict[Hashable, _Written] = {}
 
     def wait_s(self, target: Hashable, what: object, now_s: float) -> float:
-        """How long to wait before `what` is written; 0: now."""
+        """Return how long to wait before `what` is written; 0: write now."""
         last = self._written.get(target)
         return max(last.at_s + last.wait_s - now_s, 0.0) if last and last.what == what else 0.0
 
     def wrote(self, target: Hashable, what: object, now_s: float) -> bool:
-        """It was written now.  Whether this has gone on for so long that people should know: true of one write."""
+        """Record a write.  True for the one write after which people should know that this goes on."""
         last, wait_s = self._written.get(target), 0.0
         if last and last.what == what and now_s - last.at_s - last.wait_s <= MOST_S:
             wait_s = min(max(2 * last.wait_s, FIRST_S), MOST_S)
@@ -36,5 +36,5 @@ class Contention:
         return wait_s == TOLD_S
 
     def forget(self, target: Hashable) -> None:
-        """It is gone."""
+        """Forget a target that is gone."""
         self._written.pop(target, None)

@@ -18,12 +18,12 @@ MOST_WORDS: Final = 1000  # characters of a Kubernetes Event's note
 
 
 def condition_of(condition: Condition, domain: str, before: Mapping[str, Any], now: str) -> Json:
-    """meta/v1 Condition; the time is that of the last change of `status`, as the API has it."""
+    """meta/v1 Condition; the time is that of the last change of `status`, as in the API."""
     word = status_word(condition)
     stood: Mapping[str, Any] = next((each for each in before.get("conditions") or () if each.get("type") == domain + condition.type), {})
     since = stood.get("lastTransitionTime", now) if stood.get("status") == word else now
-    told = {"type": domain + condition.type, "status": word, "reason": condition.reason, "message": condition.message}
-    return {**told, "lastTransitionTime": since}
+    written = {"type": domain + condition.type, "status": word, "reason": condition.reason, "message": condition.message}
+    return {**written, "lastTransitionTime": since}
 
 
 def status_word(condition: Condition) -> str:
@@ -31,7 +31,7 @@ def status_word(condition: Condition) -> str:
 
 
 def is_programmed(planned: StatusPlanned) -> bool:
-    """Whether nodes have read back all of it."""
+    """Whether nodes have confirmed all of it."""
     return any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
 
 
@@ -64,7 +64,7 @@ def same(wanted: Json, stands: Mapping[str, Any]) -> bool:
 
 
 def digest(status: Mapping[str, Any]) -> int:
-    """Of all that `same` compares; within this process."""
+    """Hash what `same` compares; valid within this process."""
     return hash(msgspec.json.encode(_timeless(status), order="sorted"))
 
 

@@ -12,42 +12,42 @@ from services.watcher.writer.queue import Target
 from services.watcher.writer.status import Json, Note
 
 
-class NotTold(Exception):
-    """The API refuses an Event, as it does by an admission policy; it may take it later."""
+class NotAccepted(Exception):
+    """The API refuses an Event, for example by an admission policy; it may accept it later."""
 
 
 class Notes:
-    """Of all Services, each in the order it came up, and once."""
+    """Kubernetes Events about all objects, in order, each once."""
 
     def __init__(self) -> None:
-        self._untold: dict[Target, dict[Note, None]] = {}
+        self._queued: dict[Target, dict[Note, None]] = {}
 
     def add(self, target: Target, *notes: Note) -> None:
-        """To be told with the next `tell`."""
+        """Queue Events for the next `send`."""
         if notes:
-            self._untold.setdefault(target, {}).update(dict.fromkeys(notes))
+            self._queued.setdefault(target, {}).update(dict.fromkeys(notes))
 
     def forget(self, target: Target) -> None:
-        """There is nothing any more that it could be told about."""
-        self._untold.pop(target, None)
+        """Drop the Events about an object that is gone."""
+        self._queued.pop(target, None)
 
-    async def tell(self, cluster: Kube, kind: Kind, target: Target, seen: Seen, now: str) -> None:
-        """Raises NotTold, ApiError or UNREACHABLE, and the rest is told with the next call.   now: RFC 3339."""
-        untold = self._untold.get(target, {})
-        while untold:
-            note = next(iter(untold))
+    async def send(self, cluster: Kube, kind: Kind, target: Target, seen: Seen, now: str) -> None:
+        """Send what is queued.  Raises NotAccepted, ApiError or UNREACHABLE; the rest is sent by the next call.   now: RFC 3339."""
+        queued = self._queued.get(target, {})
+        while queued:
+            note = next(iter(queued))
             try:
-                await _tell(cluster, kind, seen, note, now)
+                await _send(cluster, kind, seen, note, now)
             except ApiError as error:
                 if error.code in (400, 422):
-                    raise NotTold(f"Event {note.reason}: {error}") from error
+                    raise NotAccepted(f"Event {note.reason}: {error}") from error
                 raise
-            untold.pop(note, None)
+            queued.pop(note, None)
         self.forget(target)
 
 
-async def _tell(cluster: Kube, kind: Kind, seen: Seen, note: Note, now: str) -> None:
-    """The same one again within the hour is counted, not repeated."""
+async def _send(cluster: Kube, kind: Kind, seen: Seen, note: Note, now: str) -> None:
+    """Create the Event; the same one again is counted."""
     meta = seen.metadata
     digest = hashlib.blake2b(f"{meta.uid}{note.reason}{note.words}".encode(), digest_size=8).hexdigest()
     name = f"{meta.name[:230]}.{digest}"

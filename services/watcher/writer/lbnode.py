@@ -101,19 +101,19 @@ def node_status(
 ) -> Json:
     """`status` of an LBNode.
 
-    conflicts: VIPs that are addresses of its own or of its gateways besides, in words.
-    lost: its Node is not Ready, or not heard of; a machine that is no node of the cluster has none.   silent: nothing is heard of it.
+    conflicts: VIPs that are also addresses of its own or of its gateways, in words.
+    lost: its Node is not Ready; a machine that is no node of the cluster has none.   silent: it sends no heartbeats.
     """
     refused = [f"{each.entity}: {each.reason}" for each in applied.rejected] if applied else []
     why = "Rejected" if refused else "Programmed" if applied else "Pending"
     ready = Condition(type="Ready", status=True, reason="Forwarding", message=f"{seen.attached} on {', '.join(seen.interfaces)}")
     programmed = Condition(type="Programmed", status=why == "Programmed", reason=why, message="; ".join(refused)[:MOST_WORDS])
     if silent:
-        words = f"nothing is heard of the node, whose kernel may still forward; {how_to_end(seen.node)}"
+        words = f"no heartbeat from the node; its kernel may still forward traffic; {how_to_end(seen.node)}"
         ready = Condition(type="Ready", status=False, unknown=True, reason="NodeSilent", message=words)
         programmed = Condition(type="Programmed", status=False, unknown=True, reason="NodeSilent", message=words)
     elif lost:
-        words = "the Node is not Ready: whether it forwards is not known"
+        words = "the Node is not Ready; it is unknown whether it forwards traffic"
         ready = Condition(type="Ready", status=False, reason="NodeNotReady", message=words)
     words = "; ".join(conflicts)[:MOST_WORDS]
     conflict = Condition(type="AddressConflict", status=bool(conflicts), reason="AddressIsVIP" if conflicts else "None", message=words)

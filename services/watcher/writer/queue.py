@@ -1,6 +1,6 @@
 """Which objects of clusters may have to be written: marked by events of the log and by changes in the clusters themselves.
 
-The kinds say which events mark which objects (`Status.marks`); this queue knows no kind.
+The status hooks of kinds define which events mark which objects (`Status.marks`); this queue knows no kind.
 """
 
 import asyncio
@@ -115,7 +115,7 @@ class Marks:
                 if event:
                     self._mark_for(event, change.before)
 
-    def told(self, events: Sequence[AnyEvent]) -> None:
+    def appending(self, events: Sequence[AnyEvent]) -> None:
         """Take events that this process is about to append: it does not receive them from the log."""
         for event in events:
             self._mark_for(event, self.world.get(key_of(event)))

@@ -90,38 +90,38 @@ STATUS: Final = Status(wanted=_wanted, marks=MARKS, contended=CONTENDED, urgent=
 def service_status(
     planned: StatusPlanned | None, observed: ServiceObserved | None, before: Mapping[str, Any], *, now: str, host: str
 ) -> Json:
-    """`status` of a Service, as far as it is Weir's: {} where there is nothing to tell.
+    """`status` of a Service, as far as it is Weir's: {} where there is none.
 
-    before: what stands there.   now: RFC 3339, for conditions that change.   host: where not "", a VIP is told as the hostname HOST-VIP.
-    A VIP is told once nodes have read it back, and stays while the Service holds it; those of its first family come first.  Where none
-    is told, that is said: addresses that another controller left there are not what answers.
+    before: the status as it is.   now: RFC 3339, for conditions that change.   host: where not "", a VIP is written as HOST-VIP.
+    A VIP is written once nodes have confirmed it, and stays while the Service holds it; those of its first family come first.  Where
+    there is none, an empty list is written: addresses left by another controller are not served.
     """
     if not planned:
         return {}
     programmed = is_programmed(planned)
-    told = {entry.get("ip") or entry.get("hostname") for entry in _ingress_of(before)}
+    written = {entry.get("ip") or entry.get("hostname") for entry in _ingress_of(before)}
     ports, families = (observed.ports, observed.families) if observed else ((), ())
     first = families[0] if families else "IPv4"
     vips = sorted(planned.vips, key=lambda vip: family_of(vip) != first)
-    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or _told_as(vip, host) in told]
+    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or _written_as(vip, host) in written]
     conditions = [condition_of(condition, DOMAIN, before, now) for condition in planned.conditions]
     return {"loadBalancer": {"ingress": ingress}, "conditions": conditions}
 
 
 def _ingress_of(status: Mapping[str, Any]) -> list[Json]:
-    """The addresses that stand in a Service's status."""
+    """The addresses in a Service's status."""
     return (status.get("loadBalancer") or {}).get("ingress") or []
 
 
 def own(status: Mapping[str, Any]) -> Json:
-    """Of what stands in a Service's status, what is Weir's."""
+    """Return the part of a Service's status that is Weir's."""
     conditions = [each for each in status.get("conditions") or () if str(each.get("type", "")).startswith(DOMAIN)]
     ingress = [{name: each[name] for name in ("ip", "hostname", "ipMode", "ports") if each.get(name)} for each in _ingress_of(status)]
     return {"loadBalancer": {"ingress": ingress} if ingress else {}, "conditions": conditions}
 
 
 def service_notes(planned: StatusPlanned | None, before: Mapping[str, Any], nodes: Sequence[str] = ()) -> list[Note]:
-    """The Kubernetes Events that tell what became different, for people.   nodes: that announce its VIPs where they are programmed."""
+    """Return Kubernetes Events for what changed.   nodes: those that announce its VIPs where they are programmed."""
     stood = {str(each.get("type", "")).removeprefix(DOMAIN): each for each in before.get("conditions") or ()}
     if not planned:
         return []
@@ -130,21 +130,25 @@ def service_notes(planned: StatusPlanned | None, before: Mapping[str, Any], node
 
 def _ingress(vip: str, ports: Sequence[ServicePort], host: str) -> Json:
     served = [{"port": port.port, "protocol": port.protocol} for port in ports]
-    told = {"hostname": _told_as(vip, host)} if host else {"ip": vip, "ipMode": "VIP"}
-    return {**told, "ports": served} if served else told
+    entry = {"hostname": _written_as(vip, host)} if host else {"ip": vip, "ipMode": "VIP"}
+    return {**entry, "ports": served} if served else entry
 
 
-def _told_as(vip: str, host: str) -> str:
-    """A hostname takes no colons, and ends in a letter or digit: 2001:db8:: is told as 2001:db8::0."""
+def _written_as(vip: str, host: str) -> str:
+    """A hostname takes no colons, and ends in a letter or digit: 2001:db8:: is written as 2001:db8::0."""
     address = f"{vip}0" if vip.endswith(":") else vip
     return f"{host}-{address.replace(':', '-')}" if host else vip
 
 
 def _note(condition: Condition, stood: Mapping[str, Any], vips: Sequence[str], nodes: Sequence[str]) -> Note | None:
     if (stood.get("status"), stood.get("reason", "")) == (status_word(condition), condition.reason):
-        return None  # other words for the same are in the condition
+        return None  # only the message differs: the condition has it
     if not condition.status:
-        passing = condition.reason in ("Pending", "NoNode", "NodeSilent")  # between a plan and its ack, or told by the LBNode
+        passing = condition.reason in (
+            "Pending",
+            "NoNode",
+            "NodeSilent",
+        )  # before the acknowledgement, or reported by the LBNode
         return Note(True, condition.reason, condition.message[:MOST_WORDS]) if condition.message and not passing else None
     match condition.type:
         case "Allocated":

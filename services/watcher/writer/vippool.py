@@ -65,11 +65,11 @@ STATUS: Final = Status(
 def pool_status(
     pool: PoolObserved | None, rejected: ManifestRejected | None, given: Sequence[VipAllocated], before: Mapping[str, Any], now: str
 ) -> Json:
-    """`status` of a VIPPool.  rejected: why what it says now is not taken, `pool` is what it said before; None where it never could be."""
+    """`status` of a VIPPool.  rejected: why its present content is not accepted; `pool` is the last that was, None where none ever was."""
     why = "; ".join(map(str, rejected.problems))[:MOST_WORDS] if rejected else ""
     accepted = Condition(type="Accepted", status=not why, reason="Invalid" if why else "Accepted", message=why)
     orphans = sorted(f"{vip.vip} of {', '.join(map(shown, vip.holders))}" for vip in given if vip.orphaned)
-    words = f"the pool does not offer {'; '.join(orphans)} any more: they stay until let go"[:MOST_WORDS] if orphans else ""
+    words = f"addresses not in the pool any more: {'; '.join(orphans)}; they stay until released"[:MOST_WORDS] if orphans else ""
     orphaned = Condition(type="Orphaned", status=bool(orphans), reason="AddressesHeld" if orphans else "None", message=words)
     offered = [found for text in pool.addresses if (found := range_of(text))] if pool else []
     size = sum(int(found.last) - int(found.first) + 1 for found in offered)

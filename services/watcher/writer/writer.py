@@ -1,7 +1,7 @@
 """What Weir writes into clusters: status, finalizers, objects of its own, Kubernetes Events about them.
 
-The writer knows no kind: the status hook of each says how an object should be (`Wanted`), and the writer makes it so.  Everything is
-applied server-side under Weir's own name, so that what others wrote stays; only differences are written.
+The writer knows no kind: the status hook of each kind returns how an object should be (`Wanted`), and the writer makes it so.
+Everything is applied server-side under Weir's own name, so that what others wrote stays; only differences are written.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from services.watcher.sources.api import UNREACHABLE, ApiError
 from services.watcher.sources.kube import Kube
 from services.watcher.writer.backoff import Contention
 from services.watcher.writer.conditions import digest
-from services.watcher.writer.kube_events import Notes, NotTold
+from services.watcher.writer.kube_events import NotAccepted, Notes
 from services.watcher.writer.queue import Marks, Target
 from services.watcher.writer.status import Json, Stating, View, Wanted
 from weir.decider import World
@@ -89,7 +89,7 @@ class Writer:
                 if error.code == 401:
                     await cluster.log_in()
                 return
-        except (msgspec.MsgspecError, NotTold, *UNREACHABLE) as error:
+        except (msgspec.MsgspecError, NotAccepted, *UNREACHABLE) as error:
             self._again(target, f"{type(error).__name__} {error}".strip())
             return
         self._retry_s.pop(target, None)
@@ -159,7 +159,7 @@ class Writer:
 
     def _stated(self, states: Stating, world: World) -> list[AnyEvent]:
         events = states(world)
-        self._marks.told(events)
+        self._marks.appending(events)
         return events
 
     async def _update(self, cluster: Kube, kind: Kind, target: Target, seen: Seen, wanted: Wanted) -> None:
@@ -169,8 +169,8 @@ class Writer:
         if self._settles(target, settling=wanted.settling):
             return
         if wanted.status is not None:
-            await self._say(cluster, kind, target, seen, wanted)
-        await self._notes.tell(cluster, kind, target, seen, _now())
+            await self._write_status(cluster, kind, target, seen, wanted)
+        await self._notes.send(cluster, kind, target, seen, _now())
         if wanted.finalizer is False and has:
             await self._release(cluster, kind, seen)
 
@@ -183,7 +183,7 @@ class Writer:
         self._marks.mark(target, PENDING_S)
         return True
 
-    async def _say(self, cluster: Kube, kind: Kind, target: Target, seen: Seen, wanted: Wanted) -> None:
+    async def _write_status(self, cluster: Kube, kind: Kind, target: Target, seen: Seen, wanted: Wanted) -> None:
         status = wanted.status or {}
         if wait_s := self._contention.wait_s(target, digest(status), _now_s()):
             self._marks.mark(target, wait_s)

@@ -167,7 +167,7 @@ def watcher_options(settings: "Settings") -> list[str]:
 
 def _readable(manifests: Sequence[Path]) -> None:
     """Ends the command where the manifests cannot be followed from the start."""
-    from services.watcher.sources.folder import not_read, unreadable
+    from services.watcher.sources.manifests import not_read, unreadable
 
     paths = [path.absolute() for path in manifests]
     if found := list(unreadable(paths)):
