@@ -36,7 +36,7 @@ class Addresses(NamedTuple):
 
 
 def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: list[Problem], *, resolved: bool) -> Addresses:
-    """What the spec and the annotations ask for; noted in `unsupported` where it is not served.
+    """Read what the spec and the annotations request; what is not served is noted in `unsupported`.
 
     resolved: an API server has settled `ipFamilies`: what is not in it has no endpoints, PreferDualStack or not.
     """
@@ -59,7 +59,7 @@ def read_addresses(spec: Field, asked: Asked, settings: Settings, unsupported: l
 
 
 def _families(spec: Field, asked: Asked, unsupported: list[Problem]) -> tuple[tuple[Family, ...], FamilyPolicy]:
-    """Those named, in order, none leaves the choice to the pools; and the policy, of which an API server makes the same."""
+    """Return the families named, in order (none: the pools choose), and the policy as an API server defaults it."""
     families = tuple(dict.fromkeys(item.word(FAMILIES, "IPv4") for item in spec["ipFamilies"].items()))
     absent: FamilyPolicy = "RequireDualStack" if len(families) > 1 else "SingleStack"
     policy = spec["ipFamilyPolicy"].word(FAMILY_POLICIES, absent)
@@ -102,7 +102,7 @@ def _external(field: Field, settings: Settings, unsupported: list[Problem]) -> l
 
 
 def _names(asked: Asked, annotation: str) -> tuple[str, ...]:
-    """Of pools, in lower case as the API has them: kube-loxilb's are called defaultPool, and its README quotes them like “this”."""
+    """Return names of pools in lower case, as in the API: kube-loxilb's are called defaultPool, and its README quotes them like “this”."""
     fields = [Field(str(field.value).strip("“”").lower(), field.path, field.faults) for field in asked.several(annotation)]
     return tuple(dict.fromkeys(name for field in fields if (name := field.domain_name())))
 

@@ -71,11 +71,11 @@ class Asked:
         return _parts(self._absent[_SOURCES_BEFORE_SPEC])
 
     def texts(self) -> dict[str, str]:
-        """All of them under weir.dev/."""
+        """Return all of them, by their names under weir.dev/."""
         return {PREFIX + name: field.text() for name, field in sorted(self.fields.items())}
 
     def later(self) -> list[Problem]:
-        """What is asked for and not served yet, and words that nobody knows, with what may have been meant."""
+        """Return what is requested and not served yet, and unknown words with what may have been meant."""
         unserved = [not_yet(self[name]) for name in _LATER if self[name].value not in (None, *_OFF)]
         unknown = [(prefix, field) for prefix, field in self._unknown if field.value not in (None, "")]
         return unserved + [_unknown(prefix, field, propose=i < MOST_TOLD) for i, (prefix, field) in enumerate(unknown)]

@@ -84,7 +84,7 @@ def _ports(items: list[Field]) -> tuple[SlicePort, ...]:
 
 
 def _endpoints(items: list[Field], family: Family) -> tuple[Endpoint, ...]:
-    """By address, of each the best entry: the order in which they are written has no meaning."""
+    """Return the endpoints by address, of each the best entry: their order in the slice has no meaning."""
     endpoints: dict[str, Endpoint] = {}
     for item in items:
         if endpoint := _endpoint(item, family):
@@ -93,7 +93,7 @@ def _endpoints(items: list[Field], family: Family) -> tuple[Endpoint, ...]:
 
 
 def _endpoint(item: Field, family: Family) -> Endpoint | None:
-    """The endpoint at its first address: consumers take no other (discovery.k8s.io/v1, Endpoint.addresses)."""
+    """Return the endpoint at its first address: consumers use no other (discovery.k8s.io/v1, Endpoint.addresses)."""
     faults = len(item.faults)
     address = _endpoint_address(item, family)
     conditions = item["conditions"]

@@ -1,7 +1,7 @@
 """Reading a decoded document field by field.
 
-Nothing here raises.  A wrong value is noted as a fault with its path and read as if it were absent, so that one pass finds
-every fault; a wrong value never reaches an event.
+Nothing here raises.  A wrong value is noted as a problem with its path and read as if it were absent, so that one pass finds
+every problem; a wrong value never reaches an event.
 """
 
 import re
@@ -78,11 +78,11 @@ class Field:
         return str(self._step)
 
     def unnoted(self) -> "Field":
-        """The same field, its faults going nowhere."""
+        """Return the same field; its problems are dropped."""
         return Field(self.value, self.path, {})
 
     def fail(self, accepted: str, got: str | None = None) -> None:
-        """Notes a fault here, once."""
+        """Note a problem here, once."""
         self.faults.setdefault(Problem(field=self.path, got=show(self.value) if got is None else got, accepted=accepted))
 
     def items(self) -> "list[Field]":
@@ -123,7 +123,7 @@ class Field:
         return absent
 
     def digits(self, low: int, high: int, absent: int = 0) -> int:
-        """The same, written as text, as annotations are."""
+        """Read an integer that is written as text, as in annotations."""
         text = self.text()
         if not text or not _NUMBER.fullmatch(text) or not low <= int(text) <= high:
             if self.value is not None and (text or self.value == ""):
@@ -193,7 +193,7 @@ def told(problems: Collection[Problem], untold: int = 0) -> tuple[Problem, ...]:
 
 
 def never(first: Address, last: Address) -> str:
-    """What in `first`-`last` can be neither VIP nor endpoint, "" when all can."""
+    """Name what in `first`-`last` can be neither VIP nor endpoint; "" where all can."""
     version, start, end = first.version, int(first), int(last)
     for of, low, high, what in _NEVER:
         if start <= high and low <= end and of == version:
@@ -227,7 +227,7 @@ def show(value: object) -> str:
 
 
 def outline(value: object) -> str:
-    """What kind of value it is, without a character of it: for documents that may be a Secret."""
+    """Describe a value without quoting it: the document may be a Secret."""
     match value:
         case None | dict() | list():
             return show(value)

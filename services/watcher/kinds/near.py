@@ -10,12 +10,12 @@ _MOST_LETTERS: Final = 2  # more or fewer of them than a word that it is to be
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """The most similar known word, capitals aside; "" where none is."""
+    """Return the most similar known word, ignoring case; "" where none is similar."""
     return _closest(word, known, _LIKE)
 
 
 def misspelt(word: str, known: Iterable[str]) -> str:
-    """The same where both differ by so little that `word` can be quoted though it may come from a Secret."""
+    """Return `nearest` where both differ so little that `word` can be quoted though it may come from a Secret."""
     found = _closest(word, known, _SAME)
     return found if abs(len(found) - len(word)) <= _MOST_LETTERS else ""
 

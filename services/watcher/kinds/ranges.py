@@ -24,7 +24,7 @@ class Ranges:
         self._sorted: list[Range] = []
 
     def meeting(self, found: Range) -> Iterator[Range]:
-        """Those that share an address with `found`, the highest first."""
+        """Yield the ranges that share an address with `found`, the highest first."""
         for i in reversed(range(bisect_right(self._sorted, _place(found.last), key=_start))):
             other = self._sorted[i]
             if _place(other.last) < _place(found.first):
@@ -32,11 +32,11 @@ class Ranges:
             yield other
 
     def add(self, found: Range) -> None:
-        """One that meets none of those there are."""
+        """Add a range that meets none of the others."""
         insort(self._sorted, found, key=_start)
 
     def drop(self, owner: str) -> None:
-        """All of `owner`."""
+        """Remove all ranges of `owner`."""
         self._sorted = [found for found in self._sorted if found.owner != owner]
 
 
@@ -63,7 +63,7 @@ def anycast(found: Range) -> str:
 
 
 def buggy(found: Range) -> int:
-    """How many of its addresses end in .0 or .255, which `avoidBuggyIPs` allocates only on request."""
+    """Count the addresses that end in .0 or .255, which `avoidBuggyIPs` allocates only on request."""
     first, last = int(found.first), int(found.last)
     return last // 256 - (first - 1) // 256 + (last + 1) // 256 - first // 256 if found.first.version == 4 else 0
 

@@ -191,7 +191,7 @@ def _affinity_s(spec: Field, select: Field) -> int:
 
 
 def _targets(asked: Asked, absent: Targets) -> Targets:
-    """Either of kube-loxilb's words asks for endpoints; its "no" leaves the choice to the installation."""
+    """Each of kube-loxilb's words requests endpoints; its "no" leaves the choice to the installation."""
     pods = [asked[name].word(("yes", "no"), "no") for name in ("usepodnetwork", "useExternalEndpoint")]
     return asked["targets"].word(TARGETS, "endpoints" if "yes" in pods else absent)
 

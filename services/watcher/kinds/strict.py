@@ -19,7 +19,7 @@ LEGACY: Final = "Endpoints"
 
 
 def group_of(api: str) -> str:
-    """Of an apiVersion: "" for the core group."""
+    """Return the group of an apiVersion; "" for the core group."""
     return api.rpartition("/")[0]
 
 

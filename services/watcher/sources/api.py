@@ -1,7 +1,7 @@
 """One Kubernetes API server: requests and watches in raw bytes.
 
-kubernetes-asyncio does configuration, credentials, TLS and transport; its models and its own watch are not used (a slice takes them
-45 times as long as msgspec, and a watch that expired is opened again at the version that expired).
+kubernetes-asyncio does configuration, credentials, TLS and transport; its models and its own watch are not used (they take 45
+times as long as msgspec for a slice, and resume an expired watch at the version that expired).
 """
 
 import asyncio

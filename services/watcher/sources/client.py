@@ -1,6 +1,6 @@
 """kubernetes-asyncio's client and configuration without its 800 models: 63 MB, and a second of a processor at each start.
 
-Its packages import all of themselves.  Here they are packages whose parts are imported as they are asked for; the client needs a
+Its packages import all of themselves.  Here their parts are imported on demand; the client needs a
 model only to decode into it, which Weir leaves to msgspec.
 """
 

@@ -19,7 +19,7 @@ _SELF: Final = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT
 
 
 class Touch(NamedTuple):
-    """What happened to a file.  `path` None: so much that the kernel lost count."""
+    """What happened to a file.  `path` None: the kernel's queue overflowed."""
 
     path: Path | None
     mask: Mask
@@ -33,7 +33,7 @@ class Watches:
         self._paths: dict[int, set[Path]] = {}  # watch descriptor -> paths of that directory
 
     def add(self, directory: Path) -> None:
-        """Watches what is at `directory` now.  Raises OSError where nothing can be watched there."""
+        """Watch what is at `directory` now.  Raises OSError where nothing can be watched there."""
         try:
             descriptor: int = self._inotify.add_watch(directory, Mask(sum(_MASK))).wd
         except OSError:
@@ -44,11 +44,11 @@ class Watches:
             self._paths.setdefault(descriptor, set()).add(directory)
 
     def missing(self, directories: set[Path]) -> set[Path]:
-        """Those of `directories` that are not watched."""
+        """Return those of `directories` that are not watched."""
         return directories.difference(*self._paths.values())
 
     async def wait(self, due: float | None) -> None:
-        """Until something happened, or the loop's clock reaches `due`."""
+        """Wait until something happened, or the loop's clock reaches `due`."""
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._inotify.fd, readable.set)  # only while somebody waits: it fires as long as there is something to read
         try:
@@ -59,7 +59,7 @@ class Watches:
             loop.remove_reader(self._inotify.fd)
 
     def drain(self) -> list[Touch]:
-        """What happened, in order.  A directory that is no longer where it was is not watched afterwards."""
+        """Return what happened, in order.  A directory that was moved or deleted is not watched any more."""
         return [touch for event in self._inotify for touch in self._touches(event)]
 
     def _touches(self, event: Event) -> list[Touch]:

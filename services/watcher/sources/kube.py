@@ -126,7 +126,7 @@ class Kube:
 
     @property
     def lost(self) -> int:
-        """How many kinds that are there cannot be followed now."""
+        """How many installed kinds cannot be followed now."""
         return len(self._lost.keys() - self.absent)
 
     @property

@@ -1,4 +1,4 @@
-"""Files of manifests: which there are, and what they hold."""
+"""Files of manifests: which files are read, and their documents."""
 
 import errno
 import os
@@ -26,12 +26,12 @@ def manifests_in(folder: Path) -> set[Path]:
 
 
 def base_of(paths: Sequence[Path]) -> Path:
-    """Where the given paths part: units are named from there."""
+    """Return the common folder of the given paths: units are named from there."""
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def unit_name(base: Path, path: Path) -> str:
-    """As events name it; `#` parts a file from its document there."""
+    """Return the name of a file in events, where `#` separates it from the number of a document."""
     return escaped(path.relative_to(base).as_posix()).replace("#", "\\x23")
 
 
@@ -42,7 +42,7 @@ def documents_of(name: str, path: Path) -> tuple[Document, ...] | None:
 
 
 def content(path: Path) -> bytes:
-    """At most one byte more than is accepted.  Raises OSError for what is not a regular file, without waiting on it."""
+    """Read at most one byte more than is accepted.  Raises OSError for what is not a regular file, without blocking on it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -54,7 +54,7 @@ def content(path: Path) -> bytes:
 
 
 def unreadable(paths: Iterable[Path]) -> Iterator[str]:
-    """Why what is given cannot be followed from the start: a misspelt path would withdraw everything that was stated before."""
+    """Yield why given paths cannot be followed from the start: a misspelt path would withdraw everything recorded before."""
     for path in paths:
         try:
             if not path.is_dir():
@@ -66,7 +66,7 @@ def unreadable(paths: Iterable[Path]) -> Iterator[str]:
 
 
 def not_read(paths: Iterable[Path]) -> Iterator[str]:
-    """Which subfolders of the given folders hold manifests; nobody reads them unless they are given too."""
+    """Yield which subfolders of the given folders contain manifests: they are not read unless they are given too."""
     for path in paths:
         if path.is_dir() and (found := [str(below) for below in _subfolders(path) if _has_manifests(below)]):
             yield f"{few(found)} not read: -f takes a folder's own files; add -f for {'it' if len(found) == 1 else 'each'}"

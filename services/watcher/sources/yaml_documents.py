@@ -1,4 +1,4 @@
-"""From the bytes of a file to its documents, whatever the bytes are.
+"""Splits the bytes of a file into documents and parses them, whatever the bytes are.
 
 A file is cut at its `---` lines before any of it is parsed, so a malformed document leaves its neighbours readable.  What
 could exhaust this process is found before anything is built: size, depth, aliases that multiply.  A document that does not parse
@@ -29,7 +29,7 @@ _ONCE: Final = "each key once in its mapping"
 _TEXT: Final = "tag:yaml.org,2002:str"
 _MAPPING: Final = "tag:yaml.org,2002:map"
 _CUT: Final = re.compile(r"^---(?=\s|$)", re.MULTILINE)
-_SAYS_NOTHING: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
+_EMPTY: Final = re.compile(r"(\s*(#.*)?|%.*|---\s*(#.*)?|\.\.\.\s*)", re.ASCII)
 
 
 class _Mark(Protocol):
@@ -132,8 +132,8 @@ def _parts(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _says_something(part: str) -> bool:
-    """What is too long to be read is not looked at: it is refused by its size."""
-    return len(part) > MOST_DOCUMENT_BYTES or not all(_SAYS_NOTHING.fullmatch(line) for line in part.splitlines())
+    """Refuse by size what is too long to be parsed."""
+    return len(part) > MOST_DOCUMENT_BYTES or not all(_EMPTY.fullmatch(line) for line in part.splitlines())
 
 
 def _decoded(source: str, text: str, before: int, *, as_json: bool) -> Document:
