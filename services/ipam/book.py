@@ -16,6 +16,7 @@ from services.ipam.pools import first_free, offers
 from services.ipam.wants import Want, clash, families_of, match, may_share, share_word, wants_of
 from weir.decider import World
 from weir.events import AnyEvent, ClaimSettled, ServiceObserved, VipAllocated, VipDenied, VipFreed, VipReleased
+from weir.events.base import ObjectEvent
 from weir.model import FAMILIES, Family, family_of
 from weir.ranges import ranges_of
 
@@ -187,7 +188,7 @@ class Book:
         holdings.moved, holdings.released, holdings.lost, holdings.reopened = set(), set(), set(), set()
         if released and holdings.silent:
             self.settle_waiting(*FAMILIES)  # their claims name the node that an address waits for
-        for observed in [observed for vip in moved for observed in self._world.find("asked", vip, ServiceObserved)]:
+        for observed in [observed for vip in moved for observed in self._world.find("asked", vip, ObjectEvent)]:
             self.settle(observed.root.owner)
         for claim in [claim for service in lost for claim in self._world.find("named", service, VipDenied)]:
             self.settle(claim.owner)

@@ -12,12 +12,17 @@ from ipaddress import ip_address
 from typing import ClassVar
 
 from services.ipam.book import Book
+from services.ipam.claims import of_gateway, owners_touched, requested_by
 from services.ipam.pools import blocks_of, offers
 from services.ipam.wants import share_word
 from weir.decider import BySequence, Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
     AppliedThrough,
+    GatewayClassGone,
+    GatewayClassObserved,
+    GatewayGone,
+    GatewayObserved,
     NamespaceGone,
     NamespaceObserved,
     NodeAddressesObserved,
@@ -44,13 +49,14 @@ from weir.events import (
     object_key,
     token,
 )
+from weir.events.base import ObjectEvent
 from weir.lbnodes import ABOUT_NODES, addresses_of, counted
 from weir.model import FAMILIES, MORE_REJECTED, Owner
 
 _FRONTENDS = key("planner", "frontend", "", "").removesuffix("_")  # what the key of each frontend begins with
 
 HEARS = (
-    *(ServiceObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
+    *(ServiceObserved, GatewayObserved, GatewayClassObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
     *(VipAllocated, VipDenied, VipPlanned, AppliedThrough, *ABOUT_NODES),
 )
 
@@ -96,7 +102,7 @@ def _named(event: AnyEvent) -> Iterable[str]:
 
 
 def _asked(event: AnyEvent) -> Iterable[str]:
-    return (*event.requested, *event.more_requested) if isinstance(event, ServiceObserved) else ()
+    return requested_by(event)
 
 
 def _prefers(event: AnyEvent) -> Iterable[str]:
@@ -140,6 +146,13 @@ class Ipam:
             case ServiceObserved(root=root) | ServiceGone(root=root) as event:
                 book.settle(root.owner)
                 book.reopen(root.owner, [said for said in (change.before, event) if isinstance(said, ServiceObserved)])
+            case GatewayObserved(root=root) | GatewayGone(root=root) as event:
+                book.settle(root.owner)
+                book.reopen(root.owner, [of_gateway(each) for each in (change.before, event) if isinstance(each, GatewayObserved)])
+            case GatewayClassObserved() | GatewayClassGone() as event:
+                for each in (change.before, event):
+                    for owner in owners_touched(world, each) if each else ():
+                        book.settle(owner)
             case PoolObserved(root=root) | PoolGone(root=root):
                 self._pool_changed(world, book, root.path)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
@@ -167,7 +180,7 @@ class Ipam:
     def reconcile(self, world: World) -> Iterable[Decided]:
         """The same over every Service."""
         book = Book(world, max((fact.seq for fact in world.facts.values()), default=0))
-        services = [observed.root.owner for observed in world.of(ServiceObserved)]
+        services = [observed.root.owner for observed in (*world.of(ServiceObserved), *world.of(GatewayObserved))]
         waiting = [claim.owner for claim in world.of(VipDenied)]
         for service in sorted({*services, *waiting, *world.words("holder")}):
             book.settle(service)
@@ -182,7 +195,7 @@ class Ipam:
     def _addresses_changed(self, world: World, book: Book, before: set[str], after: set[str]) -> None:
         """Mark VIPs that a machine has, and unmark those that it has no longer.  What is in a pool concerns all who wait."""
         book.restate(_held_at(world, before | after))
-        for observed in [observed for address in sorted(before | after) for observed in world.find("asked", address, ServiceObserved)]:
+        for observed in [observed for address in sorted(before | after) for observed in world.find("asked", address, ObjectEvent)]:
             book.settle(observed.root.owner)
         pools = world.of(PoolObserved)
         if any(offers(pool, ip_address(address)) for address in before ^ after for pool in pools):

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from services.ipam.claims import claim_of
 from services.ipam.pools import blocks_of, offers
 from services.ipam.wants import share_word
 from weir.decider import World
@@ -24,7 +25,6 @@ from weir.events import (
     VipFreed,
     VipReleased,
     key,
-    object_key,
     record_key,
     token,
 )
@@ -73,8 +73,8 @@ class Holdings:
 
     def exposed(self, service: str) -> ServiceObserved | None:
         """The Service, None where it asks for nothing."""
-        event = self.world.get(object_key(service))
-        return event if isinstance(event, ServiceObserved) and event.exposed else None
+        found = claim_of(self.world, service)
+        return found if found and found.exposed else None
 
     def serves(self, pool: PoolObserved, observed: ServiceObserved) -> bool:
         """Whether the pool's selectors take the Service in."""

@@ -9,6 +9,7 @@ from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from services.planner.causes import cause_of, newest_basis, scopes_of
+from services.planner.gateway.part import Gateways
 from services.planner.l4.services import Services
 from services.planner.shared import touched as shared
 from services.planner.shared.difference import differences
@@ -44,7 +45,11 @@ class Part(Protocol):
         """The entries of an owner, the chunks of all backend sets that these refer to, and the status."""
 
 
-PARTS: tuple[Part, ...] = (Services(), Vips())  # in this order: who confirms that a VIP is withdrawn confirms that of its frontends, too
+PARTS: tuple[Part, ...] = (
+    Services(),
+    Gateways(),
+    Vips(),
+)  # in this order: who confirms that a VIP is withdrawn confirms that of its frontends, too
 
 
 class Planner:

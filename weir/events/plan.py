@@ -24,6 +24,35 @@ class Planned(Event, frozen=True, kw_only=True):
         return ()
 
 
+class Withdrawn(Event, frozen=True, kw_only=True):
+    """A part of the plan that ends."""
+
+    author: ClassVar[str] = "planner"
+    gone: ClassVar[bool] = True
+    root: Root
+
+
+class PlannedStatus(Planned, frozen=True, kw_only=True):
+    """What is reported of an owner; nodes hold nothing of it."""
+
+    kind: ClassVar[str] = "status"
+    owner: str
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.space, f"{self.root.kind}:{self.root.name}"
+
+    def planned_for(self) -> str:
+        return self.owner
+
+    def withdrawal(self) -> "StatusWithdrawn":
+        return StatusWithdrawn(owner=self.owner, root=self.root)
+
+    def is_pending(self) -> bool:
+        """Whether it waits for nodes to confirm something."""
+        return False
+
+
 class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
     """Nodes answer for the VIP and forward what comes to it."""
 
@@ -84,16 +113,13 @@ class FrontendPlanned(Planned, frozen=True, kw_only=True, tag="frontend_planned"
         return self.sets
 
 
-class FrontendWithdrawn(Event, frozen=True, kw_only=True, tag="frontend_withdrawn"):
+class FrontendWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="frontend_withdrawn"):
     """The frontend is no more."""
 
-    author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "frontend"
-    gone: ClassVar[bool] = True
     vip: str
     port: int
     protocol: Protocol
-    root: Root
 
     def entity(self) -> tuple[str, str]:
         return "", endpoint_name(self.vip, self.port, self.protocol)
@@ -123,54 +149,41 @@ class BackendsPlanned(Planned, frozen=True, kw_only=True, tag="backends_planned"
         return BackendsWithdrawn(set=self.set, chunk=self.chunk, chunks=self.chunks, root=self.root)
 
 
-class BackendsWithdrawn(Event, frozen=True, kw_only=True, tag="backends_withdrawn"):
+class BackendsWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="backends_withdrawn"):
     """The chunk is no more."""
 
-    author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "backends"
-    gone: ClassVar[bool] = True
     set: str
     chunk: int
     chunks: int
-    root: Root
 
     def entity(self) -> tuple[str, str]:
         return self.set.partition("/")[0], f"{self.set.partition('/')[2]}:{self.chunk}of{self.chunks}"
 
 
-class StatusPlanned(Planned, frozen=True, kw_only=True, tag="status_planned"):
-    """The status to report on an object.  `Programmed` follows only from what nodes have read back."""
+class StatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="status_planned"):
+    """Status of a Service.  `programmed` only from what nodes have read back."""
 
-    kind: ClassVar[str] = "status"
-    owner: str
     vips: tuple[str, ...]
     conditions: tuple[Condition, ...]
-    root: Root
 
-    def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}"
-
-    def planned_for(self) -> str:
-        return self.owner
-
-    def withdrawal(self) -> "StatusWithdrawn":
-        return StatusWithdrawn(owner=self.owner, root=self.root)
+    def is_pending(self) -> bool:
+        return is_pending(self.conditions)
 
 
-class StatusWithdrawn(Event, frozen=True, kw_only=True, tag="status_withdrawn"):
+class StatusWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="status_withdrawn"):
     """There is nothing to tell: the Service is gone or no longer exposed."""
 
-    author: ClassVar[str] = "planner"
     kind: ClassVar[str] = "status"
-    gone: ClassVar[bool] = True
     owner: str
-    root: Root
 
     def entity(self) -> tuple[str, str]:
         return self.root.space, f"{self.root.kind}:{self.root.name}"
 
 
-Withdrawn = FrontendWithdrawn | BackendsWithdrawn | StatusWithdrawn
+def is_pending(conditions: tuple[Condition, ...]) -> bool:
+    """Whether Programmed waits for nodes."""
+    return any(each.type == "Programmed" and each.reason == "Pending" for each in conditions)
 
 
 def endpoints_of(event: Event) -> list[str]:

@@ -2,16 +2,36 @@
 
 from typing import ClassVar
 
-from weir.events.base import Event
+from weir.events.plan import Planned, PlannedStatus, Withdrawn, is_pending
 from weir.model import BackendSet, Chain, Condition, ListenerStatus, ParentStatus, ProxyRule, Root, UpstreamTls
 
 
-class _PlanEvent(Event, frozen=True, kw_only=True):
-    author: ClassVar[str] = "planner"
+class _Owned(Planned, frozen=True, kw_only=True):
+    owner: str  # "Gateway/shop/edge"
     root: Root
 
+    def planned_for(self) -> str:
+        return self.owner
 
-class _OfListener(_PlanEvent, frozen=True, kw_only=True):
+
+class ListenerPlanned(_Owned, frozen=True, kw_only=True, tag="listener_planned"):
+    """A port of a Gateway's VIPs that the proxy serves.  root: the Gateway."""
+
+    kind: ClassVar[str] = "listener"
+    port: int
+    vips: tuple[str, ...]
+    chains: tuple[Chain, ...]  # a connection takes the one with the most specific server name
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}"
+
+    def withdrawal(self) -> "ListenerWithdrawn":
+        return ListenerWithdrawn(port=self.port, root=self.root)
+
+
+class ListenerWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="listener_withdrawn"):
+    """The proxy does not serve the port any more."""
+
     kind: ClassVar[str] = "listener"
     port: int
 
@@ -19,102 +39,93 @@ class _OfListener(_PlanEvent, frozen=True, kw_only=True):
         return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}"
 
 
-class ListenerPlanned(_OfListener, frozen=True, kw_only=True, tag="listener_planned"):
-    """A port of a Gateway's VIPs that the proxy serves.  root: the Gateway."""
-
-    owner: str  # "Gateway/shop/edge"
-    vips: tuple[str, ...]
-    chains: tuple[Chain, ...]  # a connection takes the one with the most specific server name
-
-
-class ListenerWithdrawn(_OfListener, frozen=True, kw_only=True, tag="listener_withdrawn"):
-    """The proxy does not serve the port any more."""
-
-    gone: ClassVar[bool] = True
-
-
-class _OfHost(_PlanEvent, frozen=True, kw_only=True):
-    kind: ClassVar[str] = "virtualhost"
-    port: int
-    chain: str
-    hostname: str  # "*": all others
-    part: int = 0  # long lists of rules come in several events
-
-    def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}:{self.chain}:{self.hostname}:{self.part}"
-
-
-class VirtualHostPlanned(_OfHost, frozen=True, kw_only=True, tag="virtualhost_planned"):
+class VirtualHostPlanned(_Owned, frozen=True, kw_only=True, tag="virtualhost_planned"):
     """The routes of one hostname in one chain of a listener, in order of precedence.  root: the Gateway.
 
     A request that no rule matches is answered with `status` (404; 421 where another listener of the port has the name).
     """
 
-    owner: str
+    kind: ClassVar[str] = "virtualhost"
+    port: int
+    chain: str
+    hostname: str  # "*": all others
+    part: int = 0  # long lists of rules come in several events
     parts: int = 1
     rules: tuple[ProxyRule, ...] = ()
     status: int = 404
 
+    def entity(self) -> tuple[str, str]:
+        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}:{self.chain}:{self.hostname}:{self.part}"
 
-class VirtualHostWithdrawn(_OfHost, frozen=True, kw_only=True, tag="virtualhost_withdrawn"):
+    def withdrawal(self) -> "VirtualHostWithdrawn":
+        return VirtualHostWithdrawn(port=self.port, chain=self.chain, hostname=self.hostname, part=self.part, root=self.root)
+
+
+class VirtualHostWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="virtualhost_withdrawn"):
     """The hostname is not served any more."""
 
-    gone: ClassVar[bool] = True
+    kind: ClassVar[str] = "virtualhost"
+    port: int
+    chain: str
+    hostname: str
+    part: int = 0
+
+    def entity(self) -> tuple[str, str]:
+        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}:{self.chain}:{self.hostname}:{self.part}"
 
 
-class _OfUpstream(_PlanEvent, frozen=True, kw_only=True):
+class UpstreamPlanned(_Owned, frozen=True, kw_only=True, tag="upstream_planned"):
+    """A Service's port as the proxy of a Gateway's listeners reaches it.  root: the Gateway."""
+
     kind: ClassVar[str] = "upstream"
     name: str  # Gateway, Service and port, protocol: "shop/edge shop/web:80 http1"
+    sets: tuple[BackendSet, ...]  # one per family; their weights do not count
+    protocol: str = "http1"  # http1, h2 (prior knowledge), tcp
+    tls: UpstreamTls | None = None
+
+    def entity(self) -> tuple[str, str]:
+        return self.name.partition("/")[0], self.name.partition("/")[2]
+
+    def withdrawal(self) -> "UpstreamWithdrawn":
+        return UpstreamWithdrawn(name=self.name, root=self.root)
+
+    def refers_to(self) -> tuple[BackendSet, ...]:
+        return self.sets
+
+
+class UpstreamWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="upstream_withdrawn"):
+    """No rule refers to it any more."""
+
+    kind: ClassVar[str] = "upstream"
+    name: str
 
     def entity(self) -> tuple[str, str]:
         return self.name.partition("/")[0], self.name.partition("/")[2]
 
 
-class UpstreamPlanned(_OfUpstream, frozen=True, kw_only=True, tag="upstream_planned"):
-    """A Service's port as the proxy of a Gateway's listeners reaches it.  root: the Gateway."""
-
-    owner: str
-    sets: tuple[BackendSet, ...]  # one per family; their weights do not count
-    protocol: str = "http1"  # http1, h2 (prior knowledge), tcp
-    tls: UpstreamTls | None = None
-
-
-class UpstreamWithdrawn(_OfUpstream, frozen=True, kw_only=True, tag="upstream_withdrawn"):
-    """No rule refers to it any more."""
-
-    gone: ClassVar[bool] = True
-
-
 # ── status ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _OfStatus(_PlanEvent, frozen=True, kw_only=True):
-    kind: ClassVar[str] = "status"
-
-    def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}"
-
-
-class GatewayStatusPlanned(_OfStatus, frozen=True, kw_only=True, tag="gateway_status_planned"):
+class GatewayStatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="gateway_status_planned"):
     """Status of a Gateway or ListenerSet.  observedGeneration is root.generation everywhere."""
 
-    owner: str
     addresses: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()
     listeners: tuple[ListenerStatus, ...] = ()
     listener_sets: int = 0  # attachedListenerSets
 
+    def is_pending(self) -> bool:
+        return is_pending(self.conditions)
 
-class RouteStatusPlanned(_OfStatus, frozen=True, kw_only=True, tag="route_status_planned"):
+
+class RouteStatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="route_status_planned"):
     """Status of a route by parent; of a policy by ancestor."""
 
-    owner: str
     parents: tuple[ParentStatus, ...] = ()
 
 
-class ClassStatusPlanned(_OfStatus, frozen=True, kw_only=True, tag="class_status_planned"):
+class ClassStatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="class_status_planned"):
     """Status of a GatewayClass."""
 
-    owner: str
     conditions: tuple[Condition, ...] = ()
     features: tuple[str, ...] = ()  # supportedFeatures

@@ -231,6 +231,7 @@ class ParentStatus(Value, frozen=True, kw_only=True, omit_defaults=True):
     """What one parent made of a route, or of a policy one Gateway that it concerns."""
 
     parent: ParentRef
+    controller: str = "weir.dev/weir"  # of the parent's class
     conditions: tuple[Condition, ...] = ()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from weir.decider import World
-from weir.events import AnyEvent, BackendsPlanned, Event, Planned, StatusPlanned, key_of
+from weir.events import AnyEvent, BackendsPlanned, Event, Planned, PlannedStatus, key_of
 from weir.model import service_of
 
 
@@ -21,11 +21,15 @@ def differences(world: World, owner: str, plan: Iterable[AnyEvent]) -> list[AnyE
     """
     wanted = {key_of(event): event for event in plan}
     early, late = _withdrawals(leftover(world, owner, wanted), wanted)
-    again = any(not isinstance(event, StatusPlanned) for event in (*early, *late))
+    again = any(not isinstance(event, PlannedStatus) for event in (*early, *late))
     changed = [event for where, event in sorted(wanted.items()) if (again and _is_entry(event)) or not same(event, world.get(where))]
     chunks = [event for event in changed if isinstance(event, BackendsPlanned)]
     entries = [event for event in changed if not isinstance(event, BackendsPlanned)]
-    return [*chunks, *(event.withdrawal() for event in early), *entries, *(event.withdrawal() for event in late)]
+    return [*chunks, *map(_withdrawal, early), *entries, *map(_withdrawal, late)]
+
+
+def _withdrawal(event: Planned) -> AnyEvent:
+    return event.withdrawal()  # type: ignore[return-value]  # each of its subclasses is one of AnyEvent
 
 
 def leftover(world: World, owner: str, wanted: Mapping[str, AnyEvent]) -> list[Planned]:
@@ -72,18 +76,23 @@ def _referred(events: Iterable[Event]) -> set[tuple[str, int]]:
 
 
 def _is_entry(event: AnyEvent) -> bool:
-    return isinstance(event, Planned) and not isinstance(event, BackendsPlanned | StatusPlanned)
+    return isinstance(event, Planned) and not isinstance(event, BackendsPlanned | PlannedStatus)
 
 
 def leaves(world: World, owner: str, wanted: Mapping[str, AnyEvent]) -> bool:
     """Whether something that nodes hold for `owner` is to be withdrawn."""
-    return any(not isinstance(event, StatusPlanned) for event in leftover(world, owner, wanted))
+    return any(not isinstance(event, PlannedStatus) for event in leftover(world, owner, wanted))
 
 
 def same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
-    """True where both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan."""
+    """True where both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan.
+
+    It counts for a status, which names the generation that it is about (observedGeneration).
+    """
     if wanted == planned:
         return True
     if type(wanted) is not type(planned):
+        return False
+    if isinstance(wanted, PlannedStatus) and wanted.root.generation != planned.root.generation:  # type: ignore[union-attr]
         return False
     return replace(planned, root=wanted.root) == wanted  # type: ignore[union-attr]

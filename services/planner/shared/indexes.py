@@ -11,8 +11,8 @@ from weir.events import (
     FrontendPlanned,
     ManifestRejected,
     Planned,
+    PlannedStatus,
     ServiceObserved,
-    StatusPlanned,
     VipAllocated,
     VipDenied,
     VipPlanned,
@@ -62,7 +62,7 @@ def _suspected(event: AnyEvent) -> Iterable[str]:
 
 def _pending(event: AnyEvent) -> Iterable[str]:
     match event:
-        case StatusPlanned(conditions=conditions) if any(c.type == "Programmed" and c.reason == "Pending" for c in conditions):
+        case PlannedStatus() if event.is_pending():
             return ("",)
     return ()
 

@@ -25,8 +25,8 @@ from weir.events import (
     NodeSeen,
     NodeSilent,
     Planned,
+    PlannedStatus,
     ServiceObserved,
-    StatusPlanned,
     VipAllocated,
     VipDenied,
     VipFreed,
@@ -110,7 +110,7 @@ def _by_silence(world: World, node: str) -> set[str]:
     rejected = {rejection.entity for rejection in applied.rejected} if isinstance(applied, AppliedThrough) else set[str]()
     if MORE_REJECTED in rejected:
         return set(world.words("planned"))
-    waiting = {status.owner for status in world.find("pending", "", StatusPlanned)}
+    waiting = {status.owner for status in world.find("pending", "", PlannedStatus)}
     suspected = {chunk.planned_for() for chunk in world.find("suspected", "", BackendsPlanned)}
     return waiting | suspected | _rejected(world, rejected)
 

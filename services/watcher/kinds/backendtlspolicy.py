@@ -8,6 +8,7 @@ from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.routes import DECODE, GROUP, PARENT_REFS, hostname, owner_at, reference
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import BackendTlsPolicyGone, BackendTlsPolicyObserved
 from weir.model import BackendRef, Root, SubjectAltName
 
@@ -54,7 +55,7 @@ BACKENDTLSPOLICY: Final = Kind(
     observed=BackendTlsPolicyObserved,
     gone=BackendTlsPolicyGone,
     refers=_bundles,
-    written=True,
+    status=status_of("BackendTLSPolicy"),
     fields=of_kind(
         spec=fields(
             "options",

@@ -10,6 +10,7 @@ from services.watcher.kinds.listeners import LISTENER_STATUS, LISTENERS, listene
 from services.watcher.kinds.routes import DECODE, GROUP, owner_at, reference
 from services.watcher.kinds.schema import CONDITIONS, SELECTOR, fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import GatewayGone, GatewayObserved, ListenerSetObserved
 from weir.model import MODES, ClientValidation, GatewayAddress, Root
 
@@ -79,7 +80,7 @@ GATEWAY: Final = Kind(
     observed=GatewayObserved,
     gone=GatewayGone,
     refers=bundles,
-    written=True,
+    status=status_of("Gateway"),
     fields=of_kind(
         spec=fields(
             "defaultScope gatewayClassName",

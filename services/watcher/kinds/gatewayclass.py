@@ -7,6 +7,7 @@ from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.routes import DECODE, GROUP, reference
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import GatewayClassGone, GatewayClassObserved
 from weir.model import Root
 
@@ -34,7 +35,7 @@ GATEWAYCLASS: Final = Kind(
     read=_read,
     observed=GatewayClassObserved,
     gone=GatewayClassGone,
-    written=True,
+    status=status_of("GatewayClass"),
     fields=of_kind(
         spec=fields("controllerName description", parametersRef=fields("group kind name namespace")),
         status=fields("", conditions=CONDITIONS, supportedFeatures=fields("name")),

@@ -18,6 +18,7 @@ from services.watcher.kinds.routes import (
 )
 from services.watcher.kinds.schema import fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import GrpcRouteGone, GrpcRouteObserved
 from weir.model import Match, PathMatch, Root, RouteRule
 
@@ -65,6 +66,6 @@ GRPCROUTE: Final = Kind(
     observed=GrpcRouteObserved,
     gone=GrpcRouteGone,
     refers=backend_services,
-    written=True,
+    status=status_of("GRPCRoute"),
     fields=of_kind(spec=fields("hostnames useDefaultGateways", parentRefs=PARENT_REFS, rules=GRPC_RULES), status=ROUTE_STATUS),
 )

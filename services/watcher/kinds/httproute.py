@@ -17,6 +17,7 @@ from services.watcher.kinds.routes import (
 )
 from services.watcher.kinds.schema import fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import HttpRouteGone, HttpRouteObserved
 from weir.model import Root
 
@@ -43,6 +44,6 @@ HTTPROUTE: Final = Kind(
     observed=HttpRouteObserved,
     gone=HttpRouteGone,
     refers=backend_services,
-    written=True,
+    status=status_of("HTTPRoute"),
     fields=of_kind(spec=fields("hostnames useDefaultGateways", parentRefs=PARENT_REFS, rules=HTTP_RULES), status=ROUTE_STATUS),
 )

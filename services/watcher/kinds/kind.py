@@ -94,13 +94,12 @@ class Kind:
     follows: Callable[[World, Change], Iterable[AnyEvent]] | None = None  # what follows from an event of the log
 
     status: Status | None = None  # how Weir writes it; None: not at all
-    written: bool = False  # kept as the API last showed it, with the right to write its status, though there is no hook yet
     verbs: tuple[str, ...] = ()  # on the object itself, beside list and watch
 
     @property
     def kept(self) -> bool:
         """Whether its objects are kept as the API last showed them: what is written is compared with them."""
-        return self.written or self.status is not None
+        return self.status is not None
 
     @property
     def entity(self) -> str:

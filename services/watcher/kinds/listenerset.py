@@ -9,6 +9,7 @@ from services.watcher.kinds.listeners import LISTENER_STATUS, LISTENERS, listene
 from services.watcher.kinds.routes import DECODE, GROUP, parent
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import ListenerSetGone, ListenerSetObserved
 from weir.model import Root
 
@@ -30,7 +31,7 @@ LISTENERSET: Final = Kind(
     observed=ListenerSetObserved,
     gone=ListenerSetGone,
     refers=bundles,
-    written=True,
+    status=status_of("ListenerSet"),
     fields=of_kind(
         spec=fields("", listeners=LISTENERS, parentRef=fields("group kind name namespace")),
         status=fields("", conditions=CONDITIONS, listeners=LISTENER_STATUS),

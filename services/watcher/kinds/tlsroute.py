@@ -7,6 +7,7 @@ from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.routes import DECODE, GROUP, L4_RULES, PARENT_REFS, ROUTE_STATUS, backend_services, hostname, l4_rules, parents
 from services.watcher.kinds.schema import fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import TlsRouteGone, TlsRouteObserved
 from weir.model import Root
 
@@ -33,6 +34,6 @@ TLSROUTE: Final = Kind(
     observed=TlsRouteObserved,
     gone=TlsRouteGone,
     refers=backend_services,
-    written=True,
+    status=status_of("TLSRoute"),
     fields=of_kind(spec=fields("hostnames useDefaultGateways", parentRefs=PARENT_REFS, rules=L4_RULES), status=ROUTE_STATUS),
 )

@@ -7,6 +7,7 @@ from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.routes import DECODE, GROUP, L4_RULES, PARENT_REFS, ROUTE_STATUS, backend_services, l4_rules, parents
 from services.watcher.kinds.schema import fields, of_kind
 from services.watcher.settings import Settings
+from services.watcher.writer.gateway import status_of
 from weir.events import UdpRouteGone, UdpRouteObserved
 from weir.model import Root
 
@@ -32,6 +33,6 @@ UDPROUTE: Final = Kind(
     observed=UdpRouteObserved,
     gone=UdpRouteGone,
     refers=backend_services,
-    written=True,
+    status=status_of("UDPRoute"),
     fields=of_kind(spec=fields("useDefaultGateways", parentRefs=PARENT_REFS, rules=L4_RULES), status=ROUTE_STATUS),
 )

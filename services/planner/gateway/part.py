@@ -1,0 +1,327 @@
+"""The part that plans Gateways, ListenerSets, routes, GatewayClasses and BackendTLSPolicies."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from services.planner.gateway.attach import ROUTES, Attached, attachments, parent_gateway
+from services.planner.gateway.hosts import PLAIN, virtual_hosts
+from services.planner.gateway.listeners import Entry, entries_of, gateway_of, is_ours
+from services.planner.gateway.references import Backend, Fault, backend_of, owner_at
+from services.planner.gateway.status import backend_refs, class_status, gateway_status, policy_status, route_status, set_status, vips_of
+from services.planner.gateway.upstreams import Share, planned_share, share_of
+from services.planner.shared.backends import backend_set, backends_of
+from services.planner.shared.programmed import programmed, vip_planned
+from weir.decider import Change, Index, World
+from weir.events import (
+    AnyEvent,
+    BackendTlsPolicyObserved,
+    ConfigMapGone,
+    ConfigMapObserved,
+    Event,
+    FrontendPlanned,
+    GatewayClassGone,
+    GatewayClassObserved,
+    GatewayGone,
+    GatewayObserved,
+    ListenerPlanned,
+    ListenerSetGone,
+    ListenerSetObserved,
+    NamespaceGone,
+    NamespaceObserved,
+    ReferenceGrantGone,
+    ReferenceGrantObserved,
+    RouteObserved,
+    SecretGone,
+    SecretObserved,
+    ServiceGone,
+    ServiceObserved,
+    TlsRouteObserved,
+    UpstreamPlanned,
+    VipAllocated,
+    object_key,
+)
+from weir.events.base import ObjectEvent
+from weir.model import FAMILIES, BackendRef, BackendSet, Chain, Condition, ParentRef, Root, UpstreamShare, family_of
+
+_STATUS_KINDS = (
+    *("ListenerSet", "GatewayClass", "BackendTLSPolicy"),
+    *("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"),
+)
+
+
+def _parents(event: AnyEvent) -> Iterable[str]:
+    """The Gateways and ListenerSets that a route or ListenerSet names."""
+    if isinstance(event, ListenerSetObserved):
+        return (owner_at_parent(event.root, event.parent),)
+    if isinstance(event, RouteObserved):
+        return {owner_at_parent(event.root, parent) for parent in event.parents}
+    return ()
+
+
+def owner_at_parent(root: Root, parent: ParentRef) -> str:
+    """The owner text of a parent reference."""
+    return owner_at(root, BackendRef(name=parent.name, namespace=parent.namespace, kind=parent.kind))
+
+
+def _backends(event: AnyEvent) -> Iterable[str]:
+    """The Services that a route refers to."""
+    return {owner_at(event.root, ref) for ref in backend_refs(event)} if isinstance(event, RouteObserved) else ()
+
+
+def _targets(event: AnyEvent) -> Iterable[str]:
+    if not isinstance(event, BackendTlsPolicyObserved):
+        return ()
+    return {f"Service/{event.root.space}/{target.name}" for target in event.targets}
+
+
+def _grants(event: AnyEvent) -> Iterable[str]:
+    return (event.root.space,) if isinstance(event, ReferenceGrantObserved) else ()
+
+
+def _bundles(event: AnyEvent) -> Iterable[str]:
+    """The Secrets and ConfigMaps that a Gateway, ListenerSet or policy refers to."""
+    match event:
+        case GatewayObserved() | ListenerSetObserved():
+            refs = [to for each in event.listeners if each.tls for to in each.tls.certificates]
+            if isinstance(event, GatewayObserved):
+                refs += [to for each in event.client_validations for to in each.authorities]
+                refs += [event.client_certificate] if event.client_certificate else []
+            return {owner_at(event.root, to) for to in refs}
+        case BackendTlsPolicyObserved():
+            return {owner_at(event.root, to) for to in event.authorities}
+    return ()
+
+
+def _class(event: AnyEvent) -> Iterable[str]:
+    return (f"{event.root.source}:{event.class_name}",) if isinstance(event, GatewayObserved) else ()
+
+
+class Gateways:
+    """See the module.  A Gateway owns what is planned for its listeners; the others own their status only."""
+
+    kinds = ("Gateway", *_STATUS_KINDS)
+    indexes: Mapping[str, Index] = {
+        "parent": _parents,
+        "backend of": _backends,
+        "policy of": _targets,
+        "grants of": _grants,
+        "bundle of": _bundles,
+        "of class": _class,
+    }
+    subscribes: tuple[type[Event], ...] = (
+        *(GatewayClassObserved, GatewayObserved, ListenerSetObserved, *ROUTES, ReferenceGrantObserved, BackendTlsPolicyObserved),
+        *(ConfigMapObserved, SecretObserved, NamespaceObserved, ListenerPlanned, UpstreamPlanned),
+    )
+
+    def owners(self, world: World) -> list[str]:
+        """All that were read."""
+        kinds = (GatewayClassObserved, GatewayObserved, ListenerSetObserved, *ROUTES, BackendTlsPolicyObserved)
+        return sorted(event.root.owner for kind in kinds for event in world.of(kind))
+
+    def touched(self, world: World, change: Change) -> set[str]:
+        """A Gateway with all that attaches to it, for each Gateway that a change may concern."""
+        found: set[str] = set()
+        for event in (change.before, change.fact.event):
+            if event is not None:
+                found |= _touched(world, event)
+        return found
+
+    def plan(self, world: World, owner: str) -> list[AnyEvent]:
+        """Listeners, virtual hosts, upstreams and frontends of a Gateway with its status; the status of any other."""
+        match world.get(object_key(owner)):
+            case GatewayClassObserved(ours=True) as found:
+                return [class_status(found)]
+            case GatewayObserved() as gateway if is_ours(world, gateway):
+                return _Plan(world, gateway).events()
+            case ListenerSetObserved() as found if (parent := gateway_of(world, found)) and is_ours(world, parent):
+                plan = _Plan(world, parent)
+                return [set_status(world, found, parent, plan.entries, plan.attached, plan.programmed)]
+            case BackendTlsPolicyObserved() as policy:
+                return _only(policy_status(world, policy, _gateways_of(world, _targets(policy))))
+            case RouteObserved() as event:
+                return _only(route_status(world, event))
+        return []
+
+
+class _Plan:
+    """What is planned for one Gateway."""
+
+    def __init__(self, world: World, gateway: GatewayObserved) -> None:
+        self.world, self.gateway = world, gateway
+        self.entries = entries_of(world, gateway)
+        self.attached = attachments(world, gateway, self.entries)
+        self.vips = vips_of(world, gateway)
+        self._upstreams: dict[str, UpstreamPlanned] = {}
+        self._chunks: dict[str, AnyEvent] = {}
+        self._entries = self._planned() if self.vips else []
+        held = [vip_planned(vip) for vip in world.find("concerned", gateway.root.owner, VipAllocated)]
+        self.programmed: Condition = programmed(world, gateway.root.owner, [*self._entries, *held])
+
+    def events(self) -> list[AnyEvent]:
+        """Entries, chunks and status."""
+        sets = len({id(entry.holder) for entry in self.entries if entry.holder is not self.gateway and entry.serves})
+        return [*self._entries, gateway_status(self.world, self.gateway, self.entries, self.attached, self.programmed, sets)]
+
+    def _planned(self) -> list[AnyEvent]:
+        hosts = virtual_hosts(self.gateway.root, self.attached, self.entries, self._resolve)
+        listeners = self._listeners()
+        frontends = [*self._proxied(listeners), *self._forwarded()]
+        return [*self._chunks.values(), *self._upstreams.values(), *hosts, *listeners, *frontends]
+
+    def _resolve(self, root: Root, ref: BackendRef, protocol: str) -> Share:
+        """A share whose upstream is planned, with the chunks of its sets."""
+        share = share_of(self.world, self.gateway, root, ref, protocol=protocol)
+        if share.upstream and share.backend and share.upstream.name not in self._upstreams:
+            sets = self._sets(share.backend, 1)
+            self._upstreams[share.upstream.name] = replace(share.upstream, sets=tuple(sets.values()))
+        return share
+
+    def _sets(self, backend: Backend, weight: int) -> dict[str, BackendSet]:
+        """By family; their chunks are planned too."""
+        found: dict[str, BackendSet] = {}
+        for family in FAMILIES:
+            backends = backends_of(self.world, backend.service, backend.port, family)
+            if backends:
+                found[family], chunks = backend_set(backend.service, backend.port, family, backends, weight)
+                self._chunks |= {f"{chunk.set} {chunk.chunk}": chunk for chunk in chunks}
+        return found
+
+    # ── what the proxy serves ──────────────────────────────────────────────────────────────────────────────────────
+
+    def _listeners(self) -> list[ListenerPlanned]:
+        by_port: dict[int, list[Chain]] = {}
+        for entry in self.entries:
+            if entry.serves and entry.listener.protocol in ("HTTP", "HTTPS", "TLS"):
+                chains = by_port.setdefault(entry.listener.port, [])
+                chains += [chain for chain in self._chains(entry) if chain.name not in {each.name for each in chains}]
+        return [
+            ListenerPlanned(owner=self.gateway.root.owner, port=port, vips=tuple(self.vips), chains=tuple(chains), root=self.gateway.root)
+            for port, chains in sorted(by_port.items())
+        ]
+
+    def _chains(self, entry: Entry) -> list[Chain]:
+        if entry.listener.protocol == "HTTP":
+            return [Chain(name=PLAIN)]
+        if entry.listener.protocol == "HTTPS":
+            return [entry.chain()]
+        chains: list[Chain] = []
+        for each in self._routes_on(entry):
+            if not isinstance(each.route, TlsRouteObserved):
+                continue
+            shares = self._shares(each.route.root, backend_refs(each.route))
+            named = replace(entry.chain(each.hostnames), name=f"{entry.name} {each.route.root.path}", shares=shares)
+            chains.append(named)
+        return chains
+
+    def _shares(self, root: Root, refs: Sequence[BackendRef]) -> tuple[UpstreamShare, ...]:
+        return tuple(planned_share(self._resolve(root, ref, "tcp")) for ref in refs if ref.weight)
+
+    def _proxied(self, listeners: Iterable[ListenerPlanned]) -> list[FrontendPlanned]:
+        """The frontends whose packets the proxy of each node gets."""
+        return [
+            FrontendPlanned(vip=vip, port=each.port, protocol="TCP", owner=each.owner, sets=(), mode="proxy", root=each.root)
+            for each in listeners
+            for vip in self.vips
+        ]
+
+    # ── what the kernel forwards ───────────────────────────────────────────────────────────────────────────────────
+
+    def _forwarded(self) -> list[FrontendPlanned]:
+        """Of TCP and UDP listeners: the oldest route has the listener."""
+        return [
+            event
+            for entry in self.entries
+            if entry.serves and entry.listener.protocol in ("TCP", "UDP")
+            for each in self._routes_on(entry)[:1]
+            for event in self._frontends(entry, each)
+        ]
+
+    def _frontends(self, entry: Entry, each: Attached) -> list[FrontendPlanned]:
+        protocol = entry.listener.protocol
+        refs = [ref for ref in backend_refs(each.route) if ref.weight]
+        found = [(ref, backend_of(self.world, each.route.root, ref, protocol)) for ref in refs]
+        sets = [self._sets(backend, ref.weight) for ref, backend in found if not isinstance(backend, Fault)]
+        return [
+            FrontendPlanned(
+                vip=vip,
+                port=entry.listener.port,
+                protocol=protocol,
+                owner=self.gateway.root.owner,
+                sets=tuple(each[family_of(vip)] for each in sets if family_of(vip) in each),
+                mode=self.gateway.mode,
+                no_backend="reject",
+                root=self.gateway.root,
+            )
+            for vip in self.vips
+        ]
+
+    def _routes_on(self, entry: Entry) -> list[Attached]:
+        return [each for each in self.attached if each.entry is entry]
+
+
+# ── whom a change concerns ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _touched(world: World, event: AnyEvent) -> set[str]:
+    match event:
+        case GatewayClassObserved(root=root) | GatewayClassGone(root=root):
+            of_class = world.find("of class", f"{root.source}:{root.name}", GatewayObserved)
+            return {root.owner}.union(*(_with_guests(world, each.root.owner) for each in of_class))
+        case GatewayObserved(root=root) | GatewayGone(root=root):
+            return _with_guests(world, root.owner)
+        case ListenerSetObserved():
+            return {event.root.owner, *_with_guests(world, owner_at_parent(event.root, event.parent))}
+        case ServiceObserved(root=root) | ServiceGone(root=root):
+            return _of_services(world, [root.owner])
+        case BackendTlsPolicyObserved():
+            return {event.root.owner, *_of_services(world, _targets(event))}
+        case SecretObserved(root=root) | SecretGone(root=root) | ConfigMapObserved(root=root) | ConfigMapGone(root=root):
+            return _of_bundle(world, root.owner)
+        case ReferenceGrantObserved() | ReferenceGrantGone() | NamespaceObserved() | NamespaceGone() | ListenerSetGone():
+            return {owner for gateway in world.of(GatewayObserved) for owner in _with_guests(world, gateway.root.owner)}
+    if isinstance(event, RouteObserved):
+        gateways = {parent.root.owner for each in event.parents if (parent := parent_gateway(world, event.root, each))}
+        policies = [policy for service in _backends(event) for policy in world.find("policy of", service, BackendTlsPolicyObserved)]
+        return {event.root.owner, *gateways, *(policy.root.owner for policy in policies)}
+    return set()
+
+
+def _with_guests(world: World, owner: str) -> set[str]:
+    """A Gateway or ListenerSet, and all that names it as its parent."""
+    found = {owner}
+    for guest in world.find("parent", owner, ObjectEvent):
+        found.add(guest.root.owner)
+        if isinstance(guest, ListenerSetObserved):
+            found |= {route.root.owner for route in world.find("parent", guest.root.owner, RouteObserved)}
+    gateway = world.get(object_key(owner))
+    if isinstance(gateway, ListenerSetObserved) and (parent := gateway_of(world, gateway)):
+        found |= _with_guests(world, parent.root.owner)
+    return found
+
+
+def _of_services(world: World, services: Iterable[str]) -> set[str]:
+    """The routes that refer to Services, their Gateways, and the policies on these Services."""
+    found: set[str] = set()
+    for service in services:
+        found |= {policy.root.owner for policy in world.find("policy of", service, BackendTlsPolicyObserved)}
+        for route in world.find("backend of", service, RouteObserved):
+            found.add(route.root.owner)
+            found |= {parent.root.owner for each in route.parents if (parent := parent_gateway(world, route.root, each))}
+    return found
+
+
+def _of_bundle(world: World, owner: str) -> set[str]:
+    referring = world.listed("bundle of", owner).values()
+    return set().union(*(_touched(world, each) for each in referring))
+
+
+def _gateways_of(world: World, services: Iterable[str]) -> list[GatewayObserved]:
+    """The Gateways of ours that reach one of these Services."""
+    owners = {owner for owner in _of_services(world, services) if owner.startswith("Gateway/")}
+    gateways = (world.get(object_key(owner)) for owner in owners)
+    return [each for each in gateways if isinstance(each, GatewayObserved) and is_ours(world, each)]
+
+
+def _only(event: AnyEvent | None) -> list[AnyEvent]:
+    return [event] if event else []
