@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, get_args
 
+from docs.configuration import configuration_page
 from docs.permissions import permissions_page
 from docs.roles import role_page
 from weir import events, model
@@ -181,6 +182,7 @@ def _cell(text: str) -> str:
 
 
 PAGES = {
+    "configuration.md": configuration_page,
     "events.md": events_page,
     "metrics.md": metrics_page,
     "permissions.md": permissions_page,

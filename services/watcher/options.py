@@ -31,20 +31,22 @@ class Options(Replicated, frozen=True, kw_only=True):
     path: Annotated[tuple[str, ...], Option("a file or folder of manifests", "path")] = ()
     cluster: Annotated[
         tuple[str, ...],
-        Option("cluster to follow, may be repeated; without a kubeconfig the one that this runs in", metavar="NAME[=KUBECONFIG]"),
+        Option(
+            "Kubernetes cluster to follow; repeatable; without KUBECONFIG the cluster that this pod runs in", metavar="NAME[=KUBECONFIG]"
+        ),
     ] = ()
     classes: Annotated[
         tuple[str, ...],
-        Option(f"loadBalancerClass that is ours too, beside {OURS}; may be repeated (default: {', '.join(ALIASES)})", "--class", "NAME"),
+        Option(f"loadBalancerClass to serve, in addition to {OURS}; repeatable (default: {', '.join(ALIASES)})", "--class", "NAME"),
     ] = ()
-    default_class: Annotated[bool, Option("whether Services without a class are ours")] = True
+    default_class: Annotated[bool, Option("serve Services without a loadBalancerClass")] = True
     mode: Annotated[Mode, Option("lbmode of Services without one", "", f"{{{','.join(MODES)}}}", _one_of(MODES))] = "default"
-    targets: Annotated[Targets, Option("what serves Services that do not say", "", f"{{{','.join(TARGETS)}}}", _one_of(TARGETS))] = (
+    targets: Annotated[Targets, Option("backends of Services that do not choose", "", f"{{{','.join(TARGETS)}}}", _one_of(TARGETS))] = (
         "endpoints"
     )
-    liveness: Annotated[bool, Option("probe the backends of Services that do not say")] = False
-    external_ips: Annotated[bool, Option("request the externalIPs of Services from pools; else they are ignored")] = False
-    status_hostname: Annotated[str, Option("write VIPs in clusters as hostnames PREFIX-ADDRESS", metavar="PREFIX")] = ""
+    liveness: Annotated[bool, Option("probe the backends of Services that do not choose")] = False
+    external_ips: Annotated[bool, Option("allocate externalIPs of Services from pools")] = False
+    status_hostname: Annotated[str, Option("publish VIPs as hostnames PREFIX-ADDRESS", metavar="PREFIX")] = ""
 
     @property
     def clusters(self) -> dict[str, Path | None]:
@@ -77,7 +79,7 @@ def read_options(words: Sequence[str] | None = None) -> Options:
         parser.error("nothing to follow: expected a path, or --cluster")
     names = [word.partition("=")[0] for word in options.cluster]
     if wrong := [name for name in names if not _NAME.fullmatch(name) or names.count(name) > 1]:
-        parser.error(f"--cluster {wrong[0]}: expected a name of small letters, digits and dashes, for each cluster another")
+        parser.error(f"--cluster {wrong[0]}: expected a unique name of lower-case letters, digits and dashes")
     return options
 
 

@@ -55,8 +55,8 @@ def test_an_empty_file_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--cluster=eu/prod"], "--cluster eu/prod: expected a name of small letters"),
-        (["--cluster=b=one", "--cluster=b=two"], "--cluster b: expected a name of small letters"),
+        (["--cluster=eu/prod"], "--cluster eu/prod: expected a unique name of lower-case letters"),
+        (["--cluster=b=one", "--cluster=b=two"], "--cluster b: expected a unique name of lower-case letters"),
     ],
 )
 def test_a_name_of_a_cluster_stands_before_others_and_is_one_clusters(

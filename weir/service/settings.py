@@ -35,10 +35,6 @@ class Option(NamedTuple):
     read: Callable[[str], object] = str
 
 
-def _this_machine() -> str:
-    return node_name(os.uname().nodename)
-
-
 class Common(msgspec.Struct, frozen=True, kw_only=True):
     """The settings of every service."""
 
@@ -88,7 +84,7 @@ def read(parser: argparse.ArgumentParser, kind: type[_S], words: Sequence[str] |
 def shown(settings: Common, given: Collection[str]) -> bytes:
     """All settings as JSON.   given: names of those that were on the command line."""
     table = {
-        field.name: {"value": getattr(settings, field.name), "from": _flag(field) if field.name in given else "default"}
+        field.name: {"value": getattr(settings, field.name), "from": flag_of(field) if field.name in given else "default"}
         for field in fields(settings)
     }
     return msgspec.json.format(msgspec.json.encode(table))
@@ -96,7 +92,7 @@ def shown(settings: Common, given: Collection[str]) -> bytes:
 
 def _add(parser: argparse.ArgumentParser, field: FieldInfo) -> None:
     type_, option = get_args(field.type)
-    flag, kind = _flag(field), get_origin(type_)
+    flag, kind = flag_of(field), get_origin(type_)
     default = f" (default: {field.default})" if field.default and field.default is not msgspec.NODEFAULT else ""
     more: dict[str, Any] = {"help": option.help + default, "metavar": option.metavar}
     if type_ is bool:
@@ -127,6 +123,7 @@ def _reader(option: Option) -> Callable[[str], object]:
     return read
 
 
-def _flag(field: FieldInfo) -> str:
+def flag_of(field: FieldInfo) -> str:
+    """Return the option of a setting: `--hook`."""
     option: Option = get_args(field.type)[1]
     return option.flag or "--" + field.name.replace("_", "-")
