@@ -1,7 +1,7 @@
-"""The fold and the step: how facts become a world, and how a core's decisions become facts.
+"""The fold and the step: how events become a world, and how a core's decisions become events.
 
-A world is one dict, entity key -> last fact, with indexes derived from it here and nowhere else.  `Fold` is the runner without
-I/O: it hears facts in log order, lets the core decide, and holds what was decided as a guess until the log has it.
+A world is one dict, entity key -> last event, with indexes derived from it here and nowhere else.  `Fold` is the runner without
+I/O: it takes events in log order, lets the core decide, and holds the decisions as guesses until the log has them.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class Fact(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What just became of one entity; `before` is its fact until now."""
+    """A change of one entity; `before` is its event until now."""
 
     key: str
     before: AnyEvent | None
@@ -44,9 +44,9 @@ class Change(NamedTuple):
 
 
 class World:
-    """Last fact per entity, and indexes over them.
+    """Last event per entity, and indexes over them.
 
-    indexes: name -> function that gives the words under which an event is found; run once per fact, in both directions.
+    indexes: name -> function that returns the words under which an event is found; run once per event, in both directions.
     """
 
     def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
@@ -58,7 +58,7 @@ class World:
         self._found: dict[str, dict[str, str | set[str]]] = {name: {} for name in self._functions}
 
     def evolve(self, fact: Fact) -> Change:
-        """Records `fact`; an entity whose last fact says `gone` is not kept.  Never refuses."""
+        """Record an event; an entity whose last event is `gone` is dropped.  Never refuses."""
         key = entity_of(fact)
         before = self.facts.pop(key, None)
         if before:
@@ -71,12 +71,12 @@ class World:
         return Change(key, before.event if before else None, fact)
 
     def settle(self, key: str, fact: Fact) -> None:
-        """The log took the guess that `key` stands for, as `fact`."""
+        """Replace the guess at `key` by the event that the log has stored."""
         self.facts[key] = fact
         self._number(key, fact)
 
     def between(self, after: int, upto: int) -> list[AnyEvent]:
-        """Events that a `BySequence` indexes, with a sequence above `after` up to `upto`; costs the lesser of the two numbers."""
+        """Return the events of a `BySequence` index with a sequence above `after`, up to `upto`; costs the lesser of the two numbers."""
         if upto - after > len(self._at):
             keys = [self._at[seq] for seq in sorted(self._at) if after < seq <= upto]
         else:
@@ -84,12 +84,12 @@ class World:
         return [self.facts[key].event for key in keys]
 
     def get(self, key: str) -> AnyEvent | None:
-        """The last event of an entity, None when there is none or it is gone."""
+        """Return the last event of an entity, None when there is none or it is gone."""
         fact = self.facts.get(key)
         return fact.event if fact else None
 
     def find(self, index: str, word: str, kind: type[E]) -> list[E]:
-        """Events of class `kind` that `index` lists under `word`, by key."""
+        """Return the events of class `kind` that `index` lists under `word`, by key."""
         keys = self._found[index].get(word)
         if not keys:
             return []
@@ -105,26 +105,26 @@ class World:
         return {key: self.facts[key].event for key in ((keys,) if isinstance(keys, str) else sorted(keys))}
 
     def count(self, index: str, word: str) -> int:
-        """How many events `index` lists under `word`; looks at none of them."""
+        """Count the events that `index` lists under `word`, without reading them."""
         keys = self._found[index].get(word, ())
         return 1 if isinstance(keys, str) else len(keys)
 
     def of(self, kind: type[E]) -> list[E]:
-        """Every event of class `kind`, by key."""
+        """Return every event of class `kind`, by key."""
         return self.find(_CLASS, kind.__name__, kind)
 
     def seq(self, event: Event) -> int:
-        """The sequence of the last fact about the entity that `event` speaks of; 0 when there is none."""
+        """Return the sequence of the last event about the entity of `event`; 0 when there is none."""
         fact = self.facts.get(key_of(event))
         return fact.seq if fact else 0
 
     def newest(self, keys: Iterable[str]) -> int:
-        """The latest sequence of the entities at `keys`, of those that the log has; 0 when there is none."""
+        """Return the latest sequence of the entities at `keys` that the log has; 0 when there is none."""
         found = (fact.seq for key in keys if (fact := self.facts.get(key)) and fact.seq != PENDING)
         return max(found, default=0)
 
     def words(self, index: str) -> list[str]:
-        """Every word that `index` lists something under, sorted."""
+        """Return every word of `index`, sorted."""
         return sorted(self._found[index])
 
     def _number(self, key: str, fact: Fact) -> None:
@@ -176,16 +176,16 @@ class Core(Protocol):
         """Indexes the world is to keep."""
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
-        """What follows from `changes`, in log order; the world holds them all already, so states in between are passed over.
+        """Decide on `changes`, in log order; the world has all of them already, so states in between are skipped.
 
         Whatever is yielded is in the world when the next is asked for.
         """
 
     def reconcile(self, world: World) -> Iterable[Decided]:
-        """What follows from the world as a whole; run once after catching up, where it makes good a crash before an append.
+        """Decide on the world as a whole; run once after catching up, to recover from a crash before an append.
 
-        Its cause is the newest event that it rests on, or 0: which events came last is no matter of its.
-        Here, too, what is yielded is in the world at once: one Service may take what another just let go of.
+        The cause of a decision is the newest event that it depends on, or 0.
+        Here, too, a decision is in the world at once: a Service may get what another has just released.
         """
 
 
@@ -197,7 +197,7 @@ def one_by_one(world: World, changes: Iterable[Change], decide: Callable[[World,
 
 
 class Recorder:
-    """A core that folds and decides nothing: the facts of its service come from an edge."""
+    """A core that folds and decides nothing: the events of its service come from an edge."""
 
     def __init__(self, indexes: Mapping[str, Index] | None = None) -> None:
         self.indexes: Mapping[str, Index] = indexes or {}
@@ -214,9 +214,9 @@ class Recorder:
 class Fold:
     """A core's world, kept in step with the log.
 
-    Own facts enter the world when decided, as guesses with sequence PENDING, and get their sequence by `acked`.
-    They come back from the log later and are recognised by sequence, not author: a fact of an earlier life is news.
-    After a refusal the whole fold is thrown away and read again.
+    Own events enter the world when decided, as guesses with sequence PENDING, and get their sequence by `acked`.
+    They come back from the log later and are recognised by sequence, not author: an event of an earlier life is new.
+    After a refusal the whole fold is discarded and read again.
     """
 
     def __init__(self, core: Core, author: str) -> None:
@@ -228,12 +228,12 @@ class Fold:
         self.last = 0  # the author's own last sequence, as far as heard or acked
 
     def load(self, fact: Fact) -> None:
-        """A fact of the past: folded, never decided again."""
+        """Fold an event of the past; it is never decided on again."""
         self.world.evolve(fact)
         self._passed(fact)
 
     def knows(self, seq: int) -> bool:
-        """Whether this fold appended the fact at `seq` and has not had it back yet."""
+        """Whether this fold appended the event at `seq` and has not received it back yet."""
         return seq in self._own
 
     def caught_up(self) -> list[Decided]:
@@ -241,7 +241,7 @@ class Fold:
         return self._guess(self._core.reconcile(self.world))
 
     def hear(self, facts: Iterable[Fact]) -> tuple[list[Decided], list[Change]]:
-        """Facts of now: what follows from them, and what they changed; own facts come back change nothing."""
+        """Fold new events; return decisions and changes.  Own events that come back change nothing."""
         changes = [change for fact in facts if (change := self._evolve(fact))]
         return self._guess(self._core.decide(self.world, changes)), changes
 
@@ -255,7 +255,7 @@ class Fold:
         return change
 
     def acked(self, decided: Iterable[Decided], first: int) -> None:
-        """The log took `decided` at `first`, `first` + 1 …"""
+        """Record that the log has stored `decided` at `first`, `first` + 1 …"""
         for seq, item in enumerate(decided, first):
             self.last = seq
             self._own.add(seq)
@@ -270,7 +270,7 @@ class Fold:
             self.last = max(self.last, fact.seq)
 
     def propose(self, events: Iterable[AnyEvent], cause: int = 0) -> list[Decided]:
-        """Takes decisions, of the core or of an edge, into the world as guesses; they are to be appended next."""
+        """Add decisions, of the core or of an edge, to the world as guesses, to be appended next."""
         return self._guess(Decided(event, cause) for event in events)
 
     def _guess(self, items: Iterable[Decided]) -> list[Decided]:

@@ -19,7 +19,7 @@ ABOUT_NODES = (NodeSeen, NodeAddressesObserved, NodeSilent, *RETIRED)  # what a 
 
 
 def counted(world: World) -> list[NodeSeen]:
-    """The LB nodes that count, by name."""
+    """Return the LB nodes that count, by name."""
     nodes = world.of(NodeSeen)
     if not any(world.of(kind) for kind in RETIRED):  # asked for each Service that is planned
         return nodes
@@ -32,14 +32,14 @@ def counts(world: World, seen: NodeSeen) -> bool:
 
 
 def addresses_of(world: World, node: str) -> NodeAddressesObserved:
-    """The addresses that the node reported; none, where it did not yet."""
+    """Return the addresses that the node reported; none before its first report."""
     none = NodeAddressesObserved(node=node)
     reported = world.get(key_of(none))
     return reported if isinstance(reported, NodeAddressesObserved) else none
 
 
 def conflicts(world: World, node: str) -> list[str]:
-    """VIPs that are addresses of the node's own or of its gateways, and not shared with it, in words."""
+    """Describe VIPs that are addresses of the node or of its gateways, and not shared with it."""
     found = addresses_of(world, node)
     held = {address: world.get(key("ipam", "vip", "", address)) for address in dict.fromkeys((*found.addresses, *found.gateways))}
     return [
@@ -54,22 +54,22 @@ def _holders(vip: VipAllocated) -> str:
 
 
 def is_silent(world: World, node: str) -> bool:
-    """Whether nothing is heard of the node."""
+    """Whether the node is not responding."""
     return world.get(key(NodeSilent.author, NodeSilent.kind, "", node)) is not None
 
 
 def heard(world: World) -> list[str]:
-    """Names of the nodes that count and are not silent."""
+    """Return the names of the nodes that count and are not silent."""
     silent = {event.lbnode for event in world.of(NodeSilent)}
     return [seen.node for seen in counted(world) if seen.node not in silent]
 
 
 def is_down(world: World, verdicts: Iterable[EndpointDown]) -> bool:
-    """Whether every node that is heard finds a backend dead, going by the `verdicts` about it."""
+    """Whether every node that responds finds a backend dead, by the `verdicts` about it."""
     down_on = {event.node for event in verdicts}
     return bool(down_on) and {*heard(world)} <= down_on
 
 
 def how_to_end(node: str) -> str:
-    """What a person does where a node that is waited for does not come back."""
+    """Tell an operator what to do where a node that is waited for does not come back."""
     return f"if it is gone: kubectl delete lbnode {node}, or weir leave --node {node}"

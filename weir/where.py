@@ -1,4 +1,4 @@
-"""Where one installation keeps what, and how a file of it is written.  Light to import: every command begins here."""
+"""Paths of an installation, and how its files are written.  Light to import: every command begins here."""
 
 import os
 from functools import partial
@@ -8,18 +8,18 @@ import msgspec
 
 
 class Where(msgspec.Struct, frozen=True):
-    """One installation on this machine: its name decides where everything of it is."""
+    """One installation on this machine; all its paths follow from its name."""
 
     instance: str = "weir"
 
     @property
     def state(self) -> Path:
-        """What outlives a reboot: the log's store, the last plan, logs."""
+        """State that outlives a reboot: the log's store, the last plan, logs."""
         return Path("/var/lib") / self.instance
 
     @property
     def run(self) -> Path:
-        """What does not: pids, the services' own word on how they are."""
+        """State that does not: pids, and the services' reports on themselves."""
         return Path("/run") / self.instance
 
     @property
@@ -56,9 +56,9 @@ def node_name(text: str) -> str:
 
 
 def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool = False) -> None:
-    """Puts `content` at `path` in one step: a reader sees the old file or the new, never a part.
+    """Write a file atomically: a reader sees the old content or the new, never a part.
 
-    sync: and it survives a power loss.   secret: nobody else may read it.
+    sync: it survives a power loss.   secret: readable by its owner alone.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")  # one writer per file, so one name: what a kill leaves is overwritten
@@ -74,7 +74,7 @@ def write_file(path: Path, content: bytes, *, sync: bool = False, secret: bool =
 
 
 def sync_folder(folder: Path) -> None:
-    """What was renamed, made or removed in it survives a power loss."""
+    """Make renames, creations and removals in a folder survive a power loss."""
     opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(opened)

@@ -1,4 +1,4 @@
-"""How a client shows NATS who it is and knows that it is the right one; the embedded server's URL has all it needs."""
+"""Credentials of a NATS client, and the CA that it trusts; the embedded server's URL has all that is needed."""
 
 import os
 import ssl
@@ -12,7 +12,7 @@ API, API_FROM_OUTSIDE = "$JS.API.", "LOG.API."
 
 
 def api_of(user: str) -> str:
-    """Where JetStream's API is for this user: all others are in an account beside the log's, see weir/bus/permissions.py."""
+    """Return the subjects of JetStream's API for this user: only one is in the log's own account, see weir/bus/permissions.py."""
     return API_FROM_OUTSIDE if "WEIR_NATS_SEED" in os.environ and user != BOOTSTRAP else API
 
 

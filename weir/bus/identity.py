@@ -1,4 +1,4 @@
-"""Which log a log is: an id made with it, and a branch for each restore since.
+"""Identity of a log: an id made with it, and a branch for each restore since.
 
 Both are metadata of the stream WEIR.  A node keeps them beside its plan, so that another log, or an older copy of the same one, is
 never taken for the log that the plan came from, however long it has grown.
@@ -29,23 +29,23 @@ class Identity(msgspec.Struct, frozen=True, omit_defaults=True):
     branches: tuple[Branch, ...] = ()
 
     def branched(self, name: str, at: int) -> "Identity":
-        """What a copy up to `at` is that goes on by itself."""
+        """Return the identity of a copy that shares the log up to `at`."""
         return Identity(self.log, (*self.branches, Branch(name, at)))
 
     def metadata(self) -> dict[str, str]:
-        """As the stream's configuration has it."""
+        """Return the identity as metadata of the stream."""
         return {_LOG: self.log, _BRANCHES: msgspec.json.encode(self.branches).decode()}
 
 
 def identity_of(config: Mapping[str, Any]) -> Identity:
-    """Of the stream with this configuration."""
+    """Return the identity of the stream with this configuration."""
     metadata: Mapping[str, str] = config.get("metadata") or {}
     branches = msgspec.json.decode(metadata.get(_BRANCHES, "[]"), type=tuple[Branch, ...])
     return Identity(metadata.get(_LOG, "0"), branches)
 
 
 def kinship(known: Identity, position: int, found: Identity, head: int) -> Kinship:
-    """What a log that is at `head` is to whoever knew one up to `position`.
+    """Compare a log that is at `head` with one that was known up to `position`.
 
     "same": it has all that was known.   "older copy": a part of it.   "another log": it never had any.
     """

@@ -1,6 +1,6 @@
-"""Which of several replicas of a service acts: the one that holds its lease, a key of a NATS bucket whose values vanish after LEASE_S.
+"""Leader election between replicas, by a lease: a key in a NATS bucket whose values expire after LEASE_S.
 
-The lease spares work, it does not guard the log: two that both think they hold it are parted by the fence of their appends.
+The lease saves work and does not protect the log: of two replicas that both take themselves for the leader, the fence admits one.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ RENEW_S: Final = 1.5  # well within LEASE_S
 
 
 class Lease:
-    """One replica's part in it."""
+    """The lease of one service, for one replica."""
 
     def __init__(self, service: str) -> None:
         self._service = service
         self._holder = f"{os.uname().nodename}.{os.getpid()}.{os.urandom(4).hex()}".encode()
 
     async def win(self, bus: Bus) -> None:
-        """Returns once this replica holds the lease.  Raises LogError."""
+        """Return once this replica holds the lease.  Raises LogError."""
         while not await self._take(bus):
             await asyncio.sleep(RENEW_S)
 
     async def keep(self, bus: Bus) -> None:
-        """Renews the lease; returns once another holds it.  Raises LogError."""
+        """Renew the lease; return once another replica holds it.  Raises LogError."""
         while True:
             await asyncio.sleep(RENEW_S)
             if not await self._take(bus):
                 return
 
     async def give_back(self, bus: Bus) -> None:
-        """Lets another have it at once.  Raises LogError."""
+        """Give up the lease, so that another replica leads at once.  Raises LogError."""
         for _ in range(3):
             holder, sequence = await bus.value(LEASES, self._service)
             if holder != self._holder:

@@ -36,7 +36,7 @@ class RawLine(_Place, frozen=True, gc=False):
 
 
 class _Keyed(msgspec.Struct, frozen=True, gc=False):
-    """Of a line no more than whose it is."""
+    """A line, of which only the key is decoded."""
 
     key: str
 
@@ -48,12 +48,12 @@ ENCODE_LINE = msgspec.json.Encoder(order="deterministic").encode
 
 
 def keyed(text: bytes) -> list[tuple[str, bytes]]:
-    """The key of each line of `text`, and the line as it stands there."""
+    """Yield the key of each line of `text`, and the line."""
     return [(_KEYS.decode(each).key, each + b"\n") for each in text.split(b"\n") if each]
 
 
 def line(message: Delivered) -> bytes:
-    """The line of one event, its body as the log has it.
+    """Return the line of one event, with the body that is in the log.
 
     A body that is not JSON becomes text, and one with line breaks in it is written without, so that each line can be read.
     """

@@ -1,8 +1,8 @@
-"""Who may say what to the log's server: a NATS user for each service, and for each node of those that run on every one.
+"""NATS permissions: a user for each service, and for each node one of the services that run on every node.
 
 The streams are in an account of their own.  In theirs, a user who asked for an answer at a subject of the log would have the server
-write it there, over another author's facts; from the account beside it, answers do not come back in.  This is the one place that
-says who may what: `weir credentials` writes the server's configuration from it, docs/permissions.md is made from it, and
+write it there, over another author's events; from the account beside it, answers do not come back in.  This is the one place that
+defines permissions: `weir credentials` writes the server's configuration from it, docs/permissions.md is made from it, and
 tests/e2e/test_permissions.py tries to get past it.
 """
 
@@ -57,7 +57,7 @@ def users(nodes: Iterable[str]) -> Iterator[User]:
 
 
 def user(service: str, node: str = "") -> User:
-    """The user that a service, on this node where it runs on each, shows itself to be."""
+    """Return the user of a service; on `node` where it runs on every node."""
     name = _name(service, node)
     publish = _bootstrap() if service == BOOTSTRAP else _publish(service, name)
     listens = (alive_subject(_PREFIX, "*"),) if service in ("watcher", OPERATOR) else ()

@@ -1,6 +1,6 @@
-"""Reads the log: ephemeral pull consumers without acks, whose credit is kept open.
+"""Read the log by ephemeral pull consumers without acks, whose credit is kept open.
 
-A lost reader is never saved; whoever reads starts anew from its own position.
+A lost consumer is not recovered: the caller opens a new one at its last position.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ GONE = (nats.errors.Error, asyncio.TimeoutError, OSError)
 
 
 class LogError(Exception):
-    """The log cannot be used now.  React: start again from STATE, after a while."""
+    """The log is not available.  React: start again from STATE, after a delay."""
 
 
 class LogUnreachable(LogError):
@@ -35,7 +35,7 @@ class LogUnreachable(LogError):
 
 
 class Refused(LogError):
-    """The server answered no, and nothing of the batch is stored: somebody else wrote, or the fold is stale."""
+    """The server refused, and nothing of the batch is stored: another session wrote, or the fold is stale."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code} {text}")
@@ -43,19 +43,19 @@ class Refused(LogError):
 
 
 class Forbidden(LogError):
-    """The server lets this user not do that, or does not know it.  An operator must act: its words name what was refused."""
+    """The server does not know this user, or does not permit this.  An operator must act; the message names what was refused."""
 
 
 class LogFull(LogError):
-    """The stream is at its limit.  Nothing of the batch is stored, and nothing will be until an operator makes room."""
+    """The stream is at its limit: nothing is stored until an operator makes room."""
 
 
 class LogCrowded(LogError):
-    """The stream has as many readers as it takes: those that left without a word count for 30 s more.  React: ask again after a while."""
+    """The stream has its maximum of consumers; lost ones count for 30 s more.  React: retry after a delay."""
 
 
 class LogStuck(LogUnreachable):
-    """The server answers questions and stores nothing: its disk was full at a write.  It needs room, and then a restart."""
+    """The server answers requests and stores nothing: its disk was full at a write.  It needs space, and then a restart."""
 
 
 class Overtaken(LogError):
@@ -63,11 +63,11 @@ class Overtaken(LogError):
 
 
 class FactTooLargeError(Exception):
-    """An event beyond what the log takes: whoever made it should have bounded it.  No retry helps: the process ends with these words."""
+    """An event larger than the log takes: its author must bound it.  A retry does not help: the process ends."""
 
 
 class Trimmed(LogError):
-    """What was to be read has expired.  React: read again from a newer snapshot."""
+    """The events to read have expired.  React: read again from a newer snapshot."""
 
 
 class NotUnderstood(LogError):
@@ -75,7 +75,7 @@ class NotUnderstood(LogError):
 
 
 class Entry(NamedTuple):
-    """An event as it stands in the log."""
+    """An event with its place in the log."""
 
     fact: Fact
     key: str
@@ -85,7 +85,7 @@ class Entry(NamedTuple):
 
 
 class Delivered(NamedTuple):
-    """A message of the log with nothing of it decoded or checked."""
+    """A message of the log, neither decoded nor checked."""
 
     sequence: int
     time_ns: int
@@ -145,7 +145,7 @@ class Pull(Generic[T]):
             await self._nc.publish(f"{self._nc.api}CONSUMER.DELETE.{self._stream}.{self._name}")
 
     async def arrived(self) -> None:
-        """Returns once there is something to give out, or what was pending is gone.  Raises LogError when the reader is lost.
+        """Wait until there are messages, or the pending ones are gone.  Raises LogError when the consumer is lost.
 
         Silence counts only while we wait: a process that computes for seconds reads nothing meanwhile, and sends no request.
         """
@@ -166,7 +166,7 @@ class Pull(Generic[T]):
                     self.lose("reader is silent")
 
     async def next(self) -> list[T]:
-        """What has come since the last call; nothing where all that was pending is gone.  Raises LogError when the reader is lost."""
+        """Return the messages since the last call; none where the pending ones are gone.  Raises LogError when the consumer is lost."""
         await self.arrived()
         entries, self._buffer = self._buffer, []
         self.pending, self._gone = self._behind, False
@@ -174,7 +174,7 @@ class Pull(Generic[T]):
         return entries
 
     def lose(self, why: str | LogError) -> None:
-        """Ends the reader; what it has got already is still given out."""
+        """Fail the consumer; messages that have arrived are still returned."""
         self._lost = self._lost or (why if isinstance(why, LogError) else LogUnreachable(f"{self._stream}: {why}"))
         self._ready.set()
 
@@ -229,7 +229,7 @@ class Pull(Generic[T]):
 
 
 async def request(nc: Client, what: str, body: object = None, timeout_s: float = 5) -> dict[str, Any]:
-    """One request to JetStream's API.  Raises Refused with its error code, or LogUnreachable."""
+    """Send one request to JetStream's API.  Raises Refused with its error code, or LogUnreachable."""
     try:
         message = await nc.request(nc.api + what, msgspec.json.encode(body) if body else b"", timeout=timeout_s)
     except GONE as error:
@@ -238,7 +238,7 @@ async def request(nc: Client, what: str, body: object = None, timeout_s: float =
 
 
 async def create_consumer(nc: Client, stream: str, config: dict[str, Any]) -> int:
-    """Creates a consumer; returns how many messages wait for it."""
+    """Create a consumer; return how many messages wait for it."""
     body = {"stream_name": stream, "config": config, "action": "create"}
     pending: int = (await request(nc, f"CONSUMER.CREATE.{stream}.{config['name']}", body))["num_pending"]
     return pending
@@ -271,7 +271,7 @@ def decode(body: bytes, key: str, sequence: int) -> AnyEvent:
     except msgspec.MsgspecError as error:
         raise NotUnderstood(f"event {sequence} on {key}: {error}") from error
     if key_of(event) != key:
-        raise NotUnderstood(f"event {sequence} on {key} speaks of {key_of(event)}: forged, or misplaced")
+        raise NotUnderstood(f"event {sequence} on {key} is about {key_of(event)}: forged or misplaced")
     return event
 
 
@@ -283,7 +283,7 @@ def checked(message: Msg) -> dict[str, Any]:
     if error and error.get("err_code") == 10077:
         raise LogFull(f"{error.get('description')}: make room with weir log limit")
     if error and error.get("err_code") == 10026:
-        raise LogCrowded(f"{error.get('description')}: somebody opens reader after reader; each that is not used any more goes after 30 s")
+        raise LogCrowded(f"{error.get('description')}: a client opens too many consumers; unused ones are removed after 30 s")
     if error and error.get("err_code") == 10176:  # a batch whose first message could not be put aside
         raise LogStuck(f"{error.get('description')}: the disk of the log's server is full")
     if error and error.get("code") == 503:

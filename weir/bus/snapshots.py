@@ -1,6 +1,6 @@
 """Snapshots of the log: the last event of every live entity as of one sequence, in a stream beside the history.
 
-A service starts from the newest one; a moment of the past is the snapshot before it and the history from there on.  So neither costs
+A service starts from the newest one; a past moment is the snapshot before it and the history from there on.  So neither costs
 more for a longer history, nor for names that are gone.  A snapshot is stored as chunks of compressed lines, by kind, and its last
 message, which makes it whole; one that lacks it was never finished and is not seen.
 """
@@ -23,7 +23,7 @@ _END: Final = "end"
 
 
 class SnapshotLost(LogError):
-    """A snapshot changed or went while it was read.  React: read again from the newest."""
+    """A snapshot changed or was dropped during a read.  React: read again from the newest."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="weir_snapshot"):
@@ -41,19 +41,19 @@ _DECODE = msgspec.json.Decoder(Snapshot).decode
 
 
 async def place(bus: "Bus") -> str:
-    """Under which subjects the snapshots of this log are stored: another log's are never taken for them."""
+    """Return the prefix of this log's snapshot subjects: it has the log's id, so that another log's snapshots are never read."""
     return f"weir-snapshot.{bus.cluster}.{(await bus.identity()).log}."
 
 
 async def sequences(bus: "Bus") -> list[int]:
-    """At which sequences there are whole snapshots, ascending."""
+    """Return the sequences of all complete snapshots, ascending."""
     prefix = await place(bus)
     info = await bus.api(f"STREAM.INFO.{SNAPSHOTS}", {"subjects_filter": f"{prefix}*.{_END}"})
     return sorted(int(subject.removeprefix(prefix).partition(".")[0]) for subject in info["state"].get("subjects") or ())
 
 
 async def snapshot_at(bus: "Bus", sequence: int) -> Snapshot | None:
-    """The snapshot at just this sequence; None where there is none."""
+    """Return the snapshot at this sequence; None where there is none."""
     return await _last(bus, f"{await place(bus)}{sequence}.{_END}")
 
 
@@ -68,14 +68,14 @@ async def _last(bus: "Bus", subject: str) -> Snapshot | None:
 
 
 async def entries_of(bus: "Bus", snapshot: Snapshot, kinds: Sequence[str] = ()) -> AsyncIterator[list[Entry]]:
-    """Its events, of `kinds` (all, when empty).  Raises SnapshotLost."""
+    """Read the events of a snapshot, of `kinds` (all, when empty).  Raises SnapshotLost."""
     async for text in _chunks(bus, snapshot, kinds):
         lines: list[Line] = LINES.decode_lines(text)
         yield [each.entry() for each in lines]
 
 
 async def unread_of(bus: "Bus", snapshot: Snapshot, kinds: Sequence[str] = ()) -> AsyncIterator[list[Delivered]]:
-    """The same, not decoded: by sequence within each kind.  Raises SnapshotLost."""
+    """Read the events undecoded, by sequence within each kind.  Raises SnapshotLost."""
     async for text in _chunks(bus, snapshot, kinds):
         yield [each.delivered() for each in RAW_LINES.decode_lines(text)]
 
@@ -141,7 +141,7 @@ async def check_covered(bus: "Bus", start: int) -> None:
 
 
 def base_of(end: int, first: int, snapshots: Sequence[int]) -> tuple[int | None, int | None]:
-    """Which snapshot the log up to `end` is read from, 0 for its beginning, None where none serves; and the first `end` that is covered.
+    """Return the snapshot to read the log up to `end` from (0: from its beginning, None: impossible), and the first `end` that is covered.
 
     first: where the history begins.   snapshots: ascending.   A snapshot serves where the history has all that came behind it.
     """
@@ -153,7 +153,7 @@ def base_of(end: int, first: int, snapshots: Sequence[int]) -> tuple[int | None,
 
 
 async def history(bus: "Bus", first: int, last: int) -> AsyncIterator[list[Delivered]]:
-    """Every event from `first` to `last`, both within, not decoded.  Raises Trimmed."""
+    """Read every event from `first` to `last`, inclusive, undecoded.  Raises Trimmed."""
     position = first - 1
     if position >= last:
         return
@@ -171,7 +171,7 @@ async def history(bus: "Bus", first: int, last: int) -> AsyncIterator[list[Deliv
 
 
 async def live(bus: "Bus") -> tuple[Snapshot | None, dict[str, Delivered], int]:
-    """What changed since the newest snapshot, up to now: that snapshot, the last event of each entity since, and the sequence reached.
+    """Return the newest snapshot, the last event of each entity since, and the sequence reached.
 
     An entity that changes while WEIR_STATE is read is missed there and found in the history behind it, which is read last.
     """
@@ -199,7 +199,7 @@ class Chunks:
         self._size_bytes = 0
 
     def add(self, lines: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-        """Gives a chunk whenever one is full."""
+        """Add a line; yield a chunk whenever one is full."""
         for text in lines:
             if self._size_bytes + len(text) > CHUNK_BYTES:
                 yield from self.flush()
@@ -207,17 +207,17 @@ class Chunks:
             self._size_bytes += len(text)
 
     def flush(self) -> Iterator[tuple[bytes, int]]:
-        """Gives the rest, if any."""
+        """Yield the last chunk, if there is one."""
         if self._lines:
             yield zlib.compress(b"".join(self._lines), 1), len(self._lines)
             self._lines, self._size_bytes = [], 0
 
 
 def chunk_subject(here: str, sequence: int, kind: str, number: int) -> str:
-    """Where a chunk is stored.   here: as `place` gives it."""
+    """Return the subject of a chunk.   here: the prefix that `place` returns."""
     return f"{here}{sequence}.{kind}.{number}"
 
 
 def end_subject(here: str, sequence: int) -> str:
-    """Where the message is stored that makes a snapshot whole."""
+    """Return the subject of the message that completes a snapshot."""
     return f"{here}{sequence}.{_END}"

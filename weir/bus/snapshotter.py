@@ -1,4 +1,4 @@
-"""Takes snapshots of the log when they are due, and drops what no question needs any more.
+"""Take snapshots of the log when they are due, and drop those that are not needed any more.
 
 A new snapshot is made from the one before and from what changed since, so nothing but the streams is needed for it.  WEIR_STATE is
 trimmed up to the newest but one only: while the newest is being read, or were it ever damaged, the one before still gives the same.
@@ -54,7 +54,7 @@ def is_due(behind: int, grown: int, entities: int, since_s: float, age_s: float)
 
 
 async def keep_snapshots(runner: Runner) -> None:
-    """Takes each snapshot when it is due; of several replicas the one that acts."""
+    """Take each snapshot when it is due, as the leader."""
     head = 0
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
@@ -84,7 +84,7 @@ def due(info: dict[str, Any], last: Snapshot | None, grown: int = 0) -> bool:
 
 
 async def take(bus: Bus) -> Snapshot:
-    """Stores a snapshot as of now and reads it back.  Raises LogError."""
+    """Store a snapshot as of now, and read it back.  Raises LogError."""
     before, changed, sequence = await live(bus)
     here, info = await place(bus), await bus.stream(SNAPSHOTS)
     first = last = info["state"]["last_seq"]
@@ -113,7 +113,7 @@ async def take(bus: Bus) -> Snapshot:
 
 
 async def tidy(bus: Bus) -> None:
-    """Drops snapshots that the history does not reach back to, and what WEIR_STATE need not hold for the two newest."""
+    """Drop snapshots that the history does not reach back to, and events of WEIR_STATE that the two newest have."""
     found, first = await sequences(bus), (await bus.stream())["state"]["first_seq"]
     if len(found) < 2:
         return

@@ -1,4 +1,4 @@
-"""The log's streams as they are made, once for an installation.  Why each setting: docs/design.md, "The log"."""
+"""Configuration of the log's streams.  The reason for each setting: docs/design.md, "The log"."""
 
 import os
 
@@ -13,7 +13,7 @@ _NS = 1_000_000_000
 
 
 async def ensure_streams(bus: Bus, *, replicas: int = 1, max_bytes: int = 1 << 30, max_age_s: int = 30 * 86400) -> None:
-    """Creates what is missing: history, its mirror, snapshots, and the bucket of the leases."""
+    """Create what is missing: history, its mirror, snapshots, and the bucket of the leases."""
     common = {"storage": "file", "num_replicas": replicas, "deny_delete": True, "max_consumers": MOST_READERS}
     identity = Identity(os.urandom(8).hex()).metadata()
     history = {"subjects": ["weir.>"], "retention": "limits", "discard": "new", "max_age": max_age_s * _NS, "max_bytes": max_bytes}

@@ -1,6 +1,6 @@
-"""Fences the appends of one session: an epoch per session, as a fencing token.
+"""Fenced appends of one session: each session has an epoch, as its fencing token.
 
-The first append compares all that stands in the author's name with what the session has read, and stores `epoch_started` with it.
+The first append compares the last event of the author's whole subtree with what the session has read, and stores `epoch_started`.
 Each later one compares the sequence of that event alone, on a subject of its own: this costs the server the same however many names the
 author ever wrote about, and once another session's epoch has started, it is refused.
 """
@@ -19,7 +19,7 @@ _NS = 1_000_000_000
 
 
 class Writer:
-    """One session's appends in the name of one author.  A session that appends nothing starts no epoch."""
+    """Appends of one session as one author.  A session that appends nothing starts no epoch."""
 
     def __init__(self, bus: Bus, author: str) -> None:
         self.bus = bus
@@ -40,7 +40,7 @@ class Writer:
     async def _start(self, decided: Sequence[Decided], last: int, now_s: float) -> int:
         """The same with the start of an epoch before it: the first one, or another before the history drops that.
 
-        It is never the author's last event: who waits for that to arrive does not follow this kind.
+        The start is never the author's last event: a session that waits for that one does not subscribe to this kind.
         """
         age_s = (await self.bus.stream())["config"]["max_age"] / _NS or math.inf
         started = Decided(EpochStarted(writer=self._author, host=os.uname().nodename, pid=os.getpid()), 0)

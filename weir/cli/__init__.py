@@ -1,1 +1,1 @@
-"""The command line: runs Weir on a machine, shows what the kernel holds, asks the log."""
+"""The command line: runs Weir on a machine, shows the kernel's state, and queries the log."""

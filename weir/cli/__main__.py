@@ -1,4 +1,4 @@
-"""`weir`: every command.  Imports of what a command needs stand in the command, so that --help answers at once."""
+"""`weir`: every command.  A command imports what it needs when it runs, so that --help is fast."""
 
 import os
 import signal
@@ -35,7 +35,7 @@ BROKEN_PIPE = 128 + signal.SIGPIPE  # the exit code of a command whose reader ha
 
 
 class Commands(typer.core.TyperGroup):
-    """All commands.  A reader that ends early (`| head -1`) is no fault."""
+    """All commands.  A closed pipe (`| head -1`) is not an error."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
@@ -178,7 +178,7 @@ def status(
     timeout: Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")] = 60,
     output: As = Output.table,
 ) -> None:
-    """Show services, the log, nodes and conditions.  Exit code 0: all well, or what --wait asks for; 1: not; 2: Weir is not up."""
+    """Show services, the log, nodes and conditions.  Exit code 0: all well, or the --wait condition holds; 1: not; 2: Weir is not up."""
     from weir.cli.show.status import status
 
     raise typer.Exit(status(instance, wait=wait or "", timeout_s=timeout, output=output))
@@ -237,7 +237,7 @@ def demo(
 
 
 def main() -> None:
-    """The entry point.  A file that cannot be read or written is no fault of the program: one line, exit code 2."""
+    """The entry point.  A file that cannot be read or written is reported in one line, with exit code 2."""
     try:
         try:
             app()

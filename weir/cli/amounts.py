@@ -1,4 +1,4 @@
-"""Sizes and ages as a person writes them on a command line."""
+"""Sizes, ages and timeouts on the command line."""
 
 import re
 from collections.abc import Callable

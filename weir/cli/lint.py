@@ -1,7 +1,7 @@
-"""`weir lint`: everything that can be said of manifests before they are applied, offline.
+"""`weir lint`: check manifests offline, before they are applied.
 
-The services' own cores run over a world in memory: the watcher's for what is written, ipam's for addresses, the planner's for
-backends.  So what is found here is what `weir status` would report.
+The cores of the services run over a world in memory: the watcher's for manifests, ipam's for addresses, the planner's for
+backends.  So findings are what `weir status` would report.
 """
 
 import sys
@@ -56,7 +56,7 @@ class Finding(NamedTuple):
 
 
 def lint(paths: Sequence[Path], settings: Settings, output: str) -> int:
-    """Print findings; returns 0 where there are none, 1 where there are some, 2 where a path cannot be read."""
+    """Print findings; return 0: none, 1: some, 2: a path cannot be read."""
     try:
         units = _read(paths)
     except OSError as error:

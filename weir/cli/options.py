@@ -1,4 +1,4 @@
-"""Options that several commands have, and how a command ends that cannot do its work."""
+"""Options shared by commands, and how a command fails."""
 
 import re
 from enum import StrEnum
@@ -22,7 +22,7 @@ class Output(StrEnum):
 
 
 class Hook(StrEnum):
-    """Where packets are met."""
+    """Where packets enter the packet path."""
 
     auto = "auto"
     tc = "tc"
@@ -124,10 +124,10 @@ Recorded = Annotated[
 
 
 class MomentArguments(typer.core.TyperCommand):
-    """A command whose arguments are moments: `-15m` is one, and no option."""
+    """A command whose arguments are moments: `-15m` is an age, not an option."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Take ages with a sign as arguments."""
+        """Parse ages with a sign as arguments."""
         return super().parse_args(ctx, [re.sub(r"^-(?=\d+[smhd])", "", word) for word in args])
 
 
@@ -135,16 +135,16 @@ WAITS = ("all", "programmed", "serving")
 
 
 class WithWait(typer.core.TyperCommand):
-    """A command whose --wait may stand without a value: then it waits for all."""
+    """A command whose --wait has an optional value; the default is all."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give a bare --wait its value."""
+        """Parse a bare --wait as --wait=all."""
         bare = [at for at, word in enumerate(args) if word == "--wait" and args[at + 1 : at + 2] not in ([value] for value in WAITS)]
         return super().parse_args(ctx, ["--wait=all" if at in bare else word for at, word in enumerate(args)])
 
 
 def example(*lines: str) -> str:
-    """How a command's help ends."""
+    """Format the examples at the end of a command's help."""
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 

@@ -1,4 +1,4 @@
-"""Prints rows: aligned text for a person, JSON or YAML for a program.  What came from outside is shown harmlessly."""
+"""Print rows: a table for people, JSON or YAML for programs.  Control characters are escaped."""
 
 import os
 import re
@@ -77,7 +77,7 @@ def _indented(value: Any) -> str:
 
 
 def to_yaml(value: Any) -> str:
-    """Plain YAML of what msgspec can write as JSON."""
+    """Format as plain YAML whatever msgspec can encode as JSON."""
     import yaml
 
     plain = msgspec.json.decode(msgspec.json.encode(value))
@@ -86,17 +86,17 @@ def to_yaml(value: Any) -> str:
 
 
 def harmless(text: str) -> str:
-    """Control characters and direction marks as escapes, so that no name in the log can steer a terminal."""
+    """Escape control characters and direction marks, so that no name in the log can control a terminal."""
     return _UNSAFE.sub(lambda found: found.group().encode("unicode_escape").decode(), text)
 
 
 def harmless_json(line: str) -> str:
-    """The same for JSON, in escapes that its readers take back."""
+    """Escape the same in JSON, in its own escapes."""
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", line)
 
 
 def paint(text: str, colour: str) -> str:
-    """`text` in red, green, yellow or dim on a terminal, plain elsewhere and with NO_COLOR."""
+    """Color `text` red, green, yellow or dim at a terminal; not elsewhere, nor with NO_COLOR."""
     codes = {"red": 31, "green": 32, "yellow": 33, "dim": 2}
     return f"\033[{codes[colour]}m{text}\033[0m" if sys.stdout.isatty() and "NO_COLOR" not in os.environ else text
 

@@ -1,4 +1,4 @@
-"""Serves a service's metrics over HTTP, for Prometheus to scrape: looked up in the loop when asked, written out beside it."""
+"""Serve metrics over HTTP, for Prometheus to scrape: values are read in the loop, and rendered in a thread."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ Source = Callable[[Runner], Awaitable[Iterable[Sample]]]
 
 
 def of_world(samples: Callable[[World], Iterable[Sample]]) -> Source:
-    """A source that only looks at the runner's world."""
+    """Return a source of samples that reads the runner's world."""
 
     async def source(runner: Runner) -> list[Sample]:
         return list(samples(runner.world))
@@ -28,7 +28,7 @@ def of_world(samples: Callable[[World], Iterable[Sample]]) -> Source:
 
 
 def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ...]:
-    """The edge that serves at `address` what the runner and `sources` count; none without an address."""
+    """Return the edge that serves samples of the runner and of `sources` at `address`; none without an address."""
     if not address:
         return ()
 
@@ -75,7 +75,7 @@ def _of_runner(runner: Runner) -> list[Sample]:
 
 
 def render(samples: Iterable[Sample]) -> bytes:
-    """The text that Prometheus reads.  A sample of no metric in METRICS, or with other labels, is an error."""
+    """Return the text that Prometheus reads.  A sample of a metric that is not in METRICS, or with other labels, is an error."""
     from prometheus_client import ProcessCollector, generate_latest  # not above: a service without metrics does not carry it
     from prometheus_client.metrics_core import Metric as Family
 
@@ -96,7 +96,7 @@ def render(samples: Iterable[Sample]) -> bytes:
 
 
 def _harmless(label: str) -> str:
-    """No name steers the terminal of whoever looks at the page with curl."""
+    """Escape a label, so that no name in it can control a terminal that shows the page."""
     return label if label.isprintable() else label.encode("unicode_escape").decode()
 
 

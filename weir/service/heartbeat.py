@@ -1,4 +1,4 @@
-"""Signs of life: each service rewrites its file in `run` every second, from its event loop.
+"""Heartbeats: each service rewrites its file in `run` every second, from its event loop.
 
 A process that is stopped, or whose loop hangs, cannot keep its file fresh: the age of the file's content is the proof.
 Ages are differences of the monotonic clock, which all processes of a machine share and nobody sets.
@@ -17,13 +17,13 @@ BEAT_S: Final = 1.0
 BEATS_OF_MESSAGE: Final = 2  # between messages to who listens at the log's server
 SILENT_S: Final = 5.0  # a service that was not heard for longer is reported
 HUNG_S: Final = 15.0  # and restarted, unless it computes
-BUSY_MOST_S: Final = 600.0  # a start with very many Services may hold the loop, but not for ever
+BUSY_MOST_S: Final = 600.0  # a start with very many Services may hold the loop, but not indefinitely
 _TICKS_PER_S: Final = 100  # USER_HZ of proc(5), the same on every architecture
 _STATES: Final = {"T": "stopped by a signal", "t": "stopped by a debugger", "D": "waiting for a disk or the kernel", "Z": "ended"}
 
 
 def heard(where: Where, name: str, pid: int) -> Health | None:
-    """What the service wrote last in this life; None where it has written nothing yet."""
+    """Return the last report of a service in this life; None before the first."""
     for file in sorted(where.run.glob(f"{name}*.json")):
         with contextlib.suppress(OSError, msgspec.MsgspecError):  # a file that is none of ours says nothing
             health = msgspec.json.decode(file.read_bytes(), type=Health)
@@ -33,7 +33,7 @@ def heard(where: Where, name: str, pid: int) -> Health | None:
 
 
 def age_s(health: Health, now_s: float) -> float:
-    """How long ago it was written."""
+    """Return the age of a report."""
     return max(0.0, now_s - health.beat_s)
 
 
@@ -54,7 +54,7 @@ def scheduled(pid: int) -> Scheduled:
 
 
 class Child(NamedTuple):
-    """A child process at one look.  beat_s: when it last gave a sign of life, None where it never did."""
+    """A child process at one moment.  beat_s: time of its last heartbeat, None before the first."""
 
     name: str
     pid: int
@@ -63,14 +63,14 @@ class Child(NamedTuple):
 
 
 class Watch:
-    """Decides which children hang, from looks about once a second.  A machine that stood still as a whole is no child's fault."""
+    """Decide which children hang, checked about once a second.  A pause of the whole machine is no child's fault."""
 
     def __init__(self, now_s: float) -> None:
         self._looked_s = self._since_s = now_s
         self._worked: dict[int, tuple[float, float]] = {}  # pid -> CPU time used, and when it last grew
 
     def hung(self, now_s: float, children: Iterable[Child]) -> list[tuple[str, float]]:
-        """Names of the children that must be ended, with the seconds for which each was silent."""
+        """Return the children that must be killed, with the seconds for which each was silent."""
         if now_s - self._looked_s > 3 * BEAT_S:
             self._since_s = now_s  # this process did not run either
         self._looked_s = now_s

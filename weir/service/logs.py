@@ -7,7 +7,7 @@ import structlog
 
 
 def configure_logging() -> None:
-    """JSON lines on standard error, or a pretty form on a terminal.  With WEIR_LOG=warning nothing below a warning."""
+    """Log JSON lines to standard error, or a readable form at a terminal.  WEIR_LOG=warning drops everything below a warning."""
     pretty = sys.stderr.isatty()
     structlog.configure(
         processors=[

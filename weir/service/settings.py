@@ -46,7 +46,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replicated(Common, frozen=True, kw_only=True):
-    """The settings of a service of which several replicas may run."""
+    """The settings of a service that may run in several replicas."""
 
     replicated: Annotated[bool, Option("one of several replicas: act only while holding the lease")] = False
 
@@ -112,7 +112,7 @@ def _add(parser: argparse.ArgumentParser, field: FieldInfo) -> None:
 
 
 def _reader(option: Option) -> Callable[[str], object]:
-    """Of a ValueError argparse shows nothing but that there was one."""
+    """Pass on the message of a ValueError, which argparse would drop."""
 
     def read(word: str) -> object:
         try:

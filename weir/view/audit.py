@@ -26,7 +26,7 @@ class Fault(NamedTuple):
 
 
 class Audit:
-    """What has been read of a history, and what was wrong with it.
+    """The state of an audit: what has been read, and the faults found.
 
     digest: a chain over key and body of each event: equal digests, equal histories.
     """
@@ -44,7 +44,7 @@ class Audit:
         return self._chain.hexdigest()[:16]
 
     def hear(self, message: Delivered) -> None:
-        """The next event of the history."""
+        """Check the next event of the history."""
         if message.sequence != self.last + 1:
             self._fault(message, f"follows {self.last}: {message.sequence - self.last - 1} events are missing before it")
         self.last = message.sequence
@@ -59,7 +59,7 @@ class Audit:
         self._hear_fence(message)
 
     def compare(self, messages: Iterable[Delivered], where: str = STATE, since: int = 0) -> None:
-        """What is held elsewhere against the last event of each entity that came after `since`.  It may hold more: what came later."""
+        """Compare a copy with the last event of each entity after `since`.  The copy may have later events."""
         held = {message.key: message for message in messages}
         for key, (sequence, body) in self.latest.items():
             found = held.get(key)
@@ -73,7 +73,7 @@ class Audit:
                 self.faults.append(Fault(sequence, key, f"{where} holds another body under this sequence"))
 
     def compare_back(self, messages: Iterable[Delivered], where: str, first: int) -> None:
-        """What is held elsewhere by an event of the history, which begins at `first`, that is not an entity's last or says it is gone."""
+        """Find events in a copy, from `first` on, that are not the last of their entity, or are of one that is gone."""
         for message in messages:
             key = message.key
             sequence, body = self.latest.get(key, (0, b""))
@@ -81,7 +81,7 @@ class Audit:
                 self.faults.append(Fault(message.sequence, key, f"{where} holds it, and the history's last event of it is {sequence}"))
 
     def _hear_fence(self, message: Delivered) -> None:
-        """An append names the last event of its author that it knew of: `…AUTHOR.FENCE.INDEX` as its id."""
+        """Check the fence: an append has the last event that its author knew in its id, `…AUTHOR.FENCE.INDEX`."""
         author = message.key.partition(".")[0]
         words = message.headers.get("Nats-Msg-Id", "").rsplit(".", 2)
         if len(words) < 3 or not (words[1].isdecimal() and words[2].isdecimal()):
@@ -141,7 +141,7 @@ async def _compare_snapshot(bus: Bus, audit: Audit, at: int, first: int) -> None
 
 
 async def _mirrored(bus: Bus, position: int) -> int:
-    """How far the mirror is; it gets a while to come to `position`."""
+    """Return the mirror's last sequence, after a while for it to reach `position`."""
     end = asyncio.get_running_loop().time() + MIRROR_WAIT_S
     while True:
         reached: int = (await bus.stream(STATE))["state"]["last_seq"]

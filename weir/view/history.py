@@ -32,17 +32,17 @@ class NotFound(Unanswerable):
 
 
 def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus | Recording"]:
-    """What a command is to ask: the recording in `file` where one is named, else the instance's log."""
+    """Open what a command reads: the recording in `file`, or else the instance's log."""
     return _opened(file) if file else _connected(instance)
 
 
 async def connect(instance: str, user: str = "operator") -> Bus:
-    """A connection to the instance's log.  Raises LogUnreachable."""
+    """Connect to the instance's log.  Raises LogUnreachable."""
     return await Bus.connect(url_of(instance), user)
 
 
 def url_of(instance: str) -> str:
-    """Where the instance's log is; another instance's is never taken for it.  Raises LogUnreachable."""
+    """Return the URL of the instance's log, never another instance's.  Raises LogUnreachable."""
     named = Where(instance).state / "nats.url"
     if "WEIR_NATS" not in os.environ and not named.exists():
         raise LogUnreachable(f"no such instance on this machine ({named} does not exist), and WEIR_NATS is not set")
@@ -66,7 +66,7 @@ async def _opened(file: Path) -> AsyncIterator[Recording]:
 
 
 async def batches(log: Bus | Recording, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[list[Entry]]:
-    """History from `start` to `end`, both within; to the head as it is now, when `end` is None.  kinds: all, when empty."""
+    """Read the history from `start` to `end`, inclusive; up to now, when `end` is None.  kinds: all, when empty."""
     if isinstance(log, Recording):
         for lines in log.batches(start, end):
             yield [line.entry() for line in lines if not kinds or line.key.split(".", 2)[1] in kinds]
@@ -86,23 +86,23 @@ async def batches(log: Bus | Recording, start: int, end: int | None = None, kind
 
 
 async def entries(log: Bus | Recording, start: int, end: int | None = None, kinds: Sequence[str] = ()) -> AsyncIterator[Entry]:
-    """The same, one by one."""
+    """Read the same events one by one."""
     async for batch in batches(log, start, end, kinds):
         for entry in batch:
             yield entry
 
 
 async def world_at(log: Bus | Recording, moment: str, indexes: Mapping[str, Index] | None = None) -> tuple[World, int]:
-    """The world as of a sequence or time, and the sequence it stands at; as of now (of a recording: its end), when `moment` is empty.
+    """Return the world at a moment and its sequence; now (of a recording: at its end), when `moment` is empty.
 
-    The last event of each entity says all, so only that one is decoded.  Raises Unanswerable for a moment that is not covered.
+    Only the last event of each entity is decoded.  Raises Unanswerable for a moment that is not covered.
     """
     latest, position = await latest_at(log, moment)
     return world_of(latest.values(), indexes), position
 
 
 def world_of(latest: Iterable[Delivered], indexes: Mapping[str, Index] | None = None) -> World:
-    """The world that these events make, one for each entity."""
+    """Fold events, one for each entity, to a world."""
     world = World(indexes)
     for message in latest:
         world.evolve(Fact(message.sequence, decode(message.body, message.key, message.sequence), message.key))
@@ -110,7 +110,7 @@ def world_of(latest: Iterable[Delivered], indexes: Mapping[str, Index] | None = 
 
 
 async def latest_at(log: Bus | Recording, moment: str) -> tuple[dict[str, Delivered], int]:
-    """The last event of each entity as of a moment, not decoded, and the sequence of that moment."""
+    """Return the last event of each entity at a moment, undecoded, and the sequence of that moment."""
     state = (await log.stream())["state"]
     if not moment:
         return (log.latest(), state["last_seq"]) if isinstance(log, Recording) else await _latest_now(log)
@@ -139,7 +139,7 @@ async def _latest_now(bus: Bus) -> tuple[dict[str, Delivered], int]:
 
 
 async def _latest_then(bus: Bus, moment: str, end: int) -> dict[str, Delivered]:
-    """The newest snapshot up to `end`, and the history behind it.  What expires meanwhile moves both: then it is asked again."""
+    """Read the newest snapshot up to `end`, and the history after it; again where events expire meanwhile."""
     for _ in range(_TRIES):
         first: int = (await bus.stream())["state"]["first_seq"]
         base, covered = base_of(end, first, await sequences(bus))
@@ -182,12 +182,12 @@ async def _too_early(log: Bus | Recording, moment: str, covered: int | None) -> 
 
 
 async def sequence_of(log: Bus | Recording, moment: str) -> int:
-    """The last sequence at a moment: itself for a number; for a time, the last before the next one begins."""
+    """Return the last sequence at a moment: a number is one; for a time, the last event before it ends."""
     return await first_since(log, moment) - 1
 
 
 async def first_since(log: Bus | Recording, moment: str) -> int:
-    """The first sequence after a sequence, or at or after a time."""
+    """Return the first sequence after a sequence, or at or after a time."""
     now = datetime.now(UTC)
     try:
         found = parse(moment, now)
@@ -196,7 +196,7 @@ async def first_since(log: Bus | Recording, moment: str) -> int:
     if isinstance(found, int):
         return found + 1
     following = await log.since(found.isoformat().replace("+00:00", "Z"))
-    # Nobody's clock but ours says so where the log has nothing later.
+    # Where the log has no later event, only this machine's clock decides.
     if found > now and following > (await log.stream())["state"]["last_seq"]:
         raise Unanswerable(f"{moment} is in the future: it is {now:%Y-%m-%d %H:%M:%S} UTC")
     return following

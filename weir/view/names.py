@@ -9,7 +9,7 @@ DEFAULT = "default"
 
 
 def services_of(event: AnyEvent) -> set[str]:
-    """The Services, "namespace/name", that `event` is about."""
+    """Return the Services, "namespace/name", that `event` is about."""
     root = getattr(event, "root", None)
     owners = {getattr(event, "owner", ""), *getattr(event, "holders", ()), *({root.owner} if root else ())}
     found = {shown(owner) for owner in owners if owner.startswith("Service/")} | {getattr(event, "set", "").rsplit(":", 2)[0]}
@@ -22,7 +22,7 @@ def is_named(service: str, name: str) -> bool:
 
 
 def named(world: World, name: str) -> str:
-    """The Service that `name` means; "" where none is known.  Raises Unanswerable where it may mean several.
+    """Return the Service that `name` means; "" where none is known.  Raises Unanswerable where it is ambiguous.
 
     Without a namespace that is the one in "default", as kubectl takes it, or else the only one.
     """

@@ -1,6 +1,6 @@
 """A history in a file, as `weir log dump` writes it: JSON lines, one about the whole and then one for each event.
 
-A recording answers what commands ask of the log, in the log's own words, so that each of them works on either.
+A recording has the reading methods of the log, so that every command works on either.
 """
 
 import gzip
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="weir_log"):
-    """The first line: what the file should hold, so that a torn one is known for it.
+    """The first line: what the file should hold, so that a truncated one is detected.
 
     first, last: of the history, which has every event between them.   base: from here on all is known: before `first` stands what every
     entity last said that was live then.
@@ -44,7 +44,7 @@ _HEAD = msgspec.json.Decoder(Head)
 
 
 class RecordingError(Exception):
-    """The file is no recording, or only a part of one.  React: tell whoever named it."""
+    """The file is no recording, or a truncated one.  React: report it, exit code 2."""
 
 
 class Recording:

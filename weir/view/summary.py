@@ -100,7 +100,7 @@ def condition(found: Condition) -> str:
 
 
 def notes(conditions: Sequence[Condition]) -> list[str]:
-    """What is worth knowing though all is well: of conditions that are true for a reason of their own."""
+    """Return the messages of true conditions whose reason is more than their type."""
     return [found.message for found in conditions if found.status and found.message and found.reason != found.type]
 
 

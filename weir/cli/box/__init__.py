@@ -1,1 +1,1 @@
-"""Commands for whoever runs Weir on a machine: up, join, check, install, backup, credentials."""
+"""Commands that run Weir on a machine: up, join, check, install, backup, credentials."""

@@ -1,6 +1,6 @@
 """`weir backup` and `weir restore`: the streams of the log in one file, as JetStream saves them, sequences and times kept.
 
-The history is taken last and so is never older than the others: brought back, the mirror follows it up to its end by itself.  All are
+The history is taken last and so is never older than the others: restored, the mirror follows it to its end by itself.  All are
 needed, for what changed last before the history begins is in a snapshot or the mirror alone.
 """
 
@@ -45,11 +45,11 @@ _PATIENCE_S = 30.0
 
 
 class BackupError(Exception):
-    """The file is no backup, or it was asked for where it cannot be restored."""
+    """The file is no backup, or cannot be restored here."""
 
 
 class Manifest(msgspec.Struct, frozen=True, tag_field="type", tag="weir_backup"):
-    """The first member of the file.  streams: name -> configuration and state, as the server told them."""
+    """The first member of the file.  streams: name -> configuration and state, from the server."""
 
     instance: str
     taken_s: int
@@ -58,7 +58,7 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="type", tag="weir_backup")
 
 
 def backup(instance: str, path: Path) -> None:
-    """Writes the file in one step, while Weir runs."""
+    """Write the file atomically, while Weir runs."""
 
     async def question() -> tuple[int, int]:
         async with _client(url_of(instance)) as nc:
@@ -75,7 +75,7 @@ def backup(instance: str, path: Path) -> None:
 
 
 def restore(instance: str, path: Path, *, force: bool) -> None:
-    """Puts the file's log in place of what is there.  Raises BackupError, UpError, LogError, or OSError; then all is as before."""
+    """Replace the log by the file's.  Raises BackupError, UpError, LogError or OSError, and leaves everything as it was."""
     where = Where(instance)
     if "WEIR_NATS" in os.environ:
         raise BackupError(f"WEIR_NATS names the log at {where.nats_url()}: only an instance's own can be put back, without WEIR_NATS")
@@ -89,7 +89,7 @@ def restore(instance: str, path: Path, *, force: bool) -> None:
 
 
 def _restore_into(where: Where, tar: tarfile.TarFile, manifest: Manifest, *, force: bool) -> int:
-    """Returns the sequence that the log then ends with."""
+    """Return the last sequence of the restored log."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
     claim(where)  # held until this command ends
@@ -117,7 +117,7 @@ async def _restore(where: Where, tar: tarfile.TarFile, manifest: Manifest) -> in
 
 
 async def _take(nc: Client, name: str, path: Path) -> dict[str, Any]:
-    """Writes the snapshot of a stream; returns its configuration and state."""
+    """Write the snapshot of a stream; return its configuration and state."""
     ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     inbox = nc.new_inbox()
     with path.open("wb") as file:
@@ -175,7 +175,7 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
 
 @contextmanager
 def _in_place_of(store: Path, aside: Path) -> Iterator[None]:
-    """What is at `store` goes aside, and comes back where the block fails."""
+    """Move `store` aside, and back where the block fails."""
     shutil.rmtree(aside, ignore_errors=True)
     if store.exists():
         store.rename(aside)
@@ -190,7 +190,7 @@ def _in_place_of(store: Path, aside: Path) -> Iterator[None]:
 
 @asynccontextmanager
 async def _server(where: Where) -> AsyncIterator[None]:
-    """The log's server for as long as the block, on a port that is free."""
+    """Run the log's server during the block, on a free port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     quiet = subprocess.DEVNULL
@@ -216,7 +216,7 @@ async def _client(url: str) -> AsyncIterator[Client]:
     nc, given, refused = NatsClient(), nats_access(BOOTSTRAP), list[str]()
 
     async def told(error: Exception) -> None:
-        """The rest reaches us as an exception; a refusal looks like no answer."""
+        """Record a refusal: nats-py reports every other error by an exception."""
         if PERMISSIONS_ERR in str(error):
             refused.append(str(error))
 

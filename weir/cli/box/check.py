@@ -1,4 +1,4 @@
-"""`weir check`: what this machine is missing, each in one line with its fix.  `weir up` asks the same before it changes anything."""
+"""`weir check`: what this machine lacks, each in one line with its fix.  `weir up` checks the same before it changes anything."""
 
 import os
 import shutil
@@ -17,12 +17,12 @@ LEAST_FREE_BYTES = 2 << 30
 
 
 def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[str]:
-    """Empty where all is there."""
+    """Return what keeps this machine from running Weir; empty where nothing does."""
     return [*_lacking(where, interfaces, mount=False), *([] if running(where) else _in_the_way(where, nats_port)), *risks(where)]
 
 
 def hindrances(where: Where, interfaces: Sequence[str], nats_port: int | None) -> list[str]:
-    """What keeps `weir up` from starting; empty where nothing does.  nats_port: None where the log is elsewhere."""
+    """Return what keeps `weir up` from starting; empty where nothing does.  nats_port: None where the log is elsewhere."""
     if pids := running(where):
         return [f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance"]
     return [*_lacking(where, interfaces, mount=True), *_in_the_way(where, nats_port)]
@@ -41,7 +41,7 @@ def _lacking(where: Where, interfaces: Sequence[str], *, mount: bool) -> Iterato
 
 
 def absent(interfaces: Sequence[str]) -> Iterator[str]:
-    """The interfaces, NAME or NAME=HOOK, that cannot be attached to."""
+    """Yield the interfaces, NAME or NAME=HOOK, that cannot be attached."""
     for name in (text.partition("=")[0] for text in interfaces):
         if is_pattern(name):
             yield f"{name} stands for interfaces that come and go: only the loader of a cluster's LB node stays for these"
@@ -65,7 +65,7 @@ def _in_the_way(where: Where, nats_port: int | None) -> Iterator[str]:
 
 
 def risks(where: Where) -> Iterator[str]:
-    """What `weir up` starts in spite of, and says."""
+    """Return what `weir up` warns about, and starts in spite of."""
     free = shutil.disk_usage(_existing(where.state)).free
     if free < LEAST_FREE_BYTES:
         yield f"{free >> 20} MiB free below {where.state}, expected at least {LEAST_FREE_BYTES >> 20}"

@@ -1,4 +1,4 @@
-"""Commands for whoever runs Weir on a machine: the log's limits, backup, and the systemd unit."""
+"""Commands that administer Weir on a machine: the log's limits, backup, and the systemd unit."""
 
 from pathlib import Path
 from typing import Annotated, Any

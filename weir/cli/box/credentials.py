@@ -1,6 +1,6 @@
-"""`weir credentials`: keys and certificates with which the services of a cluster and its NATS know one another.
+"""`weir credentials`: keys and certificates of the services of a cluster and its NATS.
 
-What is in the folder already is kept, so that a node is added by running it again.  Whoever has the folder is every service.
+Existing keys are kept, so running it again adds a node.  The folder gives access as every service.
 """
 
 import os
@@ -25,11 +25,11 @@ _OPENSSL = b"[req]\ndistinguished_name = none\n[none]\n"  # what the machine's o
 
 
 class CredentialsError(Exception):
-    """They cannot be made; the message says what is in the way."""
+    """Credentials cannot be created; the message has the reason."""
 
 
 def credentials(folder: Path, nodes: Sequence[str], hosts: Sequence[str]) -> list[str]:
-    """Writes the folder; returns the names of the users.   hosts: more names and addresses under which NATS is reached.
+    """Write the folder; return the names of the users.   hosts: more names and addresses of NATS.
 
     Raises CredentialsError, OSError.
     """

@@ -1,6 +1,6 @@
-"""`weir install`: a systemd unit for `weir up` or `weir join` on this machine, with the least rights that it was seen to run with.
+"""`weir install`: a systemd unit for `weir up` or `weir join` on this machine, with the least privileges that it needs.
 
-Stopping the unit ends processes and leaves the kernel forwarding; only `weir down` takes the packet path off.
+Stopping the unit ends processes and leaves the kernel forwarding; only `weir down` removes the packet path.
 """
 
 import re
@@ -88,6 +88,6 @@ def _path(instance: str) -> Path:
 
 
 def _quoted(word: str) -> str:
-    """As systemd.service(5) reads a word of a command line."""
+    """Quote a word of a command line for systemd.service(5)."""
     doubled = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return doubled if re.fullmatch(r"[\w@%+=:,./$-]+", doubled) else f'"{doubled}"'

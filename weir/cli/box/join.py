@@ -1,6 +1,6 @@
-"""`weir join`: forwards by a log that others write.  Of the services only those that run on each node, with the node's own keys.
+"""`weir join`: forward by a remote log, with the services that run on each node and this node's keys.
 
-A box that never had a plan attaches nothing before the log answers to its keys: it could only drop what it attracts.  One that has
+A machine without a plan attaches nothing before the log answers to its keys: it would only drop packets.  One that has
 a plan on disk starts without the log.
 """
 

@@ -1,4 +1,4 @@
-"""`weir leave`: an operator removes an LB node for good, with the operator's own key."""
+"""`weir leave`: remove an LB node permanently, with the operator's key."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from weir.events import NodeLeft, NodeSeen
 
 
 def leave(url: str, credentials: Path | None, node: str) -> bool:
-    """Returns whether the log knows the node.  Raises LogError, UpError."""
+    """Remove a node; return whether the log knows it.  Raises LogError, UpError."""
     os.environ.update(keys(credentials, OPERATOR, "") if credentials else {})
     return asyncio.run(_leave(url, node))
 

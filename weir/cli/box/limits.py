@@ -1,6 +1,6 @@
-"""How large the log may grow and how old its events may get, how near it is to that, and `weir log limit`.
+"""Limits of the log: size of the history and age of its events (`weir log limit`).
 
-A full log refuses writers and leaves traffic alone.  Room comes from an operator alone, by a limit: nothing is ever purged.
+A full log refuses appends and does not affect traffic.  An operator makes room by changing a limit; nothing is purged.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ T = TypeVar("T")
 
 
 class Limits(NamedTuple):
-    """What an operator asked for; None: as the log has it, or as given above where it is new."""
+    """Limits that an operator requested; None: unchanged, or the default of a new log."""
 
     size_bytes: int | None = None
     age_s: int | None = None
 
 
 async def apply_limits(bus: Bus, wanted: Limits) -> dict[str, Any]:
-    """Gives the stream these limits and returns its info; events beyond a lower age go at once, a lower size takes nothing away."""
+    """Set limits and return the stream's info.  A lower age drops older events at once, a lower size drops none."""
     info = await bus.stream()
     config = dict(info["config"])
     if wanted.size_bytes is not None:
@@ -54,9 +54,9 @@ def create(instance: str, wanted: Limits, replicas: int, timeout_s: float) -> No
 
 
 async def answered(question: Callable[[], Awaitable[T]], timeout_s: float) -> T:
-    """The answer to `question`, asked again while NATS does not answer or has too few servers yet.
+    """Run `question`, again while NATS does not answer or has too few servers.
 
-    Raises the last LogError once timeout_s are over, and Forbidden at once: waiting does not help an unknown key.
+    Raises the last LogError after timeout_s, and Forbidden at once: waiting does not help an unknown key.
     """
     end_s, reported = time.monotonic() + timeout_s, ""
     while True:
@@ -74,7 +74,7 @@ async def answered(question: Callable[[], Awaitable[T]], timeout_s: float) -> T:
 
 
 def limit(instance: str, wanted: Limits) -> None:
-    """Sets what is given, and shows how the log stands."""
+    """Change the limits that are given, and show the log's size and limits."""
 
     async def question() -> tuple[dict[str, Any], dict[str, Any]]:
         async with await connect(instance, BOOTSTRAP) as bus:

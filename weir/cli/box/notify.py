@@ -1,4 +1,4 @@
-"""systemd's notification protocol, sd_notify(3): READY=1, STATUS=, WATCHDOG=1, STOPPING=1.  Silent where systemd did not ask for it."""
+"""systemd's notification protocol, sd_notify(3): READY=1, STATUS=, WATCHDOG=1, STOPPING=1.  Without NOTIFY_SOCKET nothing is sent."""
 
 import contextlib
 import os

@@ -1,4 +1,4 @@
-"""Watches the children of `weir up`: ends one that hangs, so that it starts again, and reports to systemd how they are."""
+"""Watch the children of `weir up`: kill one that hangs, so that it is restarted, and report to systemd."""
 
 import asyncio
 import contextlib
@@ -26,11 +26,11 @@ class Children(Protocol):
 
     @property
     def running(self) -> dict[str, asyncio.subprocess.Process]:
-        """The children that have not ended."""
+        """Return the children that run."""
 
 
 async def oversee(children: Children, expected: Sequence[str]) -> None:
-    """Look at the children every second, and give our own sign of life; for ever.  expected: the children there will be."""
+    """Check the children every second, and write our own heartbeat, indefinitely.  expected: names of all children."""
     watch, manager = Watch(time.monotonic()), _Manager(expected)
     while True:
         await asyncio.sleep(BEAT_S)
@@ -70,7 +70,7 @@ class _Manager:
 
 
 def _status(expected: Sequence[str], healths: Healths, now_s: float) -> str:
-    """One line: the services that are not well, or that all are."""
+    """Return one line: the services with problems, or that all follow the log."""
     services = [name for name in expected if name != "nats"]
     faults = []
     for name in services:

@@ -1,4 +1,4 @@
-"""What `weir up` and `weir join` say to a person at a terminal: that they are ready, and what still holds when they have stopped."""
+"""Messages of `weir up` and `weir join` at a terminal: when they are ready, and what stays when they have stopped."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ Answer = Callable[[], Awaitable[str]]  # what to say once ready; "" until then
 
 
 def quiet_at_a_terminal(*, verbose: bool) -> bool:
-    """Whether a person watches; then we and our children log warnings only, unless `verbose`."""
+    """Whether standard output is a terminal; then log warnings only, unless `verbose`."""
     if not sys.stdout.isatty():
         return False
     if not verbose:
@@ -26,7 +26,7 @@ def quiet_at_a_terminal(*, verbose: bool) -> bool:
 
 
 async def announce(answer: Answer) -> None:
-    """Print what `answer` says once it says something; look less and less often, and give up after a while."""
+    """Print the message of `answer` once there is one; check at growing intervals, up to PATIENCE_S."""
     typer.echo("starting: loading the packet path")
     pause_s, waited_s = _FIRST_S, 0.0
     while not (words := await answer()) and waited_s < PATIENCE_S:
@@ -56,6 +56,6 @@ async def forwarding(instance: str, url: str) -> str:
 
 
 def stopped(instance: str) -> None:
-    """Say what still holds."""
+    """Print what stays."""
     option = "" if instance == "weir" else f" --instance {instance}"
     typer.echo(f"stopped; the kernel keeps forwarding; weir down{option} removes the packet path")

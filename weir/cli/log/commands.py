@@ -1,4 +1,4 @@
-"""`weir log ...`: the commands that ask what happened, and why."""
+"""`weir log ...`: commands that query the history."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`weir log dump`: the history and what it rests on into a file, which `--from` reads anywhere and `weir log verify` can check."""
+"""`weir log dump`: write the history, and the state before it, to a file that `--from` reads and `weir log verify` checks."""
 
 import contextlib
 import sys
@@ -17,7 +17,7 @@ from weir.view.recording import head_line
 
 
 def dump(instance: str, file: Path) -> None:
-    """Writes what the log holds now; `file` is there whole or not at all, "-" is standard output."""
+    """Write the log's content; `file` is complete or does not exist, "-" is standard output."""
 
     async def question() -> int:
         async with await connect(instance) as bus:
@@ -29,7 +29,7 @@ def dump(instance: str, file: Path) -> None:
 
 
 async def _write(bus: Bus, out: BinaryIO) -> int:
-    """Before the history stands the last event of each entity that was live when it began, so that the file needs no other."""
+    """First the last event of each entity that was live when the history began, then the history, so that the file is complete."""
     state = (await bus.stream())["state"]
     first, last = state["first_seq"], state["last_seq"]
     base, before = await _base(bus, first)
@@ -45,7 +45,7 @@ async def _write(bus: Bus, out: BinaryIO) -> int:
 
 
 async def _base(bus: Bus, first: int) -> tuple[int, list[Delivered]]:
-    """From which sequence on all is known, and what was said before the history begins."""
+    """Return the sequence from which on the state is known, and the events before the history begins."""
     _, covered = base_of(0, first, await sequences(bus))
     if covered == 0:
         return 0, []
@@ -55,7 +55,7 @@ async def _base(bus: Bus, first: int) -> tuple[int, list[Delivered]]:
 
 @contextlib.contextmanager
 def _new(file: Path) -> Iterator[BinaryIO]:
-    """A file to be, in place only once it is whole.  Raises Unanswerable where it cannot be written."""
+    """Open a file that is renamed into place once complete.  Raises Unanswerable where it cannot be written."""
     if str(file) == "-":
         yield sys.stdout.buffer
         return

@@ -1,4 +1,4 @@
-"""`weir migrate ...`: from other load balancers to Weir."""
+"""`weir migrate ...`: convert the configuration of other load balancers."""
 
 from collections.abc import Callable, Iterable
 from functools import partial

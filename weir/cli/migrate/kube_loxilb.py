@@ -1,4 +1,4 @@
-"""What a kube-loxilb was started with, as Weir has it: VIPPools, options of the watcher, and a word on each flag that is not served.
+"""Convert kube-loxilb's options: to VIPPools, options of the watcher, and a note on each flag without counterpart.
 
 Flags and defaults are those of cmd/loxilb-agent/options.go; a file given with --config has the same names but for `setExclIPAM`.
 """
@@ -62,7 +62,7 @@ class _Found(NamedTuple):
 
 
 def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
-    """From Deployments and files of --config; keep: Services ask for the addresses they have.
+    """From Deployments and files of --config; keep: Services request the addresses they have.
 
     Raises MigrateError where there is neither, or a pool cannot be understood.
     """

@@ -1,4 +1,4 @@
-"""MetalLB's pools as VIPPools, and its annotations on Services as Weir's."""
+"""Convert MetalLB's pools to VIPPools, and its annotations on Services to Weir's."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -19,7 +19,7 @@ _POOLS: Final = ("IPAddressPool", "AddressPool")  # the latter before 0.13: its 
 
 
 def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
-    """From pools, advertisements and Services; keep: these ask for the addresses they have.  Raises MigrateError where there are none."""
+    """From pools, advertisements and Services; keep: these request the addresses they have.  Raises MigrateError where there are none."""
     offered: list[Field] = []
     services: list[Field] = []
     notes: list[str] = []

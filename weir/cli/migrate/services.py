@@ -1,4 +1,4 @@
-"""Services on their way to Weir: other annotations, the addresses that they have, and nothing of what the server wrote."""
+"""Convert Services: rename annotations, request the addresses they have, and drop what the server wrote."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple

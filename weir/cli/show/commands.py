@@ -1,4 +1,4 @@
-"""`weir get` and `weir describe`: what there is."""
+"""`weir get` and `weir describe`: their arguments and options."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from weir.cli.options import As, Instance, Output
 
 
 class Noun(StrEnum):
-    """What `get` shows, with the other names that each has."""
+    """Kinds that `get` shows, with their aliases."""
 
     svc = "svc"
     service = "service"
@@ -30,7 +30,7 @@ class Noun(StrEnum):
 
     @property
     def kind(self) -> str:
-        """The kind that the name stands for."""
+        """Resolve an alias."""
         return {"service": "svc", "services": "svc", "vip": "vips", "pool": "pools", "node": "nodes"}.get(self.value, self.value)
 
 
@@ -44,7 +44,7 @@ _NAME = "NAME, NAMESPACE/NAME or an address."
 
 
 def _complete(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Names for the shell; none where there is no answer, as nobody reads an error while typing."""
+    """Complete names for the shell; none on an error."""
     from weir.cli.show.get import names
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(typer.Exit, OSError):

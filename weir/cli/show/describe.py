@@ -54,7 +54,7 @@ def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
 
 
 def _down(row: Row, noun: str, world: World, latest: Mapping[str, Delivered]) -> Row:
-    """Of a Service or a node: its backends that a probe found dead, where, since when and why."""
+    """Return the backends of a Service or node that a probe found dead: where, since when and why."""
     if noun not in ("svc", "nodes"):
         return {}
     found = [
@@ -72,7 +72,7 @@ def _down(row: Row, noun: str, world: World, latest: Mapping[str, Delivered]) ->
 
 
 async def _events(bus: Bus, rows: list[Row], view: View, world: World) -> list[Entry]:
-    """The latest that are about the Services of `rows`."""
+    """Return the latest events about the Services of `rows`."""
     named = [row[view.service] for row in rows] if view.service else []
     services = {name for each in named for name in (each if isinstance(each, list) else [each])}
     if not services:

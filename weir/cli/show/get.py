@@ -19,7 +19,7 @@ OF_LOG = ("svc", "vips", "pools", "nodes")
 class View(NamedTuple):
     """One kind of thing.
 
-    identity: the columns that tell rows apart.   names: those that a row is asked for by.   service: the one that names its Services.
+    identity: the columns that identify a row.   names: columns that NAME is compared with.   service: the column of its Services.
     columns: of the table, all when empty.   idle: a row that a table does not need.
     """
 
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     labels: tuple[tuple[str, str], ...] = ()
 
     def of(self, view: View, *, every_row: bool) -> list[Row]:
-        """every_row: also those that a table leaves out."""
+        """Select rows.   every_row: also those that a table leaves out."""
         rows = (row for row in view.rows if every_row or self.name or not view.idle(row))
         return [row for row in rows if self._named(row, view) and self._placed(row, view) and self._labelled(row)]
 
@@ -58,7 +58,7 @@ class Wanted(NamedTuple):
 
 
 def labels_of(selector: str) -> tuple[tuple[str, str], ...]:
-    """Of `app=web,tier=front`.  Ends the command where it is something else."""
+    """Parse `app=web,tier=front`.  Fails the command for anything else."""
     pairs = [part.partition("=") for part in selector.split(",") if part]
     if any(not (name and equals) for name, equals, _ in pairs):
         fail(f"invalid selector {selector!r}: expected NAME=VALUE, several with commas between them", 2)
@@ -76,7 +76,7 @@ def get(noun: str, instance: str, output: str, wanted: Wanted, *, watch: bool) -
 
 
 def names(noun: str, instance: str) -> list[str]:
-    """The names that can be asked for, for the shell to complete.  Ends the command where there is no answer."""
+    """Return the names that the shell completes.  Fails the command where there is no answer."""
 
     async def question() -> View:
         async with await connect(instance) as bus:
@@ -114,7 +114,7 @@ def _emit(noun: str, view: View, output: str, wanted: Wanted) -> None:
 
 
 def kernel_view(noun: str, kernel: Kernel, output: str) -> View:
-    """What the maps hold."""
+    """Return the rows that come from the maps."""
     from weir.cli.show import get_kernel
 
     match noun:
@@ -153,7 +153,7 @@ def log_view(noun: str, world: "World") -> View:
 
 
 def _of_log(noun: str, instance: str, output: str, wanted: Wanted, *, watch: bool) -> None:
-    from weir.bus.client import Bus  # not above: what reads maps alone answers sooner without
+    from weir.bus.client import Bus  # not above: commands that read maps start faster without
     from weir.cli.ask import ask
     from weir.view.history import connect, world_at
 
@@ -179,11 +179,11 @@ def _of_log(noun: str, instance: str, output: str, wanted: Wanted, *, watch: boo
 
 
 def _words(row: Row, columns: Iterable[str]) -> list[str]:
-    """What stands in `columns`, one by one."""
+    """Return the words in `columns`, one by one."""
     values = [row[column] for column in columns]
     return [word for value in values for word in (value if isinstance(value, list) else [value])]
 
 
 def _short(word: str) -> str:
-    """The name in "namespace/name"."""
+    """Return the name in "namespace/name"."""
     return word.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""What `weir get` shows of the live maps, in the columns that users of loxicmd know."""
+"""Rows of `weir get` that come from the live maps, in the columns of loxicmd."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ LB_WIDE = (
 
 
 def load_balancers(kernel: Kernel) -> list[Row]:
-    """Each frontend with its endpoints."""
+    """Return each frontend with its endpoints."""
     found = []
     for where, frontend in kernel.frontends.items():
         planned = kernel.planned(where)
@@ -67,7 +67,7 @@ def wide(found: Iterable[Row]) -> list[Row]:
 
 
 def _brief(packets_in: int, packets_out: int, bytes_in: int, bytes_out: int, **_: int) -> str:
-    """Packets and bytes, as loxicmd prints them."""
+    """Format packets and bytes, as loxicmd does."""
     return f"{packets_in + packets_out}:{bytes_in + bytes_out}"
 
 
@@ -89,7 +89,7 @@ def _counters(kernel: Kernel, number: int) -> Row:
 
 
 def endpoints(kernel: Kernel) -> list[Row]:
-    """Each backend, as it is probed."""
+    """Return each backend with its probe."""
     rows = {}
     for where, frontend in kernel.frontends.items():
         planned = kernel.planned(where)
@@ -112,12 +112,12 @@ def endpoints(kernel: Kernel) -> list[Row]:
 
 
 def _delays(found: Delay | None) -> Row:
-    """In milliseconds, as loxicmd prints them."""
+    """Format delays in milliseconds, as loxicmd does."""
     return {f"{name}delay": f"{getattr(found, f'{name}_us') / 1000:.3f}ms" if found else "" for name in ("min", "avg", "max")}
 
 
 def connections(kernel: Kernel) -> list[Row]:
-    """Each flow that has not timed out."""
+    """Return each flow that has not timed out."""
     return [
         {
             "service name": _service_of(kernel, flow),
@@ -137,7 +137,7 @@ def connections(kernel: Kernel) -> list[Row]:
 
 
 def _service_of(kernel: Kernel, flow: Flow) -> str:
-    """The Service whose frontend the client dialled.  The frontend may be gone while its flows live on, and its id be another's."""
+    """Return the Service of a flow's frontend.  The frontend may be gone while flows live on, and its id may be reused."""
     where = FrontendKey(flow.key.destination, flow.key.destination_port, flow.key.protocol)
     held = kernel.frontends.get(where)
     if not held or held.id != flow.frontend_id:
@@ -147,7 +147,7 @@ def _service_of(kernel: Kernel, flow: Flow) -> str:
 
 
 def verdicts(kernel: Kernel) -> list[Row]:
-    """Every way a packet can end, with its count; the names are those of bpf/lib/drop.h."""
+    """Count packets by verdict; the names are those of bpf/lib/drop.h."""
     counts = {
         ID.unpack(key)[0]: sum(int.from_bytes(each, "little") for each in kernel.map("verdicts").split(value))
         for key, value in kernel.map("verdicts").items()

@@ -1,4 +1,4 @@
-"""What the live maps of this node say, with the names that the plan on disk gives to it."""
+"""The live maps of this node, with names from the plan on disk."""
 
 import contextlib
 import time
@@ -43,14 +43,14 @@ class Served:
 
 
 class Kernel:
-    """The pinned maps of one instance.  Ends the command with 2 where there are none."""
+    """The pinned maps of one instance.  Fails the command with exit code 2 where there are none."""
 
     def __init__(self, instance: str) -> None:
         self._where = Where(instance)
         self._maps: dict[str, Map] = {}
 
     def map(self, name: str) -> Map:
-        """One map, opened once."""
+        """Return a map; each is opened once."""
         if name not in self._maps:
             try:
                 self._maps[name] = Map.open(self._where.pins / f"v{LAYOUT}" / name)
@@ -61,18 +61,18 @@ class Kernel:
         return self._maps[name]
 
     def close(self) -> None:
-        """Lets go of the maps."""
+        """Close the maps."""
         for each in self._maps.values():
             each.close()
 
     @cached_property
     def node(self) -> str:
-        """The name under which the agent fills the maps; "" where none has run since the machine started."""
+        """Return the node name of the agent that fills the maps; "" where none has run since boot."""
         return next((untoken(path.stem.removeprefix("dataplane-")) for path in self._where.run.glob("dataplane-*.json")), "")
 
     @cached_property
     def plan(self) -> World:
-        """The plan on disk, for names; empty where there is none that can be read."""
+        """Return the plan on disk, for names; empty where it cannot be read."""
         file = self._where.state / "plan.json"
         try:
             saved = PlanFile.read(file)
@@ -83,7 +83,7 @@ class Kernel:
 
     @cached_property
     def delays(self) -> dict[str, Delay]:
-        """How long backends took to answer their probes, by name; nothing where none was asked yet."""
+        """Return the response times of backends to probes, by name."""
         found: dict[str, Delay] = {}
         for file in sorted(self._where.run.glob("probes-*.json")):
             with contextlib.suppress(OSError, msgspec.MsgspecError):  # being taken away, or none of ours
@@ -108,7 +108,7 @@ class Kernel:
         return {key for key, value in self.map("backend_up").items() if value == b"\0"}
 
     def planned(self, where: FrontendKey) -> FrontendPlanned | None:
-        """The plan's word on a frontend."""
+        """Return a frontend as planned."""
         return self._frontends_planned.get((where.vip, where.port, where.protocol))
 
     @cached_property
@@ -120,7 +120,7 @@ class Kernel:
         return {backend.key(): number for number, backend in self.backends.items()}
 
     def serving(self, frontend: Frontend, planned: FrontendPlanned | None) -> list[Served]:
-        """Backends in a frontend's table, and those the plan has beside it, by address."""
+        """Return the backends of a frontend, in its table or only in the plan, by address."""
         tables, stats = self.map("tables"), self.map("backend_stats")
         ids = [
             number

@@ -1,4 +1,4 @@
-"""Rows that are shown again as they change: the whole table anew on a terminal, a line for each change elsewhere."""
+"""Rows that are shown again when they change: the whole table at a terminal, a line for each change elsewhere."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ class Screen:
         self._shown: dict[tuple[object, ...], Row] | None = None
 
     def show(self, rows: Iterable[Row]) -> None:
-        """Prints what differs from what was shown."""
+        """Print the differences from what was shown before."""
         now = {tuple(row[name] for name in self._identity): row for row in map(self._visible, rows)}
         if now == self._shown:
             return
@@ -46,7 +46,7 @@ class Screen:
 
 
 def changes(before: dict[tuple[object, ...], Row], now: dict[tuple[object, ...], Row]) -> Iterator[Row]:
-    """Rows that came, changed or went, each with the word for it as its first column."""
+    """Yield rows that were added, changed or removed, with that word as their first column."""
     for key, row in now.items():
         if before.get(key) != row:
             yield {"change": "changed" if key in before else "added", **row}
@@ -56,7 +56,7 @@ def changes(before: dict[tuple[object, ...], Row], now: dict[tuple[object, ...],
 
 
 def every(look: Callable[[], None]) -> None:
-    """Looks once a second, for ever."""
+    """Call `look` once a second, indefinitely."""
     while True:
         look()
         time.sleep(EVERY_S)
