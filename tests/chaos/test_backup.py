@@ -63,7 +63,7 @@ def test_a_restore_leaves_a_log_alone_that_is_there(weir: Running) -> None:
     torn = weir.stage.folder / "torn.backup"
     torn.write_bytes(backup.read_bytes()[:-20_000])
     store = sorted((path.name, path.stat().st_size) for path in (weir.where.state / "nats").rglob("*"))
-    assert "no whole backup" in refused(weir, "restore", "--force", str(torn), code=2)
+    assert "not a complete backup" in refused(weir, "restore", "--force", str(torn), code=2)
     assert sorted((path.name, path.stat().st_size) for path in (weir.where.state / "nats").rglob("*")) == store
     weir.stage.up()
     weir.settled(60)

@@ -28,7 +28,7 @@ PATIENCE_S = 120
 def up(name: str = NAME) -> int:
     """Until a signal ends it; 0 then."""
     if pid := _up(name):
-        sys.exit(f"cluster: it is up already, pid {pid}: make cluster-down ends it")
+        sys.exit(f"cluster: it is already up, pid {pid}: make cluster-down ends it")
     began_s = time.monotonic()
     with contextlib.ExitStack() as stack:
         with _step("programs and images (built once, then kept)"):

@@ -130,7 +130,7 @@ def test_demo_holds_what_it_claims_and_leaves_nothing() -> None:
     out, _ = (process := play()).communicate(timeout=400)
     assert process.returncode == 0, out
     assert "✗" not in out
-    for fact in ("203.0.113.", "2001:db8:113::", "b1 10.76.0.2", "b1 fd76::2", "endpoint_down", "(down)", "All of it held."):
+    for fact in ("203.0.113.", "2001:db8:113::", "b1 10.76.0.2", "b1 fd76::2", "endpoint_down", "(down)", "All claims hold."):
         assert fact in out
     assert left(TOLD) == []
 

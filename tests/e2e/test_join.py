@@ -201,4 +201,4 @@ def test_a_box_without_keys_or_with_a_log_of_its_own_is_refused(site: Site) -> N
     )
     (Where(BOX).state / "nats").mkdir(parents=True)
     own = site.weir("lb", *join, check=False)
-    assert (own.returncode, own.stderr) == (1, f"weir: instance {BOX} has a log of its own: join as another, with --instance\n")
+    assert (own.returncode, own.stderr) == (1, f"weir: instance {BOX} has a log of its own: choose another name with --instance\n")

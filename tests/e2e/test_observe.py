@@ -114,7 +114,7 @@ def test_recording_cut_short_is_not_taken_for_a_whole_one(weir: Running, tmp_pat
     file.write_bytes(file.read_bytes()[:-200])
     told = run(weir, "replay", "--from", str(file))
     assert told.returncode == 2
-    assert "cut short" in told.stderr
+    assert "truncated" in told.stderr
 
 
 def test_edit_is_told_by_diff_by_watch_and_stays_in_sync(weir: Running) -> None:

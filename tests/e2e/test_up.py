@@ -202,7 +202,7 @@ def test_instance_that_is_up_already_is_not_started_again(machine: Machine) -> N
     before = machine.pids()
     done = machine.weir("up", "-f", str(machine.folder / "shop"), "-i", "front")
     assert done.returncode == 1
-    assert done.stderr == f"weir: instance {NAME} is up already, pid {before['up']}; give this one another name with --instance\n"
+    assert done.stderr == f"weir: instance {NAME} is already up, pid {before['up']}; give this one another name with --instance\n"
     assert machine.pids() == before
     assert machine.weir("check").returncode == 0
     done = machine.weir("down")
@@ -329,7 +329,7 @@ def test_down_takes_every_pin_and_up_brings_it_back_over_a_foreign_pids_file(mac
     assert not machine.where.pins.exists()
     assert not machine.serves()
     done = machine.weir("down")
-    assert (done.returncode, done.stderr) == (2, f"weir: the packet path of instance {NAME} is not on this machine\n")
+    assert (done.returncode, done.stderr) == (2, f"weir: packet path of instance {NAME} not found on this machine\n")
     (machine.where.run / "pids.json").write_bytes(b"\x00 no pids \xff")
     machine.up()
     assert machine.serves()

@@ -45,7 +45,7 @@ def test_what_is_no_file_is_refused_without_waiting_on_it(tmp_path: Path) -> Non
         (("install", "-i", "lo", "-f", "typo"), "no such file or directory"),
         (("backup", "weir.backup"), "no such instance on this machine"),
         (("restore", "typo"), "does not exist"),
-        (("restore", "torn"), "torn is no whole backup"),
+        (("restore", "torn"), "torn is not a complete backup"),
         (("log", "why", "1", "--from", "typo"), "does not exist"),
         (("replay", "--from", "torn"), "torn"),
         (("migrate", "metallb", "typo"), "typo"),

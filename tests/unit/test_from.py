@@ -114,7 +114,7 @@ def test_a_name_alone_is_the_only_service_so_called_or_the_one_in_default_as_kub
     assert named(known("shop/web", "default/web"), "web") == "default/web"
     assert named(known("shop/web", "two:shop/web"), "shop/web") == "shop/web"
     assert named(known("shop/web"), "nope") == named(known("shop/web"), "blog/web") == ""
-    with pytest.raises(Unanswerable, match="several Services are called 'web': blog/web, shop/web"):
+    with pytest.raises(Unanswerable, match="ambiguous name 'web': blog/web, shop/web"):
         named(known("shop/web", "blog/web"), "web")
     by_full_name = weir("log", "why", "shop/web.1", "--from", str(file))
     assert weir("log", "why", "web.1", "--from", str(file)).stdout == by_full_name.stdout != ""

@@ -106,7 +106,7 @@ status: {{loadBalancer: {{}}}}
 
 def test_a_service_without_annotations_of_metallb_stays_as_it_is() -> None:
     assert migrate([field("{apiVersion: v1, kind: Service, metadata: {name: web}}")]).manifests == []
-    with pytest.raises(MigrateError, match="no object of metallb"):
+    with pytest.raises(MigrateError, match="neither an object of metallb"):
         migrate([field("{apiVersion: v1, kind: ConfigMap, metadata: {name: web}}")])
 
 
@@ -180,10 +180,10 @@ def test_what_is_left_out_is_in_the_exit_code_and_a_pipe_is_read() -> None:
 
 
 BAD = {
-    "of another kind": ("{apiVersion: v1, kind: Secret}", "no container of kube-loxilb in it"),
+    "of another kind": ("{apiVersion: v1, kind: Secret}", "neither a container of kube-loxilb"),
     "no YAML": ("a: [", "kube-loxilb.yaml: "),
     "no mapping": ("[1, 2]", "kube-loxilb.yaml: got a list of 2, accepted: a mapping"),
-    "containers no list": ("{kind: Deployment, spec: {template: {spec: {containers: 3}}}}", "no container of kube-loxilb in it"),
+    "containers no list": ("{kind: Deployment, spec: {template: {spec: {containers: 3}}}}", "neither a container of kube-loxilb"),
     "args no text": (
         "{kind: Deployment, spec: {template: {spec: {containers: [{name: kube-loxilb, args: [3]}]}}}}",
         "spec.template.spec.containers[0].args[0]: got 3",

@@ -157,7 +157,7 @@ def test_flags_are_found_behind_a_shell(script: str, shell: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "told"), [("/kube-loxilb.sh --zone=x", "no container"), ("kube-loxilb '--zone", "No closing quotation")]
+    ("script", "told"), [("/kube-loxilb.sh --zone=x", "neither a container"), ("kube-loxilb '--zone", "No closing quotation")]
 )
 def test_a_script_that_does_not_start_it_is_told(script: str, told: str) -> None:
     with pytest.raises(MigrateError, match=told):
@@ -165,9 +165,9 @@ def test_a_script_that_does_not_start_it_is_told(script: str, told: str) -> None
 
 
 KINDS = {
-    "a pool": ("LoxiURL", "{type: cidrpool, loxiURL: 'p2=192.0.2.0/28'}", ["p2"], "its addresses are VIPPools now"),
-    "a pool of its name": ("LoxiURL", "{type: cidrpool, loxiURL: 192.0.2.8-192.0.2.9}", ["odd"], "its addresses are VIPPools now"),
-    "no pool": ("LoxiURL", "{type: cidrpool, loxiURL: 'http://192.0.2.1:11111'}", [], "no pool in its loxiURL; write"),
+    "a pool": ("LoxiURL", "{type: cidrpool, loxiURL: 'p2=192.0.2.0/28'}", ["p2"], "converted to VIPPools"),
+    "a pool of its name": ("LoxiURL", "{type: cidrpool, loxiURL: 192.0.2.8-192.0.2.9}", ["odd"], "converted to VIPPools"),
+    "no pool": ("LoxiURL", "{type: cidrpool, loxiURL: 'http://192.0.2.1:11111'}", [], "without a pool in its loxiURL; write"),
     "an address": ("LoxiURL", "{loxiURL: 'http://192.0.2.1:11111'}", [], "no load balancer is called"),
     "BGP": ("BGPPeerService", "{ipAddress: 192.0.2.1}", [], "BGP is not served yet"),
     "another": ("Egress", "{addresses: [192.0.2.1]}", [], "not served"),

@@ -133,7 +133,7 @@ def test_each_fault_is_told_with_its_sequence() -> None:
     found = faults(audit(delivered(1, EVENTS[1]), fact, unknown, misplaced, after_hole))
     assert [sequence for sequence, _ in found] == [3, 4, 7]
     assert "made_up" in found[0][1]
-    assert "forged, or misplaced" in found[1][1]
+    assert "forged or misplaced" in found[1][1]
     assert "2 events are missing" in found[2][1]
 
 

@@ -38,5 +38,5 @@ def _checked(seed: str) -> str:
     try:
         nkeys.from_seed(bytearray(seed.encode())).wipe()
     except nkeys.NkeysError as error:
-        raise ValueError(f"the seed is none: {error}") from error
+        raise ValueError(f"not an NKEY seed: {error}") from error
     return seed

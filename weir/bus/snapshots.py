@@ -102,7 +102,7 @@ async def _chunks(bus: "Bus", snapshot: Snapshot, kinds: Sequence[str]) -> Async
                 except zlib.error as error:
                     raise SnapshotLost(f"snapshot {snapshot.sequence}: a chunk is damaged: {error}") from error
     if wanted:
-        raise SnapshotLost(f"snapshot {snapshot.sequence} is not whole: {wanted} chunks missing")
+        raise SnapshotLost(f"snapshot {snapshot.sequence} is incomplete: {wanted} chunks missing")
 
 
 def _body(message: Delivered) -> bytes:

@@ -107,7 +107,7 @@ class Wait(StrEnum):
 @app.command(epilog=example("weir leave --node lb-1"))
 def leave(
     node: Annotated[str, typer.Option(metavar="NAME", callback=node_name, help="Name of the node.")],
-    url: Annotated[str, typer.Argument(metavar="[URL]", help="The NATS of the log; without it WEIR_NATS, or this machine's.")] = "",
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="NATS of the log (default: WEIR_NATS, or this machine's).")] = "",
     credentials: Credentials = None,
     instance: Instance = "weir",
 ) -> None:
@@ -122,7 +122,7 @@ def leave(
     except (LogError, UpError) as error:
         fail(str(error), 2)
     if not known:
-        fail(f"no node {node} in the log")
+        fail(f"node {node!r} not found")
     typer.echo(f"node {node} removed")
 
 
@@ -139,7 +139,7 @@ def down(instance: Instance = "weir") -> None:
         fail(f"instance {instance} is up, pid {pids['up']}: stop it first")
     try:
         if not where.pins.exists() and not where.settings.exists():
-            fail(f"the packet path of instance {instance} is not on this machine", 2)
+            fail(f"packet path of instance {instance} not found on this machine", 2)
         if where.run.exists():
             claim(where)  # held until this command ends
         for line in detach(where.pins, where.settings):
@@ -167,14 +167,16 @@ def check(
         for problem in found:
             typer.echo(f"✗ {problem}")
         if not found:
-            typer.echo("✓ this machine has everything that Weir needs")
+            typer.echo("✓ this machine can run Weir")
     raise typer.Exit(bool(found))
 
 
 @app.command(cls=WithWait, epilog=example("weir status", "weir status --wait=programmed --timeout 30"))
 def status(
     instance: Instance = "weir",
-    wait: Annotated[Wait | None, typer.Option("--wait", help="Wait for this; without a value: all.", show_default=False)] = None,
+    wait: Annotated[
+        Wait | None, typer.Option("--wait", help="Wait until all is well, or for programmed or serving.", show_default=False)
+    ] = None,
     timeout: Annotated[int, typer.Option("--timeout", metavar="SECONDS", min=0, help="How long --wait waits.")] = 60,
     output: As = Output.table,
 ) -> None:
@@ -195,7 +197,7 @@ def sync(instance: Instance = "weir", output: As = Output.table) -> None:
 @app.command(cls=MomentArguments, epilog=example("weir diff 15m", "weir diff 14:00 14:05", "weir diff 1 4206 --from monday.log.gz -o json"))
 def diff(
     before: Annotated[str, typer.Argument(metavar="MOMENT", help="A sequence, a UTC time (14:03, 2026-11-24T14:03) or an age (15m).")],
-    after: Annotated[str, typer.Argument(metavar="MOMENT", help="Another; default: now.", show_default=False)] = "",
+    after: Annotated[str, typer.Argument(metavar="MOMENT", help="Another moment (default: now).", show_default=False)] = "",
     instance: Instance = "weir",
     file: Recorded = None,
     output: As = Output.table,

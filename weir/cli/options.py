@@ -63,9 +63,7 @@ def _listen_address(text: str) -> str:
 Instance = Annotated[
     str, typer.Option("--instance", envvar="WEIR_INSTANCE", metavar="NAME", callback=_name, help="Name of this installation.")
 ]
-Node = Annotated[
-    str, typer.Option("--node", metavar="NAME", callback=node_name, help="Name of this node, in lower case as Kubernetes has it.")
-]
+Node = Annotated[str, typer.Option("--node", metavar="NAME", callback=node_name, help="Name of this node, in lower case as in Kubernetes.")]
 As = Annotated[Output, typer.Option("--output", "-o", metavar="FORM", help="wide, json, jsonl or yaml.", show_default=False)]
 HookOfAll = Annotated[Hook, typer.Option("--hook", help="tc for virtual devices, xdp for NICs with native support.")]
 Moment = Annotated[

@@ -279,7 +279,7 @@ def _backend(reply: bytes, number: int) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m weir.demo.load", description=__doc__)
-    parser.add_argument("--target", action="append", required=True, metavar="ADDRESS", help="may be repeated: connections take turns")
+    parser.add_argument("--target", action="append", required=True, metavar="ADDRESS", help="repeatable; connections alternate")
     parser.add_argument("--port", type=int, default=HTTP_PORT, help="HTTP (default: %(default)s)")
     parser.add_argument("--flow-port", type=int, default=0, help="long flows (default: as HTTP)")
     parser.add_argument("--udp-port", type=int, default=UDP_PORT, help="UDP (default: %(default)s)")

@@ -83,7 +83,7 @@ class Stage:
         """Asks `command` until what it prints satisfies `holds`; returns how long it took.  Raises DemoError after `seconds`."""
         begun_s = time.monotonic()
         if not wait_until(lambda: bool(holds(self.ask(command))), seconds):
-            raise DemoError(f"{what} did not come within {seconds:.0f} s")
+            raise DemoError(f"{what}: not within {seconds:.0f} s")
         return time.monotonic() - begun_s
 
     # ── Weir ───────────────────────────────────────────────────────────────────────────────────────────────────────

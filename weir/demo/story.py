@@ -31,12 +31,12 @@ def run(keep: bool = False, fast: bool = False, name: str = NAME) -> int:
                 _play(played)
             except DemoError as error:
                 failures.append(str(error))
-                print(f"✗ {error}\n\nthe last words of `weir up`:\n{played.complaints()}")
+                print(f"✗ {error}\n\nlast lines of `weir up`:\n{played.complaints()}")
             if keep:
                 played.network.kept = True
                 _what_to_try(played)
     except KeyboardInterrupt:
-        print("\ninterrupted: everything is taken down", flush=True)
+        print("\ninterrupted: removing everything", flush=True)
         return 130
     return _verdict(failures, [] if keep else left(name))
 
@@ -45,7 +45,7 @@ def stop(name: str = NAME) -> int:
     """Takes down what `keep` left running."""
     clear(name)
     for path in left(name):
-        print(f"could not be removed: {path}")
+        print(f"cannot be removed: {path}")
     return 1 if left(name) else 0
 
 
@@ -70,7 +70,7 @@ def _given(stage: Stage) -> list[str]:
     vips = sorted(service["vips"], key=lambda vip: ":" in vip)
     stage.check(f"{service['service']} serves on {' and '.join(vips)}, {took_s:.1f} s after the start", holds=len(vips) == 2)
     if not vips:
-        raise DemoError("without a VIP there is nothing to show")
+        raise DemoError("the Service has no VIP")
     return vips
 
 
@@ -247,7 +247,7 @@ def _while_down(stage: Stage, address: str) -> int:
         if entry["event"]["type"] == "endpoint_up" and entry["event"]["address"] == address
     ]
     if not turns:
-        raise DemoError(f"the log does not say that {address} came up again")
+        raise DemoError(f"no event that {address} came up again")
     return int(turns[-1]["sequence"]) - 1
 
 
@@ -268,9 +268,9 @@ To end it:
 
 def _verdict(failures: list[str], left_over: list[str]) -> int:
     for failure in failures:
-        print(f"did not hold: {failure}")
+        print(f"failed: {failure}")
     for path in left_over:
-        print(f"could not be removed: {path}")
+        print(f"cannot be removed: {path}")
     if not failures and not left_over:
-        print("\nAll of it held.", flush=True)
+        print("\nAll claims hold.", flush=True)
     return 1 if failures or left_over else 0

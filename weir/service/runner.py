@@ -215,7 +215,7 @@ class Runner:
     async def _hear(self, writer: Writer, fold: Fold, facts: Sequence[Fact]) -> list[Change]:
         for fact in facts:
             if author_of(fact.event) == self.author and not fold.knows(fact.seq):
-                raise Overtaken(f"event {fact.seq} in our name")
+                raise Overtaken(f"event {fact.seq}, appended as this author by another session")
         decided, changes = fold.hear(facts)
         await self._append(writer, fold, decided)
         return changes

@@ -155,7 +155,7 @@ async def _latest_then(bus: Bus, moment: str, end: int) -> dict[str, Delivered]:
 async def _latest_since(bus: Bus, base: int, end: int) -> dict[str, Delivered]:
     snapshot = await snapshot_at(bus, base) if base else None
     if base and not snapshot:
-        raise SnapshotLost(f"the snapshot at {base} was dropped while it was asked for")
+        raise SnapshotLost(f"the snapshot at {base} was dropped during the read")
     latest = await _of_snapshot(bus, snapshot) if snapshot else {}
     with progress("reading the history", base + 1, end) as advance:
         async for messages in history(bus, base + 1, end):
@@ -176,7 +176,7 @@ async def _of_snapshot(bus: Bus, snapshot: Snapshot) -> dict[str, Delivered]:
 async def _too_early(log: Bus | Recording, moment: str, covered: int | None) -> Unanswerable:
     """covered: the first sequence that is."""
     if covered is None:
-        return Unanswerable(f"{moment} is before the first snapshot: only the present can be shown until that is taken")
+        return Unanswerable(f"{moment} is before the first snapshot: until that is taken only the present can be shown")
     begin = "the log begins, at" if covered <= 1 else "the oldest moment that the log covers,"
     return Unanswerable(f"{moment} is before {begin} {await _named(log, max(1, covered))}")
 

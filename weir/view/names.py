@@ -30,5 +30,5 @@ def named(world: World, name: str) -> str:
     found = sorted(service for service in known if is_named(service, name))
     preferred = [service for service in found if service in (name, f"{DEFAULT}/{name}")] or found
     if len(preferred) > 1:
-        raise Unanswerable(f"several Services are called {name!r}: {', '.join(preferred)}")
+        raise Unanswerable(f"ambiguous name {name!r}: {', '.join(preferred)}")
     return preferred[0] if preferred else ""

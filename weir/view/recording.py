@@ -95,7 +95,7 @@ class Recording:
                     return
                 yield found
         if rest or last < min(self.head.last, end or self.head.last):
-            raise RecordingError(f"{self._path} ends after event {self._last()}, expected {self.head.last}: it was cut short")
+            raise RecordingError(f"{self._path} ends after event {self._last()}, expected {self.head.last}: truncated")
 
     def _last(self) -> int:
         """The sequence of the last whole line; one before the first where there is none."""

@@ -78,14 +78,14 @@ def restore(instance: str, path: Path, *, force: bool) -> None:
     """Replace the log by the file's.  Raises BackupError, UpError, LogError or OSError, and leaves everything as it was."""
     where = Where(instance)
     if "WEIR_NATS" in os.environ:
-        raise BackupError(f"WEIR_NATS names the log at {where.nats_url()}: only an instance's own can be put back, without WEIR_NATS")
+        raise BackupError(f"WEIR_NATS names the log at {where.nats_url()}: only an instance's own log can be restored, without WEIR_NATS")
     if pids := running(where):
-        raise UpError(f"instance {instance} is up, pid {pids['up']}: stop it first; the kernel forwards on")
+        raise UpError(f"instance {instance} is up, pid {pids['up']}: stop it first; the kernel keeps forwarding")
     with _opened(path) as (tar, manifest):  # before anything is made: it may be no backup
         last = _restore_into(where, tar, manifest, force=force)
-    typer.echo(f"the log of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(manifest.taken_s))} is back, up to event {last}")
+    typer.echo(f"the log of {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(manifest.taken_s))} is restored, up to event {last}")
     if holds_plan(where, last):
-        typer.echo("the node forwards by its own plan until this log has caught up with what is asked for: weir up")
+        typer.echo("until weir up has applied this log, the node forwards by the plan on its disk")
 
 
 def _restore_into(where: Where, tar: tarfile.TarFile, manifest: Manifest, *, force: bool) -> int:
@@ -95,7 +95,7 @@ def _restore_into(where: Where, tar: tarfile.TarFile, manifest: Manifest, *, for
     claim(where)  # held until this command ends
     store, aside = where.state / "nats", where.state / "nats.before"
     if store.exists() and any(store.iterdir()) and not force:
-        raise UpError(f"{store} holds a log: --force puts it aside, as {aside}")
+        raise UpError(f"{store} holds a log: --force moves it to {aside}")
     with _in_place_of(store, aside):
         return asyncio.run(_restore(where, tar, manifest))
 
@@ -129,7 +129,7 @@ async def _take(nc: Client, name: str, path: Path) -> dict[str, Any]:
                 if status in ("", "204"):
                     ended.set_result(None)
                 else:
-                    ended.set_exception(BackupError(f"{name}: NATS broke off its snapshot with status {status}"))
+                    ended.set_exception(BackupError(f"{name}: NATS aborted the snapshot with status {status}"))
             elif message.reply:
                 await nc.publish(message.reply, b"")  # or the server stops after a few
 
@@ -167,10 +167,10 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
             member = tar.extractfile("backup.json")
             manifest = msgspec.json.decode(member.read() if member else b"", type=Manifest)
             if lacking := {*_STREAMS} - ({*names} & {*manifest.streams}):
-                raise BackupError(f"{path} is no whole backup: it lacks {', '.join(sorted(lacking))}")
+                raise BackupError(f"{path} is not a complete backup: missing {', '.join(sorted(lacking))}")
             yield tar, manifest
     except (KeyError, tarfile.TarError, msgspec.MsgspecError) as error:
-        raise BackupError(f"{path} is no whole backup: {error}") from error
+        raise BackupError(f"{path} is not a complete backup: {error}") from error
 
 
 @contextmanager

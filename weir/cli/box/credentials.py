@@ -80,7 +80,7 @@ def _openssl(folder: Path, name: str, days: int, subject: str, *extensions: str,
     try:
         subprocess.run([*command, *files], input=_OPENSSL, check=True, capture_output=True)
     except FileNotFoundError as error:
-        raise CredentialsError("openssl is not on this machine") from error
+        raise CredentialsError("openssl not found: apt-get install openssl") from error
     except subprocess.CalledProcessError as error:
         raise CredentialsError(f"openssl: {error.stderr.decode(errors='replace').strip()}") from error
 

@@ -69,7 +69,7 @@ def uninstall(instance: str) -> None:
     if not path.exists():
         raise UpError(f"{path}: no such unit")
     if running(where):
-        raise UpError(f"instance {instance} is up: systemctl disable --now {path.name}, then try again")
+        raise UpError(f"instance {instance} is up: run systemctl disable --now {path.name} first")
     path.unlink()
     typer.echo(f"{path} removed; then: systemctl daemon-reload")
     if where.pins.exists():

@@ -41,7 +41,7 @@ async def join(
     Raises NoKeysError, LogError where the log does not answer within timeout_s, UpError, or OSError where a file cannot be written.
     """
     if (where.state / "nats").exists():
-        raise UpError(f"instance {where.instance} has a log of its own: join as another, with --instance")
+        raise UpError(f"instance {where.instance} has a log of its own: choose another name with --instance")
     envs = {service: {"WEIR_NATS": url, **(keys(credentials, service, node) if credentials else {})} for service in OF_NODES}
     if not (where.state / "plan.json").exists():
         await answered(partial(_reach, url, node, envs), timeout_s)

@@ -140,7 +140,7 @@ async def up(
     async with instance(where, interfaces, node, hook) as supervisor, asyncio.TaskGroup() as group:
         store = where.state / "nats"
         if (not store.exists() or (store.is_dir() and not any(store.iterdir()))) and holds_plan(where):
-            log.error("log_lost", reason="the log is new, and this node holds a plan: it forwards by that until the log has one")
+            log.error("log_lost", reason="the log is new, and this node has a plan on disk: it forwards by that until the log has a plan")
         nats = nats_command(where, nats_port)
         group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor)))
         group.create_task(forward(supervisor, interfaces, node, hook, counted))
@@ -191,7 +191,7 @@ def claim(where: Where) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         os.close(lock)
-        raise UpError(f"instance {where.instance} is being started, or is up, by another process") from error
+        raise UpError(f"instance {where.instance} is up, or starting, in another process") from error
     return lock
 
 
@@ -207,7 +207,7 @@ def _settle_node(where: Where, node: str) -> None:
     """Record the node's name, which is its identity in the log.  Raises UpError where it has another already."""
     known = where.state / "node"
     if known.exists() and (name := node_name(known.read_text())) != node:
-        raise UpError(f"this instance is node {name} in its log: start it with --node {name}")
+        raise UpError(f"this instance is node {name} in its log: add --node {name}")
     write_file(known, node.encode())
 
 

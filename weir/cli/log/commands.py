@@ -31,7 +31,8 @@ def create(
 def tail(
     instance: Instance = "weir",
     number: Annotated[
-        int | None, typer.Option("--number", "-n", metavar="N", min=0, help="Number of events (20; with --since: all).", show_default=False)
+        int | None,
+        typer.Option("--number", "-n", metavar="N", min=0, help="Number of events (default: 20, with --since all).", show_default=False),
     ] = None,
     since: Annotated[
         str, typer.Option("--since", metavar="MOMENT", help="Events since an age (1h), a UTC time or a sequence.", show_default=False)

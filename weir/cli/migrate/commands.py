@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Convert the configuration of another load balancer.  Exit code 0: all of it, 1: something is left out, 2: it cannot be read.",
+    help="Convert the configuration of another load balancer.  Exit code 0: converted, 1: partly converted, 2: cannot be read.",
 )
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, allow_dash=True, help='"-": standard input.')]

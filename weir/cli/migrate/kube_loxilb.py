@@ -96,7 +96,7 @@ def _read(manifests: Iterable[Field]) -> _Found:
             read.flags.update(_flags(words))
             started = True
     if not started:
-        raise MigrateError("no container of kube-loxilb in it, and no file for its --config")
+        raise MigrateError("found neither a container of kube-loxilb nor a file for its --config")
     return read
 
 
@@ -168,9 +168,9 @@ def _told(other: Field) -> str:
     """What becomes of an object of kube-loxilb's own kinds."""
     kind, name = other["kind"].text(), other["metadata"]["name"].text()
     if pools := _listed(other):
-        return f"{kind} {name}: its addresses are VIPPools now ({', '.join(pools)}); kube-loxilb's code gives none of them"
+        return f"{kind} {name}: converted to VIPPools ({', '.join(pools)}); kube-loxilb itself allocates none of them"
     if other["spec"]["type"].value == "cidrpool":
-        return f"{kind} {name}: of type cidrpool, and no pool in its loxiURL; write the addresses that it means as a VIPPool"
+        return f"{kind} {name}: type cidrpool without a pool in its loxiURL; write its addresses as a VIPPool"
     return f"{kind} {name}: {UNSERVED['loxiURL'] if kind == 'LoxiURL' else _BGP if kind.startswith('BGP') else 'not served'}"
 
 

@@ -34,7 +34,7 @@ def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
         elif kind == "Service":
             services.append(manifest)
     if not (offered or services or notes or left_out):
-        raise MigrateError(f"no object of {GROUP} and no Service in it")
+        raise MigrateError(f"found neither an object of {GROUP} nor a Service")
     ranks = _ranks(offered)
     pools = [made for pool in offered if (made := _pool(pool, ranks, left_out))]
     chosen = _classes(services, notes)

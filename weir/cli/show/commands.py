@@ -35,9 +35,13 @@ class Noun(StrEnum):
 
 
 Kind = Annotated[Noun, typer.Argument(metavar="KIND", help="svc, vips, pools, nodes, lb, ep, ct, drops or verdicts.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", metavar="NAME", help="Of Services in this namespace.", show_default=False)]
-Selector = Annotated[str, typer.Option("--selector", "-l", metavar="NAME=VALUE", help="Services with these labels.", show_default=False)]
-Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces: the default.", show_default=False)]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Services in this namespace.", show_default=False)
+]
+Selector = Annotated[
+    str, typer.Option("--selector", "-l", metavar="NAME=VALUE", help="Only Services with these labels.", show_default=False)
+]
+Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces (the default).", show_default=False)]
 
 
 _NAME = "NAME, NAMESPACE/NAME or an address."
@@ -60,7 +64,7 @@ def get(
     selector: Selector = "",
     everywhere: Everywhere = False,  # noqa: ARG001  as users of kubectl write it
     instance: Instance = "weir",
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show again what changes, until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Watch for changes, until Ctrl-C.")] = False,
     output: As = Output.table,
 ) -> None:
     """Show one kind of thing, all of it or by name.

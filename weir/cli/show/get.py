@@ -61,14 +61,14 @@ def labels_of(selector: str) -> tuple[tuple[str, str], ...]:
     """Parse `app=web,tier=front`.  Fails the command for anything else."""
     pairs = [part.partition("=") for part in selector.split(",") if part]
     if any(not (name and equals) for name, equals, _ in pairs):
-        fail(f"invalid selector {selector!r}: expected NAME=VALUE, several with commas between them", 2)
+        fail(f"invalid selector {selector!r}: expected NAME=VALUE[,NAME=VALUE...]", 2)
     return tuple((name.strip(), value.lstrip("=").strip()) for name, _, value in pairs)
 
 
 def get(noun: str, instance: str, output: str, wanted: Wanted, *, watch: bool) -> None:
     """Print one kind of thing; with `watch` again what changed, until Ctrl-C."""
     if wanted.labels and noun != "svc":
-        fail(f"labels are of Services: weir get svc -l; {noun} has none", 2)
+        fail(f"--selector selects Services by label: use weir get svc -l; {noun} have no labels", 2)
     if noun in OF_LOG:
         _of_log(noun, instance, output, wanted, watch=watch)
     else:

@@ -55,8 +55,8 @@ class Kernel:
             try:
                 self._maps[name] = Map.open(self._where.pins / f"v{LAYOUT}" / name)
             except MapError as error:
-                words = "is not on this machine" if error.errno == ENOENT else "cannot be read"
-                typer.echo(f"weir: the packet path of instance {self._where.instance} {words}: {error}", err=True)
+                words = "not found on this machine" if error.errno == ENOENT else "cannot be read"
+                typer.echo(f"weir: packet path of instance {self._where.instance} {words}: {error}", err=True)
                 raise typer.Exit(2) from error
         return self._maps[name]
 
@@ -77,7 +77,7 @@ class Kernel:
         try:
             saved = PlanFile.read(file)
         except (msgspec.MsgspecError, OSError) as error:
-            typer.echo(f"weir: {file} cannot be read, so names are missing: {error}", err=True)
+            typer.echo(f"weir: {file} cannot be read, names are not shown: {error}", err=True)
             saved = None
         return saved.world() if saved else World(INDEXES)
 
