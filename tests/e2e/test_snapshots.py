@@ -25,7 +25,8 @@ from weir.decider import Decided, Fact, Recorder, World
 from weir.events import ENCODE, AnyEvent, EndpointDown, ServiceGone, ServiceObserved, VipAllocated, VipFreed, key_of
 from weir.model import Root
 from weir.service.runner import Runner
-from weir.view.history import Unanswerable, world_at
+from weir.view.errors import Unanswerable
+from weir.view.history import world_at
 from weir.view.recording import Recording
 from weir.where import Where
 

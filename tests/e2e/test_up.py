@@ -202,7 +202,7 @@ def test_instance_that_is_up_already_is_not_started_again(machine: Machine) -> N
     before = machine.pids()
     done = machine.weir("up", "-f", str(machine.folder / "shop"), "-i", "front")
     assert done.returncode == 1
-    assert done.stderr == f"weir: instance {NAME} is already up, pid {before['up']}; give this one another name with --instance\n"
+    assert done.stderr == f"weir: instance {NAME} is already up, pid {before['up']}; choose another name with --instance\n"
     assert machine.pids() == before
     assert machine.weir("check").returncode == 0
     done = machine.weir("down")

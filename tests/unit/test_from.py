@@ -13,7 +13,7 @@ from weir.cli.__main__ import app
 from weir.decider import Fact, World
 from weir.events import AnyEvent, BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved, VipAllocated, VipDenied
 from weir.model import Backend, Root
-from weir.view.history import Unanswerable
+from weir.view.errors import Unanswerable
 from weir.view.names import named, services_of
 
 ROOT = Root(kind="Service", namespace="shop", name="web.1")

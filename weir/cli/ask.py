@@ -8,7 +8,7 @@ import typer
 
 from weir.bus.reader import LogError
 from weir.cli.output import Progress
-from weir.view.history import Unanswerable
+from weir.view.errors import Unanswerable
 from weir.view.progress import displayed
 from weir.view.recording import RecordingError
 

@@ -10,7 +10,8 @@ from weir.bus.snapshots import SNAPSHOTS, newest, sequences
 from weir.decider import World
 from weir.events import AnyEvent, EndpointDown, EndpointUp, tag_of, untoken
 from weir.model import endpoint_name
-from weir.view.history import NotFound, Unanswerable, entries
+from weir.view.errors import NotFound, Unanswerable
+from weir.view.history import entries
 from weir.view.names import is_named, named, services_of
 from weir.view.recording import Recording
 from weir.view.services import endpoints_of_services

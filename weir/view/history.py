@@ -3,32 +3,20 @@
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 from weir.bus.client import Bus
 from weir.bus.reader import Delivered, Entry, LogUnreachable, Refused, Trimmed, decode
 from weir.bus.snapshots import Snapshot, SnapshotLost, base_of, history, live, sequences, snapshot_at, unread_of
 from weir.decider import Fact, Index, World
-from weir.view.moments import MomentError, parse
+from weir.view.errors import Unanswerable
+from weir.view.moments import sequence_of
 from weir.view.progress import progress
 from weir.view.recording import Recording
 from weir.view.value import when
 from weir.where import Where
 
 _TRIES = 5  # of a moment at the old end of a history that expires as it is read
-
-
-class Unanswerable(Exception):
-    """The question has no answer: wrong usage, or outside of what is recorded.  React: report it, exit code 2."""
-
-    code = 2
-
-
-class NotFound(Unanswerable):
-    """What was asked for by name does not exist.  React: report it, exit code 1, as kubectl does."""
-
-    code = 1
 
 
 def source(instance: str, file: Path | None) -> AbstractAsyncContextManager["Bus | Recording"]:
@@ -179,24 +167,3 @@ async def _too_early(log: Bus | Recording, moment: str, covered: int | None) -> 
         return Unanswerable(f"{moment} is before the first snapshot: until that is taken only the present can be shown")
     begin = "the log begins, at" if covered <= 1 else "the oldest moment that the log covers,"
     return Unanswerable(f"{moment} is before {begin} {await _named(log, max(1, covered))}")
-
-
-async def sequence_of(log: Bus | Recording, moment: str) -> int:
-    """Return the last sequence at a moment: a number is one; for a time, the last event before it ends."""
-    return await first_since(log, moment) - 1
-
-
-async def first_since(log: Bus | Recording, moment: str) -> int:
-    """Return the first sequence after a sequence, or at or after a time."""
-    now = datetime.now(UTC)
-    try:
-        found = parse(moment, now)
-    except MomentError as error:
-        raise Unanswerable(str(error)) from error
-    if isinstance(found, int):
-        return found + 1
-    following = await log.since(found.isoformat().replace("+00:00", "Z"))
-    # Where the log has no later event, only this machine's clock decides.
-    if found > now and following > (await log.stream())["state"]["last_seq"]:
-        raise Unanswerable(f"{moment} is in the future: it is {now:%Y-%m-%d %H:%M:%S} UTC")
-    return following

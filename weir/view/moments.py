@@ -1,7 +1,11 @@
-"""Moments as a person writes them: a sequence, a UTC time, or how long ago."""
+"""Moments, as `--at` takes them: a sequence, a UTC time, or an age; and the sequence in the log that one stands for."""
 
 import re
 from datetime import UTC, datetime, time, timedelta
+
+from weir.bus.client import Bus
+from weir.view.errors import Unanswerable
+from weir.view.recording import Recording
 
 EXPECTED = "a sequence (4206), a UTC time (14:03, 2026-11-24, 2026-11-24T14:03) or an age (15m, 1h30m, 2d)"
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -24,6 +28,27 @@ def parse(text: str, now: datetime) -> int | datetime:
         return _clock_time(text, now) if re.fullmatch(r"\d\d:\d\d(:\d\d)?", text) else _zoned(datetime.fromisoformat(text))
     except ValueError as error:
         raise MomentError(f"invalid time {text!r}: expected {EXPECTED}") from error
+
+
+async def sequence_of(log: Bus | Recording, moment: str) -> int:
+    """Return the last sequence at a moment: a number is one; for a time, the last event before it ends."""
+    return await first_since(log, moment) - 1
+
+
+async def first_since(log: Bus | Recording, moment: str) -> int:
+    """Return the first sequence after a sequence, or at or after a time."""
+    now = datetime.now(UTC)
+    try:
+        found = parse(moment, now)
+    except MomentError as error:
+        raise Unanswerable(str(error)) from error
+    if isinstance(found, int):
+        return found + 1
+    following = await log.since(found.isoformat().replace("+00:00", "Z"))
+    # Where the log has no later event, only this machine's clock decides.
+    if found > now and following > (await log.stream())["state"]["last_seq"]:
+        raise Unanswerable(f"{moment} is in the future: it is {now:%Y-%m-%d %H:%M:%S} UTC")
+    return following
 
 
 def _clock_time(text: str, now: datetime) -> datetime:

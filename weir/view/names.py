@@ -3,7 +3,7 @@
 from weir.decider import World
 from weir.events import AnyEvent
 from weir.model import shown
-from weir.view.history import Unanswerable
+from weir.view.errors import Unanswerable
 
 DEFAULT = "default"
 

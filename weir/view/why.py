@@ -29,7 +29,8 @@ from weir.model import (
     endpoint_name,
     shown,
 )
-from weir.view.history import NotFound, entries, latest_at, world_of
+from weir.view.errors import NotFound
+from weir.view.history import entries, latest_at, world_of
 from weir.view.names import named
 from weir.view.recording import Recording
 

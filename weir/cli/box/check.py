@@ -24,7 +24,7 @@ def problems(where: Where, interfaces: Sequence[str], nats_port: int) -> list[st
 def hindrances(where: Where, interfaces: Sequence[str], nats_port: int | None) -> list[str]:
     """Return what keeps `weir up` from starting; empty where nothing does.  nats_port: None where the log is elsewhere."""
     if pids := running(where):
-        return [f"instance {where.instance} is already up, pid {pids['up']}; give this one another name with --instance"]
+        return [f"instance {where.instance} is already up, pid {pids['up']}; choose another name with --instance"]
     return [*_lacking(where, interfaces, mount=True), *_in_the_way(where, nats_port)]
 
 

@@ -11,7 +11,8 @@ from weir.bus.lines import line
 from weir.bus.reader import Delivered
 from weir.bus.snapshots import base_of, history, sequences
 from weir.cli.ask import ask
-from weir.view.history import Unanswerable, connect, latest_at
+from weir.view.errors import Unanswerable
+from weir.view.history import connect, latest_at
 from weir.view.progress import progress
 from weir.view.recording import head_line
 

@@ -13,7 +13,8 @@ from weir.cli.ask import ask
 from weir.cli.output import MACHINE, emit, emit_lines, emit_one, harmless, row_of, to_yaml
 from weir.events import tag_of
 from weir.view.events import Filter, HistoryView, event_at, in_full, size_of
-from weir.view.history import connect, entries, first_since, source, world_at
+from weir.view.history import connect, entries, source, world_at
+from weir.view.moments import first_since
 from weir.view.summary import summary
 from weir.view.value import when
 
