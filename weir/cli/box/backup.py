@@ -135,14 +135,14 @@ async def _take(nc: Client, name: str, path: Path) -> dict[str, Any]:
 
         await nc.subscribe(inbox, cb=received)
         wish = {"deliver_subject": inbox, "no_consumers": True, "chunk_size": _CHUNK_BYTES}
-        told = await request(nc, f"STREAM.SNAPSHOT.{name}", wish)
+        reply = await request(nc, f"STREAM.SNAPSHOT.{name}", wish)
         async with asyncio.timeout(_PATIENCE_S * 10):
             await ended
-    return {"config": told["config"], "state": told["state"]}
+    return {"config": reply["config"], "state": reply["state"]}
 
 
-async def _put_back(nc: Client, name: str, told: dict[str, Any], source: IO[bytes]) -> None:
-    where: str = (await request(nc, f"STREAM.RESTORE.{name}", told))["deliver_subject"]
+async def _put_back(nc: Client, name: str, reply: dict[str, Any], source: IO[bytes]) -> None:
+    where: str = (await request(nc, f"STREAM.RESTORE.{name}", reply))["deliver_subject"]
     while chunk := source.read(_CHUNK_BYTES):
         await nc.request(where, chunk, timeout=_PATIENCE_S)
     checked(await nc.request(where, b"", timeout=_PATIENCE_S))
@@ -215,12 +215,12 @@ async def _reach(where: Where) -> Bus:
 async def _client(url: str) -> AsyncIterator[Client]:
     nc, given, refused = NatsClient(), nats_access(BOOTSTRAP), list[str]()
 
-    async def told(error: Exception) -> None:
+    async def reply(error: Exception) -> None:
         """Record a refusal: nats-py reports every other error by an exception."""
         if PERMISSIONS_ERR in str(error):
             refused.append(str(error))
 
-    once = {"connect_timeout": 2, "allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": told}
+    once = {"connect_timeout": 2, "allow_reconnect": False, "max_reconnect_attempts": 1, "error_cb": reply}
     try:
         try:
             await nc.connect(url.split(","), name="backup", **once, **given)

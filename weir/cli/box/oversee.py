@@ -15,14 +15,14 @@ from weir.service.heartbeat import BEAT_S, SILENT_S, Child, Watch, age_s, heard,
 from weir.where import Health, Where, write_file
 
 log = structlog.get_logger()
-Healths = Mapping[str, Health | None]  # of the children that run, None of one that gave no sign of life yet
+Healths = Mapping[str, Health | None]  # of the children that run, None before its first heartbeat
 
 
 class Children(Protocol):
     """The supervisor, as far as it is needed here."""
 
     where: Where
-    nats_beat_s: float | None  # when NATS last answered in this life: it writes no sign of life itself
+    nats_beat_s: float | None  # when NATS last answered in this life: it writes no heartbeat itself
 
     @property
     def running(self) -> dict[str, asyncio.subprocess.Process]:

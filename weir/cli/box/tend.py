@@ -58,7 +58,7 @@ async def _streams(where: Where, limits: Limits) -> None:
 
 async def _watch(where: Where, server: Server) -> None:
     """Log each alarm once, when it begins.  A service that is refused at two checks in spite of free space is believed."""
-    told: set[str] = set()
+    logged: set[str] = set()
     refused: set[str] = set()
     store = where.state / "nats"
     while True:
@@ -76,11 +76,11 @@ async def _watch(where: Where, server: Server) -> None:
             except LogError:
                 refused = {"up"}
         for alarm in found:
-            if alarm.reason not in told:
+            if alarm.reason not in logged:
                 log.warning("log_alarm", reason=alarm.reason, message=alarm.message)
-        told = {alarm.reason for alarm in found}
+        logged = {alarm.reason for alarm in found}
         if before & refused and free_bytes(store) >= LEAST_FREE_BYTES:
-            log.warning("nats_stores_nothing", told_by=sorted(refused))
+            log.warning("nats_stores_nothing", reported_by=sorted(refused))
             return server.end_nats()
 
 
@@ -89,9 +89,9 @@ def _refused(where: Where) -> set[str]:
     found = set()
     for path in where.run.glob("*.json"):
         try:
-            told = msgspec.json.decode(path.read_bytes(), type=Health)
+            health = msgspec.json.decode(path.read_bytes(), type=Health)
         except (OSError, msgspec.MsgspecError):  # pids.json, or one that is none of ours
             continue
-        if told.state == "degraded" and told.reason.startswith(LogStuck.__name__):
-            found.add(told.service)
+        if health.state == "degraded" and health.reason.startswith(LogStuck.__name__):
+            found.add(health.service)
     return found

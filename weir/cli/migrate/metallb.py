@@ -101,8 +101,8 @@ def _apart(services: Sequence[Field]) -> Iterator[str]:
     for shared, sharing in sorted(by_key.items()):
         if len({full_name(service).partition("/")[0] for service in sharing}) > 1:
             names = ", ".join(sorted(map(full_name, sharing)))
-            told = "Weir shares by key within a namespace only; where they are to stay on one address, give its VIPPool `share: ports`"
-            yield f"Services {names} share by the key {shared!r} across namespaces: {told}"
+            hint = "Weir shares by key within a namespace only; to keep them on one address, set `share: ports` on its VIPPool"
+            yield f"Services {names} share by the key {shared!r} across namespaces: {hint}"
 
 
 def _asked(service: Field) -> dict[str, str]:

@@ -31,19 +31,21 @@ def moved(services: Iterable[Field], rename: Rename, settings: Settings, pools: 
 
     keep: those that are Weir's then ask for the addresses in their status, where they do not ask for any.
     """
-    found, anew, others = Moved([], []), 0, list[str]()
+    found, holding, others = Moved([], []), 0, list[str]()
     for service in services:
         made = _renamed(service, rename)
         observed = _observed(made, settings)
         if service["spec"]["type"].text() == "LoadBalancer" and observed and not observed.exposed:
             others.append(full_name(service))
         addresses = _to_keep(service, observed, found.notes)
-        anew += bool(addresses)
+        holding += bool(addresses)
         asking = _asking(made, addresses, settings, pools, found.notes) if keep and addresses else made
         if asking["metadata"].get("annotations", {}) != _annotations(service):
             found.services.append(asking)
-    if anew and not keep:
-        found.notes.append(f"{anew} Services have addresses and ask for none: others may be drawn for them; --keep-addresses lets them ask")
+    if holding and not keep:
+        found.notes.append(
+            f"{holding} Services have addresses and request none: they may be given others; use --keep-addresses to request them"
+        )
     if others:
         found.notes.append(f"{len(others)} Services stay another's by their loadBalancerClass, or by having none: {few(others)}")
     return found
