@@ -31,9 +31,7 @@ class Options(Replicated, frozen=True, kw_only=True):
     path: Annotated[tuple[str, ...], Option("a file or folder of manifests", "path")] = ()
     cluster: Annotated[
         tuple[str, ...],
-        Option(
-            "Kubernetes cluster to follow; repeatable; without KUBECONFIG the cluster that this pod runs in", metavar="NAME[=KUBECONFIG]"
-        ),
+        Option("Kubernetes cluster to follow; repeatable; without KUBECONFIG this pod's own", metavar="NAME[=KUBECONFIG]"),
     ] = ()
     classes: Annotated[
         tuple[str, ...],

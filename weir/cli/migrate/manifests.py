@@ -1,6 +1,6 @@
-"""`weir migrate`: what another load balancer was told, as Weir is told it.
+"""`weir migrate`: convert another load balancer's configuration to Weir's.
 
-What is made goes through the watcher's own reader before it is printed: `weir up -f` and the API take it as it is.
+The watcher's own reader checks the result before it is printed, so that `weir up -f` and the API accept it.
 """
 
 import shlex
@@ -29,11 +29,11 @@ _FRAGMENT: Final = """\
 
 
 class MigrateError(Exception):
-    """What was given cannot be migrated."""
+    """The input cannot be migrated."""
 
 
 class Migrated(NamedTuple):
-    """manifests: to apply.   options: of the watcher.   notes: what is good to know.   left_out: what has no counterpart, and why."""
+    """manifests: to apply.   options: of the watcher.   notes: hints.   left_out: what has no counterpart, and why."""
 
     manifests: Sequence[Manifest]
     options: Sequence[str]
@@ -60,7 +60,7 @@ def migrate(files: Iterable[Path], made_of: Callable[[Iterable[Field]], Migrated
 
 
 def problems_of(manifest: Manifest) -> list[str]:
-    """What the watcher has against it."""
+    """Return the problems that the watcher finds in it."""
     return [f"{reading.place}: {problem}" for reading in read(document(manifest), DEFAULT) for problem in reading.problems]
 
 
