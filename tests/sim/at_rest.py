@@ -110,8 +110,7 @@ def _check_nodes(here: Installation, world: World) -> None:
     """Each machine that runs counts and is heard, each other that counts is silent; the log has the verdicts of its probes."""
     assert set(heard(world)) == here.machines.keys(), f"heard: {heard(world)}, running: {sorted(here.machines)}"
     for name, machine in here.machines.items():
-        assert machine.prober, name
-        dead = {endpoint_name(*target) for target in machine.prober.rounds.watches if target in here.dead}
+        dead = {endpoint_name(*target) for target in machine.probed() if target in here.dead}
         down = {endpoint_name(each.address, each.port, each.protocol) for each in world.of(EndpointDown) if each.node == name}
         assert down == dead, f"{name}: down in the log {down}, dead {dead}"
 
@@ -120,6 +119,8 @@ def _check_kernel(machine: Machine) -> None:
     """Promise 3: the kernel holds what a first application of the plan would put there."""
     agent = machine.agent
     assert agent, machine.name
+    if agent._kept:  # the log was restored, and nothing is planned in it: the node keeps what it forwards
+        return
     world = World(INDEXES)
     for fact in agent._plan.facts.values():
         world.evolve(fact)

@@ -165,6 +165,7 @@ class Connection:
         if self.log.faulty:
             await asyncio.sleep(self.log.dice.random() * late_s)
         await self.life.go_on()
+        await self._may_be_killed("killed", 0.001)
         if self.closed or self.log.fails("unreachable", chance):
             raise LogUnreachable("away")
 
@@ -187,7 +188,7 @@ class Connection:
         log, append = self.log, Append(author, tuple(decided), last, tuple(expected), self.position, self.life)
         await self.passes(0)
         log.land_late()
-        await self._may_be_killed("killed before an append")
+        await self._may_be_killed("killed before an append", 0.005)
         if log.fails("append lost", 0.03):
             raise LogUnreachable("lost before it was stored")
         if log.fails("append late", 0.03):
@@ -196,13 +197,13 @@ class Connection:
         first = log.land(append)
         if log.fails("append twice", 0.03):
             log.late.append(append)
-        await self._may_be_killed("killed after an append")
+        await self._may_be_killed("killed after an append", 0.005)
         if log.fails("answer lost", 0.03):
             raise LogUnreachable("stored, but the answer is lost")
         return first
 
-    async def _may_be_killed(self, where: str) -> None:
-        if self.life.kill and self.log.fails(where, 0.005):
+    async def _may_be_killed(self, where: str, chance: float) -> None:
+        if self.life.kill and self.log.fails(where, chance):
             self.life.kill()
             await asyncio.Event().wait()
 

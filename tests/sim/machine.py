@@ -150,6 +150,10 @@ class Machine:
 
         return runner, [probe, prober.record]
 
+    def probed(self) -> list[Target]:
+        """What its prober asks now."""
+        return list(self.prober.rounds.watches) if self.prober else []
+
     # ── what its kernel does ───────────────────────────────────────────────────────────────────────────────────────
 
     def vips(self) -> set[str]:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
-from services.health.core import Target
 from tests.sim.cluster_state import Content
 from tests.sim.installation import Installation
 from weir.events import NodeLeft
@@ -153,8 +152,11 @@ class Operator:
             self._here.cluster.delete(kind, self._dice.choice(names))
 
     def _flip_backend(self) -> None:
-        port, protocol = self._dice.choice(PORTS)
-        self._here.dead ^= {Target(self._dice.choice(BACKENDS), 8000 + port, protocol)}
+        """One that is probed dies, or one that is dead comes back."""
+        dead = sorted(self._here.dead)
+        probed = sorted({target for machine in self._here.machines.values() for target in machine.probed()} - self._here.dead)
+        if chosen := dead if dead and self._dice.random() < 0.5 else probed:
+            self._here.dead ^= {self._dice.choice(chosen)}
 
     # ── machines and processes ─────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,7 +11,7 @@ from tests.sim.scenario import play
 SEEDS = range(200)
 PART = 25
 FAULTS = (
-    *("append lost", "append late", "append twice", "answer lost", "killed before an append", "killed after an append"),
+    *("append lost", "append late", "append twice", "answer lost", "killed", "killed before an append", "killed after an append"),
     *("unreachable", "connection refused", "refused by the fence"),
 )
 
