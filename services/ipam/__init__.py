@@ -1,1 +1,1 @@
-"""ipam: gives every exposed Service its VIPs."""
+"""ipam: gives every exposed Service and every Gateway its VIPs."""

@@ -1,28 +1,24 @@
-"""Which Service holds which VIP.
+"""Which owner holds which VIP.
 
-When the log is lost, a Service gets again what was recorded of it in its cluster, and nobody else does.
-An address is allocated once and kept until its Services release it, whatever becomes of the pools: one that its pool no longer
+When the log is lost, a Service gets the addresses back that were recorded of it in its cluster, and nobody else does.
+An address is allocated once and kept until its holders release it, whatever becomes of the pools: one that its pool no longer
 offers is marked as orphaned and stays.  It is reassigned only after every LB node that counts has released it too: released ->
 withdrawn by the planner -> applied by each node -> freed.  A silent node is waited for, since it may still forward.  Of two
-Services that clash on one VIP the one that was changed last gives way.
+holders that clash on one VIP the one that changed last yields.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import ClassVar
 
+from services.ipam import claims
 from services.ipam.book import Book
-from services.ipam.claims import of_gateway, owners_touched, requested_by
 from services.ipam.pools import blocks_of, offers
-from services.ipam.wants import share_word
 from weir.decider import BySequence, Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
     AppliedThrough,
-    GatewayClassGone,
-    GatewayClassObserved,
-    GatewayGone,
-    GatewayObserved,
+    Event,
     NamespaceGone,
     NamespaceObserved,
     NodeAddressesObserved,
@@ -37,8 +33,6 @@ from weir.events import (
     PoolObserved,
     RecordGone,
     RecordObserved,
-    ServiceGone,
-    ServiceObserved,
     VipAllocated,
     VipDenied,
     VipFreed,
@@ -49,14 +43,14 @@ from weir.events import (
     object_key,
     token,
 )
-from weir.events.base import ObjectEvent
 from weir.lbnodes import ABOUT_NODES, addresses_of, counted
 from weir.model import FAMILIES, MORE_REJECTED, Owner
 
 _FRONTENDS = key("planner", "frontend", "", "").removesuffix("_")  # what the key of each frontend begins with
 
-HEARS = (
-    *(ServiceObserved, GatewayObserved, GatewayClassObserved, PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
+SUBSCRIBES: tuple[type[Event], ...] = (
+    *claims.SUBSCRIBES,
+    *(PoolObserved, NamespaceObserved, NodeObserved, RecordObserved),
     *(VipAllocated, VipDenied, VipPlanned, AppliedThrough, *ABOUT_NODES),
 )
 
@@ -101,17 +95,6 @@ def _named(event: AnyEvent) -> Iterable[str]:
     return event.holders if isinstance(event, VipDenied) else ()
 
 
-def _asked(event: AnyEvent) -> Iterable[str]:
-    return requested_by(event)
-
-
-def _prefers(event: AnyEvent) -> Iterable[str]:
-    match event:
-        case ServiceObserved(exposed=True, family_policy="PreferDualStack"):
-            return ("", share_word(event))
-    return ()
-
-
 def _unbound(world: World, before: AnyEvent | None, event: RecordGone | RecordObserved) -> bool:
     """Whether a record no longer names an address that nobody holds: others may have it then."""
     named = before.vips if isinstance(before, RecordObserved) else ()
@@ -120,20 +103,20 @@ def _unbound(world: World, before: AnyEvent | None, event: RecordGone | RecordOb
 
 
 class Ipam:
-    """The core.  Order of service: the claim that has waited longest, then by name."""
+    """The core.  Claims are served by how long they have waited, then by name."""
 
     indexes: ClassVar[Mapping[str, Index]] = {
-        "holder": _holders,  # Service -> VIPs
+        "holder": _holders,  # owner -> VIPs
         "taken": _taken,  # block of addresses -> VIPs
         "pool": _pool,  # pool -> VIPs given from it
         "shared": _shared,  # namespace/key -> VIPs
         "recorded": _recorded,  # address -> records that name it
         "node address": _machines_have,  # address -> nodes of clusters, and LB nodes, that have it or have it for a gateway
         "waiting": _waiting,  # family, and namespace -> claims
-        "named": _named,  # Service -> claims that name it as a holder
-        "asked": _asked,  # address -> Services that ask for it
+        "named": _named,  # owner -> claims that name it as a holder
+        "asked": claims.requested_by,  # address -> objects that ask for it by name
         "acknowledged": BySequence(VipWithdrawn),  # what nodes acknowledge by its sequence
-        "prefers": _prefers,  # "" for all, and namespace/key -> Services whose second family is optional
+        "prefers": claims.prefers,  # "" for all, and namespace/key -> objects whose second family is optional
     }
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
@@ -142,17 +125,10 @@ class Ipam:
 
     def _on(self, world: World, change: Change) -> Iterable[AnyEvent]:
         book = Book(world, change.fact.seq)
+        for owner in claims.changed(world, change.fact.event):
+            book.settle(owner)
+            book.reopen(owner, change.before, change.fact.event)
         match change.fact.event:
-            case ServiceObserved(root=root) | ServiceGone(root=root) as event:
-                book.settle(root.owner)
-                book.reopen(root.owner, [said for said in (change.before, event) if isinstance(said, ServiceObserved)])
-            case GatewayObserved(root=root) | GatewayGone(root=root) as event:
-                book.settle(root.owner)
-                book.reopen(root.owner, [of_gateway(each) for each in (change.before, event) if isinstance(each, GatewayObserved)])
-            case GatewayClassObserved() | GatewayClassGone() as event:
-                for each in (change.before, event):
-                    for owner in owners_touched(world, each) if each else ():
-                        book.settle(owner)
             case PoolObserved(root=root) | PoolGone(root=root):
                 self._pool_changed(world, book, root.path)
             case NamespaceObserved(root=root) | NamespaceGone(root=root):
@@ -165,26 +141,25 @@ class Ipam:
                     book.settle_waiting(*FAMILIES)
                     book.settle_preferring()
             case VipWithdrawn(vip=vip):
-                book.free(_let_go(world, [world.get(key("ipam", "vip", "", vip))]))
+                book.free(_released_by_all(world, [world.get(key("ipam", "vip", "", vip))]))
             case AppliedThrough() as event:
-                book.free(_let_go(world, _acknowledged(world, event, change.before)))
+                book.free(_released_by_all(world, _acknowledged(world, event, change.before)))
             case NodeSeen(node=node):
                 self._addresses_changed(world, book, set(), set(_machines_have(addresses_of(world, node))))
             case NodeRetired(lbnode=node) | NodeLeft(lbnode=node):
-                book.free(_let_go(world, world.of(VipReleased)))
+                book.free(_released_by_all(world, world.of(VipReleased)))
                 self._addresses_changed(world, book, set(_machines_have(addresses_of(world, node))), set())
             case NodeSilent() | NodeHeard() if world.of(VipReleased):
-                book.settle_waiting(*FAMILIES)  # they are told for whom an address waits
+                book.settle_waiting(*FAMILIES)  # their denials name the node that an address waits for
         return book.conclude()
 
     def reconcile(self, world: World) -> Iterable[Decided]:
-        """The same over every Service."""
+        """The same over every owner."""
         book = Book(world, max((fact.seq for fact in world.facts.values()), default=0))
-        services = [observed.root.owner for observed in (*world.of(ServiceObserved), *world.of(GatewayObserved))]
-        waiting = [claim.owner for claim in world.of(VipDenied)]
-        for service in sorted({*services, *waiting, *world.words("holder")}):
-            book.settle(service)
-        book.free(_let_go(world, world.of(VipReleased)))
+        waiting = [denial.owner for denial in world.of(VipDenied)]
+        for owner in sorted({*claims.owners(world), *waiting, *world.words("holder")}):
+            book.settle(owner)
+        book.free(_released_by_all(world, world.of(VipReleased)))
         return [Decided(event, _because(world, event)) for event in book.conclude()]
 
     def _pool_changed(self, world: World, book: Book, name: str) -> None:
@@ -195,8 +170,8 @@ class Ipam:
     def _addresses_changed(self, world: World, book: Book, before: set[str], after: set[str]) -> None:
         """Mark VIPs that a machine has, and unmark those that it has no longer.  What is in a pool concerns all who wait."""
         book.restate(_held_at(world, before | after))
-        for observed in [observed for address in sorted(before | after) for observed in world.find("asked", address, ObjectEvent)]:
-            book.settle(observed.root.owner)
+        for address in sorted(before | after):
+            book.settle_requesting(address)
         pools = world.of(PoolObserved)
         if any(offers(pool, ip_address(address)) for address in before ^ after for pool in pools):
             book.settle_waiting(*FAMILIES)
@@ -218,17 +193,17 @@ def _held_at(world: World, addresses: Iterable[str]) -> list[VipAllocated]:
 
 
 def _acknowledged(world: World, now: AppliedThrough, before: AnyEvent | None) -> Iterable[AnyEvent | None]:
-    """VIPs that the node may have let go of since it last said what it holds."""
+    """VIPs that the node may have released since its last acknowledgement."""
     was = before if isinstance(before, AppliedThrough) else AppliedThrough(node=now.node, seq=0)
     no_longer = {rejection.entity for rejection in was.rejected} - {rejection.entity for rejection in now.rejected}
     if MORE_REJECTED in no_longer or any(entity.startswith(_FRONTENDS) for entity in no_longer):
-        return world.of(VipReleased)  # it may be any
+        return world.of(VipReleased)  # it may be any of them
     withdrawn = [*world.between(was.seq, now.seq), *(world.get(entity) for entity in sorted(no_longer))]
     return [world.get(key("ipam", "vip", "", event.vip)) for event in withdrawn if isinstance(event, VipWithdrawn)]
 
 
 def _because(world: World, event: AnyEvent) -> int:
-    """The sequence of the newest event that a decision rests on, as far as its own Services, pool and withdrawal say."""
+    """The sequence of the newest event that a decision rests on, as far as its holders, pool and withdrawal say."""
     names = event.holders if isinstance(event, VipAllocated | VipReleased | VipFreed) else (getattr(event, "owner", ""),)
     keys = [object_key(name) for name in names if name]
     match event:
@@ -239,7 +214,7 @@ def _because(world: World, event: AnyEvent) -> int:
     return world.newest(keys)
 
 
-def _let_go(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[VipReleased]:
+def _released_by_all(world: World, candidates: Iterable[AnyEvent | None]) -> Iterator[VipReleased]:
     """Those of `candidates` that are released and that no node forwards for any more."""
     released = [vip for vip in candidates if isinstance(vip, VipReleased)]
     if not released:

@@ -8,9 +8,8 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from services.ipam.claims import claim_of
+from services.ipam.claims import Claim, claim_of, record_of, share_word
 from services.ipam.pools import blocks_of, offers
-from services.ipam.wants import share_word
 from weir.decider import World
 from weir.events import (
     AnyEvent,
@@ -19,13 +18,11 @@ from weir.events import (
     NodeObserved,
     PoolObserved,
     RecordObserved,
-    ServiceObserved,
     VipAllocated,
     VipDenied,
     VipFreed,
     VipReleased,
     key,
-    record_key,
     token,
 )
 from weir.lbnodes import counted, is_silent
@@ -35,17 +32,18 @@ NAMESPACE_LABEL: Final = "kubernetes.io/metadata.name"  # every namespace has it
 
 
 class Holdings:
-    """VIPs as decided; `events` are the decisions.  `moved`, `released`, `lost` and `reopened` tell whom they may concern."""
+    """VIPs as decided; `events` are the decisions.  `moved`, `released`, `lost` and `reopened` say whom they may concern."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.events: list[AnyEvent] = []
         self.moved: set[str] = set()  # VIPs whose holders changed
         self.released: set[str] = set()  # VIPs that nobody holds any more
-        self.lost: set[str] = set()  # Services that hold less than they did
+        self.lost: set[str] = set()  # owners that hold less than they did
         self.reopened: set[str] = set()  # words of `words_of` whose VIPs changed
         self._vips: dict[str, VipAllocated | VipReleased | None] = {}  # as decided; None: free
-        self._given: dict[str, list[str]] = {}  # Service -> VIPs it was given
+        self._given: dict[str, list[str]] = {}  # owner -> VIPs it was given
+        self._claims: dict[str, Claim | None] = {}  # by owner, as the world has them
         self._taken = Counter[str]()  # by word of `blocks_of`, beyond what the world counts
 
     # ── who is there ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -66,27 +64,28 @@ class Holdings:
         pools = [pool for pool in self.pools.values() if pool.auto_assign]
         return sorted(pools, key=lambda pool: (-pool.priority, pool.root.path))
 
-    def named(self, observed: ServiceObserved, names: Iterable[str]) -> tuple[str, ...]:
-        """Pools as the Service names them: those of its own cluster, or those that all have."""
-        cluster = observed.root.source
+    def named(self, claim: Claim, names: Iterable[str]) -> tuple[str, ...]:
+        """The pools that a claim names: those of its own cluster, or those that all have."""
+        cluster = claim.root.source
         return tuple(own if (own := name_in(cluster, name)) in self.pools else name for name in names)
 
-    def exposed(self, service: str) -> ServiceObserved | None:
-        """The Service, None where it asks for nothing."""
-        found = claim_of(self.world, service)
-        return found if found and found.exposed else None
+    def claim(self, owner: str) -> Claim | None:
+        """What the owner asks for, None where it is nothing."""
+        if owner not in self._claims:
+            self._claims[owner] = claim_of(self.world, owner)
+        return self._claims[owner]
 
-    def serves(self, pool: PoolObserved, observed: ServiceObserved) -> bool:
-        """Whether the pool's selectors take the Service in."""
+    def serves(self, pool: PoolObserved, claim: Claim) -> bool:
+        """Whether the pool's selectors match the claim."""
         if not pool.service_selector and not pool.namespace_selector:
             return True
-        namespace = observed.root.space
-        if pool.namespace_selector and pool.root.source != observed.root.source:
-            return False  # it speaks of the namespaces of its own cluster
-        said = self.world.get(key("watcher", "namespace", "", namespace))
-        name = {NAMESPACE_LABEL: observed.root.namespace}
-        labels = {**(said.labels if isinstance(said, NamespaceObserved) else {}), **name}
-        return selects(pool.service_selector, observed.labels) and selects(pool.namespace_selector, labels)
+        namespace = claim.root.space
+        if pool.namespace_selector and pool.root.source != claim.root.source:
+            return False  # it selects namespaces of its own cluster
+        observed = self.world.get(key("watcher", "namespace", "", namespace))
+        name = {NAMESPACE_LABEL: claim.root.namespace}
+        labels = {**(observed.labels if isinstance(observed, NamespaceObserved) else {}), **name}
+        return selects(pool.service_selector, claim.labels) and selects(pool.namespace_selector, labels)
 
     def in_use_by(self, vip: str) -> str:
         """Whose address it is, in words, "" where it is no machine's: as a VIP it would cut that machine off."""
@@ -120,11 +119,11 @@ class Holdings:
         """Whether an LB node has reported its addresses: until then each address may be that of the machine itself."""
         return bool(self.world.of(NodeAddressesObserved))
 
-    def claims(self, service: str) -> dict[Family, VipDenied]:
-        """What the Service was told that it waits for."""
-        owner = Owner.parse(service)
-        found = [self.world.get(key("ipam", "claim", owner.space, f"{owner.kind}:{owner.name}:{family}")) for family in FAMILIES]
-        return {claim.family: claim for claim in found if isinstance(claim, VipDenied)}
+    def denials(self, owner: str) -> dict[Family, VipDenied]:
+        """The denials in force for an owner."""
+        named = Owner.parse(owner)
+        found = [self.world.get(key("ipam", "claim", named.space, f"{named.kind}:{named.name}:{family}")) for family in FAMILIES]
+        return {denial.family: denial for denial in found if isinstance(denial, VipDenied)}
 
     # ── what is held ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,49 +134,48 @@ class Holdings:
         held = self.world.get(key("ipam", "vip", "", vip))
         return held if isinstance(held, VipAllocated | VipReleased) else None
 
-    def held(self, service: str) -> list[VipAllocated]:
-        """All that the Service holds, by key."""
-        known = {vip.vip for vip in self.world.find("holder", service, VipAllocated)} | {*self._given.get(service, ())}
+    def held(self, owner: str) -> list[VipAllocated]:
+        """The VIPs that an owner holds, by key."""
+        known = {vip.vip for vip in self.world.find("holder", owner, VipAllocated)} | {*self._given.get(owner, ())}
         found = [self.vip(vip) for vip in sorted(known, key=token)]
-        return [vip for vip in found if isinstance(vip, VipAllocated) and service in vip.holders]
+        return [vip for vip in found if isinstance(vip, VipAllocated) and owner in vip.holders]
 
     def releasing(self) -> list[VipReleased]:
         """VIPs that nobody holds and that some node may still forward for, by key."""
         found = {vip.vip: vip for vip in self.world.of(VipReleased)} | self._vips
         return [vip for vip in (found[name] for name in sorted(found, key=token)) if isinstance(vip, VipReleased)]
 
-    def shared(self, observed: ServiceObserved) -> list[VipAllocated]:
-        """VIPs of Services under the same key, by address; costs their number."""
-        word = share_word(observed)
+    def shared(self, claim: Claim) -> list[VipAllocated]:
+        """VIPs of claims with the same share key, by address; costs their number."""
+        word = share_word(claim)
         if not word:
             return []
         known = {vip.vip for vip in self.world.find("shared", word, VipAllocated)} | self._vips.keys()
         return self._open(word, known)
 
     def given_from(self, pool: str) -> list[VipAllocated]:
-        """VIPs of a pool whose Services share by ports, by address; costs their number."""
+        """VIPs of a pool whose holders share by ports, by address; costs their number."""
         return self._open(f"/{pool}", {vip.vip for vip in self.world.find("pool", pool, VipAllocated)} | self._vips.keys())
 
     def _open(self, word: str, vips: Iterable[str]) -> list[VipAllocated]:
         found = [held for vip in vips if isinstance(held := self.vip(vip), VipAllocated) and word in words_of(held)]
         return sorted(found, key=lambda held: int(ip_address(held.vip)))
 
-    def recorded(self, service: str) -> tuple[str, ...]:
-        """What was written down in its cluster that the Service has, before the log was lost."""
-        record = self.world.get(record_key(service))
-        return record.vips if isinstance(record, RecordObserved) else ()
+    def recorded(self, owner: str) -> tuple[str, ...]:
+        """The addresses recorded of the owner in its cluster, before the log was lost."""
+        return record_of(self.world, owner)
 
-    def kept_for(self, vip: str, service: str) -> tuple[str, ...]:
-        """Other Services, which may come yet, whose the address was written down as; none where it was as this one's too."""
+    def kept_for(self, vip: str, owner: str) -> tuple[str, ...]:
+        """Other owners, which may still appear, for which the address is recorded; none where it is recorded for this one too."""
         owners = tuple(record.owner for record in self.world.find("recorded", vip, RecordObserved))
-        return () if service in owners else owners
+        return () if owner in owners else owners
 
     def counted(self, word: str) -> int:
         """How many addresses are taken under a word of `blocks_of`."""
         return self.world.count("taken", word) + self._taken[word]
 
     def count(self, vips: Iterable[str], more: int) -> None:
-        """Takes `vips` for taken (1), or not any more (-1)."""
+        """Count `vips` as taken (1), or no longer (-1)."""
         for vip in vips:
             for word in blocks_of(ip_address(vip)):
                 self._taken[word] += more
@@ -185,7 +183,7 @@ class Holdings:
     # ── what becomes of it ─────────────────────────────────────────────────────────────────────────────────────────
 
     def put(self, event: VipAllocated | VipReleased | VipFreed) -> None:
-        """Decides what becomes of a VIP."""
+        """Decide what becomes of a VIP."""
         before, after = self.vip(event.vip), None if isinstance(event, VipFreed) else event
         self.events.append(event)
         self._vips[event.vip] = after
@@ -199,35 +197,35 @@ class Holdings:
             self.lost |= {*held_by} - {*holders}
         self.reopened |= {word for vip in (before, after) if isinstance(vip, VipAllocated) for word in words_of(vip)}
 
-    def take(self, vip: str, pool: str, observed: ServiceObserved) -> None:
-        """Gives the Service a free VIP, or a place beside those who hold it."""
-        held, service = self.vip(vip), observed.root.owner
-        self._given.setdefault(service, []).append(vip)
+    def take(self, vip: str, pool: str, claim: Claim) -> None:
+        """Give the claim a free VIP, or a place beside its holders."""
+        held, owner = self.vip(vip), claim.owner
+        self._given.setdefault(owner, []).append(vip)
         if isinstance(held, VipAllocated):
-            self.put(replace(held, holders=(*held.holders, service)))
+            self.put(replace(held, holders=(*held.holders, owner)))
         else:
-            share_key, share = _share_key(observed), self.pools[pool].share
-            given = VipAllocated(vip=vip, pool=pool, holders=(service,), share_key=share_key, share=share, root=observed.root)
+            share_key, share = _share_key(claim), self.pools[pool].share
+            given = VipAllocated(vip=vip, pool=pool, holders=(owner,), share_key=share_key, share=share, root=claim.root)
             self.put(self._beside_machines(given, self.pools[pool]))
 
-    def leave(self, vip: str, service: str) -> None:
-        """Takes the Service off a VIP, which is released when nobody else holds it."""
+    def leave(self, vip: str, owner: str) -> None:
+        """Remove the owner from a VIP, which is released when nobody else holds it."""
         held = self.vip(vip)
         if not isinstance(held, VipAllocated):
             return
-        rest = tuple(holder for holder in held.holders if holder != service)
+        rest = tuple(holder for holder in held.holders if holder != owner)
         if not rest:
             self.put(VipReleased(vip=vip, pool=held.pool, holders=held.holders, root=held.root))
             return
-        first = self.exposed(rest[0])
+        first = self.claim(rest[0])
         self.put(replace(held, holders=rest, root=first.root if first else held.root))
 
     def restate(self, vip: str) -> None:
-        """Says of a VIP what became of its pool or of its holders' key.  Those who stand on it by their ports may stay together."""
+        """Update a VIP after a change of its pool or of its holders' key.  Holders that share it by ports may stay together."""
         held = self.vip(vip)
         if not isinstance(held, VipAllocated):
             return
-        holders = [observed for service in held.holders if (observed := self.exposed(service))]
+        holders = [claim for owner in held.holders if (claim := self.claim(owner))]
         home = self._home(held, holders)
         pool = home or self.pools.get(held.pool)
         share = held.share if not pool or (len(held.holders) > 1 and held.share == "ports") else pool.share
@@ -243,7 +241,7 @@ class Holdings:
         granted = home.share_with_nodes if home else vip.shared_with_node
         return replace(vip, in_use_by=in_use_by, shared_with_node=granted and bool(in_use_by) and self.is_lbnodes_own(vip.vip))
 
-    def _home(self, held: VipAllocated, holders: Sequence[ServiceObserved]) -> PoolObserved | None:
+    def _home(self, held: VipAllocated, holders: Sequence[Claim]) -> PoolObserved | None:
         """The pool that offers a VIP to its holders.  Another than it was given from, a renamed one, only where nobody named that."""
 
         def is_home(pool: PoolObserved) -> bool:
@@ -259,5 +257,5 @@ def words_of(vip: VipAllocated) -> list[str]:
     return [*by_key, f"/{vip.pool}"] if vip.share == "ports" else by_key
 
 
-def _share_key(observed: ServiceObserved) -> str:
-    return "" if observed.exclusive else observed.share_key
+def _share_key(claim: Claim) -> str:
+    return "" if claim.exclusive else claim.share_key

@@ -49,7 +49,7 @@ def first_free(pool: PoolObserved, family: Family, count: Callable[[str], int]) 
 
 
 def first_addresses(pool: PoolObserved, family: Family, most: int) -> Iterator[Address]:
-    """The first that the pool gives unasked, at most `most`."""
+    """The first addresses that the pool gives where none is requested, at most `most`."""
     make = IPv4Address if family == "IPv4" else IPv6Address
     for found in ranges(pool, family):
         for number in range(found.drawn, min(found.last, found.drawn + most) + 1):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.ipam.core import HEARS as IPAM_HEARS
+from services.ipam.core import SUBSCRIBES as IPAM_SUBSCRIBES
 from services.ipam.core import Ipam
 from services.planner.core import Planner
 from services.watcher.core import HEARS as WATCHER_HEARS
@@ -99,7 +99,7 @@ class Installation:
     def _makers(self) -> dict[str, Make]:
         return {
             "watcher": self._watcher,
-            "ipam": partial(_core, "ipam", Ipam, IPAM_HEARS),
+            "ipam": partial(_core, "ipam", Ipam, IPAM_SUBSCRIBES),
             "planner": partial(_core, "planner", Planner, Planner().subscribes),
         }
 

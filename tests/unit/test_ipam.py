@@ -14,7 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.ipam.core import HEARS, Ipam
+from services.ipam.core import SUBSCRIBES, Ipam
 from services.ipam.pools import blocks_of, first_free
 from weir.decider import Fact, Fold
 from weir.events import (
@@ -153,7 +153,7 @@ class Log:
 def test_every_fact_it_decides_on_is_of_a_kind_it_hears() -> None:
     decided_on = (ServiceObserved, ServiceGone, PoolObserved, PoolGone, NamespaceObserved, NamespaceGone, VipWithdrawn, AppliedThrough)
     own = (VipAllocated, VipReleased, VipFreed, VipDenied, ClaimSettled)
-    assert {event.kind for event in (*decided_on, *own)} <= {event.kind for event in HEARS}
+    assert {event.kind for event in (*decided_on, *own)} <= {event.kind for event in SUBSCRIBES}
 
 
 def test_exposed_service_gets_the_first_address() -> None:
@@ -677,7 +677,7 @@ def test_an_address_of_an_lb_node_or_of_its_gateway_is_never_drawn_and_denied_by
 
 def test_addresses_of_a_node_that_left_are_given_to_those_who_wait_until_it_comes_back() -> None:
     log = Log(node("lb-1"), addresses("lb-1", "192.0.2.1"), pool("p", "192.0.2.1/32"), service("web"))
-    words = "every IPv4 address of p is held; 192.0.2.1 of LB nodes or their gateways is given to nobody unasked"
+    words = "every IPv4 address of p is held; 192.0.2.1 of LB nodes or their gateways is given only on request"
     assert (log.denied("web").reason, log.denied("web").message) == ("PoolExhausted", words)
     log.say(NodeLeft(lbnode="lb-1"))
     assert log.vips() == {"192.0.2.1": "shop/web"}
