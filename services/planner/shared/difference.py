@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from weir.decider import World
-from weir.events import AnyEvent, BackendsPlanned, Event, Planned, PlannedStatus, key_of
+from weir.events import AnyEvent, BackendsPlanned, Event, Planned, PlannedStatus, StatusPlanned, key_of
 from weir.model import service_of
 
 
@@ -87,12 +87,13 @@ def leaves(world: World, owner: str, wanted: Mapping[str, AnyEvent]) -> bool:
 def same(wanted: AnyEvent, planned: AnyEvent | None) -> bool:
     """True where both say the same; a root that only grew older does not count, or every edit would rewrite the whole plan.
 
-    It counts for a status, which names the generation that it is about (observedGeneration).
+    It counts for a status of the Gateway API, which names the generation that it is about (observedGeneration).
     """
     if wanted == planned:
         return True
     if type(wanted) is not type(planned):
         return False
-    if isinstance(wanted, PlannedStatus) and wanted.root.generation != planned.root.generation:  # type: ignore[union-attr]
+    names_it = isinstance(wanted, PlannedStatus) and not isinstance(wanted, StatusPlanned)
+    if names_it and wanted.root.generation != planned.root.generation:  # type: ignore[union-attr]
         return False
     return replace(planned, root=wanted.root) == wanted  # type: ignore[union-attr]

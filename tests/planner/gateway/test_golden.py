@@ -35,8 +35,8 @@ def planned(text: str) -> list[AnyEvent]:
 
     seen: list[AnyEvent] = []
     take([NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)), NodeAddressesObserved(node="n1")])
-    observed = watcher.said.read(Observation({"case.yaml": documents("case.yaml", text.encode())}, complete=True))
-    take(differences(world, watcher.said, watcher.said.take(observed)))
+    observed = watcher.inventory.read(Observation({"case.yaml": documents("case.yaml", text.encode())}, complete=True))
+    take(differences(world, watcher.inventory, watcher.inventory.take(observed)))
     for core in (ipam, planner):
         take([decided.event for decided in core.reconcile(world)])
     take([AppliedThrough(node="n1", seq=len(seen))])
