@@ -86,6 +86,17 @@ static __always_inline void original(struct flow_key *was, const struct flow *fl
 	was->dport = to_backend ? flow->dport : flow->new_sport;
 }
 
+/* Did this machine's own stack send the quoted packet from a frontend?  Then the error is its own too: it lowers its path MTU. */
+static __always_inline bool about_local(const struct flow_key *answer)
+{
+	struct frontend_key key = { .port = answer->dport, .proto = answer->proto };
+	struct frontend *frontend;
+
+	__builtin_memcpy(key.vip, &answer->dst, sizeof(key.vip));
+	frontend = map_get(frontends, &key);
+	return frontend && frontend->flags & FRONTEND_LOCAL;
+}
+
 /* False: not about a flow of ours, and the packet is untouched. */
 static __always_inline bool turn_back(CTX *ctx, struct packet *p, void *end, int *action)
 {
@@ -98,8 +109,13 @@ static __always_inline bool turn_back(CTX *ctx, struct packet *p, void *end, int
 	ports = parse_quote(&answer, p, end);
 	if (!ports || !same_addr(&answer.dst, &p->key->dst))	/* it went to another than the one whose packet it quotes */
 		return false;
-	if (!find_flow(&answer, hash_of(&answer, p->v6), p->v6, &found) || !takes_answers(found.flow, found.life, p->tick))
-		return false;
+	if (!find_flow(&answer, hash_of(&answer, p->v6), p->v6, &found) || !takes_answers(found.flow, found.life, p->tick)) {
+		if (!about_local(&answer))
+			return false;
+		p->verdict = DELIVERED;
+		*action = CTX_PASS;
+		return true;
+	}
 	original(&was, found.flow, found.back);
 	rewrite_quote(p, ports, &answer, &was);
 	/* Where ports would be, ICMP has its type and its checksum: they stay. */

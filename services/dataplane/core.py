@@ -19,10 +19,13 @@ from weir.events import (
     AppliedThrough,
     BackendsPlanned,
     FrontendPlanned,
+    ListenerPlanned,
     MapPressure,
+    UpstreamPlanned,
     VipPlanned,
     VipTaken,
     VipWithdrawn,
+    VirtualHostPlanned,
     endpoints_of,
 )
 from weir.lbnodes import ABOUT_NODES
@@ -31,6 +34,7 @@ from weir.model import (
     BACKEND_STATES,
     MODES,
     NO_BACKENDS,
+    PROXY,
     Algorithm,
     Backend,
     BackendSet,
@@ -80,8 +84,9 @@ def without_root(fact: Fact) -> Fact:
 
 
 def planned(world: World) -> list[AnyEvent]:
-    """Return the whole plan: every VIP, planned or withdrawn, every frontend and chunk of backends."""
-    return [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
+    """Return the whole plan: every VIP, planned or withdrawn, frontend and chunk of backends, and all that a proxy serves."""
+    kernel: list[AnyEvent] = [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
+    return [*kernel, *world.of(ListenerPlanned), *world.of(VirtualHostPlanned), *world.of(UpstreamPlanned)]
 
 
 class Touched:
@@ -125,6 +130,7 @@ class Touched:
             part._widen(world)
             yield part
         last = cls()
+        last.frontends = {frontend_key(frontend) for frontend in world.of(FrontendPlanned) if not frontend.sets}  # of a proxy
         last.vips = {*(event.vip for event in world.of(VipPlanned)), *(event.vip for event in world.of(VipWithdrawn))}
         yield last
 
@@ -205,7 +211,7 @@ def eligible(parts: Iterable[Share], algorithm: Algorithm) -> list[Share]:
 def unknown_words(frontend: FrontendPlanned, backends: Iterable[Backend]) -> str:
     """Name the words of a frontend and its backends that this version does not know, and those it does; "" where it knows them all."""
     words = [
-        ("mode", frontend.mode, MODES),
+        ("mode", frontend.mode, (*MODES, PROXY)),
         ("algorithm", frontend.algorithm, ALGORITHMS),
         ("no_backend", frontend.no_backend, NO_BACKENDS),
         *(("state of a backend", state, BACKEND_STATES) for state in sorted({backend.state for backend in backends})),

@@ -301,3 +301,13 @@ def _to_vip(lab: Lab, family: str, flags: int = 0) -> Packet:
     packet = Packet(src="fd02::1" if v6 else "192.0.2.1", dst="fd03::1" if v6 else "198.51.100.1", flags=SYN)
     lab.serve(packet.dst, ["fd01::11" if v6 else "10.1.0.11"], flags=flags)
     return packet
+
+
+def test_error_about_an_answer_of_this_machines_proxy_reaches_its_stack(lab: Lab, packet: Packet) -> None:
+    lab.serve(packet.dst, [], flags=FRONTEND_LOCAL)
+    lab.passed(packet, "delivered")
+    answer = packet.but(src=packet.dst, dst=packet.src, sport=80, dport=40000)
+    router = "fd02::99" if packet.v6 else "192.0.2.99"
+    lab.passed(too_big(answer, router, packet.dst), "delivered")
+    other = answer.but(sport=81)
+    assert lab.send(too_big(other, router, packet.dst))[1] == "drop", "that port is not served"

@@ -7,6 +7,7 @@ from weir.model.value import Value
 
 Mode = str
 MODES: Final = ("default", "onearm", "fullnat")
+PROXY: Final = "proxy"  # the mode of a proxy's frontends: packets go up this machine's own stack
 Algorithm = str
 ALGORITHMS: Final = ("maglev", "rr")
 BackendState = str

@@ -27,6 +27,7 @@ from services.dataplane.l4.layout import (
     AFFINITY_OF,
     ALGORITHMS,
     FRONTEND_AFFINITY,
+    FRONTEND_LOCAL,
     FRONTEND_REJECT,
     FRONTEND_SOURCES,
     ID,
@@ -40,8 +41,8 @@ from services.dataplane.l4.tables import Tables
 from services.dataplane.l4.vips import Vips, vip_entity, vip_planned
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_of
+from weir.model import PROXY, Rejection, endpoint_name
 from weir.model import Backend as Planned
-from weir.model import Rejection, endpoint_name
 from weir.pins import PROTOCOLS, MapError, address_text
 from weir.plan import members
 
@@ -218,7 +219,7 @@ class Applier:
             id=number,
             idle_timeout_s=planned.idle_timeout_s,
             algorithm=ALGORITHMS.index(planned.algorithm),
-            mode=MODES.index(planned.mode),
+            mode=0 if planned.mode == PROXY else MODES.index(planned.mode),
             flags=_flags(planned, limited=sources is not None),
             plan_seq=newest,
         )
@@ -293,7 +294,12 @@ def _weighted(part: Share, protocol: str) -> Weighted:
 
 
 def _flags(planned: FrontendPlanned, *, limited: bool) -> int:
-    wanted = {FRONTEND_SOURCES: limited, FRONTEND_REJECT: planned.no_backend == "reject", FRONTEND_AFFINITY: planned.affinity_s}
+    wanted = {
+        FRONTEND_LOCAL: planned.mode == PROXY,
+        FRONTEND_SOURCES: limited,
+        FRONTEND_REJECT: planned.no_backend == "reject",
+        FRONTEND_AFFINITY: planned.affinity_s,
+    }
     return sum(flag for flag, is_wanted in wanted.items() if is_wanted)
 
 

@@ -22,7 +22,7 @@ from weir.decider import World
 from weir.events import AnyEvent, BackendsPlanned, MapPressure, key_of
 from weir.model import Rejection, seen_from
 from weir.pins import Map, backend_key
-from weir.plan import PLAN
+from weir.plan import L4_PLAN
 from weir.service.metrics import Histogram, Sample
 from weir.service.runner import Runner
 
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 class Forwarding:
     """An applier.   pins: folder of the pinned maps.   written: map entries, since this process started."""
 
-    interested = PLAN
+    interested = L4_PLAN
 
     def __init__(self, pins: Path, node: str) -> None:
         self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "cluster_seed")}
