@@ -1,13 +1,15 @@
-"""The plan: what the kernel of every node should hold, and how they belong together."""
+"""The plan: what the kernel and the proxy of every node should hold, and how it belongs together."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from weir.decider import Index, World
-from weir.events import AnyEvent, BackendsPlanned, FrontendPlanned, VipPlanned
+from weir.events import AnyEvent, BackendsPlanned, FrontendPlanned, ListenerPlanned, UpstreamPlanned, VipPlanned, VirtualHostPlanned
 from weir.model import Backend
 
-PLAN: Final = (VipPlanned, FrontendPlanned, BackendsPlanned)
+L4_PLAN: Final = (VipPlanned, FrontendPlanned, BackendsPlanned)
+L7_PLAN: Final = (ListenerPlanned, VirtualHostPlanned, UpstreamPlanned)
+PLAN: Final = (*L4_PLAN, *L7_PLAN)
 PLAN_KINDS: Final = frozenset(event.kind for event in PLAN)
 
 

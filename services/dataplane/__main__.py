@@ -16,7 +16,7 @@ def main() -> None:
     """Run until SIGTERM."""
     settings = configured("dataplane", Settings)
     where = Where(settings.instance)
-    agent = Agent(where, settings.node, settings.hook, settings.interface)
+    agent = Agent(where, settings.node, settings.hook, settings.interface, proxy=settings.proxy, secrets=settings.secrets)
     runner = Runner(
         "dataplane",
         Recorder(INDEXES),
@@ -40,6 +40,7 @@ def main() -> None:
         agent.node.follow_interfaces,
         agent.node.follow_addresses,
         agent.health_ports.serve,
+        agent.proxy.serve,
     )
     serve(runner, *edges, *counted)
 

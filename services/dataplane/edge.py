@@ -17,6 +17,11 @@ from services.dataplane.core import planned
 from services.dataplane.health_ports import HealthPorts
 from services.dataplane.l4.forwarding import Forwarding
 from services.dataplane.l4.layout import LAYOUT
+from services.dataplane.l7.absent import NoProxy
+from services.dataplane.l7.apply import EnvoyApplier
+from services.dataplane.l7.certificates import SecretSource
+from services.dataplane.l7.places import admin_of, files_of
+from services.dataplane.l7.sources import source_of
 from services.dataplane.node import Node
 from services.dataplane.plan_file import AppliedPlan
 from weir.bus.identity import Identity, kinship
@@ -43,7 +48,9 @@ log = structlog.get_logger()
 class Agent:
     """appliers: in the order in which they apply; what one needs of another is wired here."""
 
-    def __init__(self, where: Where, node: str, hook: str, interfaces: Sequence[str]) -> None:
+    def __init__(
+        self, where: Where, node: str, hook: str, interfaces: Sequence[str], *, proxy: bool = False, secrets: Sequence[str] = ()
+    ) -> None:
         pins = where.pins / f"v{LAYOUT}"
         self._name = node
         self._applied = asyncio.Event()  # there is something to report
@@ -53,7 +60,8 @@ class Agent:
         self.l4 = Forwarding(pins, node)
         self.announcements = Announcements(node, self.node.interfaces, self.l4.taken)
         self.health_ports = HealthPorts(node, self.l4.rejections, self._applied.set)
-        self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports)
+        self.proxy = self._proxy(where, source_of(secrets)) if proxy else NoProxy()
+        self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports, self.proxy)
         self._kinds = {event.kind for applier in self._appliers for event in applier.interested}
         self._path = where.state / "plan.json"
         self._plan = AppliedPlan(self._path)
@@ -65,6 +73,9 @@ class Agent:
         self._unsaved = ""  # why the plan is not on disk
         self._kept = False  # the log knows less than the plan we forward by
         self._kept_since_s = self._followed_s = 0.0
+
+    def _proxy(self, where: Where, source: SecretSource) -> EnvoyApplier:
+        return EnvoyApplier(self._name, files_of(where), admin_of(where), source, self._applied.set)
 
     def start(self) -> None:
         """On a machine that just started, forward by the plan on disk, before and without the log."""
@@ -138,7 +149,7 @@ class Agent:
 
     def impaired(self) -> str:
         """Return what this node cannot do: it could not forward by this plan after a reboot without the log."""
-        return self._unsaved
+        return self._unsaved or self.proxy.impaired
 
     # ── edges: each runs until the process ends ────────────────────────────────────────────────────────────────────
 

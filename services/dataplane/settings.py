@@ -8,10 +8,16 @@ from weir.service.settings import Common, Option
 Hook = Literal["auto", "tc", "xdp", "xdp-generic"]
 
 
+def _word(text: str) -> list[str]:
+    return [text]
+
+
 class Settings(Common, frozen=True, kw_only=True):
-    """interface, hook: as the loader attached them."""
+    """interface, hook: as the loader attached them.   proxy: an Envoy runs on this machine, from the files that the agent writes."""
 
     interface: Annotated[
         tuple[str, ...], Option("an interface that packets arrive on: NAME, NAME=HOOK or PREFIX*; may be repeated", read=listed)
     ] = ()
     hook: Annotated[Hook, Option("the hook of interfaces that name none")] = "tc"
+    proxy: Annotated[bool, Option("write the configuration of an Envoy that serves the L7 plan on this machine")] = False
+    secrets: Annotated[tuple[str, ...], Option("where TLS Secrets are read: manifests, or kubernetes; may be repeated", read=_word)] = ()

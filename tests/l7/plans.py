@@ -20,6 +20,8 @@ def event(fields: dict[str, Any]) -> AnyEvent:
     default = _GATEWAY if fields["type"].startswith(("listener_", "virtualhost_")) else _SERVICE
     if fields["type"].endswith("_withdrawn"):
         default = {"root": default["root"]}
+    if fields["type"] == "upstream_planned":
+        default = {**_SERVICE, "owner": "Service/shop/web"}
     return msgspec.convert(default | fields, AnyEvent)
 
 

@@ -7,11 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
+from services.dataplane.applier import Step
 from services.dataplane.core import INDEXES
 from services.dataplane.l7.apply import EnvoyApplier
-from services.dataplane.l7.bootstrap import bootstrap
 from services.dataplane.l7.certificates import KeyPair, SecretError
 from services.dataplane.l7.judge import envoy_binary
 from services.dataplane.l7.protobuf import Files
@@ -40,11 +38,9 @@ class Proxy:
         self.envoy: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        config = self.folder / "bootstrap.json"
-        config.write_bytes(msgspec.json.encode(bootstrap("n1", self.files, self.admin)))
         with open(self.folder / "envoy.log", "ab") as log:
             options = ("--disable-hot-restart", "--concurrency", "2", "-l", "warning")
-            self.envoy = subprocess.Popen([envoy_binary(), "-c", str(config), *options], stdout=log, stderr=log)
+            self.envoy = subprocess.Popen([envoy_binary(), "-c", self.files.bootstrap(), *options], stdout=log, stderr=log)
 
     def kill(self) -> None:
         assert self.envoy
@@ -57,7 +53,7 @@ class Proxy:
         for event in found:
             self.position += 1
             changes.append(self.world.evolve(Fact(self.position, event)))
-        self.applier.take(self.world, changes, self.position)
+        self.applier.apply(Step(self.world, changes, {}, self.position))
         return self.position
 
     def plan(self, text: str) -> int:
@@ -66,7 +62,7 @@ class Proxy:
     async def applied(self, position: int, timeout_s: float = 10) -> None:
         """Envoy has the plan of that position."""
         async with asyncio.timeout(timeout_s):
-            while self.applier.applied < position:
+            while self.applier.through < position:
                 await self._progress.wait()
                 self._progress.clear()
 
@@ -76,22 +72,24 @@ class Proxy:
 
 @asynccontextmanager
 async def proxy(folder: Path, *, started: bool = True) -> AsyncIterator[Proxy]:
-    """A proxy without a plan."""
+    """A proxy without a plan.   started: Envoy runs as soon as it is needed."""
     folder.chmod(0o700)
     found = Proxy(folder)
-    if started:
-        found.applier.take(found.world, None, 0)
-    task = asyncio.ensure_future(found.applier.serve())
+    found.applier.apply(Step(found.world, None, {}, 0))
+    applying = asyncio.ensure_future(found.applier.serve(None))  # type: ignore[arg-type]
+    starting = asyncio.ensure_future(_start(found)) if started else None
     try:
-        if started:
-            async with asyncio.timeout(10):
-                while not os.path.exists(found.files.listeners()):
-                    await asyncio.sleep(0.01)
-            found.start()
         yield found
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in filter(None, (applying, starting)):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         if found.envoy and found.envoy.poll() is None:
             found.envoy.terminate()
             found.envoy.wait()
+
+
+async def _start(found: Proxy) -> None:
+    while not os.path.exists(found.files.listeners()):
+        await asyncio.sleep(0.01)
+    found.start()

@@ -68,4 +68,4 @@ def test_faults_among_many_are_found_with_few_checks() -> None:
     found = asyncio.run(offenders(hosts, judge))
     assert [host["name"] for host, _ in found] == ["h17.example.com", "h90.example.com"]
     assert all("missing )" in reason for _, reason in found)
-    assert asked < 30
+    assert asked < 22

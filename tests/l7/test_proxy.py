@@ -1,6 +1,7 @@
 """Plans in, answers of a real Envoy out."""
 
 import asyncio
+import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -317,5 +318,28 @@ def test_rules_move_to_new_upstreams_without_a_failed_request(tmp_path: Path) ->
         await asyncio.gather(*loads)
         assert len(statuses) > 60
         assert set(statuses) == {200}
+
+    run(tmp_path, test)
+
+
+async def grpc(path: str) -> str:
+    """The head of the answer to a call."""
+    command = ["curl", "-s", "--http2-prior-knowledge", "-D", "-", "-o", "/dev/null", "-X", "POST", "-H", "content-type: application/grpc"]
+    done = await asyncio.to_thread(subprocess.run, [*command, f"http://{VIP}{path}"], capture_output=True, text=True, timeout=10)
+    return done.stdout
+
+
+def test_http2_and_grpc_reach_backends_that_speak_it(tmp_path: Path) -> None:
+    """Another listener of the same Envoy stands for such a backend: it takes HTTP/2 with prior knowledge as well as HTTP/1.1."""
+    match = "{path: {kind: Exact, value: /shop.Cart/Add}}"
+    rules = f"    - {{route: GRPCRoute/shop/rpc, rule: '0', match: {match}, shares: [{{upstream: 'shop/h2:80'}}]}}\n"
+
+    async def test(found: Proxy) -> None:
+        inner = LISTENER.replace("port: 80,", "port: 8443,").replace(", '2001:db8::10'", "")
+        h2 = upstream("h2", 8443, ", protocol: h2").replace("127.0.0.1", VIP)
+        await found.planned(LISTENER + inner + host(rules) + host(rule("/"), port=8443) + WEB + h2)
+        assert (await ask(VIP, 80, "/shop.Cart/Add", method="POST")).backend == "web"
+        assert "HTTP/2 200" in await grpc("/shop.Cart/Add")
+        assert "grpc-status: 12" in await grpc("/shop.Cart/Other"), "unimplemented"
 
     run(tmp_path, test)

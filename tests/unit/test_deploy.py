@@ -1,5 +1,6 @@
 """deploy/ as it is written: what every container is held to, that its flags, images and Secrets exist, and that no secret is in it."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -159,3 +160,23 @@ def test_no_secret_is_in_the_repository() -> None:
         if path.is_file():
             text = path.read_text()
             assert not re.search(r"\bS[UAO][A-Z2-7]{56}\b|PRIVATE KEY|^kind: Secret", text, re.M), path
+
+
+PROXY = {"resources": "overlays/in-cluster", "components": "components/proxy"}
+
+
+def test_component_puts_an_envoy_beside_each_agent(tmp_path: Path) -> None:
+    here = {name: [os.path.relpath(DEPLOY / place, tmp_path)] for name, place in PROXY.items()}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(here))
+    done = subprocess.run([*kubectl(), "kustomize", str(tmp_path)], check=True, capture_output=True, text=True)
+    objects = list(yaml.safe_load_all(done.stdout))
+    pod = next(each["spec"]["template"]["spec"] for each in objects if each["kind"] == "DaemonSet")
+    found = {container["name"]: container for container in (*pod["initContainers"], *pod["containers"])}
+    assert found["envoy"]["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
+    assert found["envoy"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert all(found[name]["securityContext"]["readOnlyRootFilesystem"] for name in ("envoy", "envoy-binary", "dataplane"))
+    assert {"--proxy", "--secrets=kubernetes"} < set(found["dataplane"]["args"])
+    holding = [name for name, each in found.items() if any(mount["name"] == "api" for mount in each["volumeMounts"])]
+    assert holding == ["dataplane"], "nobody else may read Secrets"
+    rules = [rule for each in objects if each["metadata"]["name"] == "weir-node-secrets" for rule in each.get("rules", ())]
+    assert rules == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]

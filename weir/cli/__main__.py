@@ -129,6 +129,8 @@ def leave(
 @app.command(epilog=example("weir down"))
 def down(instance: Instance = "weir") -> None:
     """Detach and remove the packet path.  Forwarding stops; the log and the last plan stay."""
+    from services.dataplane.l7 import keeper
+    from services.dataplane.l7.local_vips import LocalVips
     from services.dataplane.load.loader import detach
     from weir.cli.box.supervise import UpError, claim
     from weir.view.processes import running
@@ -144,6 +146,9 @@ def down(instance: Instance = "weir") -> None:
             claim(where)  # held until this command ends
         for line in detach(where.pins, where.settings):
             typer.echo(line)
+        if keeper.stop(where.run / "envoy"):
+            typer.echo("Envoy ended")
+        LocalVips().set(())
     except (OSError, UpError) as error:
         fail(str(error))
 

@@ -7,19 +7,28 @@ Envoy needs none of this to go on serving: it runs from the files, which hold th
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
+import msgspec
 import structlog
 
+from services.dataplane.applier import Step
 from services.dataplane.l7.admin import Admin, stat
+from services.dataplane.l7.bootstrap import bootstrap
 from services.dataplane.l7.certificates import Certificates, SecretSource
 from services.dataplane.l7.disk import Disk
 from services.dataplane.l7.judge import NoEnvoy
+from services.dataplane.l7.local_vips import LocalVips
 from services.dataplane.l7.protobuf import Files
 from services.dataplane.l7.refusals import File, Refusals
 from services.dataplane.l7.render import Rendered, Touched
-from weir.decider import Change, World
+from weir.decider import World
+from weir.events import BackendsPlanned, ListenerPlanned, key_of
 from weir.model import Rejection
+from weir.plan import L7_PLAN
+from weir.service.runner import Runner
+from weir.where import write_file
 
 _POLL_LEAST_S, _POLL_MOST_S = 0.001, 0.05
 _COUNT_AFTER_S = 0.01  # refusals are looked up then: all counters cost Envoy more than all versions
@@ -30,45 +39,74 @@ log = structlog.get_logger()
 
 
 class EnvoyApplier:
-    """One node's Envoy.
+    """One node's Envoy, as a part of the node.   impaired: what it cannot do, in words.
 
-    applied: the sequence up to which Envoy has what is planned.   changed: called when that, or what is refused, changes.
+    Until a listener is planned for the first time it does nothing, and no Envoy need run.  While Envoy is dead its listeners are
+    rejected, so that the rest of the plan is acknowledged.
     """
 
-    def __init__(self, node: str, files: Files, admin: str, source: SecretSource, changed: Callable[[], None]) -> None:
-        self._files, self._admin, self._changed = files, Admin(admin), changed
+    interested = (*L7_PLAN, BackendsPlanned)
+    unfinished = False  # what Envoy refused is tried again when it changes, and a Secret that is missing at intervals
+
+    def __init__(self, node: str, files: Files, admin: str, source: SecretSource, moved: Callable[[], None]) -> None:
+        self._files, self._admin, self._moved = files, Admin(admin), moved
+        self._vips, self._bootstrap = LocalVips(), msgspec.json.encode(bootstrap(node, files, admin))
+        self._needed = Path(files.bootstrap()).exists()
         self._rendered, self._disk = Rendered(node, files), Disk()
         self._refusals = Refusals(node, self._rendered, self._admin)
         self._certificates = Certificates(source, files, self._disk)
         self._refusals.good = {kind: self._disk.read(files.path(kind), kind) for kind in ("lds", "cds")}
         self._leaving: dict[str, bytes] = {}  # clusters that stay until no route names them
-        self._world, self._position, self.applied = World(), 0, 0
+        self._world, self._position, self.through = World(), 0, 0
         self._touched, self._whole, self._awake = Touched(), False, asyncio.Event()
         self._unsettled: dict[str, File] = {}  # by statistic: files whose version Envoy has not taken yet
         self._settled: dict[str, str] = {}  # the version that it took
         self._counted: tuple[int, dict[str, int]] = (0, {})  # a life of Envoy, and the versions it refused in it by statistic
-        self.impaired = ""  # what this node's proxy cannot do, in words
+        self._dead_since_s: float | None = None
+        self._reported: list[Rejection] = []
+        self.impaired = ""
 
-    def take(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
-        """The plan is at `position` now; all of it may have changed where `changes` is None."""
-        idle = self.applied == self._position and not self._touched
-        self._world, self._position = world, position
-        self._touched.update(Touched.all(world) if changes is None else Touched.by(world, changes))
-        self._whole = self._whole or changes is None
+    def apply(self, step: Step) -> None:
+        """Hand a step to `serve`, which applies it later."""
+        if not self._is_needed(step.world):
+            self._world, self._position, self.through = step.world, step.position, step.position
+            return
+        idle = self.through == self._position and not self._touched
+        self._world, self._position = step.world, step.position
+        self._touched.update(Touched.all(step.world) if step.changes is None else Touched.by(step.world, step.changes))
+        self._whole = self._whole or step.changes is None
+        if self._whole or self._touched.listeners:
+            self._vips.set(vip for planned in step.world.of(ListenerPlanned) for vip in planned.vips)
         if self._touched or self._whole:
             self._awake.set()
         elif idle:
-            self.applied = position
+            self.through = step.position
 
-    def rejections(self) -> list[Rejection]:
-        """What of the plan Envoy does not serve, and why."""
-        return [*self._refusals.listed(self._world), *self._certificates.rejections(self._world)]
+    def _is_needed(self, world: World) -> bool:
+        if not self._needed and world.of(ListenerPlanned):
+            self._needed, self._whole = True, True
+            for folder in (self._files.folder, self._files.secrets):
+                Path(folder).mkdir(parents=True, exist_ok=True)
+            Path(self._files.secrets).chmod(0o700)
+            write_file(Path(self._files.bootstrap()), self._bootstrap, sync=True)
+        return self._needed
 
-    async def serve(self) -> None:
-        """Applies for ever."""
+    def rejections(self) -> Sequence[Rejection]:
+        """Return what of the plan Envoy does not serve, and why."""
+        if self._is_dead():
+            return [Rejection(entity=key_of(planned), reason=self.impaired) for planned in self._world.of(ListenerPlanned)]
+        return [*self._refusals.listed(self._world), *self._certificates.rejections(self._world), *self._not_local()]
+
+    def _not_local(self) -> Iterator[Rejection]:
+        for planned in self._world.of(ListenerPlanned) if self._vips.refused else ():
+            for vip in self._vips.refused.keys() & {*planned.vips}:
+                yield Rejection(entity=key_of(planned), reason=self._vips.refused[vip])
+
+    async def serve(self, _: Runner) -> None:
+        """Apply until the process ends."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_AGAIN_S if self._unsettled or self._certificates.missing else None):
+                async with asyncio.timeout(_AGAIN_S if self._needed else None):
                     await self._awake.wait()
             await self._round()
 
@@ -81,16 +119,28 @@ class EnvoyApplier:
         if whole:
             touched.update(self._rendered.names())  # some of it may be planned no more
         if touched or whole or self._certificates.missing:
-            await self._write(world, touched)
+            await self._write(world, touched, whole=whole)
         else:
-            await self._settle()
-        if not self._unsettled and self.applied != position:
-            self.applied = self._position if not self._touched else position
-            log.info("proxy_applied", seq=self.applied, ms=round((time.perf_counter() - begun_s) * 1000, 1))
-        self._changed()
+            await self._look_after()
+        moved = (not self._unsettled or self._is_dead()) and self.through < position
+        if moved:
+            self.through = self._position if not self._touched else position
+            log.info("proxy_applied", seq=self.through, ms=round((time.perf_counter() - begun_s) * 1000, 1))
+        rejected, self._reported = self._reported, list(self.rejections())
+        if moved or rejected != self._reported:
+            self._moved()
         await asyncio.to_thread(self._disk.sync)
 
-    async def _write(self, world: World, touched: Touched) -> None:
+    async def _look_after(self) -> None:
+        """Whether Envoy answers, and has the listeners: a new one has read the same files."""
+        version = self._disk.version(self._files.listeners())
+        self._unsettled.setdefault(stat("lds"), File("lds", "", version))
+        await self._settle()
+
+    def _is_dead(self) -> bool:
+        return self._dead_since_s is not None and time.monotonic() - self._dead_since_s > _SILENT_S
+
+    async def _write(self, world: World, touched: Touched, *, whole: bool) -> None:
         """Clusters come before the routes to them and go after these."""
         self._rendered.turn(world, touched)
         self._refusals.forget(world)
@@ -99,19 +149,19 @@ class EnvoyApplier:
         self._leaving = {name: content for name, content in self._refusals.good["cds"].items() if name not in new}
         for name in sorted(touched.endpoints & self._rendered.endpoints.keys()):
             self._put("eds", name, [self._rendered.endpoints[name]])
-        if touched.clusters or not self._disk.version(self._files.clusters()):
+        if whole or touched.clusters:
             self._put_whole("cds")
         await self._settle()
         for name in sorted({name for name, _ in touched.hosts} & self._rendered.hosts.keys() | self._unwritten_routes()):
             self._put("rds", name, [self._rendered.routes(name)])
-        if touched.listeners or not self._disk.version(self._files.listeners()):
+        if whole or touched.listeners:
             self._put_whole("lds")
         await self._settle()
         if self._leaving:
             self._leaving = {}
             self._put_whole("cds")
             await self._settle()
-        self._tidy(touched)
+        self._tidy(touched, whole=whole)
 
     def _unwritten_routes(self) -> set[str]:
         """A listener may have chains that no virtual host is planned for: Envoy waits for their file."""
@@ -126,8 +176,11 @@ class EnvoyApplier:
         if self._settled.get(stat(kind, name)) != version:
             self._unsettled[stat(kind, name)] = File(kind, name, version)
 
-    def _tidy(self, touched: Touched) -> None:
-        """Removes the files of what is no more; the folders whole, where the plan came whole."""
+    def _tidy(self, touched: Touched, *, whole: bool) -> None:
+        """Remove the files of what is no more; where the plan came whole, also those of what an earlier agent knew."""
+        if whole:
+            for kind, names in (("eds", self._rendered.endpoints), ("rds", self._rendered.hosts)):
+                self._disk.keep_only(f"{self._files.folder}/{kind}", [self._files.path(kind, name) for name in names])
         for name in touched.endpoints - self._rendered.endpoints.keys():
             self._disk.remove(self._files.path("eds", name))
         for name in {name for name, _ in touched.hosts} - self._rendered.hosts.keys():
@@ -144,8 +197,9 @@ class EnvoyApplier:
                     begun_s, wait_s = time.monotonic(), _POLL_LEAST_S
             except NoEnvoy as error:
                 self.impaired = f"Envoy does not answer: {error}"
+                self._dead_since_s = self._dead_since_s or time.monotonic()
                 return
-            self.impaired = ""
+            self.impaired, self._dead_since_s = "", None
             if waited_s > _SILENT_S:
                 self._refusals.give_up(self._unsettled.values(), f"Envoy neither took nor refused it within {_SILENT_S:.0f} s")
                 self._unsettled.clear()

@@ -20,6 +20,7 @@ from services.dataplane.l7.protobuf import Json
 Item = TypeVar("Item")
 Judge = Callable[[Sequence[Item]], Awaitable[str]]
 _PATIENCE_S = 20.0
+_VALIDATE = ("--mode", "validate", "-l", "critical", "--disable-hot-restart", "-c")
 _WORDS = re.compile(r"error initializing (?:configuration|config) '[^']*': (.*)", re.DOTALL)
 
 
@@ -45,11 +46,11 @@ async def verdict(config: Json) -> str:
     with tempfile.NamedTemporaryFile(suffix=".json", prefix="weir-judge-") as file:
         file.write(msgspec.json.encode(config))
         file.flush()
-        process = await asyncio.create_subprocess_exec(
-            *(envoy_binary(), "--mode", "validate", "-l", "critical", "--disable-hot-restart", "-c", file.name),
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        command, quiet, pipe = [envoy_binary(), *_VALIDATE, file.name], asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
+        try:
+            process = await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=pipe)
+        except OSError as error:
+            raise NoEnvoy(f"{command[0]}: {error.strerror}") from error
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 _, said = await process.communicate()
@@ -67,17 +68,17 @@ async def verdict(config: Json) -> str:
 
 
 async def offenders(items: Sequence[Item], judge: Judge[Item]) -> list[tuple[Item, str]]:
-    """The items that `judge` refuses by themselves, with its reasons.  By bisection: one fault among n costs about log2 n checks."""
-    return await _among(items, judge) if items and await judge(items) else []
+    """The items that `judge` refuses by themselves, with its reasons.  By bisection: one fault among n costs 1 + log2 n checks."""
+    reason = await judge(items) if items else ""
+    return await _among(items, judge, reason) if reason else []
 
 
-async def _among(items: Sequence[Item], judge: Judge[Item]) -> list[tuple[Item, str]]:
-    """Of items that are refused together."""
+async def _among(items: Sequence[Item], judge: Judge[Item], reason: str) -> list[tuple[Item, str]]:
+    """Of items that are refused together for `reason`: where the first half is well, that is about the second."""
     if len(items) == 1:
-        reason = await judge(items)
-        return [(items[0], reason)] if reason else []
+        return [(items[0], reason)]
     first, second = items[: len(items) // 2], items[len(items) // 2 :]
-    if not await judge(first):
-        return await _among(second, judge)
-    found = await _among(first, judge)
-    return [*found, *await offenders(second, judge)]
+    about_first = await judge(first)
+    if not about_first:
+        return await _among(second, judge, reason)
+    return [*await _among(first, judge, about_first), *await offenders(second, judge)]

@@ -53,6 +53,10 @@ class Files(msgspec.Struct, frozen=True):
         """EDS: the endpoints of one cluster."""
         return f"{self.folder}/eds/{file_name(name)}"
 
+    def bootstrap(self) -> str:
+        """What Envoy is started with."""
+        return f"{self.folder}/bootstrap.json"
+
     def path(self, kind: str, name: str = "") -> str:
         """The file of a resource.   kind: lds, rds, cds, eds."""
         match kind:

@@ -10,7 +10,7 @@ import msgspec
 
 from services.dataplane.l7.admin import Admin
 from services.dataplane.l7.bootstrap import fixed, serving
-from services.dataplane.l7.judge import offenders, verdict
+from services.dataplane.l7.judge import NoEnvoy, offenders, verdict
 from services.dataplane.l7.render import Refused, Rendered, scheme_of
 from services.dataplane.l7.routes import route_configuration, route_name, virtual_host
 from weir.decider import World
@@ -54,17 +54,23 @@ class Refusals:
 
     async def trace(self, world: World, file: File) -> bool:
         """Find what Envoy refuses in a file, and leave it out; returns whether that was found."""
-        match file.kind:
-            case "lds" | "cds":
-                found = await self._resources_at_fault(world, file.kind)
-            case "rds":
-                found = await self._rules_at_fault(world, file.name)
-            case _:
-                found = {}
+        try:
+            found = await self._at_fault(world, file)
+        except NoEnvoy as error:
+            self.give_up([file], f"Envoy refuses it, and what is at fault in it cannot be found: {error}")
+            return False
         self._rendered.refused |= found
         if not found:
             self.give_up([file], _UNTRACED)
         return bool(found)
+
+    async def _at_fault(self, world: World, file: File) -> dict[tuple[str, str], Refused]:
+        match file.kind:
+            case "lds" | "cds":
+                return await self._resources_at_fault(world, file.kind)
+            case "rds":
+                return await self._rules_at_fault(world, file.name)
+        return {}
 
     def forget(self, world: World) -> None:
         """Drop what is planned no more as it was refused."""

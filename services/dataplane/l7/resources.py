@@ -12,8 +12,6 @@ from weir.decider import Index, World
 from weir.events import AnyEvent, BackendsPlanned, ListenerPlanned, UpstreamPlanned, VirtualHostPlanned
 from weir.model import Backend, Chain
 
-L7_PLAN = (ListenerPlanned, VirtualHostPlanned, UpstreamPlanned)
-
 
 def chain_of(event: VirtualHostPlanned) -> str:
     """The route configuration that a virtual host is in."""

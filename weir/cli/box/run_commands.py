@@ -94,6 +94,7 @@ def up(
         nats_port=nats_port,
         limits=Limits(log_size, log_age),
         metrics=listen_address(metrics) if metrics else None,
+        secrets=paths,
     )
     _run(work, lambda: serving(instance), instance, verbose=verbose)
 

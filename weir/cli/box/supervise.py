@@ -21,6 +21,9 @@ from types import MappingProxyType
 import msgspec
 import structlog
 
+from services.dataplane.l7 import keeper
+from services.dataplane.l7.judge import NoEnvoy, envoy_binary
+from services.dataplane.l7.places import keeper_options
 from services.dataplane.plan_file import PlanFile
 from weir.cli.box.limits import Limits
 from weir.cli.box.notify import notify
@@ -37,8 +40,11 @@ Env = Mapping[str, str]
 NO_ENV: Env = MappingProxyType({})
 STOP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
-_CAP_DAC_READ_SEARCH, _CAP_NET_RAW = 2, 13
-CAPABILITIES = {"watcher": (_CAP_DAC_READ_SEARCH,), "dataplane": (_CAP_NET_RAW,)}  # manifests anywhere; announcements.  Others: none
+_CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_NET_RAW = 2, 12, 13
+CAPABILITIES = {  # of the others: none
+    "watcher": (_CAP_DAC_READ_SEARCH,),  # manifests anywhere
+    "dataplane": (_CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_NET_RAW),  # Secrets among them; VIPs of the proxy; announcements
+}
 
 log = structlog.get_logger()
 
@@ -131,8 +137,9 @@ async def up(
     nats_port: int,
     limits: Limits,
     metrics: tuple[str, int] | None,
+    secrets: Sequence[Path] = (),
 ) -> None:
-    """Run everything until cancelled.  follows: the watcher's own options and paths.
+    """Run everything until cancelled.  follows: the watcher's own options and paths.   secrets: manifests with those for TLS.
 
     Raises UpError, or OSError where a file cannot be written.
     """
@@ -143,7 +150,7 @@ async def up(
             log.error("log_lost", reason="the log is new, and this node has a plan on disk: it forwards by that until the log has a plan")
         nats = nats_command(where, nats_port)
         group.create_task(supervisor.keep("nats", nats, lambda: tend(where, limits, supervisor)))
-        group.create_task(forward(supervisor, interfaces, node, hook, counted))
+        group.create_task(forward(supervisor, interfaces, node, hook, counted, secrets=secrets))
         group.create_task(supervisor.keep("planner", _service(where, "planner", *counted["planner"])))
         group.create_task(supervisor.keep("ipam", _service(where, "ipam", *counted["ipam"])))
         group.create_task(supervisor.keep("watcher", _service(where, "watcher", *counted["watcher"], *follows)))
@@ -172,16 +179,29 @@ async def forward(
     hook: str,
     counted: Mapping[str, Sequence[str]],
     envs: Mapping[str, Env] = MappingProxyType({}),
+    secrets: Sequence[Path] = (),
 ) -> None:
     """Run the services of a node, indefinitely.  counted, envs: options for metrics and environment of each."""
     where = supervisor.where
     attached = [word for interface in interfaces for word in ("--interface", interface)]
-    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *counted["dataplane"])
+    proxy = _proxy(where, secrets)
+    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *proxy, *counted["dataplane"])
     prober = _service(where, "health", "--node", node, *counted["health"])
     reload = partial(_load, where, interfaces, hook)
     async with asyncio.TaskGroup() as group:
         group.create_task(supervisor.keep("dataplane", agent, reload=reload, env=envs.get("dataplane", NO_ENV)))
         group.create_task(supervisor.keep("health", prober, env=envs.get("health", NO_ENV)))
+
+
+def _proxy(where: Where, secrets: Sequence[Path]) -> list[str]:
+    """Start what keeps Envoy running, beyond our own end; returns the agent's options for it.  Without Envoy there is no L7."""
+    try:
+        envoy_binary()
+    except NoEnvoy as error:
+        log.warning("no_proxy", reason=str(error))
+        return []
+    keeper.start(keeper_options(where))
+    return ["--proxy", *(f"--secrets={path}" for path in secrets)]
 
 
 def claim(where: Where) -> int:

@@ -1,0 +1,141 @@
+"""Where certificates and keys come from: manifests on this machine, or the Kubernetes API."""
+
+import asyncio
+import base64
+import binascii
+import json
+import os
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import h11
+import yaml
+
+from services.dataplane.l7.certificates import KeyPair, Nowhere, SecretError, SecretSource
+from weir.model import Owner
+
+KUBERNETES = "kubernetes"
+_FIELDS = (("tls.crt", "tls.key"), ("server.crt", "server.key"))
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_PATIENCE_S = 5.0
+_MOST_BYTES = 4 << 20
+_NOT_FOUND = 404
+
+
+def source_of(words: Sequence[str]) -> SecretSource:
+    """words: paths of manifests, or `kubernetes`."""
+    if KUBERNETES in words:
+        return Api()
+    return Manifests([Path(word) for word in words]) if words else Nowhere()
+
+
+class Manifests:
+    """Secrets in files and folders of manifests, as `weir up -f` follows them; the files are read when a Secret is."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+
+    async def read(self, owner: str) -> KeyPair:
+        """Raises SecretError."""
+        return await asyncio.to_thread(self._read, owner)
+
+    def _read(self, owner: str) -> KeyPair:
+        wanted = Owner.parse(owner)
+        for document in self._documents():
+            metadata = document.get("metadata")
+            if document.get("kind") != "Secret" or not isinstance(metadata, dict) or metadata.get("name") != wanted.name:
+                continue
+            if metadata.get("namespace", "default") == wanted.namespace:
+                return _pair(owner, document)
+        raise SecretError(f"{owner}: not found")
+
+    def _documents(self) -> Iterator[Mapping[str, object]]:
+        for path in self._files():
+            try:
+                documents = list(yaml.load_all(path.read_bytes(), yaml.CSafeLoader))
+            except (OSError, yaml.YAMLError):  # the watcher reports it
+                continue
+            for document in documents:
+                if isinstance(document, dict):
+                    items = document.get("items") if document.get("kind") == "List" else None
+                    yield from (item for item in (items or [document]) if isinstance(item, dict))
+
+    def _files(self) -> Iterator[Path]:
+        for path in self._paths:
+            found = path.rglob("*") if path.is_dir() else (path,)
+            yield from sorted(each for each in found if each.suffix in (".yaml", ".yml", ".json") and each.is_file())
+
+
+class Api:
+    """Secrets of the cluster that this pod runs in, each asked for by its name."""
+
+    async def read(self, owner: str) -> KeyPair:
+        """Raises SecretError."""
+        wanted = Owner.parse(owner)
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                status, body = await _get(f"/api/v1/namespaces/{wanted.namespace}/secrets/{wanted.name}")
+        except (OSError, TimeoutError, ssl.SSLError, h11.RemoteProtocolError) as error:
+            raise SecretError(f"{owner}: the Kubernetes API does not answer: {error or type(error).__name__}") from None
+        if status == _NOT_FOUND:
+            raise SecretError(f"{owner}: not found")
+        if status >= 300:
+            raise SecretError(f"{owner}: the Kubernetes API answers {status}")
+        try:
+            document = json.loads(body)
+        except ValueError:
+            raise SecretError(f"{owner}: the Kubernetes API answers no JSON") from None
+        return _pair(owner, document)
+
+
+def _pair(owner: str, document: Mapping[str, object]) -> KeyPair:
+    """Errors name fields and never their content."""
+    fields = {name: value for part in ("data", "stringData") for name, value in _fields(document, part)}
+    for certificate, key in _FIELDS:
+        if certificate in fields and key in fields:
+            try:
+                return KeyPair(fields[certificate].decode("ascii"), fields[key].decode("ascii"))
+            except UnicodeDecodeError:
+                raise SecretError(f"{owner}: {certificate}, {key}: expected PEM") from None
+    raise SecretError(f"{owner}: no tls.crt and tls.key")
+
+
+def _fields(document: Mapping[str, object], part: str) -> Iterator[tuple[str, bytes]]:
+    held = document.get(part)
+    for name, value in held.items() if isinstance(held, dict) else ():
+        if isinstance(name, str) and isinstance(value, str):
+            try:
+                yield name, value.encode() if part == "stringData" else base64.b64decode(value, validate=False)
+            except (binascii.Error, ValueError):
+                continue
+
+
+async def _get(path: str) -> tuple[int, bytes]:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
+    token = (_ACCOUNT / "token").read_text().strip()
+    tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+    try:
+        connection = h11.Connection(h11.CLIENT)
+        headers = [("Host", host), ("Authorization", f"Bearer {token}"), ("Accept", "application/json"), ("Connection", "close")]
+        writer.write(
+            (connection.send(h11.Request(method="GET", target=path, headers=headers)) or b"") + (connection.send(h11.EndOfMessage()) or b"")
+        )
+        status, body = 0, bytearray()
+        while True:
+            match connection.next_event():
+                case h11.NEED_DATA:
+                    connection.receive_data(await reader.read(1 << 16))
+                case h11.Response(status_code=code):
+                    status = code
+                case h11.Data(data=data):
+                    body += data
+                    if len(body) > _MOST_BYTES:
+                        raise OSError(f"an answer of more than {_MOST_BYTES} bytes")
+                case h11.EndOfMessage():
+                    return status, bytes(body)
+                case h11.ConnectionClosed():
+                    raise ConnectionResetError("closed without an answer")
+    finally:
+        writer.close()
