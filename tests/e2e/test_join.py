@@ -155,7 +155,7 @@ def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: 
     leave = ("leave", URL, "--credentials", str(site.keys), "--node", NODE)
     with site.hub():
         unknown = site.weir("lb", *leave, check=False)
-        assert (unknown.returncode, unknown.stderr) == (1, f"weir: no node {NODE} in the log\n")
+        assert (unknown.returncode, unknown.stderr) == (1, f"weir: node '{NODE}' not found\n")
         with site.join():
             assert wait_until(site.serves, 60), site.told()
             site.network.stop("b1")
