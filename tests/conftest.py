@@ -6,9 +6,10 @@ WEIR_REQUIRE=all makes a skipped test a failed one: for machines that have all t
 import os
 import signal
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 REQUIRED = os.environ.get("WEIR_REQUIRE", "")
@@ -54,3 +55,10 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, None, None]
         for reason, ids in SKIPPED.items():
             suites = sorted({os.path.dirname(name.partition("::")[0]) for name in ids})
             reporter.write_line(f"not run: {len(ids)} tests of {', '.join(suites)}: {reason}", yellow=True, bold=True)
+
+
+@pytest.fixture(autouse=True)
+def fresh_logging() -> Iterator[None]:
+    """Undo `configure_logging`: it binds loggers to the output of the test that called it, which is closed for the next."""
+    yield
+    structlog.reset_defaults()

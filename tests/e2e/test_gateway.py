@@ -1,0 +1,141 @@
+"""A Gateway and its routes from a folder of manifests: VIP, packet path, Envoy, status."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.own import own
+from weir.demo.network import wait_until
+from weir.demo.stage import Stage, stage
+
+VIP = "203.0.113.30"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
+BACKENDS = {"blue": "10.77.0.11", "green": "10.77.0.12"}
+
+
+def named(name: str, **more: Any) -> dict[str, Any]:
+    return {"metadata": {"namespace": "shop", "name": name, **more}}
+
+
+def service(name: str) -> list[dict[str, Any]]:
+    """Not exposed: only routes reach it.  With its slice of one backend."""
+    labels = {"kubernetes.io/service-name": name}
+    endpoints = {"ports": [{"name": "http", "port": 8080}], "endpoints": [{"addresses": [BACKENDS[name]]}]}
+    return [
+        {"apiVersion": "v1", "kind": "Service", **named(name), "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}},
+        {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", **named(name, labels=labels), **endpoints},
+    ]
+
+
+def route(name: str, hostname: str, *rules: dict[str, Any]) -> dict[str, Any]:
+    spec = {"parentRefs": [{"name": "edge"}], "hostnames": [hostname], "rules": list(rules)}
+    return {"apiVersion": GATEWAY_API, "kind": "HTTPRoute", **named(name), "spec": spec}
+
+
+def to(*weights: tuple[str, int], **more: Any) -> dict[str, Any]:
+    return {"backendRefs": [{"name": name, "port": 80, "weight": weight} for name, weight in weights], **more}
+
+
+GATEWAY = {
+    "apiVersion": GATEWAY_API,
+    "kind": "Gateway",
+    **named("edge"),
+    "spec": {
+        "gatewayClassName": "weir",
+        "addresses": [{"type": "IPAddress", "value": VIP}],
+        "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}, {"name": "tcp", "port": 9000, "protocol": "TCP"}],
+    },
+}
+CLASS = {"apiVersion": GATEWAY_API, "kind": "GatewayClass", "metadata": {"name": "weir"}, "spec": {"controllerName": "weir.dev/weir"}}
+POOL = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "edge"}, "spec": {"addresses": [f"{VIP}/32"]}}
+REDIRECT = {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]}
+ROUTES = [
+    route("split", "split.example.com", to(("blue", 50), ("green", 50))),
+    route("moved", "moved.example.com", REDIRECT),
+    route("lost", "lost.example.com", {"backendRefs": [{"name": "nobody", "port": 80}]}),
+    {
+        "apiVersion": GATEWAY_API,
+        "kind": "TCPRoute",
+        **named("raw"),
+        "spec": {"parentRefs": [{"name": "edge", "sectionName": "tcp"}], "rules": [to(("blue", 1))]},
+    },
+]
+
+
+class Edge:
+    """A box with one Gateway."""
+
+    def __init__(self, found: Stage) -> None:
+        self.stage = found
+
+    def write(self, name: str, objects: list[dict[str, Any]]) -> None:
+        (self.stage.folder / "shop" / name).write_text(yaml.safe_dump_all(objects))
+
+    def get(self, hostname: str, path: str = "/", port: int = 80) -> tuple[int, str]:
+        """Status (0: no answer) and body of a request to the VIP."""
+        words = ("-s", "-m", "3", "-w", "\n%{http_code}", "-H", f"Host: {hostname}", f"http://{VIP}:{port}{path}")
+        body, _, code = self.stage.network.run("client", "curl", *words, check=False).stdout.rpartition("\n")
+        return int(code or 0), body
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Edge]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    with stage(own("weirgw"), fast=True) as found:
+        for file in (found.folder / "shop").iterdir():
+            file.unlink()
+        made = Edge(found)
+        made.write("gateway.yaml", [POOL, CLASS, GATEWAY, *service("blue"), *service("green"), *ROUTES])
+        found.up()
+        assert wait_until(lambda: made.get("split.example.com")[0] == 200, 60), made.get("split.example.com")
+        yield made
+
+
+def test_requests_are_split_between_backends(edge: Edge) -> None:
+    answers = [edge.get("split.example.com") for _ in range(40)]
+    assert {code for code, _ in answers} == {200}
+    assert len({body for _, body in answers}) == 2
+
+
+def test_a_redirect_is_answered_by_the_proxy(edge: Edge) -> None:
+    assert edge.get("moved.example.com")[0] == 301
+
+
+def test_a_route_without_a_backend_is_answered_500_and_an_unknown_name_404(edge: Edge) -> None:
+    assert edge.get("lost.example.com")[0] == 500
+    assert edge.get("unknown.example.com")[0] == 404
+
+
+def test_a_tcp_listener_is_forwarded_by_the_kernel(edge: Edge) -> None:
+    assert edge.get("anything", port=9000)[0] == 200
+
+
+def test_the_node_has_no_other_port_open_on_the_vip(edge: Edge) -> None:
+    assert edge.get("split.example.com", port=22)[0] == 0
+
+
+def test_a_change_of_the_manifest_is_served(edge: Edge) -> None:
+    edge.write("more.yaml", [route("late", "late.example.com", to(("green", 1)))])
+    assert wait_until(lambda: edge.get("late.example.com")[0] == 200, 20)
+    (edge.stage.folder / "shop" / "more.yaml").unlink()
+    assert wait_until(lambda: edge.get("late.example.com")[0] == 404, 20)
+
+
+def conditions(edge: Edge, tag: str) -> dict[str, list[Any]]:
+    """Name of the object -> its conditions that do not hold, as last planned."""
+    rows = edge.stage.ask("log tail --kind status -n 200")
+    found = {row["event"]["root"]["name"]: row["event"] for row in rows if row["event"]["type"] == tag}
+    parts = {name: [event, *event.get("parents", ()), *event.get("listeners", ())] for name, event in found.items()}
+    held = {name: [each for part in of_name for each in part.get("conditions", ())] for name, of_name in parts.items()}
+    return {name: [(each["type"], each["reason"]) for each in of_name if not each["status"]] for name, of_name in held.items()}
+
+
+def test_status_says_what_is_served_and_what_is_not(edge: Edge) -> None:
+    assert conditions(edge, "gateway_status_planned") == {"edge": [("Conflicted", "NoConflicts")] * 2}
+    routes = conditions(edge, "route_status_planned")
+    routes.pop("late", None)  # of a route that is gone
+    assert routes == {"split": [], "moved": [], "raw": [], "lost": [("ResolvedRefs", "BackendNotFound")]}
