@@ -30,8 +30,8 @@ from weir.plan import L7_PLAN
 from weir.service.runner import Runner
 from weir.where import write_file
 
-_POLL_LEAST_S, _POLL_MOST_S = 0.001, 0.05
-_COUNT_AFTER_S = 0.01  # refusals are looked up then: all counters cost Envoy more than all versions
+_POLL_LEAST_S, _POLL_MOST_S = 0.001, 0.008
+_COUNT_AFTER_S = 0.1  # refusals are looked up then: all counters cost Envoy more than all versions
 _SILENT_S = 5.0  # a version that Envoy neither took nor refused by then is reported
 _AGAIN_S = 1.0
 

@@ -10,7 +10,7 @@ import msgspec
 from services.dataplane.l7.clusters import cluster, load_assignment
 from services.dataplane.l7.listeners import listener, listener_name, routes_name
 from services.dataplane.l7.protobuf import Files
-from services.dataplane.l7.resources import backends_of, chain_of, complete
+from services.dataplane.l7.resources import backends_of, chain_of, complete, host_word
 from services.dataplane.l7.routes import route_configuration, route_name, virtual_host
 from weir.decider import Change, World
 from weir.events import BackendsPlanned, Event, ListenerPlanned, UpstreamPlanned, VirtualHostPlanned
@@ -151,7 +151,7 @@ class Rendered:
         if name not in self.hosts:  # its listener has gone
             return
         self.incomplete.pop((name, hostname), None)
-        parts = [part for part in world.find("chain", name, VirtualHostPlanned) if part.hostname == hostname]
+        parts = world.find("virtual host", host_word(name, hostname), VirtualHostPlanned)
         if not parts:
             self.hosts[name].pop(hostname, None)
             self.rules.pop((name, hostname), None)

@@ -27,6 +27,15 @@ def _chains(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
+def _host(event: AnyEvent) -> Iterable[str]:
+    return (host_word(chain_of(event), event.hostname),) if isinstance(event, VirtualHostPlanned) else ()
+
+
+def host_word(chain: str, hostname: str) -> str:
+    """Under which the parts of a virtual host are found."""
+    return f"{chain} {hostname}"
+
+
 def _upstream_sets(event: AnyEvent) -> Iterable[str]:
     return (part.name for part in event.sets) if isinstance(event, UpstreamPlanned) else ()
 
@@ -50,6 +59,7 @@ def _secrets(event: AnyEvent) -> Iterable[str]:
 
 INDEXES: Mapping[str, Index] = {
     "chain": _chains,
+    "virtual host": _host,
     "listener": _listener,
     "upstream": _upstream,
     "upstream set": _upstream_sets,

@@ -28,14 +28,8 @@ CORS = "envoy.filters.http.cors"
 SESSIONS = "envoy.filters.http.stateful_session"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = {301: "MOVED_PERMANENTLY", 302: "FOUND", 303: "SEE_OTHER", 307: "TEMPORARY_REDIRECT", 308: "PERMANENT_REDIRECT"}
-_RETRY_HOST = "extensions.retry.host.previous_hosts.v3"
 # Requests that no backend has begun to work on are safe to send to another one.
-_RETRY_UNSENT: Json = {
-    "retry_on": "connect-failure,refused-stream",
-    "num_retries": 2,
-    "retry_host_predicate": [extension("envoy.retry_host_predicates.previous_hosts", f"{_RETRY_HOST}.PreviousHostsPredicate")],
-    "host_selection_retry_max_attempts": 5,
-}
+_RETRY_UNSENT: Json = {"retry_on": "connect-failure,refused-stream", "num_retries": 2}
 # Substitutions that values of headers may use; any other "%" is a percent sign.
 _SUBSTITUTIONS = re.compile(r"%(?:REQ\(X-[A-Z0-9-]+\)|RESPONSE_DURATION|PROTOCOL|DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT)%", re.IGNORECASE)
 
