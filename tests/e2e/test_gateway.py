@@ -139,3 +139,12 @@ def test_status_says_what_is_served_and_what_is_not(edge: Edge) -> None:
     routes = conditions(edge, "route_status_planned")
     routes.pop("late", None)  # of a route that is gone
     assert routes == {"split": [], "moved": [], "raw": [], "lost": [("ResolvedRefs", "BackendNotFound")]}
+
+
+def test_get_lists_gateways_and_routes(edge: Edge) -> None:
+    (row,) = edge.stage.ask("get gateways")
+    assert (row["name"], row["vips"], row["routes"], row["state"]) == ("shop/edge", [VIP], 4, "Serving")
+    assert row["listeners"] == ["http:80/HTTP", "tcp:9000/TCP"]
+    found = {row["name"]: (row["kind"], row["hostnames"], row["state"]) for row in edge.stage.ask("get routes")}
+    assert found["shop/lost"] == ("HTTPRoute", ["lost.example.com"], "BackendNotFound")
+    assert found["shop/raw"] == ("TCPRoute", [], "Serving")

@@ -3,11 +3,22 @@
 import contextlib
 import io
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from weir.cli.options import As, Instance, Output
+
+_ALIASES: Final = {
+    "service": "svc",
+    "services": "svc",
+    "vip": "vips",
+    "pool": "pools",
+    "node": "nodes",
+    "gateway": "gateways",
+    "gtw": "gateways",
+    "route": "routes",
+}
 
 
 class Noun(StrEnum):
@@ -20,6 +31,11 @@ class Noun(StrEnum):
     vip = "vip"
     pools = "pools"
     pool = "pool"
+    gateways = "gateways"
+    gateway = "gateway"
+    gtw = "gtw"
+    routes = "routes"
+    route = "route"
     nodes = "nodes"
     node = "node"
     lb = "lb"
@@ -31,10 +47,10 @@ class Noun(StrEnum):
     @property
     def kind(self) -> str:
         """Resolve an alias."""
-        return {"service": "svc", "services": "svc", "vip": "vips", "pool": "pools", "node": "nodes"}.get(self.value, self.value)
+        return _ALIASES.get(self.value, self.value)
 
 
-Kind = Annotated[Noun, typer.Argument(metavar="KIND", help="svc, vips, pools, nodes, lb, ep, ct, drops or verdicts.")]
+Kind = Annotated[Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, pools, nodes, lb, ep, ct, drops or verdicts.")]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Services in this namespace.", show_default=False)
 ]
@@ -69,8 +85,8 @@ def get(
 ) -> None:
     """Show one kind of thing, all of it or by name.
 
-    From the log: svc (Services), vips, pools, nodes.  From the maps of this machine: lb (frontends), ep (endpoints), ct (connections),
-    drops (dropped packets by reason), verdicts (all packets by outcome).
+    From the log: svc (Services), gateways, routes, vips, pools, nodes.  From the maps of this machine: lb (frontends), ep (endpoints),
+    ct (connections), drops (dropped packets by reason), verdicts (all packets by outcome).
     """
     from weir.cli.show.get import Wanted, get, labels_of
 

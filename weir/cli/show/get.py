@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from weir.decider import World
 
 SVC = ("name", "vips", "ports", "ready", "state", "message")  # columns of the table
-OF_LOG = ("svc", "vips", "pools", "nodes")
+GATEWAYS = ("name", "kind", "vips", "listeners", "routes", "state", "message")
+ROUTES = ("name", "kind", "hostnames", "parent", "state", "message")
+OF_LOG = ("svc", "gateways", "routes", "vips", "pools", "nodes")
 
 
 class View(NamedTuple):
@@ -137,6 +139,7 @@ def kernel_view(noun: str, kernel: Kernel, output: str) -> View:
 
 def log_view(noun: str, world: "World") -> View:
     """Return the rows that come from the log."""
+    from weir.view.gateways import gateways, routes
     from weir.view.nodes import nodes
     from weir.view.pools import pools
     from weir.view.services import services
@@ -145,6 +148,10 @@ def log_view(noun: str, world: "World") -> View:
     match noun:
         case "svc":
             return View(list(map(row_of, services(world))), ("name",), ("name", "vips"), "name", SVC)
+        case "gateways":
+            return View(list(map(row_of, gateways(world))), ("kind", "name"), ("name", "vips"), "name", GATEWAYS)
+        case "routes":
+            return View(list(map(row_of, routes(world))), ("kind", "name", "parent"), ("name", "hostnames"), "name", ROUTES)
         case "vips":
             return View(list(map(row_of, vips(world))), ("vip",), ("vip", "services"), "services")
         case "pools":
