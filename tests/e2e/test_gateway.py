@@ -1,12 +1,14 @@
 """A Gateway and its routes from a folder of manifests: VIP, packet path, Envoy, status."""
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.l7.certificates import Authority
 from tests.own import own
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
@@ -23,9 +25,11 @@ def named(name: str, **more: Any) -> dict[str, Any]:
 def service(name: str) -> list[dict[str, Any]]:
     """Not exposed: only routes reach it.  With its slice of one backend."""
     labels = {"kubernetes.io/service-name": name}
-    endpoints = {"ports": [{"name": "http", "port": 8080}], "endpoints": [{"addresses": [BACKENDS[name]]}]}
+    slice_ports = [{"name": "http", "port": 8080}, {"name": "dns", "port": 5353, "protocol": "UDP"}]
+    ports = [{"name": "http", "port": 80, "targetPort": 8080}, {"name": "dns", "port": 53, "protocol": "UDP", "targetPort": 5353}]
+    endpoints = {"ports": slice_ports, "endpoints": [{"addresses": [BACKENDS[name]]}]}
     return [
-        {"apiVersion": "v1", "kind": "Service", **named(name), "spec": {"ports": [{"name": "http", "port": 80, "targetPort": 8080}]}},
+        {"apiVersion": "v1", "kind": "Service", **named(name), "spec": {"ports": ports}},
         {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", **named(name, labels=labels), **endpoints},
     ]
 
@@ -39,6 +43,21 @@ def to(*weights: tuple[str, int], **more: Any) -> dict[str, Any]:
     return {"backendRefs": [{"name": name, "port": 80, "weight": weight} for name, weight in weights], **more}
 
 
+def forwarded(kind: str, name: str, section: str, port: int) -> dict[str, Any]:
+    spec = {"parentRefs": [{"name": "edge", "sectionName": section}], "rules": [{"backendRefs": [{"name": "blue", "port": port}]}]}
+    return {"apiVersion": GATEWAY_API, "kind": kind, **named(name), "spec": spec}
+
+
+def secret(name: str, certificate: str, key: str) -> dict[str, Any]:
+    content = {"tls.crt": certificate, "tls.key": key}
+    return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", **named(name), "stringData": content}
+
+
+def https(name: str, hostname: str) -> dict[str, Any]:
+    tls = {"certificateRefs": [{"name": name}]}
+    return {"name": f"https-{name}", "port": 443, "protocol": "HTTPS", "hostname": hostname, "tls": tls}
+
+
 GATEWAY = {
     "apiVersion": GATEWAY_API,
     "kind": "Gateway",
@@ -46,22 +65,41 @@ GATEWAY = {
     "spec": {
         "gatewayClassName": "weir",
         "addresses": [{"type": "IPAddress", "value": VIP}],
-        "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}, {"name": "tcp", "port": 9000, "protocol": "TCP"}],
+        "listeners": [
+            {"name": "http", "port": 80, "protocol": "HTTP"},
+            {"name": "tcp", "port": 9000, "protocol": "TCP"},
+            {"name": "udp", "port": 5300, "protocol": "UDP"},
+            https("one", "one.example.com"),
+            https("many", "*.many.example.com"),
+        ],
     },
 }
 CLASS = {"apiVersion": GATEWAY_API, "kind": "GatewayClass", "metadata": {"name": "weir"}, "spec": {"controllerName": "weir.dev/weir"}}
 POOL = {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "edge"}, "spec": {"addresses": [f"{VIP}/32"]}}
+PREFIX = {
+    "matches": [{"path": {"type": "PathPrefix", "value": "/app"}}],
+    "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}}}],
+}
+GRANT = {
+    "apiVersion": "gateway.networking.k8s.io/v1beta1",
+    "kind": "ReferenceGrant",
+    "metadata": {"namespace": "other", "name": "shop"},
+    "spec": {
+        "from": [{"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "namespace": "shop"}],
+        "to": [{"group": "", "kind": "Service"}],
+    },
+}
 REDIRECT = {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]}
 ROUTES = [
     route("split", "split.example.com", to(("blue", 50), ("green", 50))),
     route("moved", "moved.example.com", REDIRECT),
     route("lost", "lost.example.com", {"backendRefs": [{"name": "nobody", "port": 80}]}),
-    {
-        "apiVersion": GATEWAY_API,
-        "kind": "TCPRoute",
-        **named("raw"),
-        "spec": {"parentRefs": [{"name": "edge", "sectionName": "tcp"}], "rules": [to(("blue", 1))]},
-    },
+    route("stripped", "stripped.example.com", to(("blue", 1), **PREFIX)),
+    route("foreign", "foreign.example.com", {"backendRefs": [{"name": "green", "namespace": "other", "port": 80}]}),
+    route("one", "one.example.com", to(("blue", 1))),
+    route("many", "a.many.example.com", to(("green", 1))),
+    forwarded("TCPRoute", "raw", "tcp", 80),
+    forwarded("UDPRoute", "datagrams", "udp", 53),
 ]
 
 
@@ -70,9 +108,35 @@ class Edge:
 
     def __init__(self, found: Stage) -> None:
         self.stage = found
+        self.authority: Authority
 
     def write(self, name: str, objects: list[dict[str, Any]]) -> None:
         (self.stage.folder / "shop" / name).write_text(yaml.safe_dump_all(objects))
+
+    def get_tls(self, hostname: str, authority: str) -> tuple[int, str]:
+        """The same over TLS, with the server name, trusting `authority`."""
+        words = (
+            "-s",
+            "-m",
+            "3",
+            "-w",
+            "\n%{http_code}",
+            "--cacert",
+            authority,
+            "--resolve",
+            f"{hostname}:443:{VIP}",
+            f"https://{hostname}/",
+        )
+        body, _, code = self.stage.network.run("client", "curl", *words, check=False).stdout.rpartition("\n")
+        return int(code or 0), body
+
+    def datagram(self) -> str:
+        """The answer to one datagram; "" for none."""
+        program = (
+            "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2)\n"
+            f"s.connect(('{VIP}', 5300)); s.send(b'hello'); print(s.recv(99).decode())"
+        )
+        return self.stage.network.run("client", sys.executable, "-c", program, check=False).stdout
 
     def get(self, hostname: str, path: str = "/", port: int = 80) -> tuple[int, str]:
         """Status (0: no answer) and body of a request to the VIP."""
@@ -82,13 +146,21 @@ class Edge:
 
 
 @pytest.fixture(scope="module")
-def edge() -> Iterator[Edge]:
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     if os.geteuid():
         pytest.skip("namespaces and BPF need root")
     with stage(own("weirgw"), fast=True) as found:
         for file in (found.folder / "shop").iterdir():
             file.unlink()
         made = Edge(found)
+        made.authority = Authority(tmp_path_factory.mktemp("ca"))
+        secrets = [
+            secret("one", *made.authority.sign("one", "DNS:one.example.com")),
+            secret("many", *made.authority.sign("many", "DNS:*.many.example.com")),
+        ]
+        other = [each | {"metadata": each["metadata"] | {"namespace": "other"}} for each in service("green")]
+        made.write("secrets.yaml", secrets)
+        made.write("other.yaml", other)
         made.write("gateway.yaml", [POOL, CLASS, GATEWAY, *service("blue"), *service("green"), *ROUTES])
         found.up()
         assert wait_until(lambda: made.get("split.example.com")[0] == 200, 60), made.get("split.example.com")
@@ -114,6 +186,40 @@ def test_a_tcp_listener_is_forwarded_by_the_kernel(edge: Edge) -> None:
     assert edge.get("anything", port=9000)[0] == 200
 
 
+def test_a_udp_listener_is_forwarded_by_the_kernel(edge: Edge) -> None:
+    assert edge.datagram().startswith("b1 ")
+
+
+def test_a_prefix_is_replaced(edge: Edge) -> None:
+    code, body = edge.get("stripped.example.com", "/app/cart")
+    assert (code, body.split()[-1]) == (200, "/cart")
+    assert edge.get("stripped.example.com", "/app")[1].split()[-1] == "/"
+    assert edge.get("stripped.example.com", "/apple")[0] == 404
+
+
+@pytest.mark.parametrize(("hostname", "backend"), [("one.example.com", "b1"), ("a.many.example.com", "b2")])
+def test_the_server_name_chooses_certificate_and_route(edge: Edge, hostname: str, backend: str) -> None:
+    assert wait_until(lambda: edge.get_tls(hostname, str(edge.authority.path))[0] == 200, 20), edge.get_tls(
+        hostname, str(edge.authority.path)
+    )
+    assert edge.get_tls(hostname, str(edge.authority.path))[1].split()[0] == backend
+
+
+def test_a_backend_of_another_namespace_is_served_only_while_it_is_granted(edge: Edge) -> None:
+    assert edge.get("foreign.example.com")[0] == 500
+    edge.write("grant.yaml", [GRANT])
+    assert wait_until(lambda: edge.get("foreign.example.com")[0] == 200, 20)
+    (edge.stage.folder / "shop" / "grant.yaml").unlink()
+    assert wait_until(lambda: edge.get("foreign.example.com")[0] == 500, 20)
+
+
+def test_no_key_is_in_the_log(edge: Edge) -> None:
+    rows = edge.stage.ask("log tail -n 2000")
+    assert rows
+    assert "PRIVATE KEY" not in str(rows)
+    assert "BEGIN CERTIFICATE" not in str(rows)
+
+
 def test_the_node_has_no_other_port_open_on_the_vip(edge: Edge) -> None:
     assert edge.get("split.example.com", port=22)[0] == 0
 
@@ -135,16 +241,19 @@ def conditions(edge: Edge, tag: str) -> dict[str, list[Any]]:
 
 
 def test_status_says_what_is_served_and_what_is_not(edge: Edge) -> None:
-    assert conditions(edge, "gateway_status_planned") == {"edge": [("Conflicted", "NoConflicts")] * 2}
+    assert conditions(edge, "gateway_status_planned") == {"edge": [("Conflicted", "NoConflicts")] * 5}
     routes = conditions(edge, "route_status_planned")
     routes.pop("late", None)  # of a route that is gone
-    assert routes == {"split": [], "moved": [], "raw": [], "lost": [("ResolvedRefs", "BackendNotFound")]}
+    assert {name: found for name, found in routes.items() if found} == {
+        "lost": [("ResolvedRefs", "BackendNotFound")],
+        "foreign": [("ResolvedRefs", "RefNotPermitted")],
+    }
 
 
 def test_get_lists_gateways_and_routes(edge: Edge) -> None:
     (row,) = edge.stage.ask("get gateways")
-    assert (row["name"], row["vips"], row["routes"], row["state"]) == ("shop/edge", [VIP], 4, "Serving")
-    assert row["listeners"] == ["http:80/HTTP", "tcp:9000/TCP"]
+    assert (row["name"], row["vips"], row["routes"], row["state"]) == ("shop/edge", [VIP], 7 + 1 + 1 + 1 + 1, "Serving")
+    assert row["listeners"][:2] == ["http:80/HTTP", "tcp:9000/TCP"]
     found = {row["name"]: (row["kind"], row["hostnames"], row["state"]) for row in edge.stage.ask("get routes")}
     assert found["shop/lost"] == ("HTTPRoute", ["lost.example.com"], "BackendNotFound")
     assert found["shop/raw"] == ("TCPRoute", [], "Serving")
