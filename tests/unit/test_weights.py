@@ -199,7 +199,7 @@ def test_a_backend_in_both_sets_has_the_sum() -> None:
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (replace(frontend("192.0.2.1", "a"), mode="dsr"), "mode 'dsr': expected one of default, onearm, fullnat"),
+        (replace(frontend("192.0.2.1", "a"), mode="dsr"), "mode 'dsr': expected one of default, onearm, fullnat, proxy"),
         (replace(frontend("192.0.2.1", "a"), algorithm="least"), "algorithm 'least': expected one of maglev, rr"),
         (replace(frontend("192.0.2.1", "a"), no_backend="tarpit"), "no_backend 'tarpit': expected one of drop, reject"),
         (replace(frontend("192.0.2.1", "a"), protocol="QUIC"), "protocol 'QUIC': expected one of TCP, UDP, SCTP"),

@@ -42,7 +42,7 @@ from weir.events import (
     object_key,
 )
 from weir.events.base import ObjectEvent
-from weir.model import FAMILIES, BackendRef, BackendSet, Chain, Condition, ParentRef, Root, UpstreamShare, family_of
+from weir.model import FAMILIES, PROXY, BackendRef, BackendSet, Chain, Condition, ParentRef, Root, UpstreamShare, family_of
 
 _STATUS_KINDS = (
     *("ListenerSet", "GatewayClass", "BackendTLSPolicy"),
@@ -220,7 +220,7 @@ class _Plan:
     def _proxied(self, listeners: Iterable[ListenerPlanned]) -> list[FrontendPlanned]:
         """The frontends whose packets the proxy of each node gets."""
         return [
-            FrontendPlanned(vip=vip, port=each.port, protocol="TCP", owner=each.owner, sets=(), mode="proxy", root=each.root)
+            FrontendPlanned(vip=vip, port=each.port, protocol="TCP", owner=each.owner, sets=(), mode=PROXY, root=each.root)
             for each in listeners
             for vip in self.vips
         ]
