@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from services.dataplane.l7.judge import envoy_binary
 _WAIT_LEAST_S, _WAIT_MOST_S = 0.02, 1.0
 _WELL_AFTER_S = 5.0
 _STOP_S = 10.0
+_LOOK_S = 10.0
+_LOG_MOST_BYTES = 64 << 20
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 23, 24, 38
 _CAP_NET_BIND_SERVICE = 10
 
@@ -32,7 +35,7 @@ class Keeper:
 
     def __init__(self, run: Path, bootstrap: Path, log: Path) -> None:
         self._pid_file, self._bootstrap, self._log = run / "envoy.pid", bootstrap, log
-        self._ending = False
+        self._ending, self._ending_s = False, 0.0
 
     def keep(self) -> None:
         """Until SIGTERM."""
@@ -71,17 +74,29 @@ class Keeper:
             try:
                 poll = select.poll()
                 poll.register(descriptor, select.POLLIN)
-                while not poll.poll(None if not self._ending else int(_STOP_S * 1000)):
-                    signal.pidfd_send_signal(descriptor, signal.SIGKILL)  # it did not follow SIGTERM in time
+                while not poll.poll(int(_LOOK_S * 1000)):
+                    limit(self._log)
+                    if self._ending and time.monotonic() - self._ending_s > _STOP_S:
+                        signal.pidfd_send_signal(descriptor, signal.SIGKILL)  # it did not follow SIGTERM in time
             finally:
                 os.close(descriptor)
         with contextlib.suppress(ChildProcessError):  # another keeper's child
             os.waitpid(pid, 0)
 
     def _end(self, _number: int, _frame: FrameType | None) -> None:
-        self._ending = True
+        self._ending, self._ending_s = True, time.monotonic()
         if pid := self.running():
             os.kill(pid, signal.SIGTERM)
+
+
+def limit(log: Path, most_bytes: int = _LOG_MOST_BYTES) -> None:
+    """Move what a log of more than that has to LOG.1.  Envoy appends, so it goes on in the emptied file."""
+    with contextlib.suppress(OSError):  # a full disk: emptying it is what helps
+        if log.stat().st_size > most_bytes:
+            try:
+                shutil.copyfile(log, log.with_name(f"{log.name}.1"))
+            finally:
+                os.truncate(log, 0)
 
 
 def start(options: Sequence[str]) -> None:
