@@ -116,8 +116,9 @@ def _of_listener(gateway: Root, entry: Entry, on_port: Sequence[Entry], rules: d
     names = {other.listener.hostname.lower() for other in alike}
     mine = [name for name in rules if closest(names, name) == of_listener]
     planned: list[VirtualHostPlanned] = []
+    wild = sorted((name for name in mine if name == ANY or name.startswith("*.")), key=specificity, reverse=True)  # only these cover others
     for name in sorted({*mine, of_listener}, key=lambda name: (specificity(name), name)):
-        wider = sorted((other for other in mine if other != name and covers(other, name)), key=specificity, reverse=True)
+        wider = [other for other in wild if other != name and covers(other, name)]
         ordered = [rule for each in (name, *wider) for _, rule in sorted(rules.get(each, ()), key=lambda candidate: candidate[0])]
         planned += _parts(gateway, listener.port, chain_of(entry), name, ordered)
     if listener.protocol == "HTTPS":
