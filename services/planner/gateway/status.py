@@ -11,8 +11,10 @@ from services.planner.gateway.hosts import unknown_filters
 from services.planner.gateway.listeners import Entry, allows, controller_of, entries_of, is_ours, kind_refs
 from services.planner.gateway.references import Fault, backend_of, certificate_of
 from services.planner.gateway.upstreams import authority_faults, share_of
+from services.planner.shared.programmed import bounded
 from weir.decider import World
 from weir.events import (
+    AppliedThrough,
     BackendTlsPolicyObserved,
     ClassStatusPlanned,
     GatewayClassObserved,
@@ -164,10 +166,17 @@ def route_status(world: World, route: RouteObserved) -> RouteStatusPlanned | Non
         if not gateway or not is_ours(world, gateway):
             continue
         _, fault = attach(world, route, parent, entries_of(world, gateway))
+        fault = fault or _refused(world, route)
         accepted = _no("Accepted", fault.reason, fault.message) if fault else _filters_accepted(route)
         resolved = _resolved(faults_of(world, gateway, route))
         parents.append(ParentStatus(parent=parent, controller=controller_of(world, gateway), conditions=(accepted, resolved)))
     return RouteStatusPlanned(owner=route.root.owner, parents=tuple(parents), root=route.root) if parents else None
+
+
+def _refused(world: World, route: RouteObserved) -> Fault | None:
+    """What a node's proxy refused of the route, in its words."""
+    words = [f"{ack.node}: {each.reason}" for ack in world.of(AppliedThrough) for each in ack.rejected if each.owner == route.root.owner]
+    return Fault("UnsupportedValue", bounded(words)) if words else None
 
 
 def faults_of(world: World, gateway: GatewayObserved, route: RouteObserved) -> list[Fault]:

@@ -1,12 +1,12 @@
 """The condition `Programmed`: true only from what nodes report to hold, never from what is planned."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from services.planner.shared.difference import leaves, same
 from weir.decider import PENDING, World
 from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, VipAllocated, VipPlanned, key_of
 from weir.lbnodes import counted, heard, how_to_end, is_silent
-from weir.model import MORE_REJECTED, Condition
+from weir.model import MORE_REJECTED, Condition, Rejection
 from weir.words import few
 
 
@@ -22,7 +22,7 @@ def programmed(world: World, owner: str, planned: Iterable[AnyEvent], obstacle: 
     entries = {key_of(event): event for event in planned}
     through = {event.node: event for event in world.of(AppliedThrough)}
     ours = {MORE_REJECTED, *entries}  # it may be among those
-    refused = {node: found for node in nodes if node in through and (found := [r for r in through[node].rejected if r.entity in ours])}
+    refused = {node: found for node in nodes if node in through and (found := _refused(through[node], ours, owner))}
     if refusals := [f"{node}: {r.reason}" for node in listening for r in refused.get(node, ())]:
         return Condition(type="Programmed", status=False, reason="Rejected", message=bounded(refusals))
     if obstacle:
@@ -39,6 +39,11 @@ def programmed(world: World, owner: str, planned: Iterable[AnyEvent], obstacle: 
         words = f"nothing is heard of {few(nodes)}, whose kernel may still forward; {how_to_end(nodes[0])}"
         return Condition(type="Programmed", status=False, reason="NodeSilent", message=words, unknown=True)
     return Condition(type="Programmed", status=True, reason="Programmed")
+
+
+def _refused(ack: AppliedThrough, ours: Container[str], owner: str) -> list[Rejection]:
+    """What a node refuses of `ours`.  Of an entity that holds parts of several objects, only what is this owner's fault."""
+    return [each for each in ack.rejected if each.entity in ours and each.owner in ("", owner)]
 
 
 def refusals_of(world: World, entity: str) -> list[str]:

@@ -122,7 +122,8 @@ def _acknowledged(world: World, now: AppliedThrough, before: AppliedThrough | No
     if any(rejection.entity == MORE_REJECTED for rejection in changed):
         return set(world.words("planned"))  # it may be any
     first, last = sorted((before.seq if before else 0, now.seq))  # a node that lost its log may go back
-    return _owners(world, world.between(first, last)) | _rejected(world, {rejection.entity for rejection in changed})
+    at_fault = {rejection.owner for rejection in changed if rejection.owner}
+    return _owners(world, world.between(first, last)) | _rejected(world, {rejection.entity for rejection in changed}) | at_fault
 
 
 def _rejected(world: World, entities: set[str]) -> set[str]:
