@@ -18,6 +18,7 @@ from weir.events import (
     BackendTlsPolicyObserved,
     ConfigMapGone,
     ConfigMapObserved,
+    EndpointSliceObserved,
     Event,
     FrontendPlanned,
     GatewayClassGone,
@@ -39,6 +40,7 @@ from weir.events import (
     TlsRouteObserved,
     UpstreamPlanned,
     VipAllocated,
+    VirtualHostPlanned,
     object_key,
 )
 from weir.events.base import ObjectEvent
@@ -64,7 +66,7 @@ def owner_at_parent(root: Root, parent: ParentRef) -> str:
     return owner_at(root, BackendRef(name=parent.name, namespace=parent.namespace, kind=parent.kind))
 
 
-def _backends(event: AnyEvent) -> Iterable[str]:
+def _backends(event: Event) -> Iterable[str]:
     """The Services that a route refers to."""
     return {owner_at(event.root, ref) for ref in backend_refs(event)} if isinstance(event, RouteObserved) else ()
 
@@ -111,7 +113,7 @@ class Gateways:
     }
     subscribes: tuple[type[Event], ...] = (
         *(GatewayClassObserved, GatewayObserved, ListenerSetObserved, *ROUTES, ReferenceGrantObserved, BackendTlsPolicyObserved),
-        *(ConfigMapObserved, SecretObserved, NamespaceObserved, ListenerPlanned, UpstreamPlanned),
+        *(ConfigMapObserved, SecretObserved, NamespaceObserved, *(ListenerPlanned, VirtualHostPlanned, UpstreamPlanned)),
     )
 
     def owners(self, world: World) -> list[str]:
@@ -125,7 +127,7 @@ class Gateways:
         for event in (change.before, change.fact.event):
             if event is not None:
                 found |= _touched(world, event)
-        return found
+        return found | _policies_of(world, found)
 
     def plan(self, world: World, owner: str) -> list[AnyEvent]:
         """Listeners, virtual hosts, upstreams and frontends of a Gateway with its status; the status of any other."""
@@ -198,6 +200,7 @@ class _Plan:
         return [
             ListenerPlanned(owner=self.gateway.root.owner, port=port, vips=tuple(self.vips), chains=tuple(chains), root=self.gateway.root)
             for port, chains in sorted(by_port.items())
+            if chains  # a TLS listener without a route closes connections
         ]
 
     def _chains(self, entry: Entry) -> list[Chain]:
@@ -274,6 +277,8 @@ def _touched(world: World, event: AnyEvent) -> set[str]:
             return {event.root.owner, *_with_guests(world, owner_at_parent(event.root, event.parent))}
         case ServiceObserved(root=root) | ServiceGone(root=root):
             return _of_services(world, [root.owner])
+        case EndpointSliceObserved(owner=service):  # its first endpoint: no planned set leads from the Service to its users yet
+            return _of_services(world, [service])
         case BackendTlsPolicyObserved():
             return {event.root.owner, *_of_services(world, _targets(event))}
         case SecretObserved(root=root) | SecretGone(root=root) | ConfigMapObserved(root=root) | ConfigMapGone(root=root):
@@ -282,9 +287,18 @@ def _touched(world: World, event: AnyEvent) -> set[str]:
             return {owner for gateway in world.of(GatewayObserved) for owner in _with_guests(world, gateway.root.owner)}
     if isinstance(event, RouteObserved):
         gateways = {parent.root.owner for each in event.parents if (parent := parent_gateway(world, event.root, each))}
-        policies = [policy for service in _backends(event) for policy in world.find("policy of", service, BackendTlsPolicyObserved)]
-        return {event.root.owner, *gateways, *(policy.root.owner for policy in policies)}
+        return {event.root.owner, *gateways, *_policies_on(world, event)}
     return set()
+
+
+def _policies_of(world: World, owners: Iterable[str]) -> set[str]:
+    """The policies on Services of the routes among these owners: their ancestors are the Gateways of these routes."""
+    routes = [event for owner in owners if isinstance(event := world.get(object_key(owner)), RouteObserved)]
+    return {policy for route in routes for policy in _policies_on(world, route)}
+
+
+def _policies_on(world: World, route: RouteObserved) -> set[str]:
+    return {policy.root.owner for service in _backends(route) for policy in world.find("policy of", service, BackendTlsPolicyObserved)}
 
 
 def _with_guests(world: World, owner: str) -> set[str]:

@@ -8,14 +8,18 @@ from weir.events import (
     BackendsPlanned,
     EndpointDown,
     EndpointSliceObserved,
+    Event,
     FrontendPlanned,
+    ListenerPlanned,
     ManifestRejected,
     Planned,
     PlannedStatus,
     ServiceObserved,
+    UpstreamPlanned,
     VipAllocated,
     VipDenied,
     VipPlanned,
+    VirtualHostPlanned,
     endpoints_of,
 )
 from weir.model import endpoint_name, service_of
@@ -75,6 +79,10 @@ def _by_nodes(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
+ACKNOWLEDGED: tuple[type[Event], ...] = (  # what nodes acknowledge by its sequence
+    *(FrontendPlanned, BackendsPlanned, VipPlanned),
+    *(ListenerPlanned, VirtualHostPlanned, UpstreamPlanned),
+)
 INDEXES: Mapping[str, Index] = {
     "concerned": concerned,
     "planned": _planned,
@@ -83,6 +91,6 @@ INDEXES: Mapping[str, Index] = {
     "down": _down_backend,
     "suspected": _suspected,  # chunks with a backend that some node finds dead
     "pending": _pending,
-    "acknowledged": BySequence(FrontendPlanned, BackendsPlanned, VipPlanned),  # what nodes acknowledge by its sequence
+    "acknowledged": BySequence(*ACKNOWLEDGED),
     "by nodes": _by_nodes,
 }

@@ -14,6 +14,7 @@ from weir.events import (
     EndpointSliceObserved,
     EndpointUp,
     Event,
+    ListenerSetObserved,
     ManifestAccepted,
     ManifestRejected,
     NodeAddressesObserved,
@@ -75,8 +76,13 @@ def touched(world: World, change: Change) -> set[str]:
 
 
 def users(world: World, owners: Iterable[str]) -> set[str]:
-    """The owners of entries that refer to backend sets of these Services, other than the Services themselves."""
-    return {entry.planned_for() for owner in owners for entry in world.find("users", owner, Planned)}
+    """The owners of entries that refer to backend sets of these Services, and the ListenerSets whose status follows from these Gateways."""
+    found: set[str] = set()
+    for owner in owners:
+        found |= {entry.planned_for() for entry in world.find("users", owner, Planned)}
+        if owner.startswith("Gateway/"):
+            found |= {guest.root.owner for guest in world.find("parent", owner, ListenerSetObserved)}
+    return found
 
 
 def _by_node(world: World, now: NodeObserved | NodeGone, before: NodeObserved | None) -> set[str]:

@@ -1,0 +1,60 @@
+"""One event plans what a whole plan would: objects of the Gateway API in any order of arrival."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from services.ipam.core import Ipam
+from services.planner.core import Planner
+from services.watcher.core import Watcher, differences
+from services.watcher.inventory import Observation
+from services.watcher.sources.yaml_documents import documents
+from weir.decider import Core, Fact, World
+from weir.events import AnyEvent, AppliedThrough, NodeAddressesObserved, NodeSeen, key_of
+
+OBJECTS = (Path(__file__).parent / "testdata" / "several.yaml").read_text()
+
+
+class Log:
+    """Cores that decide on every event, and what they have decided."""
+
+    def __init__(self) -> None:
+        self.watcher, self.ipam, self.planner = Watcher(), Ipam(), Planner()
+        self.world = World({**self.watcher.indexes, **self.ipam.indexes, **self.planner.indexes})
+        self.head = 0
+
+    def take(self, event: AnyEvent) -> None:
+        """Record an event and all that follows from it."""
+        self.head += 1
+        change = self.world.evolve(Fact(self.head, event))
+        cores: tuple[Core, ...] = (self.ipam, self.planner)
+        for core in cores:
+            for decided in [*core.decide(self.world, [change])]:
+                self.take(decided.event)
+
+    def observed(self, text: str) -> list[AnyEvent]:
+        found = self.watcher.inventory.read(Observation({"case.yaml": documents("case.yaml", text.encode())}, complete=True))
+        return list(differences(self.world, self.watcher.inventory, self.watcher.inventory.take(found)))
+
+    def not_planned(self) -> list[str]:
+        """What a whole plan would change."""
+        return [key_of(decided.event) for decided in self.planner.reconcile(self.world)]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_objects_in_any_order_are_planned_as_at_once(seed: int) -> None:
+    log, order = Log(), random.Random(seed)
+    log.take(NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)))
+    log.take(NodeAddressesObserved(node="n1"))
+    events = log.observed(OBJECTS)
+    order.shuffle(events)
+    for event in events:
+        log.take(event)
+        assert log.not_planned() == [], key_of(event)
+        if order.random() < 0.5:
+            log.take(AppliedThrough(node="n1", seq=log.head))
+            assert log.not_planned() == [], f"acknowledged after {key_of(event)}"
+    for event in log.observed("\n---\n".join(text for text in OBJECTS.split("\n---\n") if "kind: EndpointSlice" not in text)):
+        log.take(event)
+        assert log.not_planned() == [], key_of(event)
