@@ -8,7 +8,9 @@ import pytest
 from test_watcher_core import fact, only
 
 from services.watcher.core import HEARS
+from services.watcher.kinds.reader import Document, read
 from services.watcher.kinds.registry import GROUPS, KINDS, OBSERVED
+from services.watcher.settings import Settings
 from services.watcher.sources import kube
 from services.watcher.sources.api import ApiError
 from services.watcher.sources.kube import Kube
@@ -43,6 +45,16 @@ def test_a_kind_is_read_in_each_of_its_versions(version: str) -> None:
 )
 def test_a_manifest_is_judged_by_the_fields_of_its_kind(manifest: str, problem: str) -> None:
     assert any(str(found).startswith(problem) for found in only(manifest).problems), only(manifest).problems
+
+
+def test_the_age_of_an_object_that_may_conflict_with_others_is_recorded_from_the_api_alone() -> None:
+    metadata = {"namespace": "data", "name": "g", "uid": "u", "creationTimestamp": "2026-11-30T08:00:00Z"}
+    spec = {"from": [{"kind": "HTTPRoute", "namespace": "shop"}], "to": [{"group": "", "kind": "Service"}]}
+    found = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant", "metadata": metadata, "spec": spec}
+    for place, created in {"@kube/ReferenceGrant/data/g": "2026-11-30T08:00:00Z", "shop.yaml#1": ""}.items():
+        root = read(Document(place, found), Settings())[0].root
+        assert root
+        assert root.created == created
 
 
 class Server:

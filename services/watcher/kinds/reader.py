@@ -12,6 +12,7 @@ from services.watcher.kinds.fields import MOST_BYTES, MOST_TOLD, Faults, Field, 
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.near import misspelt
 from services.watcher.kinds.registry import READ
+from services.watcher.kinds.routes import GROUP
 from services.watcher.kinds.strict import LEGACY, group_of, note_unknown_fields, note_unknown_kind
 from services.watcher.settings import Settings
 from weir.events import ENCODE, ObjectObserved
@@ -153,7 +154,8 @@ def _root(document: Document, kind: Kind, metadata: Field) -> Root | None:
     root = Root(kind=kind.word, name=name, namespace=namespace, source=document.source, generation=generation, place=document.place)
     if not document.place.startswith("@"):  # the version in an exported manifest is that of another server
         return root
-    return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text())
+    created = metadata["creationTimestamp"].text() if kind.group == GROUP else ""  # of those whose age decides which one counts
+    return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text(), created=created)
 
 
 _LISTS: Final = {("v1", "List"), *((api, f"{word}List") for word, kind in READ.items() for api in kind.apis)}
