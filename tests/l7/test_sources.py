@@ -5,9 +5,11 @@ import base64
 from pathlib import Path
 
 import pytest
+import yaml
 
 from services.dataplane.l7.certificates import KeyPair, Nowhere, SecretError
-from services.dataplane.l7.sources import Manifests, source_of
+from services.dataplane.l7.sources import Api, KubeconfigError, Manifests, reach, source_of
+from tests.l7.certificates import Authority
 
 CANARY = "canary-7f3a"
 
@@ -61,3 +63,46 @@ def test_missing_ones_are_named(tmp_path: Path) -> None:
 
 def test_a_key_pair_never_shows_its_content() -> None:
     assert CANARY not in repr(KeyPair(CANARY, CANARY)) + str(KeyPair(CANARY, CANARY))
+
+
+def kubeconfig(folder: Path, server: dict[str, str], user: dict[str, str]) -> Path:
+    path = folder / "kubeconfig"
+    config = {
+        "current-context": "here",
+        "contexts": [{"name": "other", "context": {}}, {"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": server}],
+        "users": [{"name": "u", "user": user}],
+    }
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def test_a_kubeconfig_says_where_the_api_is_by_files_or_by_content(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate, key = authority.sign("client")
+    encoded = {"client-certificate-data": base64.b64encode(certificate.encode()).decode()}
+    encoded["client-key-data"] = base64.b64encode(key.encode()).decode()
+    (tmp_path / "token").write_text("secret\n")
+    by_file = reach(kubeconfig(tmp_path, {"server": "https://10.0.0.1:6443", "certificate-authority": "ca.crt"}, {"tokenFile": "token"}))
+    assert (by_file.host, by_file.port, by_file.token) == ("10.0.0.1", 6443, "secret")
+    server = {"server": "https://api.example.com", "certificate-authority-data": base64.b64encode(authority.pem.encode()).decode()}
+    by_content = reach(kubeconfig(tmp_path, server, encoded))
+    assert (by_content.host, by_content.port, by_content.token) == ("api.example.com", 443, "")
+    assert by_file.tls.get_ca_certs() == by_content.tls.get_ca_certs() != []
+
+
+@pytest.mark.parametrize("content", [f"[{CANARY}", f"current-context: {CANARY}", "", "users: 7", f"clusters: [{CANARY}]"])
+def test_a_file_that_is_no_kubeconfig_is_refused_without_its_content(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "kubeconfig"
+    path.write_text(content)
+    with pytest.raises(KubeconfigError, match="not a kubeconfig") as refused:
+        reach(path)
+    assert CANARY not in str(refused.value)
+    with pytest.raises(SecretError, match="not a kubeconfig"):
+        asyncio.run(Api(path).read("Secret/shop/one"))
+
+
+def test_the_kubernetes_api_is_asked_where_a_word_names_it(tmp_path: Path) -> None:
+    assert isinstance(source_of(["kubernetes"]), Api)
+    with pytest.raises(SecretError, match="No such file"):
+        asyncio.run(source_of([f"kubernetes={tmp_path / 'none'}"]).read("Secret/shop/one"))

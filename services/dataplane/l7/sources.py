@@ -3,11 +3,14 @@
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import h11
 import yaml
@@ -23,10 +26,25 @@ _MOST_BYTES = 4 << 20
 _NOT_FOUND = 404
 
 
+class KubeconfigError(Exception):
+    """A kubeconfig cannot be used; the message says why, and has nothing of its content."""
+
+
+class Reach(NamedTuple):
+    """Where a Kubernetes API is, and as whom it is asked.  token: "" for none."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext
+    token: str
+
+
 def source_of(words: Sequence[str]) -> SecretSource:
-    """words: paths of manifests, or `kubernetes`."""
-    if KUBERNETES in words:
-        return Api()
+    """words: paths of manifests, `kubernetes` from within a pod, or `kubernetes=KUBECONFIG`."""
+    for word in words:
+        kind, _, kubeconfig = word.partition("=")
+        if kind == KUBERNETES:
+            return Api(Path(kubeconfig) if kubeconfig else None)
     return Manifests([Path(word) for word in words]) if words else Nowhere()
 
 
@@ -68,15 +86,18 @@ class Manifests:
 
 
 class Api:
-    """Secrets of the cluster that this pod runs in, each asked for by its name."""
+    """Secrets of a cluster, each asked for by its name.  kubeconfig: None for the cluster that this pod runs in."""
+
+    def __init__(self, kubeconfig: Path | None = None) -> None:
+        self._kubeconfig = kubeconfig
 
     async def read(self, owner: str) -> KeyPair:
         """Raises SecretError."""
         wanted = Owner.parse(owner)
         try:
             async with asyncio.timeout(_PATIENCE_S):
-                status, body = await _get(f"/api/v1/namespaces/{wanted.namespace}/secrets/{wanted.name}")
-        except (OSError, TimeoutError, ssl.SSLError, h11.RemoteProtocolError) as error:
+                status, body = await _get(reach(self._kubeconfig), f"/api/v1/namespaces/{wanted.namespace}/secrets/{wanted.name}")
+        except (OSError, TimeoutError, ssl.SSLError, h11.RemoteProtocolError, KubeconfigError) as error:
             raise SecretError(f"{owner}: the Kubernetes API does not answer: {error or type(error).__name__}") from None
         if status == _NOT_FOUND:
             raise SecretError(f"{owner}: not found")
@@ -111,14 +132,54 @@ def _fields(document: Mapping[str, object], part: str) -> Iterator[tuple[str, by
                 continue
 
 
-async def _get(path: str) -> tuple[int, bytes]:
-    host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
-    token = (_ACCOUNT / "token").read_text().strip()
-    tls = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
-    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+def reach(kubeconfig: Path | None) -> Reach:
+    """How the API of a kubeconfig's current context, or of this pod's cluster, is reached.  Raises OSError, KubeconfigError."""
+    if kubeconfig is None:
+        host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), int(os.environ.get("KUBERNETES_SERVICE_PORT", "443"))
+        return Reach(host, port, ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt")), (_ACCOUNT / "token").read_text().strip())
+    try:
+        config = yaml.load(kubeconfig.read_bytes(), yaml.CSafeLoader)
+        context = _of_name(config, "context", config["current-context"])
+        server, user = _of_name(config, "cluster", context["cluster"]), _of_name(config, "user", context["user"])
+        url = urlsplit(server["server"])
+        tls = ssl.create_default_context(cadata=(_content(kubeconfig, server, "certificate-authority") or b"").decode() or None)
+        if certificate := _content(kubeconfig, user, "client-certificate"):
+            with _file(certificate + b"\n" + (_content(kubeconfig, user, "client-key") or b"")) as path:
+                tls.load_cert_chain(path)
+        token = user.get("token") or (_content(kubeconfig, user, "token", "tokenFile") or b"").decode().strip()
+    except (yaml.YAMLError, KeyError, TypeError, StopIteration, ValueError) as error:
+        raise KubeconfigError(f"{kubeconfig}: not a kubeconfig with a current context ({type(error).__name__})") from None
+    return Reach(url.hostname or "", url.port or 443, tls, token)
+
+
+def _of_name(config: Mapping[str, Any], kind: str, name: str) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = next(one[kind] for one in config[f"{kind}s"] if one["name"] == name)
+    return found
+
+
+def _content(kubeconfig: Path, part: Mapping[str, Any], name: str, file: str = "") -> bytes | None:
+    """Of NAME-data, or of the file that NAME has the path of, relative to the kubeconfig."""
+    if encoded := part.get(f"{name}-data"):
+        return base64.b64decode(encoded)
+    path = part.get(file or name)
+    return (kubeconfig.parent / path).read_bytes() if path else None
+
+
+@contextlib.contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """The path of a file in memory."""
+    with os.fdopen(os.memfd_create("kubeconfig"), "wb") as file:
+        file.write(content)
+        file.flush()
+        yield f"/proc/self/fd/{file.fileno()}"
+
+
+async def _get(at: Reach, path: str) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection(at.host, at.port, ssl=at.tls)
     try:
         connection = h11.Connection(h11.CLIENT)
-        headers = [("Host", host), ("Authorization", f"Bearer {token}"), ("Accept", "application/json"), ("Connection", "close")]
+        headers = [("Host", at.host), ("Accept", "application/json"), ("Connection", "close")]
+        headers += [("Authorization", f"Bearer {at.token}")] if at.token else []
         writer.write(
             (connection.send(h11.Request(method="GET", target=path, headers=headers)) or b"") + (connection.send(h11.EndOfMessage()) or b"")
         )

@@ -94,7 +94,7 @@ def up(
         nats_port=nats_port,
         limits=Limits(log_size, log_age),
         metrics=listen_address(metrics) if metrics else None,
-        secrets=paths,
+        secrets=_secrets(paths, cluster or ()),
     )
     _run(work, lambda: serving(instance), instance, verbose=verbose)
 
@@ -164,6 +164,14 @@ def watcher_options(settings: "Settings") -> list[str]:
     )
     classes = [f"--class={word}" for word in settings.classes[1:]]
     return [*classes, *(flag for flag, given in flags if given), f"--mode={settings.mode}", f"--targets={settings.targets}"]
+
+
+def _secrets(paths: Sequence[Path], clusters: Sequence[str]) -> list[str]:
+    """Where the agent reads TLS Secrets: the first cluster, whose names stand as they are, or else the manifests."""
+    if not clusters:
+        return [str(path) for path in paths]
+    kubeconfig = clusters[0].partition("=")[2]
+    return [f"kubernetes={Path(kubeconfig).expanduser().resolve()}" if kubeconfig else "kubernetes"]
 
 
 def _readable(manifests: Sequence[Path]) -> None:

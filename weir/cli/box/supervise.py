@@ -137,9 +137,9 @@ async def up(
     nats_port: int,
     limits: Limits,
     metrics: tuple[str, int] | None,
-    secrets: Sequence[Path] = (),
+    secrets: Sequence[str] = (),
 ) -> None:
-    """Run everything until cancelled.  follows: the watcher's own options and paths.   secrets: manifests with those for TLS.
+    """Run everything until cancelled.  follows: the watcher's own options and paths.   secrets: as the agent has it.
 
     Raises UpError, or OSError where a file cannot be written.
     """
@@ -179,7 +179,7 @@ async def forward(
     hook: str,
     counted: Mapping[str, Sequence[str]],
     envs: Mapping[str, Env] = MappingProxyType({}),
-    secrets: Sequence[Path] = (),
+    secrets: Sequence[str] = (),
 ) -> None:
     """Run the services of a node, indefinitely.  counted, envs: options for metrics and environment of each."""
     where = supervisor.where
@@ -193,7 +193,7 @@ async def forward(
         group.create_task(supervisor.keep("health", prober, env=envs.get("health", NO_ENV)))
 
 
-def _proxy(where: Where, secrets: Sequence[Path]) -> list[str]:
+def _proxy(where: Where, secrets: Sequence[str]) -> list[str]:
     """Start what keeps Envoy running, beyond our own end; returns the agent's options for it.  Without Envoy there is no L7."""
     try:
         envoy_binary()
