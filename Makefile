@@ -36,6 +36,9 @@ cluster: setup ## a real Kubernetes in network namespaces with Weir deployed in 
 cluster-down: ## end what `make cluster` left
 	@$(PY) -m tests.cluster --down
 
+conformance: setup ## the Gateway API's own conformance suite against Weir; one of its tests: T=NAME
+	@$(PY) -m tests.conformance $(if $(T),--test $(T))
+
 bench: setup ## the peers side by side, ns/packet, change latency, replay, size; QUICK=1 in short
 	@bench/setup
 	@$(PY) -m bench $(if $(QUICK),--quick)
@@ -46,4 +49,4 @@ docs: setup ## the reference pages in docs/, and the role of the watcher, made f
 clean: ## remove .venv and caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.PHONY: help setup demo check test bare stress images cluster cluster-down bench docs clean
+.PHONY: help setup demo check test bare stress images cluster cluster-down conformance bench docs clean

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.binaries import PROGRAMS, BuildError, binary
+from tests.cluster.binaries import NODE, BuildError, binary
 from tests.cluster.cluster import folder_of
 from tests.cluster.containers import store
 from tests.cluster.deployed import WEB, Deployed, vips
@@ -32,7 +32,7 @@ def up(name: str = NAME) -> int:
     began_s = time.monotonic()
     with contextlib.ExitStack() as stack:
         with _step("programs and images (built once, then kept)"):
-            for program in PROGRAMS:
+            for program in NODE:
                 binary(program)
             stack.enter_context(store())
         with _step("network, control plane, nodes"):

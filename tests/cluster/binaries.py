@@ -26,7 +26,7 @@ class Program(NamedTuple):
     """package: what is built; module: the folder below go/ whose go.mod names the versions.
 
     version: the Go module whose version the program is to show, and the variable that holds it.
-    packages: Debian's, that the build needs; where there are some it is a static build with cgo.
+    packages: Debian's, that the build needs; where there are some it is a static build with cgo.   test: it is the package's tests.
     """
 
     package: str
@@ -34,9 +34,10 @@ class Program(NamedTuple):
     tags: str = ""
     version: tuple[str, str] = ("", "")
     packages: tuple[str, ...] = ()
+    test: bool = False
 
 
-PROGRAMS = {
+NODE_PROGRAMS = {
     "cluster": Program(".", version=_KUBERNETES),
     **{
         name: Program(
@@ -53,7 +54,13 @@ PROGRAMS = {
     },
     "runc": Program(RUNC, "runc", tags="seccomp", version=(RUNC, "main.version"), packages=("libseccomp-dev",)),
 }
-NODE = tuple(PROGRAMS)  # what a node runs
+NODE = tuple(NODE_PROGRAMS)  # what a node runs
+SUITE = {  # of the Gateway API: its tests, and what the images of its pods have
+    "conformance.test": Program("sigs.k8s.io/gateway-api/conformance", test=True),
+    "echo-basic": Program("sigs.k8s.io/gateway-api/conformance/echo-basic"),
+    "dns": Program(".", "dns"),
+}
+PROGRAMS = {**NODE_PROGRAMS, **SUITE}
 
 
 class BuildError(Exception):
@@ -108,7 +115,8 @@ def _build(go: str, program: Program, path: Path) -> None:
         flags += f" -X {variable}={version}"
     if program.packages:
         flags += " -linkmode external -extldflags -static"
-    _run(go, "build", "-trimpath", "-tags", program.tags, "-ldflags", flags, "-o", str(new), program.package, program=program)
+    how = ("test", "-c") if program.test else ("build",)
+    _run(go, *how, "-trimpath", "-tags", program.tags, "-ldflags", flags, "-o", str(new), program.package, program=program)
     new.replace(path)
 
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.binaries import BuildError, binary, cache
+from tests.cluster.binaries import BuildError, binary
 from tests.cluster.image_build import layout
 from weir.cli.box.supervise import die_with_parent
 from weir.demo.network import wait_until
@@ -37,10 +37,13 @@ _PATIENCE_S = 60
 
 
 @contextlib.contextmanager
-def store() -> Iterator[Path]:
-    """containerd's folder with every image, built first unless it exists; it stays for as long as the block lasts.  Raises BuildError."""
-    images = layout()
-    folder = cache() / "stores"
+def store(images: Path | None = None) -> Iterator[Path]:
+    """containerd's folder with every image, built first unless it exists; it stays for as long as the block lasts.  Raises BuildError.
+
+    images: an OCI layout `layout-…`, in a folder `images` beside which the stores are kept; Weir's where none is named.
+    """
+    images = images or layout()
+    folder = images.parents[1] / "stores"
     folder.mkdir(parents=True, exist_ok=True)
     name = images.name.removeprefix("layout-")
     with (folder / f".{name}.lock").open("w") as lock:

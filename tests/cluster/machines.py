@@ -24,8 +24,9 @@ LB_LABEL = "weir.dev/lb"
 class Machines:
     """The nodes of one cluster; leaving the rig ends all that runs on them."""
 
-    def __init__(self, rig: Rig, cluster: Cluster, nodes: Iterable[str], control: str) -> None:
-        """control: the place of its control plane."""
+    def __init__(self, rig: Rig, cluster: Cluster, nodes: Iterable[str], control: str, images: Path | None = None) -> None:
+        """control: the place of its control plane.   images: an OCI layout, as `store` has it."""
+        self._images = images
         self.rig, self.cluster, self.nodes, self._control = rig, cluster, tuple(nodes), control
         self._running: dict[str, subprocess.Popen[str]] = {}
         self._others: dict[str, subprocess.Popen[str]] = {}
@@ -33,7 +34,7 @@ class Machines:
 
     def start(self) -> None:
         """Starts every node, and returns once all are Ready.  Raises BuildError."""
-        images = self._held.enter_context(store())
+        images = self._held.enter_context(store(self._images))
         words = (
             "--kubeconfig",
             str(self.cluster.kubeconfig),
@@ -152,11 +153,11 @@ def machines(name: str, nodes: Mapping[str, Kind] = NODES, *, through_lb: bool =
 
 
 @contextlib.contextmanager
-def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = ()) -> Iterator[Machines]:
+def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = (), images: Path | None = None) -> Iterator[Machines]:
     """A cluster of some of the rig's nodes, all where none is named; their kubelets are not started yet."""
     name = rig.name if control == rig.controls[0] else f"{rig.name}-{control}"
     with Cluster(name, address=rig.control_address(control), command=rig.command(control)) as cluster:
-        found = Machines(rig, cluster, nodes or rig.nodes, control)
+        found = Machines(rig, cluster, nodes or rig.nodes, control, images)
         try:
             yield found
         finally:
