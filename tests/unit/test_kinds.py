@@ -49,9 +49,11 @@ def test_a_manifest_is_judged_by_the_fields_of_its_kind(manifest: str, problem: 
 
 def test_the_age_of_an_object_that_may_conflict_with_others_is_recorded_from_the_api_alone() -> None:
     metadata = {"namespace": "data", "name": "g", "uid": "u", "creationTimestamp": "2026-11-30T08:00:00Z"}
-    spec = {"from": [{"kind": "HTTPRoute", "namespace": "shop"}], "to": [{"group": "", "kind": "Service"}]}
-    found = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "ReferenceGrant", "metadata": metadata, "spec": spec}
-    for place, created in {"@kube/ReferenceGrant/data/g": "2026-11-30T08:00:00Z", "shop.yaml#1": ""}.items():
+    kind = next(each for each in KINDS if each.word == "TCPRoute")
+    assert kind.decode
+    sent = msgspec.json.encode({"metadata": metadata, "spec": {"rules": [{"backendRefs": [{"name": "web", "port": 80}]}]}})
+    found = {"apiVersion": kind.api, "kind": kind.word, **kind.decode(sent)}
+    for place, created in {"@kube/TCPRoute/data/g": "2026-11-30T08:00:00Z", "shop.yaml#1": ""}.items():
         root = read(Document(place, found), Settings())[0].root
         assert root
         assert root.created == created

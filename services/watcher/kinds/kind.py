@@ -30,6 +30,7 @@ class Metadata(TypedDict, total=False):
     generation: Any
     labels: Any
     annotations: Any
+    creationTimestamp: Any
     deletionTimestamp: Any
 
 
