@@ -76,11 +76,16 @@ def certificate_of(world: World, root: Root, to: ObjectRef, reason: str = "Inval
     return Certificate(owner, secret.digest, secret.names)
 
 
-def authorities_of(world: World, root: Root, refs: Iterable[ObjectRef]) -> tuple[list[str], str, list[Fault]]:
-    """The CA bundles that can be used: their owner texts and their PEM; and what is wrong with the others."""
+def authorities_of(
+    world: World, root: Root, refs: Iterable[ObjectRef], kind_reason: str = "InvalidCACertificateKind"
+) -> tuple[list[str], str, list[Fault]]:
+    """The CA bundles that can be used: their owner texts and their PEM; and what is wrong with the others.
+
+    kind_reason: for an object of another kind.
+    """
     owners, pem, faults = list[str](), "", list[Fault]()
     for to in refs:
-        found = _authority(world, root, to)
+        found = _authority(world, root, to, kind_reason)
         if isinstance(found, Fault):
             faults.append(found)
         else:
@@ -89,9 +94,9 @@ def authorities_of(world: World, root: Root, refs: Iterable[ObjectRef]) -> tuple
     return owners, pem, faults
 
 
-def _authority(world: World, root: Root, to: ObjectRef) -> ConfigMapObserved | Fault:
+def _authority(world: World, root: Root, to: ObjectRef, kind_reason: str) -> ConfigMapObserved | Fault:
     if (to.group, to.kind) != ("", "ConfigMap"):
-        return Fault("InvalidCACertificateKind", f"{to.kind} {to.name}: expected a ConfigMap")
+        return Fault(kind_reason, f"{to.kind} {to.name}: expected a ConfigMap")
     if not permitted(world, root, to):
         return Fault("RefNotPermitted", f"no ReferenceGrant in namespace {to.namespace} permits ConfigMap {to.name}")
     bundle = world.get(object_key(owner_at(root, to)))

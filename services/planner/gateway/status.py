@@ -30,6 +30,7 @@ from weir.events import (
     VipDenied,
 )
 from weir.model import BackendRef, Condition, ListenerStatus, ParentRef, ParentStatus, family_of
+from weir.words import few
 
 FEATURES: Final = (
     *("BackendTLSPolicy", "BackendTLSPolicySANValidation", "GRPCRoute", "GRPCRouteNamedRouteRule", "Gateway", "GatewayAddressEmpty"),
@@ -64,7 +65,8 @@ def gateway_status(
 ) -> GatewayStatusPlanned:
     """programmed: what nodes confirmed of all that is planned for the Gateway.   sets: how many ListenerSets serve."""
     vips = vips_of(world, gateway)
-    accepted = _accepted(gateway)
+    own = [entry for entry in entries if entry.holder is gateway]
+    accepted = _accepted(gateway, own)
     state = _gateway_programmed(world, gateway, entries, programmed) if accepted.status else _no("Programmed", accepted.reason)
     conditions = [accepted, state]
     if gateway.client_certificate:
@@ -72,7 +74,6 @@ def gateway_status(
         conditions.append(_resolved([found] if isinstance(found, Fault) else []))
     if any(each.mode == "AllowInsecureFallback" for each in gateway.client_validations):
         conditions.append(_yes("InsecureFrontendValidationMode", "ConfigurationChanged"))
-    own = [entry for entry in entries if entry.holder is gateway]
     return GatewayStatusPlanned(
         owner=gateway.root.owner,
         addresses=tuple(vips),
@@ -113,7 +114,13 @@ def listener_status(entry: Entry, attached: Iterable[Attached], programmed: Cond
     refused = entry.refused or (Fault(entry.conflict, "another listener has its port") if entry.conflict else None)
     invalid = refused or (entry.unresolved[0] if entry.unresolved and not entry.serves else None)
     conflicted = _yes("Conflicted", entry.conflict) if entry.conflict else _no("Conflicted", "NoConflicts")
-    state = _no("Programmed", "Invalid", invalid.message) if invalid else _no("Programmed", "Invalid") if not entry.serves else programmed
+    state = (
+        _no("Programmed", entry.conflict or "Invalid", invalid.message)
+        if invalid
+        else _no("Programmed", "Invalid")
+        if not entry.serves
+        else programmed
+    )
     return ListenerStatus(
         name=entry.listener.name,
         attached=len(routes),
@@ -134,12 +141,15 @@ def vips_of(world: World, gateway: GatewayObserved) -> list[str]:
     return sorted((vip.vip for vip in found), key=lambda vip: (family_of(vip), vip))
 
 
-def _accepted(gateway: GatewayObserved) -> Condition:
+def _accepted(gateway: GatewayObserved, own: Sequence[Entry]) -> Condition:
     if gateway.parameters:
         words = f"infrastructure.parametersRef {gateway.parameters.kind} {gateway.parameters.name}: Weir takes none"
         return _no("Accepted", "InvalidParameters", words)
     if unknown := [each.type for each in gateway.addresses if each.type != "IPAddress"]:
         return _no("Accepted", "UnsupportedAddress", f"address type {unknown[0]}: expected IPAddress")
+    if invalid := [entry.listener.name for entry in own if entry.refused or entry.conflict]:
+        words = f"not accepted: {few(invalid)}"
+        return Condition(type="Accepted", status=len(invalid) < len(own), reason="ListenersNotValid", message=words)
     return _yes("Accepted", "Accepted")
 
 

@@ -73,7 +73,7 @@ def authority_faults(world: World, policy: BackendTlsPolicyObserved) -> tuple[st
     """PEM of the policy's CA bundles, "" for the system's; and what is wrong with it."""
     if policy.system_authorities:
         return "", []
-    owners, pem, faults = authorities_of(world, policy.root, policy.authorities)
+    owners, pem, faults = authorities_of(world, policy.root, policy.authorities, "InvalidKind")
     if not owners and not faults:
         faults = [Fault("NoValidCACertificate", "no CA certificate is named")]
     return pem, faults
