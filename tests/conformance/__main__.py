@@ -9,12 +9,17 @@ The suite runs in the client's namespace: it reaches VIPs as any client does, an
 import argparse
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from tests.cluster.api import Object
 from tests.cluster.balanced import Balanced
 from tests.cluster.binaries import BuildError, binary
 from tests.cluster.cluster import ROOT
@@ -24,10 +29,11 @@ from tests.conformance.images import layout
 from tests.own import own
 
 PROFILES = ("GATEWAY-HTTP", "GATEWAY-GRPC", "GATEWAY-TLS", "GATEWAY-TCP", "GATEWAY-UDP")
+LOG = ROOT / "out" / "conformance.log"
 REPORT = ROOT / "docs" / "conformance" / "weir.yaml"
 UNUSABLE = "192.0.2.7"  # in no pool
 USABLE = "203.0.113.200"
-CLASS = {
+CLASS: Object = {
     "apiVersion": "gateway.networking.k8s.io/v1",
     "kind": "GatewayClass",
     "metadata": {"name": "gateway-conformance"},
@@ -56,29 +62,51 @@ def site(name: str) -> Iterator[tuple[Machines, Balanced]]:
             yield machines, weir
 
 
-def suite(machines: Machines, test: str, report: Path) -> int:
-    """The exit code of the suite."""
-    report.parent.mkdir(parents=True, exist_ok=True)
+def suite(machines: Machines, test: str = "", report: Path | None = None) -> int:
+    """Run the suite, or one test of it; its exit code.  Its output goes to LOG."""
     flags = {
-        "gateway-class": CLASS["metadata"]["name"],  # type: ignore[index]
-        "report-output": str(report),
+        "gateway-class": CLASS["metadata"]["name"],
         "usable-address": USABLE,
         "unusable-address": UNUSABLE,
         **({"run-test": test} if test else {"conformance-profiles": ",".join(PROFILES)}),
-        **_PROJECT,
+        **({"report-output": str(report.absolute()), **_PROJECT} if report else {}),
     }
     words = [f"-{name}={value}" for name, value in flags.items()]
     argv = [str(binary("conformance.test")), "-test.run=^TestConformance$", "-test.v", "-test.timeout=90m", *words]
-    env = {**os.environ, "KUBECONFIG": str(machines.cluster.kubeconfig)}
-    env = {name: value for name, value in env.items() if not name.lower().endswith("_proxy")}
-    return machines.rig.popen("client", *argv, env=env, cwd=machines.cluster.folder).wait()
+    env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    env["KUBECONFIG"] = str(machines.cluster.kubeconfig)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w") as log:
+        return machines.rig.popen("client", *argv, env=env, cwd=machines.cluster.folder, stdout=log, stderr=log).wait()
+
+
+def results() -> dict[str, str]:
+    """Test of the suite -> PASS, FAIL or SKIP, of the last run."""
+    return {name: word for word, name in re.findall(r"^    --- (PASS|FAIL|SKIP): TestConformance/(\w+) \(", LOG.read_text(), re.MULTILINE)}
+
+
+def summary(report: Path) -> str:
+    """A line for each profile of a report."""
+    lines = []
+    for profile in yaml.safe_load(report.read_text())["profiles"]:
+        for level in ("core", "extended"):
+            found = profile.get(level, {})
+            counted = {name: found.get("statistics", {}).get(name, 0) for name in ("Passed", "Failed", "Skipped")}
+            counts = ", ".join(f"{count} {name.lower()}" for name, count in counted.items())
+            lines.append(f"{profile['name']:14} {level:9} {found.get('result', '-'):8} {counts}; {_not_passed(found)}")
+    return "\n".join(lines)
+
+
+def _not_passed(found: dict[str, Any]) -> str:
+    lists = {"failed": "failedTests", "skipped": "skippedTests", "unsupported": "unsupportedFeatures"}
+    return "; ".join(f"{word}: {', '.join(found[name])}" for word, name in lists.items() if found.get(name)) or "nothing else"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
     parser.add_argument("--test", default="", metavar="NAME", help="one test of the suite instead of all")
-    parser.add_argument("--report", type=Path, default=REPORT)
-    parser.add_argument("--hold", action="store_true", help="run nothing: keep all of it until Ctrl-C")
+    parser.add_argument("--report", type=Path, default=REPORT, help="where the report of a whole run goes")
+    parser.add_argument("--hold", action="store_true", help="keep cluster and Weir until Ctrl-C, and run nothing")
     args = parser.parse_args()
     if os.geteuid():
         sys.exit("conformance: network namespaces need root")
@@ -86,13 +114,14 @@ def main() -> None:
     began_s = time.monotonic()
     try:
         with site(own("weircf")) as (machines, _):
-            print(f"the cluster and Weir are up after {time.monotonic() - began_s:.0f} s", flush=True)
+            print(f"up after {time.monotonic() - began_s:.0f} s: KUBECONFIG={machines.cluster.kubeconfig}", flush=True)
             if args.hold:
-                print(f"KUBECONFIG={machines.cluster.kubeconfig} {binary('conformance.test')}", flush=True)
                 signal.pause()
-            code = suite(machines, args.test, args.report)
+            code = suite(machines, args.test, None if args.test else args.report)
     except BuildError as error:
         sys.exit(f"conformance: {error}")
+    print(summary(args.report) if not args.test else "\n".join(f"{word} {name}" for name, word in results().items() if word != "SKIP"))
+    print(f"{time.monotonic() - began_s:.0f} s; output of the suite: {LOG}")
     sys.exit(code)
 
 
