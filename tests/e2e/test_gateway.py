@@ -250,6 +250,13 @@ def test_status_says_what_is_served_and_what_is_not(edge: Edge) -> None:
     }
 
 
+def test_route_says_where_a_request_goes(edge: Edge) -> None:
+    (told,) = edge.stage.ask("route shop/edge GET http://stripped.example.com/app/cart")
+    assert (told["route"], told["filters"], told["upstreams"]) == ("HTTPRoute/shop/stripped", ["URLRewrite"], ["shop/blue:80 100%"])
+    (told,) = edge.stage.ask("route shop/edge GET https://a.many.example.com/")
+    assert (told["route"], told["listener"]) == ("HTTPRoute/shop/many", "443/https-many")
+
+
 def test_get_lists_gateways_and_routes(edge: Edge) -> None:
     (row,) = edge.stage.ask("get gateways")
     assert (row["name"], row["vips"], row["routes"], row["state"]) == ("shop/edge", [VIP], 7 + 1 + 1 + 1 + 1, "Serving")

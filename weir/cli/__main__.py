@@ -62,6 +62,7 @@ app.command(
         "weir get svc", "weir get svc shop/web -o yaml", "weir get lb -n shop -o wide", "weir get svc -l app=web", "weir get ep -w"
     )
 )(get_commands.get)
+app.command(epilog=example("weir route shop/edge GET http://shop.example.com/cart -H 'x-user: 7'"))(get_commands.route)
 app.command(epilog=example("weir describe svc shop/web", "weir describe pools public"))(get_commands.describe)
 app.command(epilog=example("weir backup weir.backup"))(box_commands.backup)
 app.command(epilog=example("weir restore weir.backup"))(box_commands.restore)

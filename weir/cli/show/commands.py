@@ -94,6 +94,29 @@ def get(
         get(noun.kind, instance, output, Wanted(name, namespace, labels_of(selector)), watch=watch)
 
 
+def route(
+    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="NAMESPACE/NAME of a Gateway.")],
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST and so on.")],
+    url: Annotated[str, typer.Argument(metavar="URL", help="http://HOST[:PORT]/PATH or https://...")],
+    headers: Annotated[
+        list[str] | None, typer.Option("--header", "-H", metavar="NAME: VALUE", help="A header of the request.", show_default=False)
+    ] = None,
+    instance: Instance = "weir",
+    output: As = Output.table,
+) -> None:
+    """Show which rule would take a request, its filters and backends, and why the rules before it would not."""
+    from weir.cli.options import fail
+    from weir.cli.show.route import route
+    from weir.view.errors import Unanswerable
+    from weir.view.requests import request_of
+
+    try:
+        request = request_of(method, url, headers or [])
+    except Unanswerable as error:
+        fail(str(error), 2)
+    route(gateway, request, instance, output)
+
+
 def describe(
     noun: Kind,
     name: Annotated[str, typer.Argument(metavar="NAME", help=_NAME, autocompletion=_complete)],
