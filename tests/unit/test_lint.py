@@ -158,3 +158,34 @@ def test_an_installations_own_settings_count() -> None:
     argv = [sys.executable, "-m", "weir.cli", "lint", "-f", "-", "--no-default-class"]
     done = subprocess.run(argv, text=True, capture_output=True, check=False, input="\n---\n".join([WEB, SLICE]))
     assert (done.returncode, done.stdout) == (0, "✓ 2 documents, 0 findings\n"), done
+
+
+CLASS = "{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: weir}, spec: {controllerName: weir.dev/weir}}"
+GATEWAY = (
+    "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: shop}, spec: {gatewayClassName: weir,"
+    " listeners: [{name: http, port: 80, protocol: HTTP}, {name: https, port: 443, protocol: HTTPS%s}]}}"
+)
+TLS = ", tls: {certificateRefs: [{name: missing}]}"
+ROUTE = (
+    "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: web, namespace: shop}, spec: {parentRefs: [{name: %s}],"
+    " rules: [{backendRefs: [{name: %s, port: 80}]}]}}"
+)
+
+
+def test_what_is_wrong_with_gateways_and_routes_is_found() -> None:
+    found = of(POOL, CLASS, GATEWAY % TLS, ROUTE % ("edge", "nobody"))
+    assert [(each.object, each.reason) for each in found] == [
+        ("Gateway shop/edge listener https", "InvalidCertificateRef"),
+        ("HTTPRoute shop/web", "BackendNotFound"),
+    ]
+
+
+def test_a_route_that_attaches_nowhere_is_found() -> None:
+    (found,) = of(POOL, ROUTE % ("edge", "web"))
+    assert (found.object, found.reason) == ("HTTPRoute shop/web", "NoMatchingParent")
+    assert found.message == "no parent is a Gateway that Weir serves: Gateway shop/edge"
+
+
+def test_a_gateway_without_a_pool_is_found() -> None:
+    found = of(CLASS, GATEWAY % TLS)
+    assert ("Gateway shop/edge", "AddressNotAssigned") in [(each.object, each.reason) for each in found]

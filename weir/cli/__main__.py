@@ -76,6 +76,7 @@ app.command(
 app.command(
     epilog=example("weir lint -f manifests/", "helm template shop | weir lint -f -", "weir lint -f manifests/ -o json"),
 )(run_commands.lint)
+app.command(epilog=example("weir translate -f manifests/", "weir translate -f manifests/ --to envoy"))(run_commands.translate)
 app.command(epilog=example("weir up -f manifests/ -i eth0 --metrics 127.0.0.1:9600", "weir up -f manifests/ --dry-run"))(run_commands.up)
 app.command(epilog=example("weir join nats://192.0.2.1:4222 --credentials /etc/weir/keys -i eth0 --node lb-1"))(run_commands.join)
 app.command(epilog=example("weir uninstall"))(box_commands.uninstall)

@@ -24,10 +24,17 @@ from weir.decider import Core, Fact, World
 from weir.events import (
     AnyEvent,
     EndpointSliceObserved,
+    GatewayStatusPlanned,
+    GrpcRouteObserved,
+    HttpRouteObserved,
     ManifestRejected,
     NodeAddressesObserved,
+    RouteStatusPlanned,
     ServiceObserved,
     StatusPlanned,
+    TcpRouteObserved,
+    TlsRouteObserved,
+    UdpRouteObserved,
     object_key,
 )
 from weir.model import (
@@ -37,6 +44,7 @@ from weir.words import few
 
 STDIN: Final = Path("-")
 _INVALID: Final = "Invalid"
+_ADDRESSES: Final = ("AddressNotAssigned", "AddressNotUsable")
 _JUDGED: Final = ("Accepted", "Allocated", "Serving")  # of a Service: what does not depend on a machine
 _NO_MACHINE: Final = NodeAddressesObserved(node="")  # files are judged as for machines whose addresses no pool has
 Units = dict[str, tuple[Document, ...]]
@@ -57,15 +65,8 @@ class Finding(NamedTuple):
 
 def lint(paths: Sequence[Path], settings: Settings, output: str) -> int:
     """Print findings; return 0: none, 1: some, 2: a path cannot be read."""
-    try:
-        units = _read(paths)
-    except OSError as error:
-        typer.echo(f"weir: {error.filename}: {(error.strerror or type(error).__name__).lower()}", err=True)
-        return 2
-    for note in not_read(paths):
-        typer.echo(f"weir: note: {note}", err=True)
-    if not units:
-        typer.echo(f"weir: no manifest in {few(map(str, paths))}", err=True)
+    units = units_of(paths)
+    if units is None:
         return 2
     found = findings(units, settings)
     if output in MACHINE:
@@ -78,16 +79,36 @@ def lint(paths: Sequence[Path], settings: Settings, output: str) -> int:
     return 1 if found else 0
 
 
+def units_of(paths: Sequence[Path]) -> Units | None:
+    """The manifests; None, with a message, where they cannot be read or there are none."""
+    try:
+        units = _read(paths)
+    except OSError as error:
+        typer.echo(f"weir: {error.filename}: {(error.strerror or type(error).__name__).lower()}", err=True)
+        return None
+    for note in not_read(paths):
+        typer.echo(f"weir: note: {note}", err=True)
+    if not units:
+        typer.echo(f"weir: no manifest in {few(map(str, paths))}", err=True)
+    return units or None
+
+
 def findings(units: Units, settings: Settings) -> list[Finding]:
     """By source, then object."""
+    world = world_of(units, settings)
+    found = [*_rejected(world), *_conditions(world), *_of_gateways(world), *_of_routes(world), *_unattached(world), *_slices(world)]
+    return sorted(set(found))
+
+
+def world_of(units: Units, settings: Settings) -> World:
+    """What the services would make of the manifests on a machine whose addresses no pool has."""
     watcher, ipam, planner = Watcher(settings), Ipam(), Planner()
     world = World({**watcher.indexes, **ipam.indexes, **planner.indexes})
     seen = watcher.inventory.read(Observation(units, complete=True))
     _take(world, [_NO_MACHINE, *differences(world, watcher.inventory, watcher.inventory.take(seen))])
     for core in (ipam, planner):
         _reconcile(world, core)
-    found = [*_rejected(world), *_conditions(world), *_slices(world)]
-    return sorted(set(found))
+    return world
 
 
 def _take(world: World, events: Iterable[AnyEvent]) -> None:
@@ -114,8 +135,42 @@ def _conditions(world: World) -> Iterator[Finding]:
                 yield Finding(status.root.place, f"Service {status.root.path}", condition.reason, condition.message)
 
 
+def _of_gateways(world: World) -> Iterator[Finding]:
+    """Of Gateways and ListenerSets, and of their listeners, what does not depend on a machine."""
+    for status in world.of(GatewayStatusPlanned):
+        named = f"{status.root.kind} {status.root.path}"
+        for condition in status.conditions:
+            if not condition.status and (condition.type != "Programmed" or condition.reason in _ADDRESSES):
+                yield Finding(status.root.place, named, condition.reason, condition.message)
+        for listener in status.listeners:
+            for condition in listener.conditions:
+                if condition.status == (condition.type == "Conflicted") and condition.type != "Programmed":
+                    yield Finding(status.root.place, f"{named} listener {listener.name}", condition.reason, condition.message)
+
+
+def _of_routes(world: World) -> Iterator[Finding]:
+    """Of routes and policies, at each parent."""
+    for status in world.of(RouteStatusPlanned):
+        for parent in status.parents:
+            for condition in parent.conditions:
+                if not condition.status:
+                    words = f"{condition.message} (parent {parent.parent.kind} {parent.parent.namespace}/{parent.parent.name})"
+                    yield Finding(status.root.place, f"{status.root.kind} {status.root.path}", condition.reason, words)
+
+
+def _unattached(world: World) -> Iterator[Finding]:
+    """Routes none of whose parents is a Gateway of ours."""
+    reported = {status.owner for status in world.of(RouteStatusPlanned)}
+    for kind in (HttpRouteObserved, GrpcRouteObserved, TlsRouteObserved, TcpRouteObserved, UdpRouteObserved):
+        for route in world.of(kind):
+            if route.root.owner not in reported:
+                parents = few(f"{each.kind} {each.namespace}/{each.name}" for each in route.parents) or "none"
+                words = f"no parent is a Gateway that Weir serves: {parents}"
+                yield Finding(route.root.place, f"{route.root.kind} {route.root.path}", "NoMatchingParent", words)
+
+
 def _slices(world: World) -> Iterator[Finding]:
-    """Slices that no Service uses."""
+    """Slices whose Service is missing."""
     refused = {rejected.owner or (rejected.root.owner if rejected.root else "") for rejected in world.of(ManifestRejected)}
     for found in world.of(EndpointSliceObserved):
         known = world.get(object_key(found.owner))

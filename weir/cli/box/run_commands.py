@@ -1,8 +1,9 @@
-"""`weir up`, `weir join` and `weir lint`: they run Weir on a machine, or say beforehand what it would make of its manifests."""
+"""`weir up`, `join`, `lint` and `translate`: they run Weir on a machine, or say beforehand what it would make of its manifests."""
 
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -137,6 +138,33 @@ def lint(
 ) -> NoReturn:
     """Check manifests before they are applied.  Offline.  Exit code 0: no findings, 1: findings, 2: a path cannot be read."""
     _lint(manifests, _settings(load_balancer_class, default_class, mode, targets, liveness, external_ips), output)
+
+
+class Translation(StrEnum):
+    """What manifests are translated to."""
+
+    plan = "plan"
+    envoy = "envoy"
+
+
+def translate(
+    manifests: Manifests = None,
+    to: Annotated[Translation, typer.Option("--to", help="plan, or envoy: the resources of the proxy.")] = Translation.plan,
+    load_balancer_class: Classes = None,
+    default_class: DefaultClass = True,
+    mode: ModeOfAll = ModeWord.default,
+    targets: TargetsOfAll = TargetsWord.endpoints,
+    liveness: Liveness = False,
+    external_ips: ExternalIps = False,
+    output: As = Output.yaml,
+) -> NoReturn:
+    """Show what manifests come to, without a cluster or a machine: the plan, or the proxy's resources.  Exit code 2: unreadable path."""
+    from weir.cli.translate import translate
+
+    if not manifests:
+        fail("expected --manifests", 2)
+    settings = _settings(load_balancer_class, default_class, mode, targets, liveness, external_ips)
+    raise typer.Exit(translate(manifests, settings, to, output))
 
 
 def _lint(manifests: list[Path] | None, settings: "Settings", output: Output) -> NoReturn:
