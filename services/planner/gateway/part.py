@@ -113,7 +113,7 @@ class Gateways:
     }
     subscribes: tuple[type[Event], ...] = (
         *(GatewayClassObserved, GatewayObserved, ListenerSetObserved, *ROUTES, ReferenceGrantObserved, BackendTlsPolicyObserved),
-        *(ConfigMapObserved, SecretObserved, NamespaceObserved, *(ListenerPlanned, VirtualHostPlanned, UpstreamPlanned)),
+        *(ConfigMapObserved, SecretObserved, NamespaceObserved, ListenerPlanned, VirtualHostPlanned, UpstreamPlanned),
     )
 
     def owners(self, world: World) -> list[str]:

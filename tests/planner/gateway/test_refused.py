@@ -1,5 +1,7 @@
 """What a node's proxy refuses of one route is reported on that route, and holds up nothing else."""
 
+from typing import get_args
+
 from services.planner.core import Planner
 from weir.decider import Fact, Fold
 from weir.events import (
@@ -10,6 +12,7 @@ from weir.events import (
     GatewayStatusPlanned,
     HttpRouteObserved,
     NodeSeen,
+    Planned,
     RouteStatusPlanned,
     ServiceObserved,
     VipAllocated,
@@ -94,3 +97,23 @@ def test_a_refused_entity_that_is_nobodys_fault_alone_holds_up_its_gateway() -> 
     log = served()
     log.ack(Rejection(entity=refusal(log).entity, reason=WORDS))
     assert (log.gateway()["Programmed"].status, log.gateway()["Programmed"].reason) == (False, "Rejected")
+
+
+def test_a_route_that_is_added_is_programmed_once_nodes_confirm_it() -> None:
+    log = served()
+    log.ack()
+    log.say(route("late"))
+    assert (log.gateway()["Programmed"].status, log.gateway()["Programmed"].reason) == (False, "Pending")
+    log.ack()
+    assert log.gateway()["Programmed"].status
+
+
+def test_a_planner_that_starts_again_knows_all_that_is_planned() -> None:
+    planned = {event.kind for event in get_args(AnyEvent) if issubclass(event, Planned)}
+    assert planned <= {event.kind for event in Planner().subscribes}
+    log = served()
+    log.ack()
+    again = Fold(Planner(), "planner")
+    for _, fact in sorted(log.fold.world.facts.items(), key=lambda item: item[1].seq):
+        again.load(fact)
+    assert again.caught_up() == []
