@@ -180,13 +180,12 @@ class _Plan:
         return share
 
     def _sets(self, backend: Backend, weight: int) -> dict[str, BackendSet]:
-        """By family; their chunks are planned too."""
+        """By family, also without a backend: when one comes, whoever refers to its set is planned again.  The chunks are planned too."""
         found: dict[str, BackendSet] = {}
         for family in FAMILIES:
             backends = backends_of(self.world, backend.service, backend.port, family)
-            if backends:
-                found[family], chunks = backend_set(backend.service, backend.port, family, backends, weight)
-                self._chunks |= {f"{chunk.set} {chunk.chunk}": chunk for chunk in chunks}
+            found[family], chunks = backend_set(backend.service, backend.port, family, backends, weight)
+            self._chunks |= {f"{chunk.set} {chunk.chunk}": chunk for chunk in chunks}
         return found
 
     # ── what the proxy serves ──────────────────────────────────────────────────────────────────────────────────────
@@ -251,7 +250,7 @@ class _Plan:
                 port=entry.listener.port,
                 protocol=protocol,
                 owner=self.gateway.root.owner,
-                sets=tuple(each[family_of(vip)] for each in sets if family_of(vip) in each),
+                sets=tuple(each[family_of(vip)] for each in sets),
                 mode=self.gateway.mode,
                 no_backend="reject",
                 root=self.gateway.root,

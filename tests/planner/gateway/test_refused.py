@@ -7,6 +7,8 @@ from weir.decider import Fact, Fold
 from weir.events import (
     AnyEvent,
     AppliedThrough,
+    BackendsPlanned,
+    EndpointSliceObserved,
     GatewayClassObserved,
     GatewayObserved,
     GatewayStatusPlanned,
@@ -19,7 +21,7 @@ from weir.events import (
     VirtualHostPlanned,
     key_of,
 )
-from weir.model import BackendRef, Condition, Listener, ParentRef, Rejection, Root, RouteRule, ServicePort
+from weir.model import BackendRef, Condition, Endpoint, Listener, ParentRef, Rejection, Root, RouteRule, ServicePort, SlicePort
 
 WORDS = "regex 'a(': missing closing )"
 
@@ -117,3 +119,11 @@ def test_a_planner_that_starts_again_knows_all_that_is_planned() -> None:
     for _, fact in sorted(log.fold.world.facts.items(), key=lambda item: item[1].seq):
         again.load(fact)
     assert again.caught_up() == []
+
+
+def test_endpoints_that_come_after_the_route_are_planned() -> None:
+    log = served()
+    assert not log.fold.world.of(BackendsPlanned)
+    ports, endpoints = (SlicePort(port=8080),), (Endpoint(address="10.0.0.1"),)
+    log.say(EndpointSliceObserved(root=root("EndpointSlice", "web-1"), service="web", family="IPv4", ports=ports, endpoints=endpoints))
+    assert [chunk.set for chunk in log.fold.world.of(BackendsPlanned)] == ["shop/web:80/TCP:IPv4"]
