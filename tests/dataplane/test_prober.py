@@ -136,7 +136,7 @@ def test_a_second_death_says_that_the_backend_flaps(backend_up: Map) -> None:
 
     played(log, backend_up, story)
     again = [event for event in log.said[6:] if isinstance(event, EndpointDown)]
-    assert {(event.held_s, event.reason.partition("; ")[2]) for event in again} == {(1, "it is flapping, so not asked again for 1 s")}
+    assert {(event.held_s, event.reason.partition("; ")[2]) for event in again} == {(1, "flapping, so not probed again for 1 s")}
 
 
 def test_what_kernel_and_log_know_apart_is_brought_together(backend_up: Map) -> None:

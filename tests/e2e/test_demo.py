@@ -152,5 +152,5 @@ def test_demo_that_does_not_hold_says_so() -> None:
     out, _ = (process := play("stage._WEIR = 'weir() { echo no such luck >&2; return 3; }\\n'")).communicate(timeout=60)
     assert process.returncode == 1
     assert "no such luck" in out
-    assert "did not hold: `weir up" in out
+    assert "failed: `weir up" in out
     assert left(TOLD) == []

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.e2e.test_log_cluster import CLIENTS, three
 from tests.log_server import LogServer
 from tests.nats_server import NatsServer, keep_for, nats_server
 from tests.sim.sessions import AUTHOR, Session, Sessions
+from weir.bus.appends import Appends
 from weir.bus.client import Bus
 from weir.bus.reader import Refused, read
 from weir.bus.streams import ensure_streams
@@ -27,12 +29,20 @@ from weir.model import Root
 ROUNDS = 50
 
 
-class Unique(Bus):
+class UniqueAppends(Appends):
     """Ids are never the same: for two minutes the server refuses most of what is late by its id alone, and that is not under test."""
 
     def _headers(self, author: str, last: int, batch: str, index: int, count: int, cause: int) -> dict[str, str]:
         headers = super()._headers(author, last, batch, index, count, cause)
         return headers | {"Nats-Msg-Id": f"{os.urandom(6).hex()}.{headers['Nats-Msg-Id']}"}
+
+
+class Unique(Bus):
+    """A connection with such appends."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._appends = UniqueAppends(self._nc, self.prefix)
 
 
 @pytest.fixture
