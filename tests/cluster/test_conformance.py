@@ -1,0 +1,16 @@
+"""The core of the Gateway API's own conformance suite, of all five kinds of routes; `make conformance` runs the whole of it."""
+
+from tests.conformance.__main__ import results, site, suite
+from tests.own import own
+
+CORE = "Gateway,ReferenceGrant,HTTPRoute,GRPCRoute,TLSRoute,TCPRoute,UDPRoute"
+LEAST = 60  # tests of these features
+
+
+def test_what_every_implementation_of_the_gateway_api_must_do_is_done(root: None, built: None) -> None:
+    with site(own("weircf")) as machines:
+        code = suite(machines, f"-supported-features={CORE}")
+    found = results()
+    assert [name for name, word in found.items() if word == "FAIL"] == []
+    assert code == 0
+    assert sum(word == "PASS" for word in found.values()) >= LEAST
