@@ -36,6 +36,7 @@ GOLDEN = Path(__file__).parent / "testdata" / "access.txt"
 def deployed(cluster: Cluster) -> Cluster:
     """With all of an overlay but what would run: pods have no machine here."""
     cluster.install_crds()
+    cluster.install_gateway_api()
     found = cluster.kubectl("kustomize", str(ROOT / "deploy/overlays/in-cluster"))
     kept = [document for document in found.stdout.split("\n---\n") if not _runs(document)]
     cluster.api.apply(*kept)
