@@ -106,3 +106,11 @@ def test_the_kubernetes_api_is_asked_where_a_word_names_it(tmp_path: Path) -> No
     assert isinstance(source_of(["kubernetes"]), Api)
     with pytest.raises(SecretError, match="No such file"):
         asyncio.run(source_of([f"kubernetes={tmp_path / 'none'}"]).read("Secret/shop/one"))
+
+
+def test_manifests_count_before_a_cluster(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(manifest("one", "stringData: {tls.crt: CERT, tls.key: KEY}"))
+    both = source_of([f"kubernetes={tmp_path / 'none'}", str(tmp_path)])
+    assert asyncio.run(both.read("Secret/shop/one")) == KeyPair("CERT", "KEY")
+    with pytest.raises(SecretError, match="No such file"):
+        asyncio.run(both.read("Secret/shop/two"))

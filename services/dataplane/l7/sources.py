@@ -40,12 +40,27 @@ class Reach(NamedTuple):
 
 
 def source_of(words: Sequence[str]) -> SecretSource:
-    """words: paths of manifests, `kubernetes` from within a pod, or `kubernetes=KUBECONFIG`."""
-    for word in words:
-        kind, _, kubeconfig = word.partition("=")
-        if kind == KUBERNETES:
-            return Api(Path(kubeconfig) if kubeconfig else None)
-    return Manifests([Path(word) for word in words]) if words else Nowhere()
+    """words: paths of manifests, `kubernetes` from within a pod, `kubernetes=KUBECONFIG`.  The first that has a Secret counts."""
+    clusters = [word for word in words if word.partition("=")[0] == KUBERNETES]
+    paths = [Path(word) for word in words if word not in clusters]
+    sources: list[SecretSource] = [Manifests(paths)] if paths else []
+    sources += [Api(Path(kubeconfig) if (kubeconfig := word.partition("=")[2]) else None) for word in clusters]
+    return Several(sources) if len(sources) > 1 else sources[0] if sources else Nowhere()
+
+
+class Several:
+    """Sources of which the first that has a Secret counts."""
+
+    def __init__(self, sources: Sequence[SecretSource]) -> None:
+        self._sources = sources
+
+    async def read(self, owner: str) -> KeyPair:
+        """Raises SecretError, of the last."""
+        *firsts, last = self._sources
+        for source in firsts:
+            with contextlib.suppress(SecretError):
+                return await source.read(owner)
+        return await last.read(owner)
 
 
 class Manifests:

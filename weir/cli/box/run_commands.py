@@ -195,11 +195,12 @@ def watcher_options(settings: "Settings") -> list[str]:
 
 
 def _secrets(paths: Sequence[Path], clusters: Sequence[str]) -> list[str]:
-    """Where the agent reads TLS Secrets: the first cluster, whose names stand as they are, or else the manifests."""
-    if not clusters:
-        return [str(path) for path in paths]
-    kubeconfig = clusters[0].partition("=")[2]
-    return [f"kubernetes={Path(kubeconfig).expanduser().resolve()}" if kubeconfig else "kubernetes"]
+    """Where the agent reads TLS Secrets: the manifests, and the first cluster, whose names stand as they are."""
+    words = [str(path) for path in paths]
+    if clusters:
+        kubeconfig = clusters[0].partition("=")[2]
+        words.append(f"kubernetes={Path(kubeconfig).expanduser().resolve()}" if kubeconfig else "kubernetes")
+    return words
 
 
 def _readable(manifests: Sequence[Path]) -> None:
