@@ -4,12 +4,13 @@ from tests.conformance.__main__ import results, site, suite
 from tests.own import own
 
 CORE = "Gateway,ReferenceGrant,HTTPRoute,GRPCRoute,TLSRoute,TCPRoute,UDPRoute"
+MODES = "TLSRouteModeTerminate,TLSRouteModeMixed"  # whoever lacks these has to refuse them
 LEAST = 60  # tests of these features
 
 
 def test_what_every_implementation_of_the_gateway_api_must_do_is_done(root: None, built: None) -> None:
     with site(own("weircf")) as machines:
-        code = suite(machines, f"-supported-features={CORE}")
+        code = suite(machines, f"-supported-features={CORE},{MODES}")
     found = results()
     assert [name for name, word in found.items() if word == "FAIL"] == []
     assert code == 0
