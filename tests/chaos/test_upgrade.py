@@ -18,6 +18,11 @@ from weir.demo.network import wait_until
 ROOT = Path(__file__).parents[2]
 
 NEWER = '''
+from typing import ClassVar
+
+from weir.events.nodes import _OfNode
+
+
 class VipYielded(_OfNode, frozen=True, kw_only=True, tag="vip_yielded"):
     """Of a later version."""
 
@@ -80,7 +85,7 @@ def test_a_fact_of_a_newer_version_stops_its_readers_but_no_traffic_until_they_a
     weir: Running, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turn_to(ROOT, monkeypatch)
-    events = other / "weir" / "events.py"
+    events = other / "weir" / "events" / "__init__.py"
     events.write_text(events.read_text().replace("AnyEvent = (\n    ", NEWER, 1))
     before = weir.maps()
     with weir.under_load():
