@@ -33,6 +33,7 @@ from weir.model.gateway import (
     RouteRule,
     SubjectAltName,
     ValueMatch,
+    owner_at,
 )
 from weir.model.l4 import (
     ALGORITHMS,
@@ -150,6 +151,7 @@ __all__ = [
     "families_of",
     "family_of",
     "name_in",
+    "owner_at",
     "owner_of",
     "parse_address",
     "seen_from",

@@ -1,6 +1,6 @@
 """What Gateways and routes request, in the terms of the Gateway API (gateway.networking.k8s.io, v1.6)."""
 
-from weir.model.objects import Condition, Selector
+from weir.model.objects import Condition, Root, Selector, name_in, owner_of
 from weir.model.value import Value
 
 
@@ -35,6 +35,11 @@ class BackendRef(Value, frozen=True, kw_only=True, omit_defaults=True):
     port: int = 0  # 0: absent
     weight: int = 1
     filters: tuple["Filter", ...] = ()
+
+
+def owner_at(root: Root, to: ObjectRef | ParentRef | BackendRef) -> str:
+    """The owner text of what `root` refers to."""
+    return owner_of(to.kind, name_in(root.source, to.namespace), to.name)
 
 
 class PathMatch(Value, frozen=True, kw_only=True, omit_defaults=True):

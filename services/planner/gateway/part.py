@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from services.planner.gateway.attach import ROUTES, Attached, attachments, parent_gateway
 from services.planner.gateway.hosts import PLAIN, virtual_hosts
 from services.planner.gateway.listeners import Entry, entries_of, gateway_of, is_ours
-from services.planner.gateway.references import Backend, Fault, backend_of, owner_at
+from services.planner.gateway.references import Backend, Fault, backend_of
 from services.planner.gateway.status import backend_refs, class_status, gateway_status, policy_status, route_status, set_status, vips_of
 from services.planner.gateway.upstreams import Share, planned_share, share_of
 from services.planner.shared.backends import backend_set, backends_of
@@ -44,7 +44,7 @@ from weir.events import (
     object_key,
 )
 from weir.events.base import ObjectEvent
-from weir.model import FAMILIES, PROXY, BackendRef, BackendSet, Chain, Condition, ParentRef, Root, UpstreamShare, family_of
+from weir.model import FAMILIES, PROXY, BackendRef, BackendSet, Chain, Condition, Root, UpstreamShare, family_of, owner_at
 
 _STATUS_KINDS = (
     *("ListenerSet", "GatewayClass", "BackendTLSPolicy"),
@@ -55,15 +55,10 @@ _STATUS_KINDS = (
 def _parents(event: AnyEvent) -> Iterable[str]:
     """The Gateways and ListenerSets that a route or ListenerSet names."""
     if isinstance(event, ListenerSetObserved):
-        return (owner_at_parent(event.root, event.parent),)
+        return (owner_at(event.root, event.parent),)
     if isinstance(event, RouteObserved):
-        return {owner_at_parent(event.root, parent) for parent in event.parents}
+        return {owner_at(event.root, parent) for parent in event.parents}
     return ()
-
-
-def owner_at_parent(root: Root, parent: ParentRef) -> str:
-    """The owner text of a parent reference."""
-    return owner_at(root, BackendRef(name=parent.name, namespace=parent.namespace, kind=parent.kind))
 
 
 def _backends(event: Event) -> Iterable[str]:
@@ -273,7 +268,7 @@ def _touched(world: World, event: AnyEvent) -> set[str]:
         case GatewayObserved(root=root) | GatewayGone(root=root):
             return _with_guests(world, root.owner)
         case ListenerSetObserved():
-            return {event.root.owner, *_with_guests(world, owner_at_parent(event.root, event.parent))}
+            return {event.root.owner, *_with_guests(world, owner_at(event.root, event.parent))}
         case ServiceObserved(root=root) | ServiceGone(root=root):
             return _of_services(world, [root.owner])
         case EndpointSliceObserved(owner=service):  # its first endpoint: no planned set leads from the Service to its users yet

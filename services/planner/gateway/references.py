@@ -15,7 +15,7 @@ from weir.events import (
     ServiceObserved,
     object_key,
 )
-from weir.model import BackendRef, ObjectRef, Root, ServicePort, name_in
+from weir.model import BackendRef, ObjectRef, Root, ServicePort, name_in, owner_at
 
 GROUP = "gateway.networking.k8s.io"
 
@@ -54,11 +54,6 @@ def permitted(world: World, root: Root, to: ObjectRef | BackendRef) -> bool:
         and any((each.group, each.kind) == (to.group, to.kind) and each.name in ("", to.name) for each in grant.targets)
         for grant in grants
     )
-
-
-def owner_at(root: Root, to: ObjectRef | BackendRef) -> str:
-    """The owner text of what `root` refers to."""
-    return f"{to.kind}/{name_in(root.source, f'{to.namespace}/{to.name}')}"
 
 
 def certificate_of(world: World, root: Root, to: ObjectRef, reason: str = "InvalidCertificateRef") -> Certificate | Fault:

@@ -5,12 +5,12 @@ from typing import Final
 
 from services.watcher.kinds.fields import Field
 from services.watcher.kinds.kind import Kind
-from services.watcher.kinds.routes import DECODE, GROUP, PARENT_REFS, hostname, owner_at, reference
+from services.watcher.kinds.routes import DECODE, GROUP, PARENT_REFS, hostname, reference
 from services.watcher.kinds.schema import CONDITIONS, fields, of_kind
 from services.watcher.settings import Settings
 from services.watcher.writer.gateway import status_of
 from weir.events import BackendTlsPolicyGone, BackendTlsPolicyObserved
-from weir.model import BackendRef, Root, SubjectAltName
+from weir.model import BackendRef, Root, SubjectAltName, owner_at
 
 
 def _read(manifest: Field, root: Root, _: Settings) -> BackendTlsPolicyObserved | None:
@@ -18,10 +18,7 @@ def _read(manifest: Field, root: Root, _: Settings) -> BackendTlsPolicyObserved 
     targets = spec["targetRefs"].items()
     event = BackendTlsPolicyObserved(
         root=root,
-        targets=tuple(
-            BackendRef(group=item["group"].text(), kind=item["kind"].text(), name=item["name"].text(), namespace=root.namespace)
-            for item in targets
-        ),
+        targets=tuple(_target(item, root) for item in targets),
         sections=tuple(item["sectionName"].text() for item in targets),
         hostname=hostname(validation["hostname"]),
         authorities=tuple(reference(item, root, "ConfigMap") for item in validation["caCertificateRefs"].items()),

@@ -7,12 +7,12 @@ from services.watcher.kinds.annotations import Asked
 from services.watcher.kinds.fields import Field
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.listeners import LISTENER_STATUS, LISTENERS, listeners, namespaces
-from services.watcher.kinds.routes import DECODE, GROUP, owner_at, reference
+from services.watcher.kinds.routes import DECODE, GROUP, reference
 from services.watcher.kinds.schema import CONDITIONS, SELECTOR, fields, of_kind
 from services.watcher.settings import Settings
 from services.watcher.writer.gateway import status_of
 from weir.events import GatewayGone, GatewayObserved, ListenerSetObserved
-from weir.model import MODES, ClientValidation, GatewayAddress, Root
+from weir.model import MODES, ClientValidation, GatewayAddress, Root, owner_at
 
 _REFS: Final = fields("group kind name namespace")
 _VALIDATION: Final = fields("mode", caCertificateRefs=_REFS)

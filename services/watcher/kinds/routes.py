@@ -30,7 +30,7 @@ from weir.model import (
     Root,
     RouteRule,
     ValueMatch,
-    name_in,
+    owner_at,
 )
 
 
@@ -94,11 +94,6 @@ def backend_services(event: RouteObserved) -> Iterable[str]:
     """The Services of a route, whose EndpointSlices it needs in the log."""
     refs = (ref for ref in _backends(event) if (ref.group, ref.kind) == ("", "Service"))
     return {owner_at(event.root, ref) for ref in refs}
-
-
-def owner_at(root: Root, to: ObjectRef | BackendRef) -> str:
-    """The owner text of what `root` refers to."""
-    return f"{to.kind}/{name_in(root.source, f'{to.namespace}/{to.name}')}"
 
 
 def _backends(event: RouteObserved) -> Iterable[BackendRef]:

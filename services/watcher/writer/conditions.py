@@ -35,11 +35,6 @@ def is_programmed(planned: StatusPlanned) -> bool:
     return any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
 
 
-def is_pending(planned: StatusPlanned) -> bool:
-    """Whether nodes have not confirmed all of it yet."""
-    return any(condition.type == "Programmed" and condition.reason == "Pending" for condition in planned.conditions)
-
-
 def planned_for(world: World, owner: str) -> StatusPlanned | None:
     """The status that the planner planned for an owner."""
     where = Owner.parse(owner)

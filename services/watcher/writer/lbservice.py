@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from services.watcher.writer.conditions import condition_of, is_held, is_pending, is_programmed, planned_for, same
+from services.watcher.writer.conditions import condition_of, is_held, is_programmed, planned_for, same
 from services.watcher.writer.service import MARKS
 from services.watcher.writer.status import COUNT_S, Json, Mark, Status, View, Wanted, of_owner, of_root
 from weir.decider import World
@@ -35,7 +35,7 @@ def _wanted(view: View) -> Wanted | None:
     reference = {"apiVersion": "v1", "kind": "Service", "name": view.name, "uid": service.metadata.uid}
     return Wanted(
         status=None if same(status, view.before) else status,
-        settling=is_pending(planned),
+        settling=planned.is_pending(),
         created={"ownerReferences": [reference]},
     )
 

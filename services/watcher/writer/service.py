@@ -7,7 +7,6 @@ from services.watcher.writer.conditions import (
     MOST_WORDS,
     condition_of,
     is_held,
-    is_pending,
     is_programmed,
     planned_for,
     same,
@@ -55,7 +54,7 @@ def _wanted(view: View) -> Wanted | None:
     return Wanted(
         status=status if changed else None,
         notes=service_notes(planned, view.before, [seen.node for seen in counted(view.world)]) if changed else (),
-        settling=planned is not None and is_pending(planned),
+        settling=planned is not None and planned.is_pending(),
         finalizer=True if held else None if planned else False,
     )
 
