@@ -238,7 +238,7 @@ class Lab:
         return int(FLOW_MORE.unpack(more)[0])
 
     def fill(self, flows: Iterable[Flow]) -> None:
-        """Puts flows into the table, from its last slot down, as `enter` does."""
+        """Puts flows into the table, from its last slot down, as `enter` does.  A table too small for them is the test's fault."""
         keys, slots = self.constants.keys, self.map("flows").max_entries
         sets: dict[int, list[int]] = {}
         values = list(flows)
@@ -252,6 +252,7 @@ class Lab:
                 if len(words) == 8:
                     words[0] |= OVERFLOWED
                     words, guest = sets.setdefault(first ^ 1, []), GUEST
+                assert len(words) < 8, f"set {first} and the next are full: {len(values)} flows are too many for {slots} slots"
                 words.append(tag << 32 | 1 << 29 | back | slot | guest)
         pairs = ((ID.pack(number), FLOW_SET.pack(*words, *[0] * (8 - len(words)))) for number, words in sets.items())
         self.map("flow_index").put_many(pairs)

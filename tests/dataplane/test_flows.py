@@ -146,7 +146,7 @@ def test_two_clients_do_not_share_a_nat_port(lab: Lab, net: Net) -> None:
 
 
 def test_nat_ports_run_out_by_name_and_come_back(labs: dict[str, Lab]) -> None:
-    net, lab = Net("v4"), Lab("tc", conntrack=65536, name="ports")
+    net, lab = Net("v4"), Lab("tc", conntrack=131072, name="ports")
     try:
         lab.clear()
         lab.serve(net.vip, net.backends[:1], mode=ONEARM)
