@@ -3,6 +3,7 @@
 import pytest
 
 from tests.planner.test_touched import Log, seen, served
+from weir.decider import Fact
 from weir.events import (
     AnyEvent,
     AppliedThrough,
@@ -102,6 +103,14 @@ def test_where_every_node_is_silent_nobody_knows_and_the_command_that_ends_it_is
     assert programmed(log).status
     log.ack("lb-1")
     assert log.programmed("Service/shop/s2")
+
+
+def test_nodes_that_are_all_silent_are_heard_again_at_once() -> None:
+    log = two_nodes()
+    log.take(NodeSilent(lbnode="lb-1"), NodeSilent(lbnode="lb-2"))
+    assert programmed(log).unknown
+    log.fold.hear([Fact(log.head + 1, NodeHeard(lbnode="lb-1")), Fact(log.head + 2, NodeHeard(lbnode="lb-2"))])
+    assert programmed(log) == PROGRAMMED
 
 
 def test_of_nodes_that_are_heard_all_must_find_a_backend_dead_and_a_verdict_rewrites_one_chunk() -> None:

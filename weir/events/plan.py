@@ -48,9 +48,19 @@ class PlannedStatus(Planned, frozen=True, kw_only=True):
     def withdrawal(self) -> "StatusWithdrawn":
         return StatusWithdrawn(owner=self.owner, root=self.root)
 
+    def programmed(self) -> Condition | None:
+        """Its condition Programmed, where it has one."""
+        return None
+
     def is_pending(self) -> bool:
         """Whether it waits for nodes to confirm something."""
-        return False
+        condition = self.programmed()
+        return condition is not None and condition.reason == "Pending"
+
+    def is_unknown(self) -> bool:
+        """Whether no node is heard that could confirm it."""
+        condition = self.programmed()
+        return condition is not None and condition.unknown
 
 
 class VipPlanned(Event, frozen=True, kw_only=True, tag="vip_planned"):
@@ -167,8 +177,8 @@ class StatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="status_planne
     vips: tuple[str, ...]
     conditions: tuple[Condition, ...]
 
-    def is_pending(self) -> bool:
-        return is_pending(self.conditions)
+    def programmed(self) -> Condition | None:
+        return programmed_of(self.conditions)
 
 
 class StatusWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="status_withdrawn"):
@@ -181,9 +191,8 @@ class StatusWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="status_withdraw
         return self.root.space, f"{self.root.kind}:{self.root.name}"
 
 
-def is_pending(conditions: tuple[Condition, ...]) -> bool:
-    """Whether Programmed waits for nodes."""
-    return any(each.type == "Programmed" and each.reason == "Pending" for each in conditions)
+def programmed_of(conditions: tuple[Condition, ...]) -> Condition | None:
+    return next((each for each in conditions if each.type == "Programmed"), None)
 
 
 def endpoints_of(event: Event) -> list[str]:

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from weir.events.plan import Planned, PlannedStatus, Withdrawn, is_pending
+from weir.events.plan import Planned, PlannedStatus, Withdrawn, programmed_of
 from weir.model import BackendSet, Chain, Condition, ListenerStatus, ParentStatus, ProxyRule, Root, UpstreamTls
 
 
@@ -114,8 +114,8 @@ class GatewayStatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="gatewa
     listeners: tuple[ListenerStatus, ...] = ()
     listener_sets: int = 0  # attachedListenerSets
 
-    def is_pending(self) -> bool:
-        return is_pending(self.conditions)
+    def programmed(self) -> Condition | None:
+        return programmed_of(self.conditions)
 
 
 class RouteStatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="route_status_planned"):

@@ -64,9 +64,9 @@ def _suspected(event: AnyEvent) -> Iterable[str]:
     return ()
 
 
-def _pending(event: AnyEvent) -> Iterable[str]:
+def _unconfirmed(event: AnyEvent) -> Iterable[str]:
     match event:
-        case PlannedStatus() if event.is_pending():
+        case PlannedStatus() if event.is_pending() or event.is_unknown():
             return ("",)
     return ()
 
@@ -90,7 +90,7 @@ INDEXES: Mapping[str, Index] = {
     "backend": endpoints_of,
     "down": _down_backend,
     "suspected": _suspected,  # chunks with a backend that some node finds dead
-    "pending": _pending,
+    "unconfirmed": _unconfirmed,
     "acknowledged": BySequence(*ACKNOWLEDGED),
     "by nodes": _by_nodes,
 }

@@ -109,14 +109,17 @@ def _was_retired(world: World, node: str) -> bool:
 
 
 def _by_silence(world: World, node: str) -> set[str]:
-    """The owners that wait for a node, that it refuses, or on whose backends its verdict counts; all, where no other is heard."""
+    """The owners that wait for a node, that it refuses, or on whose backends its verdict counts; all, where no other is heard.
+
+    Others may have been heard again in the same batch: where nobody could confirm a status until now, it waits too.
+    """
     if not {*heard(world)} - {node}:
         return set(world.words("planned"))
     applied = world.get(key_of(AppliedThrough(node=node, seq=0)))
     rejected = {rejection.entity for rejection in applied.rejected} if isinstance(applied, AppliedThrough) else set[str]()
     if MORE_REJECTED in rejected:
         return set(world.words("planned"))
-    waiting = {status.owner for status in world.find("pending", "", PlannedStatus)}
+    waiting = {status.owner for status in world.find("unconfirmed", "", PlannedStatus)}
     suspected = {chunk.planned_for() for chunk in world.find("suspected", "", BackendsPlanned)}
     return waiting | suspected | _rejected(world, rejected)
 
