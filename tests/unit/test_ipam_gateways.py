@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from test_ipam import Log, pool, root, service
+from ipam_log import Log, pool, root, service
 
 from weir.events import GatewayClassGone, GatewayClassObserved, GatewayGone, GatewayObserved, VipAllocated, VipDenied, VipReleased
 from weir.model import GatewayAddress, Listener, Root, ServicePort
