@@ -58,7 +58,7 @@ def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[s
         assert wait_until(lambda: log.exists() and "Server is ready" in log.read_text(), 30)
         found = LogServer(keys, f"nats://{host}:{port}", log)
         create = [*inside, sys.executable, "-m", "weir.cli", "log", "create", "--size", "64MiB"]
-        subprocess.run(create, env=found.environment("bootstrap.seed"), check=True, capture_output=True, timeout=20)
+        subprocess.run(create, env=found.environment("bootstrap.seed"), check=True, capture_output=True, timeout=60)
         yield found
     finally:
         server.terminate()

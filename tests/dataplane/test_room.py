@@ -84,7 +84,7 @@ def test_full_table_goes_on_taking_flows(lab: Lab, packet: Packet, mode: str) ->
 def test_no_flood_throws_established_flows_out(lab: Lab, packet: Packet, proto: str, flags: int) -> None:
     """Whoever can send packets makes flows; only those that both sides take part in are worth their place."""
     lab.serve(packet.dst, backend(packet))
-    lab.serve(packet.dst, backend(packet), protocol="UDP", frontend=2, first=2)
+    lab.serve(packet.dst, backend(packet), protocol="UDP", frontend=2, first=2, idle_timeout_s=1800)  # longer than the flood takes
     kept = [packet.but(sport=1024 + number, proto=proto) for number in range(256)]
     for each in kept:
         establish(lab, each)
