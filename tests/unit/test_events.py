@@ -27,6 +27,7 @@ TAGS = {
     "endpointslice_gone": ("watcher", "endpointslice"),
     "endpointslice_observed": ("watcher", "endpointslice"),
     "epoch_started": ("", "epoch"),
+    "reader_announced": ("", "reader"),
     "frontend_planned": ("planner", "frontend"),
     "frontend_withdrawn": ("planner", "frontend"),
     "manifest_accepted": ("watcher", "manifest"),

@@ -10,7 +10,7 @@ import msgspec
 from weir.events.addresses import ClaimSettled, VipAllocated, VipDenied, VipFreed, VipReleased
 from weir.events.base import Event, author_of, key_of, tag_of
 from weir.events.health import EndpointDown, EndpointUp
-from weir.events.log import EpochStarted
+from weir.events.log import EpochStarted, ReaderAnnounced
 from weir.events.nodes import (
     AppliedThrough,
     MapPressure,
@@ -155,6 +155,7 @@ __all__ = [
     "PlannedStatus",
     "PoolGone",
     "PoolObserved",
+    "ReaderAnnounced",
     "RecordGone",
     "RecordObserved",
     "ReferenceGrantGone",
@@ -202,6 +203,7 @@ ObjectGone = KubernetesGone | GatewayApiGone
 
 AnyEvent = (
     EpochStarted
+    | ReaderAnnounced
     | ObjectObserved
     | ObjectGone
     | NodeSilent

@@ -18,11 +18,13 @@ from weir.bus.lease import Lease
 from weir.bus.reader import Entry, Forbidden, LogError, LogFull, LogStuck, NotUnderstood, Overtaken, Pull, Refused
 from weir.bus.writer import Writer
 from weir.decider import Change, Core, Decided, Fact, Fold, World
-from weir.events import AnyEvent, Event, author_of, token
+from weir.events import AnyEvent, Event, author_of, key_of, token
+from weir.readers import ABOUT_READERS, announcement
 from weir.service.journal import log_appended
 from weir.service.leadership import kept, stand_by, take_over
 from weir.service.metrics import Meter
 from weir.service.report import Report
+from weir.service.withheld import Withheld
 from weir.where import Where
 
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 5.0
@@ -31,6 +33,10 @@ _NO_STREAM = 10059  # JetStream's error code
 log = structlog.get_logger()
 Heard = Callable[[World, Sequence[Change] | None, int], Awaitable[None]]
 Connect = Callable[[str, str], Awaitable[Bus]]
+
+
+class Released(LogError):
+    """All readers know now what this session withheld.  React: start again from STATE."""
 
 
 class Runner:
@@ -69,12 +75,14 @@ class Runner:
         self._core, self._opened, self._heard, self._connect, self._lease, self._keeps = core, opened, heard, connect, lease, keeps
         self._listens, self._read = listens, read
         self.meter = Meter()
-        self._kinds = sorted({event.kind for event in hears})
+        self._announcement = announcement(self.author, node, (event.kind for event in (*hears, *ABOUT_READERS)))
+        self._kinds = self._announcement.kinds
+        self._withheld = Withheld(self.author)
         self._live: tuple[Writer, Fold] | None = None
         self._turn = asyncio.Lock()
         self._caught_up = asyncio.Event()  # set as leader, which takes proposals, and as standby, which discards them
         self._standing_by = False
-        self._report = Report(self.author, where.run, self._kinds, impaired, lambda: self.meter.position)
+        self._report = Report(self.author, where.run, self._kinds, lambda: impaired() or str(self._withheld), lambda: self.meter.position)
         self._retry_s = RETRY_FIRST_S
         self._found = False  # whether the log existed once
         self._owing = 0  # proposals that wait for the log
@@ -138,7 +146,8 @@ class Runner:
         if isinstance(why, LogFull | LogStuck):
             self._retry_s = RETRY_MOST_S  # reading works, so each session would begin again at once
         awaited = self._awaits(why)
-        level = log.error if isinstance(why, NotUnderstood | Forbidden) else log.info if awaited else log.warning
+        routine = awaited or isinstance(why, Released)
+        level = log.error if isinstance(why, NotUnderstood | Forbidden) else log.info if routine else log.warning
         event = "log_awaited" if awaited else "log_lost"
         level(event, service=self.author, reason=str(why), retry_ms=int(self._retry_s * 1000))
 
@@ -199,7 +208,9 @@ class Runner:
         return await take_over(bus, self.author, fold, pull, load)
 
     async def _catch_up(self, writer: Writer, fold: Fold) -> None:
-        owed = fold.caught_up()
+        self._withheld = Withheld(self.author)
+        known = fold.world.get(key_of(self._announcement)) == self._announcement
+        owed = [*fold.propose(() if known else (self._announcement,)), *fold.caught_up()]
         await self._append(writer, fold, owed)
         self._live, self.world = (writer, fold), fold.world
         self._found = True
@@ -217,12 +228,15 @@ class Runner:
             if author_of(fact.event) == self.author and not fold.knows(fact.seq):
                 raise Overtaken(f"event {fact.seq}, appended as this author by another session")
         decided, changes = fold.hear(facts)
+        if self._withheld.released(fold.world, changes):
+            raise Released("readers were upgraded: what was withheld is decided again")
         await self._append(writer, fold, decided)
         return changes
 
     async def _append(self, writer: Writer, fold: Fold, decided: Sequence[Decided]) -> None:
-        for start in range(0, len(decided), BATCH):
-            part = decided[start : start + BATCH]
+        passed = self._withheld.passed(fold.world, decided)
+        for start in range(0, len(passed), BATCH):
+            part = passed[start : start + BATCH]
             with self.meter.appending(part):
                 first = await writer.append(part, fold.last)
             fold.acked(part, first)

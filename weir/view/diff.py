@@ -5,7 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from weir.decider import World
-from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, EpochStarted, MapPressure, VipTaken, tag_of
+from weir.events import AnyEvent, AppliedThrough, BackendsPlanned, EpochStarted, MapPressure, ReaderAnnounced, VipTaken, tag_of
 from weir.model import endpoint_name
 from weir.view.value import View
 
@@ -42,7 +42,7 @@ def picture(world: World) -> Picture:
     found: Picture = {}
     for _, fact in sorted(world.facts.items()):
         match fact.event:
-            case AppliedThrough(rejected=()) | VipTaken() | MapPressure() | EpochStarted():
+            case AppliedThrough(rejected=()) | VipTaken() | MapPressure() | EpochStarted() | ReaderAnnounced():
                 continue
             case AppliedThrough(node=node, rejected=rejected):
                 found["refused by", node] = {refused.entity: refused.reason for refused in rejected}
