@@ -183,7 +183,19 @@ def test_what_is_wrong_with_gateways_and_routes_is_found() -> None:
 def test_a_route_that_attaches_nowhere_is_found() -> None:
     (found,) = of(POOL, ROUTE % ("edge", "web"))
     assert (found.object, found.reason) == ("HTTPRoute shop/web", "NoMatchingParent")
-    assert found.message == "no parent is a Gateway that Weir serves: Gateway shop/edge"
+    assert found.message == "spec.parentRefs: got Gateway shop/edge, accepted: a Gateway that Weir serves"
+
+
+def test_a_misspelt_gateway_is_found_beside_the_one_that_is_meant() -> None:
+    found = [each for each in of(POOL, CLASS, GATEWAY % TLS, ROUTE % ("egde", "web")) if each.object.startswith("HTTPRoute")]
+    assert [each.message for each in found] == ["spec.parentRefs: got Gateway shop/egde, accepted: shop/edge"]
+
+
+def test_a_misspelt_class_is_found_at_the_gateway() -> None:
+    found = of(POOL, CLASS, (GATEWAY % TLS).replace("gatewayClassName: weir", "gatewayClassName: wier"))
+    assert [(each.object, each.reason, each.message) for each in found] == [
+        ("Gateway shop/edge", "NoGatewayClass", "spec.gatewayClassName: got wier, accepted: weir")
+    ]
 
 
 def test_a_gateway_without_a_pool_is_found() -> None:

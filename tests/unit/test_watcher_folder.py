@@ -221,6 +221,10 @@ def test_a_folder_that_is_emptied_keeps_what_it_said_until_it_is_filled(folder: 
             while "no manifest in it" not in str(followed.faults()):
                 await followed.step()
             assert followed.ports() == {"web": 80, "other": 81}
+            with pytest.raises(TimeoutError):  # it is looked at again every so often, and nothing is new
+                async with asyncio.timeout(3 * folder_source.RETRY_FIRST_S + 1):
+                    await anext(followed.source)
+            followed.source = aiter(FolderSource([folder]))
             (folder / "other.yaml").write_text(service(82, "other"))
             while followed.ports() != {"other": 82}:
                 await followed.step()

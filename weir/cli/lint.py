@@ -22,19 +22,18 @@ from services.watcher.sources.yaml_documents import documents, fault
 from weir.cli.output import MACHINE, emit, harmless
 from weir.decider import Core, Fact, World
 from weir.events import (
+    ROUTES,
     AnyEvent,
     EndpointSliceObserved,
+    GatewayClassObserved,
+    GatewayObserved,
     GatewayStatusPlanned,
-    GrpcRouteObserved,
-    HttpRouteObserved,
     ManifestRejected,
     NodeAddressesObserved,
+    RouteObserved,
     RouteStatusPlanned,
     ServiceObserved,
     StatusPlanned,
-    TcpRouteObserved,
-    TlsRouteObserved,
-    UdpRouteObserved,
     object_key,
 )
 from weir.model import (
@@ -159,14 +158,20 @@ def _of_routes(world: World) -> Iterator[Finding]:
 
 
 def _unattached(world: World) -> Iterator[Finding]:
-    """Routes none of whose parents is a Gateway of ours."""
-    reported = {status.owner for status in world.of(RouteStatusPlanned)}
-    for kind in (HttpRouteObserved, GrpcRouteObserved, TlsRouteObserved, TcpRouteObserved, UdpRouteObserved):
-        for route in world.of(kind):
-            if route.root.owner not in reported:
-                parents = few(f"{each.kind} {each.namespace}/{each.name}" for each in route.parents) or "none"
-                words = f"no parent is a Gateway that Weir serves: {parents}"
-                yield Finding(route.root.place, f"{route.root.kind} {route.root.path}", "NoMatchingParent", words)
+    """Gateways that are not ours, and routes none of whose parents is one of ours."""
+    reported = {status.owner for status in (*world.of(RouteStatusPlanned), *world.of(GatewayStatusPlanned))}
+    ours = few(each.root.name for each in world.of(GatewayClassObserved) if each.ours) or "a GatewayClass that Weir serves"
+    for gateway in world.of(GatewayObserved):
+        if gateway.root.owner not in reported:
+            words = f"spec.gatewayClassName: got {gateway.class_name}, accepted: {ours}"
+            yield Finding(gateway.root.place, f"Gateway {gateway.root.path}", "NoGatewayClass", words)
+    edges = few(each.root.path for each in world.of(GatewayStatusPlanned)) or "a Gateway that Weir serves"
+    found: Iterator[RouteObserved] = (route for kind in ROUTES for route in world.of(kind))
+    for route in found:
+        if route.root.owner not in reported:
+            parents = few(f"{each.kind} {each.namespace}/{each.name}" for each in route.parents) or "none"
+            words = f"spec.parentRefs: got {parents}, accepted: {edges}"
+            yield Finding(route.root.place, f"{route.root.kind} {route.root.path}", "NoMatchingParent", words)
 
 
 def _slices(world: World) -> Iterator[Finding]:

@@ -42,6 +42,7 @@ from weir.events.observed import (
     ServiceObserved,
 )
 from weir.events.observed_gateway import (
+    ROUTES,
     BackendTlsPolicyGone,
     BackendTlsPolicyObserved,
     ConfigMapGone,
@@ -102,6 +103,7 @@ from weir.events.subjects import key, object_key, record_key, token, untoken
 __all__ = [
     "DECODE",
     "ENCODE",
+    "ROUTES",
     "AnyEvent",
     "AppliedThrough",
     "BackendTlsPolicyGone",

@@ -1,6 +1,6 @@
 """What the watcher observed of the Gateway API and of what it refers to.  Author: watcher."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from weir.events.base import ObjectEvent
 from weir.model import (
@@ -236,6 +236,8 @@ class SecretGone(ObjectEvent, frozen=True, kw_only=True, tag="secret_gone"):
     kind: ClassVar[str] = "secret"
     gone: ClassVar[bool] = True
 
+
+ROUTES: Final = (HttpRouteObserved, GrpcRouteObserved, TlsRouteObserved, TcpRouteObserved, UdpRouteObserved)
 
 GatewayApiObserved = (
     GatewayClassObserved

@@ -3,12 +3,15 @@
 import os
 from typing import Final
 
+from msgspec.structs import replace
+
 from weir.bus.reader import LogError
 from weir.decider import World
 from weir.events import AppliedThrough, EndpointDown, ManifestRejected, StatusPlanned
 from weir.lbnodes import conflicts, counted, how_to_end, is_silent
 from weir.model import Condition, endpoint_name
 from weir.view.alarms import disk_alarms, log_alarms
+from weir.view.gateways import GatewayView, RouteView, gateways, routes
 from weir.view.history import connect, world_at
 from weir.view.nodes import NodeView, nodes
 from weir.view.processes import ProcessView, processes, remote, with_lag, without_log
@@ -46,6 +49,10 @@ class ServiceStatus(View, frozen=True):
     def good(self) -> bool:
         return all(condition.status for condition in self.conditions)
 
+    def has(self, kind: str) -> bool:
+        """Whether it has this condition, and that is true."""
+        return any(condition.type == kind and condition.status for condition in self.conditions)
+
 
 class Status(View, frozen=True):
     """An installation.
@@ -63,12 +70,21 @@ class Status(View, frozen=True):
     log_ok: bool = False
     nodes: tuple[NodeStatus, ...] = ()
     services: tuple[ServiceStatus, ...] = ()
+    gateways: tuple[GatewayView, ...] = ()
+    routes: tuple[RouteView, ...] = ()
     problems: tuple[str, ...] = ()
 
-    def programmed(self, *also: str) -> bool:
-        """Whether every Service is in the kernel of every node, and has the conditions `also`."""
-        states = [{c.type: c.status for c in service.conditions} for service in self.services]
-        return bool(self.nodes) and all(state.get(kind, False) for state in states for kind in ("Programmed", *also))
+    def programmed(self) -> bool:
+        """Whether every Service and Gateway is in the kernel, and the proxy, of every node."""
+        return bool(self.nodes) and all(each.has("Programmed") for each in self.services) and all(each.programmed for each in self.gateways)
+
+    def serving(self) -> bool:
+        """Whether, beyond that, every Service has an endpoint that serves it and every Gateway and route is as it should be."""
+        return self.programmed() and all(each.has("Serving") for each in self.services) and self.gateways_good()
+
+    def gateways_good(self) -> bool:
+        """Whether every Gateway and route is as it should be."""
+        return all(gateway.good for gateway in self.gateways) and all(route.good for route in self.routes)
 
 
 async def status(instance: str) -> Status:
@@ -94,18 +110,21 @@ def _status(instance: str, rows: list[ProcessView], world: World, head: int, beh
     seen, services = [_node(node, behind[node.applied]) for node in nodes(world)], _services(world)
     found = [*problems(world), *alarms]
     following = bool(rows) and all(row.good for row in rows)
-    return Status(
+    status = Status(
         instance=instance,
         up=bool(rows),
-        ok=bool(following and seen and all(service.good for service in services) and not found),
         following=following,
         processes=tuple(rows),
         log=f"at sequence {head}",
         log_ok=True,
         nodes=tuple(seen),
         services=tuple(services),
+        gateways=tuple(gateways(world)),
+        routes=tuple(routes(world)),
         problems=tuple(found),
     )
+    good = all(service.good for service in services) and status.gateways_good()
+    return replace(status, ok=bool(following and seen and good and not found))
 
 
 def _node(node: NodeView, behind: int) -> NodeStatus:

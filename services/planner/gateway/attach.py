@@ -7,20 +7,9 @@ from services.planner.gateway.hostnames import common
 from services.planner.gateway.listeners import Entry, chosen, entries_of, gateway_of
 from services.planner.gateway.references import GROUP, Fault
 from weir.decider import World
-from weir.events import (
-    GatewayObserved,
-    GrpcRouteObserved,
-    HttpRouteObserved,
-    ListenerSetObserved,
-    RouteObserved,
-    TcpRouteObserved,
-    TlsRouteObserved,
-    UdpRouteObserved,
-    object_key,
-)
+from weir.events import GatewayObserved, ListenerSetObserved, RouteObserved, object_key
 from weir.model import ParentRef, Root, name_in
-
-ROUTES = (HttpRouteObserved, GrpcRouteObserved, TlsRouteObserved, TcpRouteObserved, UdpRouteObserved)
+from weir.words import few
 
 
 class Attached(NamedTuple):
@@ -54,7 +43,7 @@ def attach(world: World, route: RouteObserved, parent: ParentRef, entries: Itera
     of_parent = [entry for entry in entries if (entry.root.kind, entry.root.namespace, entry.root.name) == _named(parent)]
     meant = [entry for entry in of_parent if _is_meant(entry, parent)]
     if not meant:
-        return [], Fault("NoMatchingParent", _missing(parent))
+        return [], Fault("NoMatchingParent", _missing(parent, of_parent))
     kind = route.root.kind
     allowed = [e for e in meant if kind in e.kinds and chosen(world, e.listener.namespaces, e.root, route.root)]
     if not allowed:
@@ -93,6 +82,7 @@ def _is_meant(entry: Entry, parent: ParentRef) -> bool:
     return parent.section in ("", entry.listener.name) and parent.port in (0, entry.listener.port)
 
 
-def _missing(parent: ParentRef) -> str:
+def _missing(parent: ParentRef, of_parent: Sequence[Entry]) -> str:
     words = [f"named {parent.section}" if parent.section else "", f"on port {parent.port}" if parent.port else ""]
-    return f"{parent.kind} {parent.namespace}/{parent.name} has no listener {' '.join(filter(None, words))}".rstrip()
+    missing = f"{parent.kind} {parent.namespace}/{parent.name} has no listener {' '.join(filter(None, words))}".rstrip()
+    return f"{missing}; it has {few(f'{each.listener.name} on {each.listener.port}' for each in of_parent)}" if of_parent else missing

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
-from services.planner.gateway.attach import ROUTES, Attached, attachments, parent_gateway
+from services.planner.gateway.attach import Attached, attachments, parent_gateway
 from services.planner.gateway.hosts import PLAIN, virtual_hosts
 from services.planner.gateway.listeners import Entry, entries_of, gateway_of, is_ours
 from services.planner.gateway.references import Backend, Fault, backend_of
@@ -14,6 +14,7 @@ from services.planner.shared.backends import backend_set, backends_of
 from services.planner.shared.programmed import programmed, vip_planned
 from weir.decider import Change, Index, World
 from weir.events import (
+    ROUTES,
     AnyEvent,
     BackendTlsPolicyObserved,
     ConfigMapGone,

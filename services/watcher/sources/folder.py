@@ -150,7 +150,7 @@ class FolderSource:
             found = manifests_in(folder)
         except OSError as error:
             return self._lose(folder, _reason(error))
-        if not found and not any(path.parent == folder for path in self._known):
+        if not found and (self._lost.get(folder) == EMPTY or not any(path.parent == folder for path in self._known)):
             return self._lose(folder, EMPTY)  # perhaps not mounted yet: what the log has from it stays
         units: Units = {self._name(folder): None} if self._lost.pop(folder, "") else {}
         units |= await self._read(found, settled=settled)

@@ -41,9 +41,10 @@ async def serving(instance: str) -> str:
     found = await status(instance)
     if not (found.following and found.programmed()):
         return ""
-    vips = {vip for service in found.services for vip in service.vips}
+    vips = {vip for each in (*found.services, *found.gateways) for vip in each.vips}
     backends = sum(service.backends for service in found.services)
-    counts = ((len(found.services), "Service"), (len(vips), "VIP"), (backends, "backend"))
+    gateways = [(len(found.gateways), "Gateway")] if found.gateways else []
+    counts = ((len(found.services), "Service"), *gateways, (len(vips), "VIP"), (backends, "backend"))
     words = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for count, what in counts)
     return f"ready: {words}{'' if found.ok else '; there are problems: see weir status'}"
 

@@ -6,13 +6,14 @@ import time
 
 from weir.cli.output import MACHINE, emit_one, harmless, paint, row_of
 from weir.view import status as view
+from weir.view.gateways import GatewayView, RouteView
 from weir.view.processes import ProcessView
 from weir.view.status import NodeStatus, Status
 
 WAITS = {
     "all": "all is well",
-    "programmed": "every Service is in the kernel of every node",
-    "serving": "every Service is programmed and has an endpoint that serves it",
+    "programmed": "every Service and Gateway is in the kernel of every node",
+    "serving": "every Service and Gateway is programmed, every Service has an endpoint, and every route is served",
 }  # what can be waited for
 
 
@@ -37,7 +38,7 @@ def status(instance: str, *, wait: str, timeout_s: int, output: str) -> int:
 def _holds(found: Status, wait: str) -> bool:
     if wait in ("", "all"):
         return found.ok
-    return found.following and found.programmed(*(["Serving"] if wait == "serving" else []))
+    return found.following and (found.serving() if wait == "serving" else found.programmed())
 
 
 def _print(found: Status) -> None:
@@ -50,10 +51,23 @@ def _print(found: Status) -> None:
         print(_mark(node.heard), _node(node))
     for service in found.services:
         words = f"{service.service} {','.join(service.vips) or 'no VIP'}: {harmless(service.summary)}"
-        print(paint("✓" if service.good else "!", "green" if service.good else "yellow"), f"{'service':<10} {words}")
+        print(_served(service.good), f"{'service':<10} {words}")
+    for gateway in found.gateways:
+        _print_served("gateway", f"{gateway.name} {','.join(gateway.vips) or 'no VIP'}", gateway)
+    for route in found.routes:
+        _print_served("route", f"{route.name} at {route.parent}", route)
     for problem in found.problems:
         print(_mark(False), harmless(problem))
     sys.stdout.flush()
+
+
+def _print_served(noun: str, name: str, found: GatewayView | RouteView) -> None:
+    words = "serving" if found.good else f"{found.state}{': ' if found.message else ''}{found.message}"
+    print(_served(found.good), f"{noun:<10} {name}: {harmless(words)}")
+
+
+def _served(good: bool) -> str:
+    return paint("✓", "green") if good else paint("!", "yellow")
 
 
 def _mark(good: bool) -> str:
