@@ -31,6 +31,7 @@ def permissions_page() -> str:
         "## The Kubernetes API",
         "",
         "The watcher alone talks to it; the accounts of all others may nothing, and have no token.",
+        "With `deploy/components/proxy` the agents of LB nodes may get Secrets, for the keys of TLS listeners.",
         "",
         "| group | resources | verbs |",
         "|---|---|---|",

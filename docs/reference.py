@@ -149,7 +149,7 @@ def metrics_page() -> str:
         "Values are looked up when scraped. Per Service there are five series, so 10,000 Services are 50,000; nothing is labelled by",
         "backend or client. A histogram's buckets end at " + ", ".join(f"{bound:g}" for bound in SECONDS) + " s.",
     ]
-    for service in (EVERY, *AUTHORS):
+    for service in (each for each in (EVERY, *AUTHORS) if any(metric.service == each for metric in METRICS)):
         lines += ["", f"## {service}", "", "| name | type | labels | unit | |", "|---|---|---|---|---|"]
         for metric in METRICS:
             if metric.service == service:

@@ -60,6 +60,10 @@ def test_a_restore_leaves_a_log_alone_that_is_there(weir: Running) -> None:
     assert "is up" in refused(weir, "restore", str(backup))
     weir.end()
     assert "--force" in refused(weir, "restore", str(backup))
+    aside = weir.where.state / "nats.before"
+    aside.mkdir()
+    assert "move or remove it first" in refused(weir, "restore", "--force", str(backup)), "the log before an earlier restore is lost"
+    aside.rmdir()
     torn = weir.stage.folder / "torn.backup"
     torn.write_bytes(backup.read_bytes()[:-20_000])
     store = sorted((path.name, path.stat().st_size) for path in (weir.where.state / "nats").rglob("*"))

@@ -37,6 +37,7 @@ RULES = (
     RouteRule(matches=(path("/old"),), filters=(Filter(type="RequestRedirect", redirect=Redirect(scheme="https", status=301)),)),
     RouteRule(matches=(path("/gone"),), backends=(to("nobody"),)),
     RouteRule(matches=(path(r"/v[0-9]+", "RegularExpression", queries=(ValueMatch(name="q", value="1"),)),), backends=(to("api"),)),
+    RouteRule(matches=(path("/half"),), backends=(to("web"), to("nobody"))),
 )
 
 
@@ -71,6 +72,7 @@ def decided(log: Log, words: str, *headers: str) -> Decision:
         ("POST http://shop.example.com/only", (), "4", ("shop/api:80 100%",), 0),
         ("GET http://shop.example.com/old/thing", (), "5", (), 301),
         ("GET http://shop.example.com/gone", (), "6", (), 500),
+        ("GET http://shop.example.com/half", (), "8", ("shop/web:80 50%", "answered 500 50%"), 0),
         ("GET http://shop.example.com/v2?q=1&q=2", (), "7", ("shop/api:80 100%",), 0),
         ("GET http://other.example.com/cart", (), "0", ("shop/web:80 90%", "shop/api:80 10%"), 0),
         ("GET http://192.0.2.1/", ("Host: shop.example.com",), "0", ("shop/web:80 90%", "shop/api:80 10%"), 0),

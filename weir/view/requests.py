@@ -40,7 +40,8 @@ class Considered(View, frozen=True):
 class Decision(View, frozen=True):
     """What happens to a request.
 
-    status: of the answer that the proxy gives itself; 0 where an upstream answers.   upstreams: "shop/web:80 90%".
+    status: of the answer that the proxy gives itself; 0 where an upstream answers.
+    upstreams: "shop/web:80 90%"; what goes to a backend that cannot be referred to is "answered 500 10%".
     """
 
     gateway: str
@@ -123,9 +124,8 @@ def _closest(patterns: Iterable[str], host: str) -> str | None:
 def _taken(gateway: str, listener: str, hostname: str, rule: ProxyRule, considered: list[Considered]) -> Decision:
     redirect = next((each.redirect for each in rule.filters if each.redirect), None)
     total = sum(share.weight for share in rule.shares)
-    upstreams = tuple(
-        f"{share.upstream.split()[1]} {100 * share.weight // total}%" for share in rule.shares if share.weight and " " in share.upstream
-    )
+    shares = [(_target(share.upstream, rule.status), share.weight) for share in rule.shares if share.weight]
+    upstreams = tuple(f"{target} {100 * weight // total}%" for target, weight in shares)
     return Decision(
         gateway=gateway,
         listener=listener,
@@ -137,6 +137,11 @@ def _taken(gateway: str, listener: str, hostname: str, rule: ProxyRule, consider
         status=redirect.status if redirect else 0 if rule.shares else rule.status,
         considered=tuple(considered),
     )
+
+
+def _target(upstream: str, status: int) -> str:
+    """The Service and port of an upstream, "shop/edge shop/web:80 http1"; what is answered where there is none."""
+    return upstream.split()[1] if " " in upstream else f"answered {status}"
 
 
 def _answered(gateway: str, listener: str, hostname: str, status: int, considered: list[Considered]) -> Decision:

@@ -96,6 +96,8 @@ def _restore_into(where: Where, tar: tarfile.TarFile, manifest: Manifest, *, for
     store, aside = where.state / "nats", where.state / "nats.before"
     if store.exists() and any(store.iterdir()) and not force:
         raise UpError(f"{store} holds a log: --force moves it to {aside}")
+    if aside.exists() and store.exists():
+        raise UpError(f"{aside} holds the log before an earlier restore: move or remove it first")
     with _in_place_of(store, aside):
         return asyncio.run(_restore(where, tar, manifest))
 
@@ -176,7 +178,6 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
 @contextmanager
 def _in_place_of(store: Path, aside: Path) -> Iterator[None]:
     """Move `store` aside, and back where the block fails."""
-    shutil.rmtree(aside, ignore_errors=True)
     if store.exists():
         store.rename(aside)
     try:

@@ -35,8 +35,8 @@ Restart=on-failure
 RestartSec=2
 # weir up restarts children that hang; one that hangs itself is restarted by systemd.  Traffic flows on either way.
 WatchdogSec=30
-# weir up ends its children in order; what is left after that is killed.  Traffic flows on either way.
-KillMode=mixed
+# weir up ends its children in order, and they end with it where it is killed.  Envoy and its keeper stay, so that requests go on.
+KillMode=process
 TimeoutStopSec=30
 LimitNOFILE=1048576
 CapabilityBoundingSet={capabilities}

@@ -41,7 +41,7 @@ async def serving(instance: str) -> str:
     found = await status(instance)
     if not (found.following and found.programmed()):
         return ""
-    vips = {vip for each in (*found.services, *found.gateways) for vip in each.vips}
+    vips = {vip for service in found.services for vip in service.vips} | {vip for gateway in found.gateways for vip in gateway.vips}
     backends = sum(service.backends for service in found.services)
     gateways = [(len(found.gateways), "Gateway")] if found.gateways else []
     counts = ((len(found.services), "Service"), *gateways, (len(vips), "VIP"), (backends, "backend"))

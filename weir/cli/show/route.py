@@ -22,7 +22,7 @@ def route(gateway: str, request: Request, instance: str, output: str) -> None:
         emit_one(row_of(decision), output)
         return
     emit([row_of(each) for each in decision.considered], output, columns=("route", "rule", "match", "why"))
-    typer.echo(harmless("\n" + _sentence(decision)))
+    typer.echo("\n" + harmless(_sentence(decision)))
 
 
 def _sentence(decision: Decision) -> str:
