@@ -102,7 +102,7 @@ FOUND = {
             (
                 *SERVICE,
                 "Unsupported",
-                "metadata.annotations[weir.dev/lbmode]: got 'dsr', accepted: default, onearm, fullnat (not served yet)",
+                "metadata.annotations[weir.dev/lbmode]: got 'dsr' (not served yet), accepted: default, onearm, fullnat",
             )
         ],
     ),

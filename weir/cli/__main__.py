@@ -149,7 +149,7 @@ def down(instance: Instance = "weir") -> None:
         for line in detach(where.pins, where.settings):
             typer.echo(line)
         if keeper.stop(where.run / "envoy"):
-            typer.echo("Envoy ended")
+            typer.echo("the keeper of Envoy ended")
         LocalVips().set(())
     except (OSError, UpError) as error:
         fail(str(error))

@@ -16,6 +16,7 @@ from weir.events import (
     object_key,
 )
 from weir.model import BackendRef, ObjectRef, Root, ServicePort, name_in, owner_at
+from weir.words import few
 
 GROUP = "gateway.networking.k8s.io"
 
@@ -113,5 +114,7 @@ def backend_of(world: World, root: Root, to: BackendRef, protocol: str = "TCP") 
         return Fault("BackendNotFound", f"Service {to.namespace}/{to.name} not found")
     port = next((each for each in service.ports if each.port == to.port and each.protocol == protocol), None)
     if not port:
-        return Fault("BackendNotFound", f"Service {to.namespace}/{to.name} has no port {to.port}/{protocol}")
+        ports = few(f"{each.port}/{each.protocol}" for each in service.ports) or "no port"
+        missing = f"has no port {to.port}/{protocol}" if to.port else "is referred to without a port"
+        return Fault("BackendNotFound", f"Service {to.namespace}/{to.name} {missing}; it has {ports}")
     return Backend(service, port)

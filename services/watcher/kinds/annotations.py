@@ -95,4 +95,4 @@ def _unknown(prefix: str, field: Field, *, propose: bool) -> Problem:
 
 def not_yet(field: Field, served: Iterable[str] = ()) -> Problem:
     """A valid value that is not served yet; `served`: those that are."""
-    return Problem(field=field.path, got=show(field.value), accepted=f"{', '.join(served) or 'nothing'} (not served yet)")
+    return Problem(field=field.path, got=f"{show(field.value)} (not served yet)", accepted=", ".join(served) or "nothing")

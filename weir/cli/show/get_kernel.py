@@ -7,6 +7,7 @@ from services.health.delays import Delay
 from weir.cli.output import Row
 from weir.cli.show.kernel import Kernel, Served
 from weir.model import (
+    PROXY,
     endpoint_name,
     shown,
 )
@@ -49,7 +50,7 @@ def load_balancers(kernel: Kernel) -> list[Row]:
             "name": shown(planned.owner) if planned else "",
             "mark": 0,
             "sel": ALGORITHMS[frontend.algorithm],
-            "mode": MODES[frontend.mode],
+            "mode": PROXY if planned and planned.mode == PROXY else MODES[frontend.mode],
             "# of endpoints": len(served),
             "timeout": frontend.idle_timeout_s or (1800 if where.protocol == "TCP" else 120),
             "monitor": "On" if monitored else "Off",
