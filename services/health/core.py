@@ -7,7 +7,18 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from weir.decider import Change, Index, World
-from weir.events import AnyEvent, BackendsPlanned, BackendsWithdrawn, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn, key_of
+from weir.events import (
+    AnyEvent,
+    BackendsPlanned,
+    BackendsWithdrawn,
+    EndpointDown,
+    EndpointUp,
+    FrontendPlanned,
+    FrontendWithdrawn,
+    UpstreamPlanned,
+    UpstreamWithdrawn,
+    key_of,
+)
 from weir.model import Probe, Protocol
 from weir.pins import PROTOCOLS
 
@@ -17,7 +28,8 @@ FLAPS_MOST = 8
 HOLD_MOST_S = 60
 TICK_MS = 20
 _CHECKS_MOST = ("https", "http", "tcp", "ping")
-HEARS = (FrontendPlanned, BackendsPlanned, EndpointDown)
+HEARS = (FrontendPlanned, UpstreamPlanned, BackendsPlanned, EndpointDown)
+Entry = FrontendPlanned | UpstreamPlanned  # what refers to backend sets, of the kernel and of the proxy
 
 
 class Target(NamedTuple):
@@ -44,7 +56,7 @@ class Streak(NamedTuple):
 
 def _set_of(event: AnyEvent) -> Iterable[str]:
     match event:
-        case FrontendPlanned(sets=sets, probe=Probe()):
+        case FrontendPlanned(sets=sets, probe=Probe()) | UpstreamPlanned(sets=sets, probe=Probe()):
             return (part.name for part in sets)
         case BackendsPlanned(set=name):
             return (name,)
@@ -55,12 +67,13 @@ INDEXES: Mapping[str, Index] = {"set": _set_of}
 
 
 class Wanted:
-    """Every backend that a frontend wants probed, by the plan; it keeps nothing of chunks without probes."""
+    """Every backend that a frontend or upstream wants probed, by the plan; it keeps nothing of chunks without probes."""
 
     def __init__(self, world: World) -> None:
         self._of_chunk: dict[str, dict[Target, Probe]] = {}
         self._wishes: dict[Target, dict[str, Probe]] = {}  # by chunk
-        for name in sorted({part.name for frontend in world.of(FrontendPlanned) if frontend.probe for part in frontend.sets}):
+        entries: list[Entry] = [*world.of(FrontendPlanned), *world.of(UpstreamPlanned)]
+        for name in sorted({part.name for entry in entries if entry.probe for part in entry.sets}):
             for chunk in world.find("set", name, BackendsPlanned):
                 self._take(key_of(chunk), _of_chunk(world, key_of(chunk)))
 
@@ -106,7 +119,7 @@ def _chunks(world: World, change: Change) -> Iterable[str]:
     match event:
         case BackendsPlanned() | BackendsWithdrawn():
             return (change.key,)
-        case FrontendPlanned() | FrontendWithdrawn():
+        case FrontendPlanned() | FrontendWithdrawn() | UpstreamPlanned() | UpstreamWithdrawn():
             names = {name for name, _ in _probing(event) ^ _probing(before)}
             return [key_of(chunk) for name in sorted(names) for chunk in world.find("set", name, BackendsPlanned)]
     return ()
@@ -114,15 +127,15 @@ def _chunks(world: World, change: Change) -> Iterable[str]:
 
 def _probing(event: AnyEvent | None) -> set[tuple[str, Probe]]:
     """Return the sets that `event` wants probed, and how."""
-    probe = event.probe if isinstance(event, FrontendPlanned) else None
-    return {(part.name, probe) for part in event.sets} if isinstance(event, FrontendPlanned) and probe else set()
+    return {(part.name, event.probe) for part in event.sets} if isinstance(event, Entry) and event.probe else set()
 
 
 def _of_chunk(world: World, key: str) -> dict[Target, Probe]:
     chunk = world.get(key)
     if not isinstance(chunk, BackendsPlanned) or chunk.protocol not in PROTOCOLS:
         return {}
-    probes = [frontend.probe for frontend in world.find("set", chunk.set, FrontendPlanned) if frontend.probe]
+    entries: list[Entry] = [*world.find("set", chunk.set, FrontendPlanned), *world.find("set", chunk.set, UpstreamPlanned)]
+    probes = [entry.probe for entry in entries if entry.probe]
     if not probes:
         return {}
     probe = min(probes, key=_eagerness)

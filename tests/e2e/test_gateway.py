@@ -231,6 +231,30 @@ def test_a_change_of_the_manifest_is_served(edge: Edge) -> None:
     assert wait_until(lambda: edge.get("late.example.com")[0] == 404, 20)
 
 
+def test_a_backend_that_answers_no_probe_gets_no_request(edge: Edge) -> None:
+    """Its packets vanish: without probes each request that is sent there waits for 5 s."""
+    sick, slices = service("green")
+    asked = {"weir.dev/liveness": "yes", "weir.dev/probetimeout": "1"}
+    sick["metadata"] = {"namespace": "shop", "name": "sick", "annotations": asked}
+    slices["metadata"] = {"namespace": "shop", "name": "sick", "labels": {"kubernetes.io/service-name": "sick"}}
+    slices["endpoints"] = [{"addresses": [address]} for address in (BACKENDS["green"], "10.77.0.13")]
+    edge.write("sick.yaml", [sick, slices, route("sick", "sick.example.com", to(("sick", 1)))])
+
+    def served_by(count: int = 10) -> set[str]:
+        return {f"{code} {body.split()[0] if body else ''}".strip() for code, body in (edge.get("sick.example.com") for _ in range(count))}
+
+    assert wait_until(lambda: served_by() == {"200 b2", "200 b3"}, 20), served_by()
+    edge.stage.network.set_link("b3", up=False)
+    try:
+        assert wait_until(lambda: "10.77.0.13:8080/TCP is down" in str(edge.stage.ask("status")), 20), edge.stage.ask("status")
+        assert wait_until(lambda: served_by() == {"200 b2"}, 20), served_by()
+        assert served_by(30) == {"200 b2"}
+    finally:
+        edge.stage.network.set_link("b3", up=True)
+    assert wait_until(lambda: served_by() == {"200 b2", "200 b3"}, 40), served_by()
+    (edge.stage.folder / "shop" / "sick.yaml").unlink()
+
+
 def conditions(edge: Edge, tag: str) -> dict[str, list[Any]]:
     """Name of the object -> its conditions that do not hold, as last planned."""
     rows = edge.stage.ask("log tail --kind status -n 200")

@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.health.core import (
     HEARS,
@@ -18,7 +19,17 @@ from services.health.core import (
     wait_ms,
 )
 from weir.decider import Fact, World
-from weir.events import AnyEvent, BackendsPlanned, BackendsWithdrawn, EndpointDown, EndpointUp, FrontendPlanned, FrontendWithdrawn
+from weir.events import (
+    AnyEvent,
+    BackendsPlanned,
+    BackendsWithdrawn,
+    EndpointDown,
+    EndpointUp,
+    FrontendPlanned,
+    FrontendWithdrawn,
+    UpstreamPlanned,
+    UpstreamWithdrawn,
+)
 from weir.model import Backend, BackendSet, Probe, Root
 
 ROOT = Root(kind="Service", name="web", namespace="shop")
@@ -203,6 +214,20 @@ def test_what_changes_touch_adds_up_to_the_whole(moves: list[tuple[int, int, int
         probed |= wanted.learn(world, [world.evolve(Fact(seq, withdrawn if gone else event))])
         assert {target: probe for target, probe in probed.items() if probe} == wanted_of(world)
         assert set(wanted.targets()) == set(wanted_of(world)), "what is left is forgotten"
+
+
+def test_backends_of_the_proxy_are_probed_as_their_service_asks() -> None:
+    target, asked = Target("10.0.0.1", 8080, "TCP"), Probe(kind="http", path="/healthz")
+    upstream = UpstreamPlanned(
+        name="shop/edge shop/web:80 http1", owner="Gateway/shop/edge", sets=(BackendSet(name="shop/s", chunks=1),), probe=asked, root=ROOT
+    )
+    world = world_of(chunk("shop/s", "10.0.0.1"), frontend("192.0.2.1", "shop/other", None))
+    wanted = Wanted(world)
+    assert wanted.learn(world, [world.evolve(Fact(9, upstream))]) == {target: asked}
+    assert wanted_of(world) == {target: asked}
+    assert wanted.learn(world, [world.evolve(Fact(10, replace(upstream, probe=None)))]) == {target: None}
+    wanted.learn(world, [world.evolve(Fact(11, upstream))])
+    assert wanted.learn(world, [world.evolve(Fact(12, UpstreamWithdrawn(name=upstream.name, root=ROOT)))]) == {target: None}
 
 
 def test_a_change_of_a_set_that_nobody_probes_touches_nothing() -> None:

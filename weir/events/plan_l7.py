@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from weir.events.plan import Planned, PlannedStatus, Withdrawn, programmed_of
-from weir.model import BackendSet, Chain, Condition, ListenerStatus, ParentStatus, ProxyRule, Root, UpstreamTls
+from weir.model import BackendSet, Chain, Condition, ListenerStatus, ParentStatus, Probe, ProxyRule, Root, UpstreamTls
 
 
 class _Owned(Planned, frozen=True, kw_only=True):
@@ -82,6 +82,7 @@ class UpstreamPlanned(_Owned, frozen=True, kw_only=True, tag="upstream_planned")
     sets: tuple[BackendSet, ...]  # one per family; their weights do not count
     protocol: str = "http1"  # http1, h2 (prior knowledge), tcp
     tls: UpstreamTls | None = None
+    probe: Probe | None = None  # how its backends are asked whether they live; None: not at all
 
     def entity(self) -> tuple[str, str]:
         return self.name.partition("/")[0], self.name.partition("/")[2]

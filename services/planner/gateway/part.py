@@ -10,7 +10,7 @@ from services.planner.gateway.listeners import Entry, entries_of, gateway_of, is
 from services.planner.gateway.references import Backend, Fault, backend_of
 from services.planner.gateway.status import backend_refs, class_status, gateway_status, policy_status, route_status, set_status, vips_of
 from services.planner.gateway.upstreams import Share, planned_share, share_of
-from services.planner.shared.backends import backend_set, backends_of
+from services.planner.shared.backends import backend_set, backends_of, probe_of
 from services.planner.shared.programmed import programmed, vip_planned
 from weir.decider import Change, Index, World
 from weir.events import (
@@ -239,7 +239,10 @@ class _Plan:
         protocol = entry.listener.protocol
         refs = [ref for ref in backend_refs(each.route) if ref.weight]
         found = [(ref, backend_of(self.world, each.route.root, ref, protocol)) for ref in refs]
-        sets = [self._sets(backend, ref.weight) for ref, backend in found if not isinstance(backend, Fault)]
+        served = [(ref, backend) for ref, backend in found if not isinstance(backend, Fault)]
+        sets = [self._sets(backend, ref.weight) for ref, backend in served]
+        probes = {probe_of(backend.service, backend.port) for _, backend in served}
+        probe = next(iter(probes)) if len(probes) == 1 else None  # one entry has one probe for all its sets
         return [
             FrontendPlanned(
                 vip=vip,
@@ -249,6 +252,7 @@ class _Plan:
                 sets=tuple(each[family_of(vip)] for each in sets),
                 mode=self.gateway.mode,
                 no_backend="reject",
+                probe=probe,
                 root=self.gateway.root,
             )
             for vip in self.vips

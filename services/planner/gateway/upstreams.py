@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from services.planner.gateway.references import Backend, Fault, authorities_of, backend_of, certificate_of
+from services.planner.shared.backends import probe_of
 from weir.decider import World
 from weir.events import BackendTlsPolicyObserved, GatewayObserved, UpstreamPlanned
 from weir.model import BackendRef, Root, UpstreamShare, UpstreamTls
@@ -45,7 +46,15 @@ def _protocol(found: Backend) -> str:
 def _upstream(found: Backend, gateway: GatewayObserved, tls: UpstreamTls | None, protocol: str) -> UpstreamPlanned:
     words = [gateway.root.path, f"{found.service.root.path}:{found.port.port}", protocol, "tls" if tls else ""]
     name = " ".join(filter(None, words))
-    return UpstreamPlanned(name=name, owner=gateway.root.owner, sets=(), protocol=protocol, tls=tls, root=gateway.root)
+    return UpstreamPlanned(
+        name=name,
+        owner=gateway.root.owner,
+        sets=(),
+        protocol=protocol,
+        tls=tls,
+        probe=probe_of(found.service, found.port),
+        root=gateway.root,
+    )
 
 
 # ── BackendTLSPolicy ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 from services.planner.l4.ports import other_holder, waiting_for_ports
 from services.planner.l4.status import refused, status_of
-from services.planner.shared.backends import backend_set, backends_of, is_asked
+from services.planner.shared.backends import backend_set, backends_of, probe_of
 from services.planner.shared.nodes import is_local
 from weir.decider import Change, Index, World
 from weir.events import (
@@ -91,7 +91,7 @@ def _frontends(
             affinity_s=observed.affinity_s,
             local=local,
             health_port=observed.health_port if local else 0,
-            probe=observed.probe if is_asked(observed, port) else None,
+            probe=probe_of(observed, port),
             root=observed.root,
         )
         for vip in vips

@@ -10,7 +10,7 @@ from services.planner.shared.nodes import is_local, node_backends, node_name
 from weir.decider import World
 from weir.events import BackendsPlanned, EndpointDown, EndpointSliceObserved, ServiceObserved
 from weir.lbnodes import counted, heard
-from weir.model import Backend, BackendSet, BackendState, Endpoint, Family, ServicePort, SlicePort, better, endpoint_name, set_name
+from weir.model import Backend, BackendSet, BackendState, Endpoint, Family, Probe, ServicePort, SlicePort, better, endpoint_name, set_name
 
 CHUNK = 50  # backends in a chunk when it is split; 25 to 50 on average
 CHUNK_MOST = 100  # a set up to this size is one chunk
@@ -90,6 +90,11 @@ def _down_on(
                 dead[backend.address].update(backend.down_on)
     for b in backends:
         yield dead.get(b.address, ())
+
+
+def probe_of(observed: ServiceObserved, port: ServicePort) -> Probe | None:
+    """How the backends of this port are asked, for entries that refer to its sets."""
+    return observed.probe if is_asked(observed, port) else None
 
 
 def is_asked(observed: ServiceObserved, port: ServicePort) -> bool:
