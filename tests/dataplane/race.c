@@ -139,8 +139,9 @@ static __always_inline void turn_round(void *frame, const void *last)
 
 static __always_inline bool sums_are_right(void *frame)
 {
-	__s64 sum = bpf_csum_diff(0, 0, frame + ADDRESSES_AT, LENGTH - ADDRESSES_AT, bpf_htons(PROTOCOL) + bpf_htons(L4_LENGTH));
-	__u64 all = (__u32)sum;
+	/* Before Linux 6.13 in whole words only: the last half is added by hand. */
+	__s64 sum = bpf_csum_diff(0, 0, frame + ADDRESSES_AT, LENGTH - 2 - ADDRESSES_AT, bpf_htons(PROTOCOL) + bpf_htons(L4_LENGTH));
+	__u64 all = (__u64)(__u32)sum + WORD(frame, LENGTH - 2);
 
 	all = (all & 0xffff) + (all >> 16);
 	all = (all & 0xffff) + (all >> 16);

@@ -17,7 +17,9 @@ SPACE = f"wb-own-{os.getpid()}"
 
 @pytest.fixture
 def space() -> Iterator[None]:
-    sh(f"""set -e; ip netns add {SPACE}; ip -n {SPACE} link add eth0 type veth peer name eth1
+    # Without duplicate address detection, whose end is a message of its own, a second later.
+    sh(f"""set -e; ip netns add {SPACE}; ip netns exec {SPACE} sysctl -qw net.ipv6.conf.default.accept_dad=0
+        ip -n {SPACE} link add eth0 type veth peer name eth1
         ip -n {SPACE} link set lo up; ip -n {SPACE} link set eth0 up; ip -n {SPACE} link set eth1 up
         ip -n {SPACE} address add 192.0.2.7/24 dev eth0; ip -n {SPACE} address add fd01::7/64 dev eth0 nodad""")
     try:

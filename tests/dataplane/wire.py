@@ -129,7 +129,7 @@ def loaded(built: Wire, spaces: Sequence[str], build: Callable[[], None]) -> Ite
 def serving(space: str) -> subprocess.Popen[bytes]:
     server = subprocess.Popen(["ip", "netns", "exec", name(space), sys.executable, "-c", SERVER, space])
     with inside(name(space)):
-        for _ in range(200):
+        for _ in range(1500):  # an interpreter starts: on a busy machine that takes seconds
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", 8080), 1):
                 return server
             threading.Event().wait(0.02)
