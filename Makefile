@@ -16,10 +16,10 @@ demo: setup ## the main job on real packets, in network namespaces; KEEP=1 leave
 check: setup ## lint, types, unit and golden tests: under a minute
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@$(PY) -m pytest -q tests/unit tests/planner tests/sim tests/test_layers.py
+	@tests/beside "tests/unit tests/test_layers.py" "tests/planner tests/sim"
 
 test: check ## everything: check, packets through the kernel, end to end, chaos, a real cluster
-	@tests/suites
+	@tests/beside "tests/dataplane tests/l7 tests/cluster" "tests/e2e tests/chaos"
 
 bare: ## `make demo` and `make test` in a pristine Debian 12, on this kernel; needs root
 	@WEIR_REQUIRE=all tests/bare

@@ -5,6 +5,7 @@ needed, for what changed last before the history begins is in a snapshot or the 
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import socket
@@ -58,7 +59,9 @@ class Manifest(msgspec.Struct, frozen=True, tag_field="type", tag="weir_backup")
 
 
 def backup(instance: str, path: Path) -> None:
-    """Write the file atomically, while Weir runs."""
+    """Write the file atomically, while Weir runs.  Raises OSError."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"folder {path.parent} not found: make it first")
 
     async def question() -> tuple[int, int]:
         async with _client(url_of(instance)) as nc:
