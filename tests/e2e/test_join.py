@@ -134,15 +134,20 @@ def test_nothing_is_attached_before_the_log_has_answered_to_our_keys(site: Site)
 
 
 def test_services_elsewhere_are_shown_by_their_signs_of_life_and_a_frozen_one_is_silent(site: Site) -> None:
+    rows: dict[str, dict[str, Any]] = {}
+
+    def ok() -> bool:
+        status = site.status("elsewhere")
+        rows.update({row["name"]: row for row in status["processes"]})
+        return bool(status["ok"])
+
     with site.hub(), site.join():
-        assert wait_until(lambda: site.status("elsewhere")["ok"], 60), site.told()
-        rows = {row["name"]: row for row in site.status("elsewhere")["processes"]}
+        assert wait_until(ok, 60), site.told()
         assert list(rows) == [*CENTRAL, f"dataplane-{NODE}", f"health-{NODE}"]
         assert {row["behind"] for row in rows.values()} == {0}
-        for name in rows:
-            assert wait_until(lambda: site.status("elsewhere")["ok"], 60), site.told()  # one that hung for 15 s was started again
-            row = next(row for row in site.status("elsewhere")["processes"] if row["name"] == name)
-            os.kill(row["pid"], signal.SIGSTOP)
+        for name in list(rows):
+            assert wait_until(ok, 60), site.told()  # one that hung for 15 s was started again
+            os.kill(rows[name]["pid"], signal.SIGSTOP)
             try:
                 begun_s = time.monotonic()
                 found = site.status("elsewhere")
@@ -151,7 +156,7 @@ def test_services_elsewhere_are_shown_by_their_signs_of_life_and_a_frozen_one_is
                 assert [each["name"] for each in found["processes"] if each["state"] == "silent"] == [name]
             finally:
                 with suppress(ProcessLookupError):
-                    os.kill(row["pid"], signal.SIGCONT)
+                    os.kill(rows[name]["pid"], signal.SIGCONT)
 
 
 def test_a_node_that_left_is_not_waited_for_and_none_is_dead_for_its_sake(site: Site) -> None:
