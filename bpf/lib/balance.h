@@ -14,10 +14,12 @@ static __always_inline bool over(const struct packet *p, const struct flow *flow
 	return !seen_just_now(flow, p->tick) && (expired(flow, life, p->tick) || is_cut(flow, life));
 }
 
-/* May it move to another backend?  UDP always may, TCP at its first SYN. */
+/* May it move to another backend?  UDP always may, TCP at its first SYN.  One that has had no packet has just been given its backend: a
+ * tick may have passed since.
+ */
 static __always_inline bool may_move(const struct packet *p, const struct flow *flow)
 {
-	return p->key->proto == IPPROTO_TCP ? opens(p) : !seen_just_now(flow, p->tick);
+	return p->key->proto == IPPROTO_TCP ? opens(p) : !seen_just_now(flow, p->tick) && flow->packets_in;
 }
 
 /* `begin` has just chosen this flow's backend: if that is down, so are all others. */

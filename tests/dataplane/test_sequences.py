@@ -436,3 +436,20 @@ def test_every_sequence_goes_as_the_model_says(small: Lab, family: str) -> None:
         cells[proto] += runner.cells
     missed = (CELLS - set(cells["TCP"])) | (UDP_CELLS - set(cells["UDP"])) | (UDP_CELLS - set(cells["SCTP"]))
     assert not missed or SEQUENCES < 20_000, f"cells of the table that no sequence came to: {sorted(missed)}"
+
+
+@pytest.mark.parametrize("family", ["v4", "v6"])
+def test_a_flow_whose_backends_are_all_down_is_begun_once_though_a_tick_passes_meanwhile(small: Lab, family: str) -> None:
+    """The packet is looked at again once its flow is written, by a clock that may have gone on."""
+    runner = Runner(small, family == "v6", "default", "UDP", 0, "round robin")
+    small.serve(runner.vips[0], runner.backends, protocol="UDP", port=runner.port)
+    small.serve(runner.vips[1], runner.backends, protocol="UDP", port=runner.port, frontend=2)
+    runner._start()
+    for backend in runner.backends:
+        runner._is_up(backend, up=False)
+    frame = runner._frame(runner.client, (runner.vips[0], runner.port), 0)
+    before, packets = small.stats("frontend_stats", 1).flows, 100_000
+    for _ in range(packets):
+        runner.slots[:], runner.index[:] = bytes(len(runner.slots)), bytes(len(runner.index))
+        runner._send(frame)
+    assert small.stats("frontend_stats", 1).flows - before == packets
