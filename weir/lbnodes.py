@@ -28,7 +28,12 @@ def counted(world: World) -> list[NodeSeen]:
 
 def counts(world: World, seen: NodeSeen) -> bool:
     """Whether the node reported itself, and that after it was last retired."""
-    return world.seq(seen) > max(world.seq(NodeRetired(lbnode=seen.node)), world.seq(NodeLeft(lbnode=seen.node)))
+    return world.seq(seen) > retired_at(world, seen.node)
+
+
+def retired_at(world: World, node: str) -> int:
+    """Return the sequence at which the node was last retired; 0 for never."""
+    return max(world.seq(NodeRetired(lbnode=node)), world.seq(NodeLeft(lbnode=node)))
 
 
 def addresses_of(world: World, node: str) -> NodeAddressesObserved:

@@ -7,14 +7,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from weir.decider import World
-from weir.events import AnyEvent, Event, NodeLeft, NodeRetired, NodeSeen, ReaderAnnounced, tag_of
+from weir.events import AnyEvent, Event, NodeSeen, ReaderAnnounced, tag_of
+from weir.lbnodes import RETIRED, retired_at
 
-ABOUT_READERS: Final[tuple[type[Event], ...]] = (
-    ReaderAnnounced,
-    NodeSeen,
-    NodeRetired,
-    NodeLeft,
-)  # what a world must hold for the functions below
+# What a world must hold for the functions below.
+ABOUT_READERS: Final[tuple[type[Event], ...]] = (ReaderAnnounced, NodeSeen, *RETIRED)
 
 
 def announcement(author: str, node: str, kinds: Iterable[str]) -> ReaderAnnounced:
@@ -34,6 +31,5 @@ def without(world: World, event: type[Event]) -> list[str]:
 def _counts(world: World, reader: ReaderAnnounced) -> bool:
     if not reader.lbnode:
         return True
-    retired = max(world.seq(NodeRetired(lbnode=reader.lbnode)), world.seq(NodeLeft(lbnode=reader.lbnode)))
     seen = NodeSeen(node=reader.lbnode, hook="", layout=0, interfaces=())
-    return max(world.seq(reader), world.seq(seen)) > retired or not retired
+    return max(world.seq(reader), world.seq(seen)) > retired_at(world, reader.lbnode)

@@ -407,12 +407,10 @@ def _failure(runner: Runner, events: list[Event]) -> str:
 
 @pytest.fixture(params=["tc", "xdp"])
 def small(labs: dict[str, Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
-    lab, processors = Lab(request.param, SLOTS, "sequences"), os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(processors)})  # each processor has turns of its own in round robin
+    lab = Lab(request.param, SLOTS, "sequences")
     try:
         yield lab
     finally:
-        os.sched_setaffinity(0, processors)
         lab.close()
 
 

@@ -22,7 +22,6 @@ from services.watcher.sources.yaml_documents import documents, fault
 from weir.cli.output import MACHINE, emit, harmless
 from weir.decider import Core, Fact, World
 from weir.events import (
-    ROUTES,
     AnyEvent,
     EndpointSliceObserved,
     GatewayClassObserved,
@@ -30,7 +29,6 @@ from weir.events import (
     GatewayStatusPlanned,
     ManifestRejected,
     NodeAddressesObserved,
-    RouteObserved,
     RouteStatusPlanned,
     ServiceObserved,
     StatusPlanned,
@@ -39,6 +37,7 @@ from weir.events import (
 from weir.model import (
     shown,
 )
+from weir.view.gateways import observed_routes
 from weir.words import few
 
 STDIN: Final = Path("-")
@@ -166,8 +165,7 @@ def _unattached(world: World) -> Iterator[Finding]:
             words = f"spec.gatewayClassName: got {gateway.class_name}, accepted: {ours}"
             yield Finding(gateway.root.place, f"Gateway {gateway.root.path}", "NoGatewayClass", words)
     edges = few(each.root.path for each in world.of(GatewayStatusPlanned)) or "a Gateway that Weir serves"
-    found: Iterator[RouteObserved] = (route for kind in ROUTES for route in world.of(kind))
-    for route in found:
+    for route in observed_routes(world):
         if route.root.owner not in reported:
             parents = few(f"{each.kind} {each.namespace}/{each.name}" for each in route.parents) or "none"
             words = f"spec.parentRefs: got {parents}, accepted: {edges}"

@@ -73,6 +73,12 @@ def routes(world: World) -> list[RouteView]:
     return sorted((*served, *_of_no_parent(world)), key=lambda each: (each.name, each.kind))
 
 
+def observed_routes(world: World) -> Iterator[RouteObserved]:
+    """Yield every route of any kind and controller."""
+    for kind in ROUTES:
+        yield from world.of(kind)
+
+
 def _of_no_class(world: World) -> Iterator[GatewayView]:
     """Gateways that no controller answers for."""
     for gateway in world.of(GatewayObserved):
@@ -94,8 +100,7 @@ def _of_no_class(world: World) -> Iterator[GatewayView]:
 
 def _of_no_parent(world: World) -> Iterator[RouteView]:
     """Routes at Gateways and ListenerSets that do not exist."""
-    found: Iterator[RouteObserved] = (route for kind in ROUTES for route in world.of(kind))
-    for route in found:
+    for route in observed_routes(world):
         for parent in route.parents:
             if parent.kind in ("Gateway", "ListenerSet") and not world.get(object_key(owner_at(route.root, parent))):
                 known = few(each.root.path for each in world.of(GatewayObserved) if each.root.source == route.root.source)

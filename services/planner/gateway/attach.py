@@ -8,7 +8,7 @@ from services.planner.gateway.listeners import Entry, chosen, entries_of, gatewa
 from services.planner.gateway.references import GROUP, Fault
 from weir.decider import World
 from weir.events import GatewayObserved, ListenerSetObserved, RouteObserved, object_key
-from weir.model import ParentRef, Root, name_in
+from weir.model import ParentRef, Root, owner_at
 from weir.words import few
 
 
@@ -29,7 +29,7 @@ def parent_gateway(world: World, root: Root, parent: ParentRef) -> GatewayObserv
     """The Gateway that a parent reference means, directly or by a ListenerSet."""
     if parent.group != GROUP or parent.kind not in ("Gateway", "ListenerSet"):
         return None
-    found = world.get(object_key(f"{parent.kind}/{name_in(root.source, f'{parent.namespace}/{parent.name}')}"))
+    found = world.get(object_key(owner_at(root, parent)))
     if isinstance(found, ListenerSetObserved):
         return gateway_of(world, found)
     return found if isinstance(found, GatewayObserved) else None

@@ -97,9 +97,9 @@ def _restore_into(where: Where, tar: tarfile.TarFile, manifest: Manifest, *, for
     where.state.mkdir(parents=True, exist_ok=True)
     claim(where)  # held until this command ends
     store, aside = where.state / "nats", where.state / "nats.before"
-    if store.exists() and any(store.iterdir()) and not force:
+    if _holds_log(store) and not force:
         raise UpError(f"{store} holds a log: --force moves it to {aside}")
-    if aside.exists() and store.exists():
+    if _holds_log(store) and aside.exists():
         raise UpError(f"{aside} holds the log before an earlier restore: move or remove it first")
     with _in_place_of(store, aside):
         return asyncio.run(_restore(where, tar, manifest))
@@ -180,16 +180,20 @@ def _opened(path: Path) -> Iterator[tuple[tarfile.TarFile, Manifest]]:
 
 @contextmanager
 def _in_place_of(store: Path, aside: Path) -> Iterator[None]:
-    """Move `store` aside, and back where the block fails."""
-    if store.exists():
+    """Move a log that `store` holds aside, and back where the block fails."""
+    if moved := _holds_log(store):
         store.rename(aside)
     try:
         yield
     except BaseException:
         shutil.rmtree(store, ignore_errors=True)
-        if aside.exists():
+        if moved:
             aside.rename(store)
         raise
+
+
+def _holds_log(store: Path) -> bool:
+    return store.exists() and any(store.iterdir())
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 
 from weir.cli.output import MACHINE, emit_one, harmless, paint, row_of
 from weir.view import status as view
@@ -50,24 +51,26 @@ def _print(found: Status) -> None:
     for node in found.nodes:
         print(_mark(node.heard), _node(node))
     for service in found.services:
-        words = f"{service.service} {','.join(service.vips) or 'no VIP'}: {harmless(service.summary)}"
-        print(_served(service.good), f"{'service':<10} {words}")
+        _print_served("service", f"{service.service} {_vips(service.vips)}", service.summary, good=service.good)
     for gateway in found.gateways:
-        _print_served("gateway", f"{gateway.name} {','.join(gateway.vips) or 'no VIP'}", gateway)
+        _print_served("gateway", f"{gateway.name} {_vips(gateway.vips)}", _state(gateway), good=gateway.good)
     for route in found.routes:
-        _print_served("route", f"{route.name} at {route.parent}", route)
+        _print_served("route", f"{route.name} at {route.parent}", _state(route), good=route.good)
     for problem in found.problems:
         print(_mark(False), harmless(problem))
     sys.stdout.flush()
 
 
-def _print_served(noun: str, name: str, found: GatewayView | RouteView) -> None:
-    words = "serving" if found.good else f"{found.state}{': ' if found.message else ''}{found.message}"
-    print(_served(found.good), f"{noun:<10} {name}: {harmless(words)}")
+def _print_served(noun: str, name: str, words: str, *, good: bool) -> None:
+    print(paint("✓", "green") if good else paint("!", "yellow"), f"{noun:<10} {name}: {harmless(words)}")
 
 
-def _served(good: bool) -> str:
-    return paint("✓", "green") if good else paint("!", "yellow")
+def _vips(vips: Sequence[str]) -> str:
+    return ",".join(vips) or "no VIP"
+
+
+def _state(found: GatewayView | RouteView) -> str:
+    return view.SERVING if found.good else ": ".join(filter(None, (found.state, found.message)))
 
 
 def _mark(good: bool) -> str:
