@@ -89,6 +89,7 @@ GRANT = {
         "to": [{"group": "", "kind": "Service"}],
     },
 }
+GONE = ("late", "sick")  # routes that tests write and take away
 REDIRECT = {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]}
 ROUTES = [
     route("split", "split.example.com", to(("blue", 50), ("green", 50))),
@@ -112,6 +113,10 @@ class Edge:
 
     def write(self, name: str, objects: list[dict[str, Any]]) -> None:
         (self.stage.folder / "shop" / name).write_text(yaml.safe_dump_all(objects))
+
+    def state(self) -> str:
+        """The Gateway's, as listed; Pending while the node applies a change of it or of a route."""
+        return next((row["state"] for row in self.stage.ask("get gateways")), "")
 
     def get_tls(self, hostname: str, authority: str) -> tuple[int, str]:
         """The same over TLS, with the server name, trusting `authority`."""
@@ -164,6 +169,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
         made.write("gateway.yaml", [POOL, CLASS, GATEWAY, *service("blue"), *service("green"), *ROUTES])
         found.up()
         assert wait_until(lambda: made.get("split.example.com")[0] == 200, 60), made.get("split.example.com")
+        assert wait_until(lambda: made.state() == "Serving", 20), made.state()
         yield made
 
 
@@ -265,13 +271,16 @@ def conditions(edge: Edge, tag: str) -> dict[str, list[Any]]:
 
 
 def test_status_says_what_is_served_and_what_is_not(edge: Edge) -> None:
-    assert conditions(edge, "gateway_status_planned") == {"edge": [("Conflicted", "NoConflicts")] * 5}
-    routes = conditions(edge, "route_status_planned")
-    routes.pop("late", None)  # of a route that is gone
-    assert {name: found for name, found in routes.items() if found} == {
-        "lost": [("ResolvedRefs", "BackendNotFound")],
-        "foreign": [("ResolvedRefs", "RefNotPermitted")],
-    }
+    """Waited for: a Gateway is Pending while the node applies the last change of a route."""
+    served = {"edge": [("Conflicted", "NoConflicts")] * 5}
+    assert wait_until(lambda: conditions(edge, "gateway_status_planned") == served, 20), conditions(edge, "gateway_status_planned")
+
+    def broken() -> dict[str, list[Any]]:
+        routes = conditions(edge, "route_status_planned")
+        return {name: found for name, found in routes.items() if found and name not in GONE}
+
+    expected = {"lost": [("ResolvedRefs", "BackendNotFound")], "foreign": [("ResolvedRefs", "RefNotPermitted")]}
+    assert wait_until(lambda: broken() == expected, 20), broken()
 
 
 def test_route_says_where_a_request_goes(edge: Edge) -> None:
