@@ -25,6 +25,7 @@ class Deployed:
 
     def apply(self, overlay: Path = OVERLAY) -> None:
         """Returns at once: pods wait for their secrets, services for the log."""
+        self._cluster.install_gateway_api()
         self._cluster.kubectl("apply", "--server-side", "-k", str(overlay))
         argv = [sys.executable, "-m", "weir.cli", "credentials", str(self.keys), "--node", LB]
         subprocess.run(argv, check=True, capture_output=True, cwd=ROOT)

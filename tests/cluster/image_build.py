@@ -22,9 +22,11 @@ from typing import Any
 
 import yaml
 
+from services.dataplane.l7.judge import envoy_binary
 from tests.cluster.binaries import ROOT, BuildError, cache, install, module
 
 DEPLOY, HERE = ROOT / "deploy", Path(__file__).parent
+PROXY = DEPLOY / "components" / "proxy" / "kustomization.yaml"
 RECIPE, TESTS_RECIPE = DEPLOY / "images" / "weir.Dockerfile", HERE / "testdata" / "images.Dockerfile"
 PAUSE, BACKEND, TOOLS = "localhost/pause:1", ("docker.io/weir/backend:1", "docker.io/weir/backend:2"), "docker.io/weir/tools:1"
 _DEBIAN = "docker.io/library/debian:bookworm-slim"
@@ -43,8 +45,17 @@ _PRIVATE = ("unshare", "--mount", "--propagation", "private")  # no mount of a b
 
 def weir_images() -> dict[str, str]:
     """Target of the Dockerfile -> the image's whole name, with the tag that the manifests use."""
-    tags = {one["name"]: one["newTag"] for one in yaml.safe_load((DEPLOY / "base" / "kustomization.yaml").read_text())["images"]}
-    return {name.removeprefix("weir-"): f"docker.io/library/{name}:{tag}" for name, tag in tags.items()}
+    return {name.removeprefix("weir-"): f"docker.io/library/{name}:{tag}" for name, tag in _tags(DEPLOY / "base" / "kustomization.yaml")}
+
+
+def proxy_image() -> str:
+    """The whole name of Envoy's image."""
+    ((name, tag),) = _tags(PROXY)
+    return f"docker.io/{name}:{tag}"
+
+
+def _tags(kustomization: Path) -> list[tuple[str, str]]:
+    return [(one["name"], one["newTag"]) for one in yaml.safe_load(kustomization.read_text())["images"]]
 
 
 def layout() -> Path:
@@ -100,12 +111,12 @@ def _build(folder: Path, found: Path) -> None:
         nats = names.pop("nats")
         builder.build(RECIPE, "weir", ROOT, names.pop("weir"), "localhost/weir:latest")  # and with it what the others share
         with _context() as context, ThreadPoolExecutor(4) as several:
-            others = {"pause": (PAUSE,), "nats": (nats,), "tools": (TOOLS,), "backend": BACKEND}
+            others = {"pause": (PAUSE,), "nats": (nats,), "tools": (TOOLS,), "backend": BACKEND, "envoy": (proxy_image(),)}
             made = [several.submit(builder.build, RECIPE, target, ROOT, name) for target, name in names.items()]
             made += [several.submit(builder.build, TESTS_RECIPE, target, context, *tags) for target, tags in others.items()]
             for each in made:
                 each.result()
-        builder.copy([*weir_images().values(), PAUSE, TOOLS, *BACKEND], new)
+        builder.copy([*weir_images().values(), proxy_image(), PAUSE, TOOLS, *BACKEND], new)
     _remove_unnamed(new)
     new.rename(found)
 
@@ -203,6 +214,7 @@ def _context() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(Path(sys.executable).with_name("nats-server"), folder / "nats-server")
+        shutil.copy(envoy_binary(), folder / "envoy")
         source = module("k8s.io/kubernetes") / "build" / "pause" / "linux" / "pause.c"
         subprocess.run(["gcc", "-Os", "-static", "-o", folder / "pause", source], check=True)
         (folder / "tests" / "cluster").mkdir(parents=True)
@@ -235,6 +247,7 @@ def _digest() -> str:
         ROOT / "pyproject.toml",
         ROOT / "uv.lock",
         DEPLOY / "base" / "kustomization.yaml",
+        PROXY,
         RECIPE,
         TESTS_RECIPE,
         Path(__file__),

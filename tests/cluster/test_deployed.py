@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -11,13 +13,16 @@ import pytest
 from tests.cluster.api import Object
 from tests.cluster.conftest import unused
 from tests.cluster.deployed import SPACE, WEB, Deployed, vips
-from tests.cluster.machines import Machines, machines
+from tests.cluster.machines import Machines, condition, machines
 from tests.cluster.node import family
 from tests.cluster.rig import LB
+from tests.l7.certificates import Authority
 from weir.demo.load import Load
 
 BESIDE = Path(__file__).with_name("testdata") / "beside.yaml"
-CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "PERFMON": 38, "BPF": 39}
+GATEWAY = Path(__file__).with_name("testdata") / "gateway.yaml"
+HOSTNAME = "web.example.com"
+CAPABILITIES = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "PERFMON": 38, "BPF": 39}
 PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 
 
@@ -74,7 +79,7 @@ def test_every_container_runs_as_confined_as_its_manifest_says(weir: Deployed) -
                 wanted = {**spec["securityContext"], **specs[each["name"]]["securityContext"]}
                 assert _confinement(by_container[each["containerID"].rpartition("/")[2]]) == _wanted(wanted), each["name"]
                 seen.add(each["name"])
-    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "health"}
+    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "health", "envoy"}
 
 
 class Confinement(NamedTuple):
@@ -155,6 +160,35 @@ def test_an_interface_that_comes_anew_is_loaded_again(weir: Deployed) -> None:
     after = _restarts(site)
     print(f"\nrestarts before {restarts}, after {after}")
     assert after["health"] == restarts["health"]
+
+
+def test_a_gateway_is_served_by_envoy_beside_the_agent(weir: Deployed, tmp_path: Path) -> None:
+    site, authority = weir.site, Authority(tmp_path)
+    certificate, key = authority.sign("web", f"DNS:{HOSTNAME}")
+    content = {"tls.crt": certificate, "tls.key": key}
+    tls = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "stringData": content}
+    site.cluster.api.apply({**tls, "metadata": {"name": "tls", "namespace": "default"}}, GATEWAY.read_text())
+    pods = {pod["metadata"]["name"] for pod in site.pods(app="web")}
+    site.cluster.wait_for("the Gateway programmed", lambda: condition(_gateway(site), "Programmed"))
+    vip = next(each["value"] for each in _gateway(site)["status"]["addresses"])
+
+    def answering_on(*words: str) -> set[str]:
+        named = ("--resolve", f"{HOSTNAME}:80:{vip}", "--resolve", f"{HOSTNAME}:443:{vip}", *words)
+        asking = [site.rig.run("client", "curl", "--silent", "--max-time", "2", *named, check=False).stdout for _ in range(40)]
+        return {answer.split()[0] if answer else "" for answer in asking}
+
+    site.cluster.wait_for("all of them over HTTP", lambda: answering_on(f"http://{HOSTNAME}/") == pods)
+    site.cluster.wait_for("and HTTPS", lambda: answering_on("--cacert", str(authority.path), f"https://{HOSTNAME}/") == pods)
+    restarts = _restarts(site)
+    (envoy,) = [pid for node in site.processes() for pid in family(node) if _read(pid, "comm").strip() == "envoy"]
+    os.kill(envoy, signal.SIGKILL)
+    site.cluster.wait_for("all of them once it was killed", lambda: answering_on(f"http://{HOSTNAME}/") == pods)
+    assert _restarts(site) == restarts, "it is started again in its container: kubelet would wait"
+
+
+def _gateway(site: Machines) -> Object:
+    found: Object = site.cluster.api.get("/apis/gateway.networking.k8s.io/v1/namespaces/default/gateways/edge")
+    return found
 
 
 def _link(site: Machines, address: str) -> str:
