@@ -14,8 +14,8 @@ from services.watcher.settings import Settings
 from services.watcher.sources import kube
 from services.watcher.sources.api import ApiError
 from services.watcher.sources.kube import Kube
-from weir.events import ReferenceGrantObserved
-from weir.model import GrantFrom, GrantTo
+from weir.events import HttpRouteObserved, ReferenceGrantObserved
+from weir.model import GrantFrom, GrantTo, Retry
 
 SPEC = "spec: {from: [{group: g, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}, {kind: Service, name: web}]}"
 
@@ -45,6 +45,37 @@ def test_a_kind_is_read_in_each_of_its_versions(version: str) -> None:
 )
 def test_a_manifest_is_judged_by_the_fields_of_its_kind(manifest: str, problem: str) -> None:
     assert any(str(found).startswith(problem) for found in only(manifest).problems), only(manifest).problems
+
+
+def retried(annotations: str, rule: str = "{}") -> str:
+    metadata = f"{{namespace: shop, name: r, annotations: {{{annotations}}}}}"
+    return f"{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {metadata}, spec: {{rules: [{rule}]}}}}"
+
+
+RETRY_ON, RETRIES = "gateway.envoyproxy.io/retry-on", "gateway.envoyproxy.io/num-retries"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "retry"),
+    [
+        (retried(f'{RETRY_ON}: "5xx,reset, connect-failure", {RETRIES}: "3"'), Retry(codes=tuple(range(500, 512)), attempts=3)),
+        (retried(f"{RETRY_ON}: 'gateway-error,retriable-4xx'"), Retry(codes=(409, 502, 503, 504))),
+        (retried(f"{RETRY_ON}: reset"), Retry()),
+        (retried(f"{RETRIES}: '3'"), None),
+        (retried(f"{RETRY_ON}: 5xx", "{retry: {codes: [503], attempts: 2}}"), Retry(codes=(503,), attempts=2)),
+    ],
+)
+def test_retries_are_also_asked_for_by_annotations_of_other_gateways(manifest: str, retry: Retry | None) -> None:
+    event = fact(manifest)
+    assert isinstance(event, HttpRouteObserved)
+    assert [rule.retry for rule in event.rules] == [retry]
+
+
+def test_a_word_for_retries_that_means_nothing_is_told() -> None:
+    problems = [str(found) for found in only(retried(f"{RETRY_ON}: '5xx,always', {RETRIES}: many")).problems]
+    places = [f"metadata.annotations[{name}]" for name in (RETRY_ON, RETRIES)]
+    assert [found.partition(":")[0] for found in problems] == places, problems
+    assert "got always, accepted: 5xx, gateway-error" in problems[0]
 
 
 def test_the_age_of_an_object_that_may_conflict_with_others_is_recorded_from_the_api_alone() -> None:
