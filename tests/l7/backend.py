@@ -5,8 +5,10 @@ Paths: /status/503 answers that, /delay/500 waits so many milliseconds first, /f
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import ssl
+import sys
 from collections import Counter
 from typing import Self
 
@@ -144,3 +146,16 @@ class Answer(msgspec.Struct):
         headers = self.seen["headers"]
         assert isinstance(headers, dict)
         return headers.get(name)
+
+
+async def _serve_all(address: str, named: list[str]) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        for each in named:
+            name, _, port = each.partition("=")
+            await stack.enter_async_context(Backend(name, address, int(port)))
+        print("listening", flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":  # python -m tests.l7.backend ADDRESS NAME=PORT ...
+    asyncio.run(_serve_all(sys.argv[1], sys.argv[2:]))
