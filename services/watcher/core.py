@@ -16,6 +16,7 @@ from services.watcher.kinds.kind import Judge
 from services.watcher.kinds.reader import Reading
 from services.watcher.kinds.registry import KINDS, OBSERVED, kind_of, refers
 from services.watcher.settings import DEFAULT, Settings
+from services.watcher.writer.gateway_service import services_of
 from weir.decider import Change, Decided, Index, World, one_by_one
 from weir.events import (
     AnyEvent,
@@ -88,6 +89,7 @@ class Watcher:
         self._home, self._late = home, late
         if any(scopes):
             of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
+            of_writes["service of gateway"] = services_of
             self.indexes = {**self.indexes, **of_writes}
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:

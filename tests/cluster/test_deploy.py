@@ -280,6 +280,33 @@ def test_the_watchers_account_changes_nothing_of_a_service_but_its_finalizers(bo
         deployed.api.delete(path)
 
 
+def _of_a_gateway(**more: Any) -> Object:
+    spec = {"type": "LoadBalancer", "loadBalancerClass": "weir.dev/gateway", "ports": [{"port": 80}], **more}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "edge-weir", "namespace": "default"}, "spec": spec}
+
+
+MADE = {
+    "another class": _of_a_gateway(loadBalancerClass="weir.dev/weir"),
+    "no class": _of_a_gateway(type="ClusterIP", loadBalancerClass=None),
+    "a selector": _of_a_gateway(selector={"app": "mine"}),
+}
+
+
+@pytest.mark.parametrize("body", MADE.values(), ids=MADE)
+def test_the_watchers_account_makes_no_service_but_those_of_gateways(body: Object, deployed: Cluster) -> None:
+    path, watcher = "/api/v1/namespaces/default/services", deployed.api_of(deployed.account_token(NAMESPACE, "watcher"))
+    with pytest.raises(ApiError) as refused:
+        watcher.post(path, body)
+    assert (refused.value.code, "unless it is one of a Gateway's" in str(refused.value)) == (422, True)
+    watcher.post(path, _of_a_gateway())
+    try:
+        watcher.patch(f"{path}/edge-weir", {"metadata": {"labels": {"team": "shop"}}})
+        with pytest.raises(ApiError):
+            watcher.patch(f"{path}/edge-weir", {"spec": {"selector": {"app": "mine"}}})
+    finally:
+        deployed.api.delete(f"{path}/edge-weir")
+
+
 # ── the watcher with exactly that account ──────────────────────────────────────────────────────────────────────────
 
 

@@ -184,6 +184,17 @@ def test_a_gateway_is_served_by_envoy_beside_the_agent(weir: Deployed, tmp_path:
     os.kill(envoy, signal.SIGKILL)
     site.cluster.wait_for("all of them once it was killed", lambda: answering_on(f"http://{HOSTNAME}/") == pods)
     assert _restarts(site) == restarts, "it is started again in its container: kubelet would wait"
+    site.cluster.wait_for("the Service of the Gateway", lambda: vips(site, name="edge-weir") == [vip])
+    made = site.cluster.api.get("/api/v1/namespaces/default/services/edge-weir")["metadata"]
+    assert made["labels"]["team"] == "shop"
+    assert made["annotations"] == {"external-dns.alpha.kubernetes.io/hostname": HOSTNAME}
+    assert asked(site, vip) == "", "a request without the hostname: nobody but the Gateway answers there"
+    site.cluster.api.delete("/apis/gateway.networking.k8s.io/v1/namespaces/default/gateways/edge")
+    site.cluster.wait_for("it is collected", lambda: "edge-weir" not in _names(site, "services"))
+
+
+def _names(site: Machines, plural: str) -> set[str]:
+    return {each["metadata"]["name"] for each in site.cluster.api.items(f"/api/v1/namespaces/default/{plural}")}
 
 
 def _gateway(site: Machines) -> Object:

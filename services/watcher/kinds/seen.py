@@ -3,6 +3,12 @@
 import msgspec
 
 
+class OwnerReference(msgspec.Struct):
+    """What it is collected with."""
+
+    uid: str = ""
+
+
 class Meta(msgspec.Struct):
     """What identifies an object and its version."""
 
@@ -11,6 +17,7 @@ class Meta(msgspec.Struct):
     uid: str = ""
     resourceVersion: str = ""  # noqa: N815  the API's own name
     finalizers: tuple[str, ...] = ()
+    ownerReferences: tuple[OwnerReference, ...] = ()  # noqa: N815
     deletionTimestamp: str = ""  # noqa: N815
 
 

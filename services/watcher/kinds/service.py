@@ -227,7 +227,7 @@ SERVICE: Final = Kind(
     serves=_name,
     refers=_refers,
     status=STATUS,
-    verbs=("patch",),
+    verbs=("create", "patch"),
     fields=of_kind(
         spec=fields(
             "allocateLoadBalancerNodePorts clusterIP clusterIPs externalIPs externalName externalTrafficPolicy healthCheckNodePort"

@@ -36,7 +36,7 @@ def _wanted(view: View) -> Wanted | None:
     return Wanted(
         status=None if same(status, view.before) else status,
         settling=planned.is_pending(),
-        created={"ownerReferences": [reference]},
+        created={"metadata": {"ownerReferences": [reference]}},
     )
 
 

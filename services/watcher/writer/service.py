@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from services.watcher.writer import gateway_service
 from services.watcher.writer.conditions import (
     MOST_WORDS,
     condition_of,
@@ -17,6 +18,8 @@ from weir.decider import World
 from weir.events import (
     AnyEvent,
     Event,
+    GatewayObserved,
+    GatewayStatusPlanned,
     NodeHeard,
     NodeLeft,
     NodeRetired,
@@ -40,6 +43,8 @@ CONTENDED: Final = Note(
 
 
 def _wanted(view: View) -> Wanted | None:
+    if gateway := gateway_service.gateway_of(view):
+        return gateway_service.wanted_for(view, gateway)
     owner = view.owner("Service")
     if not view.seen("Service"):
         return None
@@ -83,7 +88,11 @@ MARKS: Final[Mapping[type[Event], Marking]] = {  # the record of a Service is ma
     NodeRetired: _of_releasing,
     NodeLeft: _of_releasing,
 }
-STATUS: Final = Status(wanted=_wanted, marks=MARKS, contended=CONTENDED, urgent=True)
+_GATEWAYS: Final[Mapping[type[Event], Marking]] = {
+    GatewayObserved: gateway_service.observed,
+    GatewayStatusPlanned: gateway_service.planned,
+}
+STATUS: Final = Status(wanted=_wanted, marks={**MARKS, **_GATEWAYS}, missing=gateway_service.missing, contended=CONTENDED, urgent=True)
 
 
 def service_status(

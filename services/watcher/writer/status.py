@@ -73,7 +73,8 @@ class Wanted(NamedTuple):
     notes: Sequence[Note] = ()  # Kubernetes Events that go with a new status
     settling: bool = False  # only waits for nodes to confirm, which they mostly do before anybody reads it: the status may wait
     finalizer: bool | None = None  # whether Weir's finalizer should be on it
-    created: Json | None = None  # where it is missing, it is created with this metadata
+    created: Json | None = None  # where it is missing, it is created with this metadata and spec
+    maintained: bool = False  # one that is there is given `created`, too, once by each process and whenever that changes
     deleted: bool = False
     states: Stating | None = None  # events to append instead
 

@@ -48,6 +48,7 @@ class Writer:
         self._notes = Notes()
         self._existing: set[Target] = set()  # wanted, and there when last looked at: where it is missing, somebody deleted it
         self._refused: dict[Target, str] = {}  # what may not be written
+        self._applied: dict[Target, int] = {}  # digest of what objects that are maintained were given
 
     # ── the queue ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,6 +167,9 @@ class Writer:
         has = FINALIZER in seen.metadata.finalizers
         if wanted.finalizer and not has and not seen.metadata.deletionTimestamp:
             await self._bind(cluster, kind, target, seen)
+        if wanted.maintained and wanted.created is not None and self._applied.get(target) != digest(wanted.created):
+            seen = await self._write(cluster, kind, seen, wanted.created)
+            self._applied[target] = digest(wanted.created)
         if self._settles(target, settling=wanted.settling):
             return
         if wanted.status is not None:
@@ -219,6 +223,7 @@ class Writer:
             cluster.saw(kind, await cluster.api.merge(cluster.path(kind, meta.namespace, meta.name), body))
 
     def _forget(self, target: Target) -> None:
+        self._applied.pop(target, None)
         self._refused.pop(target, None)
         self._pending_s.pop(target, None)
         self._retry_s.pop(target, None)
@@ -228,17 +233,19 @@ class Writer:
 
     # ── requests ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _write(self, cluster: Kube, kind: Kind, seen: Seen, body: Json, part: str = "") -> None:
+    async def _write(self, cluster: Kube, kind: Kind, seen: Seen, body: Json, part: str = "") -> Seen:
         """Apply `body` to the object that was seen; one created later under its name has another uid, and is refused."""
         meta = seen.metadata
         identity = {"name": meta.name, "uid": meta.uid} | ({"namespace": meta.namespace} if meta.namespace else {})
         whole = {"apiVersion": cluster.apis[kind.word], "kind": kind.word, **body, "metadata": {**body.get("metadata", {}), **identity}}
-        cluster.saw(kind, await cluster.api.apply(cluster.path(kind, meta.namespace, meta.name, part), whole))
+        now = cluster.saw(kind, await cluster.api.apply(cluster.path(kind, meta.namespace, meta.name, part), whole))
         log.info("written", cluster=cluster.name, kind=kind.word, namespace=meta.namespace, name=meta.name, part=part or "metadata")
+        return now
 
-    async def _create(self, cluster: Kube, kind: Kind, target: Target, metadata: Json) -> None:
+    async def _create(self, cluster: Kube, kind: Kind, target: Target, created: Json) -> None:
         place = {"name": target.name} | ({"namespace": target.namespace} if target.namespace else {})
-        body = {"apiVersion": cluster.apis[kind.word], "kind": kind.word, "metadata": {**metadata, **place}}
+        metadata = {**created.get("metadata", {}), **place}
+        body = {"apiVersion": cluster.apis[kind.word], "kind": kind.word, **created, "metadata": metadata}
         cluster.saw(kind, await cluster.api.apply(cluster.path(kind, target.namespace, target.name), body))
 
 
