@@ -8,6 +8,7 @@ import pytest
 from test_watcher_core import fact, only
 
 from services.watcher.core import HEARS
+from services.watcher.kinds.annotations import RETRIES, RETRY_ON
 from services.watcher.kinds.reader import Document, read
 from services.watcher.kinds.registry import GROUPS, KINDS, OBSERVED
 from services.watcher.settings import Settings
@@ -50,9 +51,6 @@ def test_a_manifest_is_judged_by_the_fields_of_its_kind(manifest: str, problem: 
 def retried(annotations: str, rule: str = "{}") -> str:
     metadata = f"{{namespace: shop, name: r, annotations: {{{annotations}}}}}"
     return f"{{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {metadata}, spec: {{rules: [{rule}]}}}}"
-
-
-RETRY_ON, RETRIES = "gateway.envoyproxy.io/retry-on", "gateway.envoyproxy.io/num-retries"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from services.watcher.core import Watcher, differences
 from services.watcher.inventory import Inventory, Observation
+from services.watcher.kinds.annotations import RETRY_ON
 from services.watcher.kinds.reader import Document
 from services.watcher.kinds.registry import KINDS, SERVICE, VIPPOOL
 from services.watcher.sources.kube import Kube
@@ -63,6 +64,33 @@ def test_all_is_compared_again_once_every_kind_can_be_followed_again() -> None:
         return [(each.complete, each.whole) for each in found]
 
     assert asyncio.run(main()) == [(True, False), (False, True)]
+
+
+SOURCES = "service.beta.kubernetes.io/load-balancer-source-ranges"
+
+
+def test_of_annotations_those_come_in_that_are_read() -> None:
+    """One that limits who may connect must not be lost on the way."""
+    annotations = {
+        "weir.dev/timeout": "9",
+        "loxilb.io/lbmode": "onearm",
+        "metallb.io/address-pool": "a",
+        SOURCES: "10.0.0.0/8",
+        RETRY_ON: "5xx",
+    }
+    raw = msgspec.json.encode({"metadata": {"namespace": "shop", "name": "web", "annotations": {**annotations, "example.com/x": "y"}}})
+
+    async def main() -> dict[str, str]:
+        cluster = Kube("kube", None)
+        cluster._object(SERVICE, msgspec.Raw(raw))
+        for kind in KINDS:
+            cluster.known(kind)
+        documents = (await anext(aiter(cluster))).units[UNIT]
+        assert documents
+        found: dict[str, str] = documents[0].content["metadata"]["annotations"]
+        return found
+
+    assert asyncio.run(main()) == annotations
 
 
 def test_where_all_is_compared_the_log_is_told_what_did_not_change() -> None:

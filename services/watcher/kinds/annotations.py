@@ -35,7 +35,8 @@ _WORDS: Final[Mapping[str, Mapping[str, str]]] = {  # prefix -> word -> ours; a 
     LOXILB: _OURS,
     PREFIX: _OURS,
 }
-PREFIXES: Final = tuple(_WORDS)
+RETRY_ON, RETRIES = "gateway.envoyproxy.io/retry-on", "gateway.envoyproxy.io/num-retries"  # of an HTTPRoute
+TAKEN: Final = (*_WORDS, _SOURCES_BEFORE_SPEC, RETRY_ON, RETRIES)  # how annotations begin that are read
 _OFF: Final = ("", "no", "false", "disabled")
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from services.watcher.kinds.annotations import RETRIES, RETRY_ON
 from services.watcher.kinds.fields import Field
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.routes import (
@@ -23,7 +24,6 @@ from services.watcher.writer.gateway import status_of
 from weir.events import HttpRouteGone, HttpRouteObserved
 from weir.model import Retry, Root
 
-_RETRY_ON, _RETRIES = "gateway.envoyproxy.io/retry-on", "gateway.envoyproxy.io/num-retries"
 _RETRIED: Final = {  # Envoy's word -> the statuses it stands for; what fails without a status is retried wherever retries are
     "5xx": tuple(range(500, 512)),  # those with a name
     "gateway-error": (502, 503, 504),
@@ -46,12 +46,12 @@ def _read(manifest: Field, root: Root, _: Settings) -> HttpRouteObserved | None:
 
 def _asked_retry(annotations: Field) -> Retry | None:
     """By annotations, for rules that have no `retry`: some guides write them in the names of Envoy Gateway, with Envoy's words."""
-    asked = annotations[_RETRY_ON]
+    asked = annotations[RETRY_ON]
     words = [word for part in asked.text().split(",") if (word := part.strip())]
     if unknown := [word for word in words if word not in _RETRIED]:
         asked.fail(", ".join(_RETRIED), ", ".join(unknown))
     codes = tuple(sorted({code for word in words for code in _RETRIED.get(word, ())}))
-    attempts = annotations[_RETRIES].digits(0, 1000, 1)
+    attempts = annotations[RETRIES].digits(0, 1000, 1)
     return Retry(codes=codes, attempts=attempts) if words else None
 
 

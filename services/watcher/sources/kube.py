@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from services.watcher.inventory import Observation
-from services.watcher.kinds.annotations import PREFIXES
+from services.watcher.kinds.annotations import TAKEN
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.reader import Document
 from services.watcher.kinds.registry import KINDS
@@ -264,7 +264,7 @@ class Kube:
         """The object with the fields that are read; annotations of others may contain anything, and are dropped."""
         metadata = content.get("metadata", {})
         if isinstance(annotations := metadata.get("annotations"), Mapping):
-            metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(PREFIXES)}
+            metadata["annotations"] = {name: text for name, text in annotations.items() if name.startswith(TAKEN)}
         return Document(unit, reduced(content | {"apiVersion": self.apis[kind.word], "kind": kind.word}), source=self.source)
 
     def _keep(self, kind: Kind, unit: str, seen: Seen) -> None:
