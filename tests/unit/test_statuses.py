@@ -6,17 +6,20 @@ import pytest
 from msgspec.structs import replace
 
 from services.watcher.core import Watcher
+from services.watcher.kinds.seen import Meta, Seen
 from services.watcher.writer.conditions import is_held, same
+from services.watcher.writer.gateway import status_of
 from services.watcher.writer.lbnode import node_status
 from services.watcher.writer.lbservice import record_status
 from services.watcher.writer.service import own, service_notes, service_status
-from services.watcher.writer.status import Note
+from services.watcher.writer.status import Note, View
 from services.watcher.writer.vippool import pool_status
 from weir.decider import Fact, World
 from weir.endpoints import counts
 from weir.events import (
     AppliedThrough,
     EndpointSliceObserved,
+    GatewayStatusPlanned,
     ManifestRejected,
     NodeAddressesObserved,
     NodeHeard,
@@ -280,3 +283,17 @@ def test_a_node_is_programmed_when_it_refused_nothing() -> None:
         for word, applied in {"nothing": None, "all": AppliedThrough(node="n1", seq=4), "some": refusal}.items()
     }
     assert states == {"nothing": "Pending", "all": "Programmed", "some": "Rejected"}
+
+
+@pytest.mark.parametrize("reason", ["Pending", "Programmed", "Rejected"])
+def test_a_gateway_that_only_waits_for_nodes_is_not_written_at_once(reason: str) -> None:
+    """Each change of a route or an endpoint makes it Pending for some milliseconds."""
+    condition = Condition(type="Programmed", status=reason == "Programmed", reason=reason)
+    root = Root(kind="Gateway", namespace="shop", name="edge")
+    world = World()
+    world.evolve(Fact(1, GatewayStatusPlanned(owner=root.owner, root=root, conditions=(condition,))))
+    place = {"unit": "@kube/Gateway/shop/edge", "source": "", "namespace": "shop", "name": "edge"}
+    wanted = status_of("Gateway").wanted(View(world, lambda _: Seen(Meta()), {}, existed=True, home=True, now=NOW, host="", **place))
+    assert wanted
+    assert wanted.status
+    assert wanted.settling == (reason == "Pending")

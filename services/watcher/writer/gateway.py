@@ -45,10 +45,10 @@ def _planned(view: View, kind: str) -> PlannedStatus | None:
     return found if isinstance(found, PlannedStatus) else None
 
 
-def _wanted(view: View, kind: str, status: Json) -> Wanted | None:
+def _wanted(view: View, kind: str, status: Json, *, settling: bool = False) -> Wanted | None:
     """None where the object is not there, or already says so."""
     stands = {name: view.before.get(name) for name in status}
-    return Wanted(status=status if view.seen(kind) and status != stands else None)
+    return Wanted(status=status if view.seen(kind) and status != stands else None, settling=settling)
 
 
 def _conditions(found: Iterable[Condition], before: Mapping[str, Any], now: str, generation: int) -> list[Json]:
@@ -86,7 +86,7 @@ def _gateway(kind: str):  # type: ignore[no-untyped-def]
         if kind == "Gateway":
             status["addresses"] = [{"type": "IPAddress", "value": vip} for vip in planned.addresses]
             status["attachedListenerSets"] = planned.listener_sets
-        return _wanted(view, kind, status)
+        return _wanted(view, kind, status, settling=planned.is_pending())
 
     return wanted
 
