@@ -62,4 +62,4 @@ def log_server(folder: Path, nodes: Sequence[str], port: int, inside: Sequence[s
         yield found
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)

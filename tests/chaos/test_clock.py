@@ -50,7 +50,7 @@ def test_a_clock_that_jumps_an_hour_ahead_and_back_decides_nothing(weir: Running
         for number, offset_s in enumerate((HOUR_S, -HOUR_S, 2, -2, 0), 1):
             clock.write_text(f"{offset_s}")
             label(weir, str(number))
-            assert wait_until(lambda number=number: len(facts(weir)) == known + number, 30), facts(weir)[known:]
+            assert wait_until(lambda number=number: len(facts(weir)) == known + number, 60), facts(weir)[known:]
             assert wait_until(lambda offset_s=offset_s: abs(off_s(weir) - offset_s) < 1.5, 30), "the clock of the watcher did not jump"
         weir.settled(60)
     assert [fact["event"]["labels"]["turn"] for fact in facts(weir)[known:]] == ["1", "2", "3", "4", "5"]
@@ -73,8 +73,9 @@ def label(weir: Running, turn: str) -> None:
 
 
 def facts(weir: Running) -> list[Any]:
-    lines = weir.network.run("lb", *weir.command("log", "tail", "-n", "1000", "-o", "jsonl")).stdout.splitlines()
-    return [json.loads(line) for line in lines]
+    """What the watcher observed of Services."""
+    command = weir.command("log", "tail", "--kind", "service_observed", "-n", "1000", "-o", "jsonl")
+    return [json.loads(line) for line in weir.network.run("lb", *command).stdout.splitlines()]
 
 
 def off_s(weir: Running) -> float:

@@ -106,8 +106,8 @@ def test_a_flapping_backend_is_held_down_and_costs_the_others_nothing(weir: Runn
         first, bytes_before = facts(weir)[-1]["sequence"], log_bytes(weir)
         flap()
         time.sleep(FLAP_S)  # the fault
-        report = load.stop()
         since = [fact["event"] for fact in facts(weir) if fact["sequence"] > first]
+        report = load.stop()
         grown = log_bytes(weir) - bytes_before
     downs = [fact for fact in since if fact["type"] == "endpoint_down"]
     turned = Counter(fact["address"] for fact in since if fact["type"].startswith("endpoint_"))

@@ -64,7 +64,7 @@ def test_a_full_disk_is_told_loses_nothing_and_the_log_goes_on_when_there_is_roo
         assert weir.pids() == pids, "a server that cannot be helped is not to be started again and again"
         assert weir.maps() == before
         filler.unlink()
-        assert wait_until(lambda: weir.pids()["nats"] != pids["nats"], 30), "NATS does not get over it by itself"
+        assert wait_until(lambda: weir.pids()["nats"] != pids["nats"], 90), "NATS does not get over it by itself"
         took = weir.settled(60)
     print(f"room made, NATS started again: settled after {took:.1f} s")
     assert {name: pid for name, pid in weir.pids().items() if name != "nats"} == {name: pids[name] for name in pids if name != "nats"}

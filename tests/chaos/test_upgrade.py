@@ -3,6 +3,7 @@
 The other version is a copy of this one, which is changed where a test needs a newer one.  WEIR_OTHER names a checkout of a real one.
 """
 
+import compileall
 import os
 import shutil
 import subprocess
@@ -64,6 +65,7 @@ def other(tmp_path: Path) -> Path:
     """A place with the other version."""
     for name in ("weir", "services", "bpf", "tests", "examples"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        compileall.compile_dir(tmp_path / name, quiet=2)
     return tmp_path
 
 

@@ -57,7 +57,7 @@ class Balanced:
         words += [f"--cluster={name}={cluster.kubeconfig}" for name, cluster in self.clusters.items()]
         with self.log.open("a") as log:
             self._up = self.rig.popen(LB, *self._weir("up", *words, *self._options), cwd=ROOT, stdout=log, stderr=log)
-        assert wait_until(self.follows, 60), self.log.read_text()[-3000:]
+        assert wait_until(self.follows, 180), self.log.read_text()[-3000:]
 
     def end(self) -> None:
         """SIGTERM to `weir up`; the kernel forwards on."""
@@ -109,7 +109,7 @@ class Balanced:
         """What the plan has put into the kernel."""
         return {name: dict(Map.open(self.where.pins / f"v{LAYOUT}" / name).items()) for name in COUNTED}
 
-    def settled(self, seconds: float = 30) -> float:
+    def settled(self, seconds: float = 120) -> float:
         """Waits until every service follows and the kernel holds what the log says; returns how long that took."""
         begun_s = time.monotonic()
         assert wait_until(lambda: self.follows() and self.weir("replay", "--diff").returncode == 0, seconds), self.weir("status").stdout

@@ -106,13 +106,13 @@ def test_what_the_api_admits_is_told_on_the_service(objects: list[Object], expec
     kind, reason, words = expected
     api.api.apply(*objects)
     try:
-        api.wait_for(f"{kind} {reason}", lambda: told(api, "a", kind)[:2] == ("False", reason), 20)
+        api.wait_for(f"{kind} {reason}", lambda: told(api, "a", kind)[:2] == ("False", reason))
         assert words in told(api, "a", kind)[2]
         assert told(api, "peer", "Allocated")[0] == "True"
     finally:
         for each in reversed(objects):
             api.api.remove(each)
-        api.wait_for("gone", lambda: "a" not in names(api), 20)
+        api.wait_for("gone", lambda: "a" not in names(api))
 
 
 REFUSED = {

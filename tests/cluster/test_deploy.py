@@ -328,7 +328,7 @@ def services(folder: Path, server: LogServer, kubeconfig: Path, *clusters: str) 
         for process in running:
             process.terminate()
         for process in running:
-            process.wait(10)
+            process.wait(60)
         shutil.rmtree(Where(own("weirdeployrbac")).run, ignore_errors=True)
 
 

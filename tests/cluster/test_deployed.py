@@ -58,9 +58,8 @@ def test_every_pod_answers_on_the_vip(weir: Deployed) -> None:
 
 
 def test_the_operator_sees_how_it_stands_from_wherever_the_log_can_be_reached(weir: Deployed) -> None:
-    done = weir.weir("status", "-o", "json")
-    found = json.loads(done.stdout)
-    assert (done.returncode, found["ok"]) == (0, True), done.stdout
+    weir.site.cluster.wait_for("all well", lambda: weir.weir("status").returncode == 0)
+    found = json.loads(weir.weir("status", "-o", "json").stdout)
     states = {each["name"]: each["state"] for each in found["processes"]}
     assert states == dict.fromkeys(("watcher", "ipam", "planner", f"dataplane-{LB}", f"health-{LB}"), "following")
     assert [each["summary"] for each in found["services"]] == ["serving"]

@@ -48,8 +48,9 @@ def test_a_deployment_answers_on_its_vip_and_its_owner_is_told_how_it_stands(wei
     assert wait_until(lambda: weir.answering(vip) == pods, 30)
     found = service_of(site.cluster, space)
     assert found["status"]["loadBalancer"]["ingress"] == [{"ip": vip, "ipMode": "VIP", "ports": [{"port": 80, "protocol": "TCP"}]}]
-    assert conditions_of(found)["Programmed"] == ("True", "Programmed")
-    assert vip in told(weir, space, "Allocated")[0]["message"]
+    programmed = ("True", "Programmed")
+    site.cluster.wait_for("programmed", lambda: conditions_of(service_of(site.cluster, space))["Programmed"] == programmed)
+    site.cluster.wait_for("an Event", lambda: vip in told(weir, space, "Allocated")[0]["message"])
     scale(site, space, 0)
     site.cluster.wait_for("told so", lambda: conditions_of(service_of(site.cluster, space))["Serving"] == ("False", "NoEndpoints"))
     assert weir.vips(space) == [vip], "the address stays"
@@ -92,7 +93,7 @@ def test_a_deleted_service_is_gone_once_its_address_is_free(weir: Balanced, site
     site.cluster.api.apply(balancer(space, loadBalancerIP="203.0.113.50"))
     assert weir.wait_vip(space) == "203.0.113.50"
     site.cluster.api.delete(f"/api/v1/namespaces/{space}/services/web")
-    site.cluster.wait_for("it gone", lambda: is_gone(site.cluster, path_of(space)), 10)
+    site.cluster.wait_for("it gone", lambda: is_gone(site.cluster, path_of(space)))
     assert "203.0.113.50" not in {row["vip"] for row in weir.ask("get", "vips")}
 
 

@@ -72,7 +72,7 @@ def test_status_waits_for_what_is_asked_and_no_longer_than_is_asked(weir: Runnin
         weir.network.stop(backend)
     try:
         assert wait_until(lambda: "AllDown" in status(weir).stdout, 30)
-        assert status(weir, "--wait=programmed", "--timeout", "0").returncode == 0
+        assert status(weir, "--wait=programmed", "--timeout", "10").returncode == 0
         for words in ((), ("--wait=serving", "--timeout", "1"), ("--wait", "--timeout", "1")):
             assert status(weir, *words).returncode == 1, words
     finally:

@@ -259,6 +259,7 @@ def test_a_backend_that_answers_no_probe_gets_no_request(edge: Edge) -> None:
         edge.stage.network.set_link("b3", up=True)
     assert wait_until(lambda: served_by() == {"200 b2", "200 b3"}, 40), served_by()
     (edge.stage.folder / "shop" / "sick.yaml").unlink()
+    assert wait_until(lambda: edge.get("sick.example.com")[0] == 404, 20)
 
 
 def conditions(edge: Edge, tag: str) -> dict[str, list[Any]]:
@@ -291,6 +292,7 @@ def test_route_says_where_a_request_goes(edge: Edge) -> None:
 
 
 def test_get_lists_gateways_and_routes(edge: Edge) -> None:
+    assert wait_until(lambda: edge.state() == "Serving", 20), edge.state()
     (row,) = edge.stage.ask("get gateways")
     assert (row["name"], row["vips"], row["routes"], row["state"]) == ("shop/edge", [VIP], 7 + 1 + 1 + 1 + 1, "Serving")
     assert row["listeners"][:2] == ["http:80/HTTP", "tcp:9000/TCP"]

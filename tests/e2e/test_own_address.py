@@ -78,7 +78,7 @@ def box() -> Iterator[Box]:
         (found.folder / "shop" / "services.yaml").write_text(yaml.safe_dump_all(objects))
         found.network.run("lb", "ip", "route", "add", "default", "via", GATEWAY)
         found.network.popen("lb", sys.executable, "-m", "http.server", PORT, "--bind", "0.0.0.0", stdout=-3, stderr=-3)
-        assert wait_until(lambda: made.answers(BOX, PORT), 10)
+        assert wait_until(lambda: made.answers(BOX, PORT), 30)
         found.up()
         found.wait_for("a VIP", 60, "status", holds=lambda told: made.condition("drawn", "Programmed")[0])
         yield made
@@ -99,16 +99,16 @@ def test_a_vip_that_the_box_comes_to_have_is_reported_and_stays(box: Box) -> Non
     node = box.status()["nodes"][0]["node"]
     lb.run("lb", "ip", "address", "add", f"{FREE}/32", "dev", "back")
     words = f"{FREE} is also LB node {node}'s own address; both stay until one is changed"
-    assert wait_until(lambda: box.condition("drawn") == (True, "AddressInUse", words), 10), box.status()
+    assert wait_until(lambda: box.condition("drawn") == (True, "AddressInUse", words), 30), box.status()
     assert box.status()["problems"] == [f"node {node}: {FREE}, its own address, is also the VIP of shop/drawn"]
     assert box.answers(FREE, "80")
     lb.run("lb", "ip", "address", "del", f"{FREE}/32", "dev", "back")
-    assert wait_until(lambda: box.condition("drawn")[1] == "Allocated" and not box.status()["problems"], 10), box.status()
+    assert wait_until(lambda: box.condition("drawn")[1] == "Allocated" and not box.status()["problems"], 30), box.status()
 
 
 def test_a_pool_may_share_the_boxs_address_and_its_gateways_not(box: Box) -> None:
     box.offer(shareWithNodes=True)
-    assert wait_until(lambda: box.condition("named", "Programmed")[0], 10), box.status()
+    assert wait_until(lambda: box.condition("named", "Programmed")[0], 30), box.status()
     assert box.vips() == {"shop/drawn": [FREE], "shop/named": [BOX], "shop/router": []}
     assert box.answers(BOX, "80")
     assert not box.status()["problems"]

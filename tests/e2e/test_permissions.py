@@ -65,7 +65,7 @@ def installed(stage: Stage, server: LogServer) -> Iterator[dict[str, Path]]:
         for process in running:
             process.terminate()
         for process in running:
-            process.wait(10)
+            process.wait(60)
 
 
 def confined(container: str) -> list[str]:

@@ -21,12 +21,12 @@ def weir() -> Iterator[Running]:
     with running_weir("weirreplay") as found:
         found.network.stop("b2")
         # Of the plan, not of the kernel: health tells that at once, and down and up heard together plan nothing.
-        found.stage.wait_for("b2 out", 10, "replay", holds=lambda answer: "down" in states(answer))
+        found.stage.wait_for("b2 out", 60, "replay", holds=lambda answer: "down" in states(answer))
         found.network.start("b2")
-        found.stage.wait_for("b2 back", 10, "get ep", holds=lambda rows: all(row["state"] != "nok" for row in rows))
+        found.stage.wait_for("b2 back", 60, "get ep", holds=lambda rows: all(row["state"] != "nok" for row in rows))
         service = found.stage.folder / "shop" / "service.yaml"
         service.write_text(service.read_text().replace("port: 80,", "port: 8080,"))
-        found.stage.wait_for("the edit", 10, "get lb", holds=lambda rows: any(row["port"] == 8080 for row in rows))
+        found.stage.wait_for("the edit", 60, "get lb", holds=lambda rows: any(row["port"] == 8080 for row in rows))
         found.settled(60)
         yield found
 

@@ -109,6 +109,7 @@ def test_a_watcher_that_stood_by_tells_nothing_of_yesterday(tmp_path: Path) -> N
 def test_a_replica_that_ends_in_order_leaves_no_pause(replicas: Replicas) -> None:
     first = replicas.active()
     second = "b" if first == "a" else "a"
+    assert wait_until(lambda: "standing_by" in replicas.said(second), 30)
     replicas.running[first].terminate()
     replicas.running[first].wait(10)
     assert wait_until(lambda: "lease_won" in replicas.said(second), LEASE_S - RENEW_S), "sooner than the lease ends by itself"

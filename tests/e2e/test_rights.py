@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.own import own
 from tests.unit.test_commands import EXAMPLES
 from weir.where import Where
 
-WHERE = Where("weirrights")
+WHERE = Where(own("weirrights"))
 LINES = sorted(
     {line.partition(" | ")[0] for _, line in EXAMPLES if not line.startswith("weir demo") and "--print" not in line} | {"weir demo"}
 )
@@ -23,7 +24,7 @@ LINES = sorted(
 def _instance() -> Iterator[None]:
     if os.geteuid():
         pytest.skip("becoming nobody needs root")
-    WHERE.state.mkdir(parents=True)
+    WHERE.state.mkdir(parents=True, exist_ok=True)
     (WHERE.state / "nats.url").write_text("nats://secret@127.0.0.1:9\n")
     (WHERE.state / "nats.url").chmod(0o600)
     yield

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.own import own
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 
@@ -19,7 +20,7 @@ LOGGED = "\x1b[2m20"  # a time, dim
 def found() -> Iterator[Stage]:
     if os.geteuid():
         pytest.skip("namespaces and BPF need root")
-    with stage("weirtty", fast=True) as made:
+    with stage(own("weirtty"), fast=True) as made:
         yield made
 
 

@@ -59,7 +59,7 @@ class Proxy:
     def plan(self, text: str) -> int:
         return self.tell(*events(text))
 
-    async def applied(self, position: int, timeout_s: float = 10) -> None:
+    async def applied(self, position: int, timeout_s: float = 60) -> None:
         """Envoy has the plan of that position."""
         async with asyncio.timeout(timeout_s):
             while self.applier.through < position:
@@ -67,7 +67,11 @@ class Proxy:
                 self._progress.clear()
 
     async def planned(self, text: str) -> None:
+        """Of an Envoy that runs: where it is slow to answer, it was taken for dead."""
         await self.applied(self.plan(text))
+        async with asyncio.timeout(60):
+            while self.applier.impaired and self.envoy and self.envoy.poll() is None:
+                await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

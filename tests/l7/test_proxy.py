@@ -229,11 +229,11 @@ def test_cross_origin_rules(tmp_path: Path) -> None:
 
 
 def test_times_and_retries(tmp_path: Path) -> None:
-    rules = rule("/delay", "request_ms: 300") + rule("/fail", "retry: {codes: [503], attempts: 2, backoff_ms: 5}")
+    rules = rule("/delay", "request_ms: 2000") + rule("/fail", "retry: {codes: [503], attempts: 2, backoff_ms: 5}")
 
     async def test(found: Proxy) -> None:
         await found.planned(LISTENER + host(rules + rule("/")) + WEB)
-        assert ((await ask(VIP, 80, "/delay/10")).status, (await ask(VIP, 80, "/delay/1000")).status) == (200, 504)
+        assert ((await ask(VIP, 80, "/delay/10")).status, (await ask(VIP, 80, "/delay/6000")).status) == (200, 504)
         answers = await asyncio.gather(*(ask(VIP, 80, f"/fail/2/{number}") for number in range(20)))
         assert [answer.status for answer in answers] == [200] * 20
         assert (await ask(VIP, 80, "/fail/3/more")).status == 503

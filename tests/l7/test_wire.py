@@ -109,7 +109,7 @@ def test_every_other_port_of_a_vip_stays_closed(built: Wire, tmp_path: Path) -> 
     def reaches(address: str) -> bool:
         with inside(name("c")):
             try:
-                socket.create_connection((address, 81), timeout=1).close()
+                socket.create_connection((address, 81), timeout=5).close()
             except OSError:
                 return False
         return True

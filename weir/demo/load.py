@@ -28,6 +28,7 @@ TIMEOUT_S = 5.0
 UDP_TIMEOUT_S = 3.0  # a datagram is not sent again; but whoever asks or answers may be starved for a second
 LINE_EVERY_S = 1.0
 DATAGRAM_EVERY_S = 0.1
+START_S = 30  # within which it answers
 
 
 class Load:
@@ -37,14 +38,16 @@ class Load:
         self._network, self._options = network, options
 
     def __enter__(self) -> Self:
-        """Returns once every flow is established, or after 5 s."""
+        """Returns once every flow is established; raises TimeoutExpired where one is not within 30 s."""
         self._out = tempfile.NamedTemporaryFile("a")
         self._process = self._network.popen("client", sys.executable, "-m", "weir.demo.load", *self._options, stdout=self._out)
-        if not wait_until(lambda: bool(self._lines()), 30):
+        if not wait_until(lambda: bool(self._lines()), START_S):
             self._process.kill()
-            raise subprocess.TimeoutExpired(self._process.args, 30)
+            raise subprocess.TimeoutExpired(self._process.args, START_S)
         flows = _parser().parse_args(self._options).flows
-        wait_until(lambda: self.now().flows.open >= flows, 5)
+        if not wait_until(lambda: self.now().flows.open >= flows, START_S):
+            self._process.kill()
+            raise subprocess.TimeoutExpired(self._process.args, START_S)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
@@ -58,8 +61,8 @@ class Load:
         """The counts at this moment; attempts under way are in `sent` only."""
         before = len(self._lines())
         self._process.send_signal(signal.SIGUSR1)
-        if not wait_until(lambda: len(self._lines()) > before, 5):
-            raise subprocess.TimeoutExpired(self._process.args, 5)
+        if not wait_until(lambda: len(self._lines()) > before, START_S):
+            raise subprocess.TimeoutExpired(self._process.args, START_S)
         return msgspec.json.decode(self._lines()[-1], type=Report)
 
     def stop(self) -> Report:

@@ -18,6 +18,7 @@ Load = Callable[[Sequence[Entry]], None]  # folds events
 async def stand_by(lease: Lease, bus: Bus, pull: Pull[Entry], load: Load) -> None:
     """Fold the events that arrive until this replica holds the lease.  Raises LogError."""
     won = asyncio.ensure_future(lease.win(bus))
+    log.info("standing_by")
     try:
         while not won.done():
             arrived = asyncio.ensure_future(pull.arrived())
