@@ -13,7 +13,7 @@ from typing import NamedTuple, get_args
 
 from docs.configuration import configuration_page
 from docs.permissions import permissions_page
-from docs.roles import role_page
+from docs.roles import role_page, tls_role_page
 from weir import events, model
 from weir.events import AnyEvent, Event
 from weir.service.metrics import EVERY, METRICS, SECONDS
@@ -187,6 +187,7 @@ PAGES = {
     "metrics.md": metrics_page,
     "permissions.md": permissions_page,
     "../deploy/base/watcher-role.yaml": role_page,
+    "../deploy/components/proxy/watcher-role.yaml": tls_role_page,
 }
 
 if __name__ == "__main__":

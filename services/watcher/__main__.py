@@ -57,7 +57,7 @@ def _clusters(options: Options) -> "Clusters | None":
         return None
     from services.watcher.clusters import Clusters
 
-    return Clusters(options.clusters, options.status_hostname)
+    return Clusters(options.clusters, options.status_hostname, tls=options.tls)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,17 @@ from services.watcher.writer.writer import Writer
 
 
 class Clusters:
-    """All clusters, by name and kubeconfig (None: the one that this runs in).   host: see Writer.
+    """All clusters, by name and kubeconfig (None: the one that this runs in).   host: see Writer.   tls: see Kube.
 
     Ends the process where a kubeconfig cannot be used.
     """
 
     marking = HEARS  # the events after which something may have to be written
 
-    def __init__(self, kubeconfigs: Mapping[str, Path | None], host: str) -> None:
+    def __init__(self, kubeconfigs: Mapping[str, Path | None], host: str, *, tls: bool) -> None:
         asyncio.run(_check(kubeconfigs))
         self.marks = Marks()
-        self.all = [Kube(name, kubeconfig, self.marks) for name, kubeconfig in kubeconfigs.items()]
+        self.all = [Kube(name, kubeconfig, self.marks, tls=tls) for name, kubeconfig in kubeconfigs.items()]
         self.home = Home(self.all)
         self.writer = Writer(self.marks, host)
 

@@ -44,6 +44,7 @@ class Options(Replicated, frozen=True, kw_only=True):
     )
     liveness: Annotated[bool, Option("probe the backends of Services that do not choose")] = False
     external_ips: Annotated[bool, Option("allocate externalIPs of Services from pools")] = False
+    tls: Annotated[bool, Option("follow Secrets and ConfigMaps, for the certificates that Gateways name")] = True
     status_hostname: Annotated[str, Option("publish VIPs as hostnames PREFIX-ADDRESS", metavar="PREFIX")] = ""
 
     @property

@@ -316,7 +316,7 @@ def services(folder: Path, server: LogServer, kubeconfig: Path, *clusters: str) 
     running = []
     try:
         for name, *options in (
-            ["watcher", *(f"--cluster={each}={kubeconfig}" for each in clusters or ("c",))],
+            ["watcher", "--no-tls", *(f"--cluster={each}={kubeconfig}" for each in clusters or ("c",))],
             ["ipam"],
             ["planner"],
         ):
@@ -455,7 +455,7 @@ def test_a_watcher_that_may_not_see_a_kind_says_so_and_is_not_ready(deployed: Cl
         return json.loads(told.read_text()).get("reason", "") if told.exists() else ""
 
     with log_server(tmp_path, ["n1"], free_port()) as server, services(tmp_path, server, kubeconfig):
-        unseen = "cannot see BackendTLSPolicy, ConfigMap, EndpointSlice"
+        unseen = "cannot see BackendTLSPolicy, EndpointSlice, GRPCRoute"
         deployed.wait_for("a reason", lambda: unseen in reason() and "403 Forbidden" in reason())
         assert json.loads(told.read_text())["state"] == "degraded"
 

@@ -30,6 +30,7 @@ CONFIGMAP: Final = Kind(
     word="ConfigMap",
     plural="configmaps",
     versions=("v1",),
+    tls=True,
     decode=msgspec.json.Decoder(_Whole).decode,
     read=_read,
     observed=ConfigMapObserved,

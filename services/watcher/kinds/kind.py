@@ -79,6 +79,7 @@ class Kind:
     group: str = ""  # "" for the core group
     namespaced: bool = True
     optional: bool = False  # of a CRD, which a cluster may lack
+    tls: bool = False  # read for TLS alone: an installation without it needs no right on it
     label_name: bool = False  # its names are labels (RFC 1123): no dots
     fields: Fields  # all that the kind has: another is a fault in a folder
 

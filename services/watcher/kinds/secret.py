@@ -39,6 +39,7 @@ SECRET: Final = Kind(
     word="Secret",
     plural="secrets",
     versions=("v1",),
+    tls=True,
     decode=msgspec.json.Decoder(_Whole).decode,
     read=_read,
     observed=SecretObserved,

@@ -87,10 +87,10 @@ class Kube:
 
     api: Api
 
-    def __init__(self, name: str, kubeconfig: Path | None, listener: Listener | None = None, *, source: str = "") -> None:
-        """kubeconfig: None in a pod."""
-        self.name, self.source = name, source
-        self._kubeconfig = kubeconfig
+    def __init__(self, name: str, kubeconfig: Path | None, listener: Listener | None = None, *, tls: bool = True) -> None:
+        """kubeconfig: None in a pod.   tls: whether kinds that are read for TLS alone are followed; else there are none."""
+        self.name, self.source = name, ""
+        self._kubeconfig, self._tls = kubeconfig, tls
         self.scope = f"@{name}"
         self.seen: dict[str, Seen] = {}
         self.absent: set[str] = set()
@@ -144,7 +144,10 @@ class Kube:
         self.api = Api(await configured(self._kubeconfig))
         async with asyncio.TaskGroup() as group:
             for kind in KINDS:
-                group.create_task(self._follow(kind))
+                if kind.tls and not self._tls:
+                    self.not_installed(kind)
+                else:
+                    group.create_task(self._follow(kind))
 
     async def __aiter__(self) -> AsyncIterator[Observation[Document]]:
         """Yield everything once every kind has been listed; then changes, batched as they come."""
