@@ -19,6 +19,7 @@ from tests.cluster.node import APART, Node, end, first_process, sweep
 from tests.cluster.rig import LB, NODES, PODS, Kind, Rig
 
 LB_LABEL = "weir.dev/lb"
+_INSTANCES, _ENOUGH = Path("/proc/sys/fs/inotify/max_user_instances"), 2048
 
 
 class Machines:
@@ -34,6 +35,7 @@ class Machines:
 
     def start(self) -> None:
         """Starts every node, and returns once all are Ready.  Raises BuildError."""
+        _watch_more()
         images = self._held.enter_context(store(self._images))
         words = (
             "--kubeconfig",
@@ -162,6 +164,12 @@ def cluster_on(rig: Rig, control: str = "control", nodes: Iterable[str] = (), im
             yield found
         finally:
             found.stop()
+
+
+def _watch_more() -> None:
+    """The kubelet and containerd of one node take nine instances of inotify, and 128 are all that a user has by default."""
+    if int(_INSTANCES.read_text()) < _ENOUGH:
+        _INSTANCES.write_text(str(_ENOUGH))
 
 
 def _takes_pods(node: Object) -> bool:

@@ -1,6 +1,6 @@
 """The core of the Gateway API's own conformance suite, of all five kinds of routes; `make conformance` runs the whole of it."""
 
-from tests.conformance.__main__ import results, site, suite
+from tests.conformance.__main__ import LOG, results, site, suite
 from tests.own import own
 
 CORE = "Gateway,ReferenceGrant,HTTPRoute,GRPCRoute,TLSRoute,TCPRoute,UDPRoute"
@@ -13,5 +13,5 @@ def test_what_every_implementation_of_the_gateway_api_must_do_is_done(root: None
         code = suite(machines, f"-supported-features={CORE},{MODES}")
     found = results()
     assert [name for name, word in found.items() if word == "FAIL"] == []
-    assert code == 0
+    assert code == 0, LOG.read_text()[-3000:]
     assert sum(word == "PASS" for word in found.values()) >= LEAST

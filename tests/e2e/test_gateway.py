@@ -291,6 +291,13 @@ def test_route_says_where_a_request_goes(edge: Edge) -> None:
     assert (told["route"], told["listener"]) == ("HTTPRoute/shop/many", "443/https-many")
 
 
+def test_why_tells_how_a_route_and_its_gateway_came_to_be(edge: Edge) -> None:
+    for name in ("HTTPRoute/shop/split", "Gateway/shop/edge", "TCPRoute/shop/raw"):
+        types = {row["event"]["type"] for row in edge.stage.ask(f"log why {name}")}
+        kind = name.partition("/")[0].lower()
+        assert {f"{kind}_observed", f"{'gateway' if kind == 'gateway' else 'route'}_status_planned"} <= types, types
+
+
 def test_get_lists_gateways_and_routes(edge: Edge) -> None:
     assert wait_until(lambda: edge.state() == "Serving", 20), edge.state()
     (row,) = edge.stage.ask("get gateways")

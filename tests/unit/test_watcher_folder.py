@@ -4,6 +4,8 @@ import asyncio
 import errno
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -595,3 +597,42 @@ def test_the_examples_are_accepted_whole() -> None:
 def test_nothing_to_follow_is_refused() -> None:
     with pytest.raises(ValueError, match="no path to follow"):
         FolderSource([])
+
+
+FOLLOWING = """
+import asyncio, sys
+from services.watcher.sources.folder import FolderSource
+
+async def main():
+    open("/proc/sys/user/max_inotify_instances", "w").write("0")
+    async for seen in aiter(FolderSource(sys.argv[1:])):
+        for unit, documents in seen.units.items():
+            print(unit, documents[0].content["spec"]["ports"][0]["port"] if documents else "gone", flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_where_the_kernel_gives_no_inotify_the_files_are_looked_at_again_and_again(folder: Path) -> None:
+    """In a user namespace of its own, which has a limit of its own."""
+    if os.geteuid():
+        pytest.skip("a user namespace with its own limits needs root")
+    (folder / "other.yaml").write_text(service(name="other"))
+    command = ["unshare", "--user", "--map-root-user", sys.executable, "-c", FOLLOWING, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as following:
+        assert following.stdout
+        lines = iter(following.stdout)
+        try:
+            assert any("fs.inotify.max_user_instances" in line for line in lines)
+            assert any(line == "manifests/web.yaml 80\n" for line in lines)
+            (folder / "web.yaml").write_text(service(81))
+            assert any(line == "manifests/web.yaml 81\n" for line in lines)
+            (folder / "other.yaml").unlink()
+            assert any(line == "manifests/other.yaml gone\n" for line in lines)
+            raised = ["nsenter", f"--user=/proc/{following.pid}/ns/user", "sysctl", "-qw", "user.max_inotify_instances=9"]
+            subprocess.run(raised, check=True)
+            assert any("inotify_given" in line for line in lines)
+            (folder / "web.yaml").write_text(service(82))
+            assert any(line == "manifests/web.yaml 82\n" for line in lines)
+        finally:
+            following.kill()

@@ -46,7 +46,7 @@ async def why(log: Bus | Recording, subject: str, at: str = "") -> list[Entry]:
         latest, head = await latest_at(log, at)
         found = await _behind(log, world_of(latest.values()), latest, head, subject)
     if not found:
-        expected = "a VIP, namespace/service, backend address or sequence"
+        expected = "a VIP, namespace/service, Kind/namespace/name, backend address or sequence"
         raise NotFound(f"no events found for {subject!r}; expected {expected}")
     return found
 
@@ -83,9 +83,9 @@ def _is_gone(subject: str, about: Iterable[AnyEvent]) -> bool:
 
 
 def _names(event: AnyEvent) -> set[str]:
-    """Return the names an event is found by: its object, Services, VIPs, backends with and without their port."""
+    """Return the names an event is found by: its object with and without its kind, Services, VIPs, backends with and without their port."""
     root = getattr(event, "root", None)
-    return _names_in(event) | ({root.path} if root else set())
+    return _names_in(event) | ({root.path, f"{root.kind}/{root.path}"} if root else set())
 
 
 def _names_in(event: AnyEvent) -> set[str]:

@@ -12,11 +12,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Final
 
-from asyncinotify import Inotify, Mask
+from asyncinotify import Mask
 
 from services.watcher.inventory import Observation
 from services.watcher.kinds.reader import Document
-from services.watcher.sources.inotify import Touch, Watches
+from services.watcher.sources.inotify import Polled, Touch, Watches, notified
 from services.watcher.sources.manifests import SUFFIXES, base_of, content, documents_of, is_manifest, manifests_in, unit_name
 from services.watcher.sources.yaml_documents import fault
 
@@ -62,25 +62,29 @@ class FolderSource:
 
     async def __aiter__(self) -> AsyncIterator[Observation[Document]]:
         """Yield everything, then changes."""
-        with Inotify(sync_timeout=0) as inotify:
-            watches = Watches(inotify)
+        with contextlib.ExitStack() as held:
+            watches = notified(held)
             self._watch(watches)  # before reading: what changes meanwhile is read again
             yield Observation(await self._units(self._folders, self._files, watches, settled=True), complete=True)
             while True:
                 await watches.wait(self._due(watches))
+                touches = watches.drain()
+                if isinstance(watches, Polled):
+                    watches = notified(held, watches)
+                    self._watch(watches)
                 self._small = True
-                if units := await self._look(watches):
+                if units := await self._look(watches, touches):
                     yield Observation(units, small=self._small)
 
     # ── when to look ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _due(self, watches: Watches) -> float | None:
+    def _due(self, watches: Watches | Polled) -> float | None:
         """When to look at something though nothing happens; None for never."""
         retry = [self._retry_at] if self._lost or watches.missing(self._parents()) else []
         return min([*self._away.values(), *retry], default=None)
 
-    async def _look(self, watches: Watches) -> Units:
-        folders, files = self._meant(watches.drain())
+    async def _look(self, watches: Watches | Polled, touches: list[Touch]) -> Units:
+        folders, files = self._meant(touches)
         more_folders, more_files = self._retry(watches)
         units = await self._units(folders | more_folders, files | more_files, watches, settled=False)
         for path in sorted(path for path, due in self._away.items() if due <= _now()):
@@ -113,7 +117,7 @@ class FolderSource:
             return path.is_symlink() or _links(path) > 1
         return bool(mask & _CLOSED) or self._known.get(path) is False
 
-    def _retry(self, watches: Watches) -> tuple[set[Path], set[Path]]:
+    def _retry(self, watches: Watches | Polled) -> tuple[set[Path], set[Path]]:
         """Watch again what is missing; return folders to list and files to read.  Waits longer each time."""
         if not (self._lost or watches.missing(self._parents())):
             self._retry_s = RETRY_FIRST_S
@@ -126,7 +130,7 @@ class FolderSource:
     def _parents(self) -> set[Path]:
         return {path.parent for path in self._folders | self._files}
 
-    def _watch(self, watches: Watches) -> set[Path]:
+    def _watch(self, watches: Watches | Polled) -> set[Path]:
         """Watch the parents that are not watched; return those that now are."""
         missing = watches.missing(self._parents())
         for path in missing:
@@ -138,13 +142,13 @@ class FolderSource:
 
     # ── what there is ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _units(self, folders: set[Path], files: set[Path], watches: Watches, *, settled: bool) -> Units:
+    async def _units(self, folders: set[Path], files: set[Path], watches: Watches | Polled, *, settled: bool) -> Units:
         units: Units = {}
         for path in sorted(folders):
             units |= await self._list(path, watches, settled=settled)
         return units | await self._read(files, settled=settled)
 
-    async def _list(self, folder: Path, watches: Watches, *, settled: bool) -> Units:
+    async def _list(self, folder: Path, watches: Watches | Polled, *, settled: bool) -> Units:
         try:
             watches.add(folder)
             found = manifests_in(folder)

@@ -1,15 +1,22 @@
 """inotify over a few directories: what happened, by path.
 
 A directory is watched by the path it was given under, so that one replaced by another (a link swapped, a folder renamed) is
-noticed through its parent and watched again.
+noticed through its parent and watched again.  Where the kernel gives no inotify, everything is looked at every POLL_S.
 """
 
 import asyncio
 import contextlib
+import errno
+import os
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import structlog
 from asyncinotify import Event, Inotify, Mask
+
+POLL_S: Final = 2.0
+
+log = structlog.get_logger()
 
 _MASK: Final = (
     *(Mask.CLOSE_WRITE, Mask.MOVED_TO, Mask.DELETE, Mask.MOVED_FROM, Mask.CREATE, Mask.ATTRIB),
@@ -19,7 +26,7 @@ _SELF: Final = Mask.DELETE_SELF | Mask.MOVE_SELF | Mask.IGNORED | Mask.UNMOUNT
 
 
 class Touch(NamedTuple):
-    """What happened to a file.  `path` None: the kernel's queue overflowed."""
+    """What happened to a file.  `path` None: anything may have, to every file."""
 
     path: Path | None
     mask: Mask
@@ -82,3 +89,42 @@ class Watches:
                     if watch.wd == descriptor:
                         with contextlib.suppress(OSError):  # the kernel has dropped it already
                             self._inotify.rm_watch(watch)
+
+
+class Polled:
+    """Stands in for Watches: it sees nothing, and says so every POLL_S."""
+
+    def add(self, directory: Path) -> None:
+        """Raise OSError where there is no directory."""
+        if not directory.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    def missing(self, _: set[Path]) -> set[Path]:
+        """None is."""
+        return set()
+
+    async def wait(self, due: float | None) -> None:
+        """Wait until the loop's clock reaches `due`, but no longer than POLL_S."""
+        soon = asyncio.get_running_loop().time() + POLL_S
+        await asyncio.sleep(max(0, min(soon, due or soon) - asyncio.get_running_loop().time()))
+
+    def drain(self) -> list[Touch]:
+        """Everything may have changed."""
+        return [Touch(None, Mask.Q_OVERFLOW)]
+
+
+def notified(held: contextlib.ExitStack, before: Polled | None = None) -> Watches | Polled:
+    """Watches, closed with `held`; where the kernel refuses them, `before` or another Polled.
+
+    Each user has `fs.inotify.max_user_instances`, 128 by default, which the daemons of a Kubernetes node can use up.
+    """
+    try:
+        watches = Watches(held.enter_context(Inotify(sync_timeout=0)))
+    except OSError as error:
+        if not before:
+            why = "fs.inotify.max_user_instances or user.max_inotify_instances is used up: raise it"
+            log.warning("inotify_refused", reason=f"{error.strerror}: {why}", poll_s=POLL_S)
+        return before or Polled()
+    if before:
+        log.info("inotify_given")
+    return watches

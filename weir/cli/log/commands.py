@@ -80,13 +80,13 @@ def stat(instance: Instance = "weir", output: As = Output.table) -> None:
 
 @app.command(epilog=example("weir log why 10.77.0.12", "weir log why shop/web --at 14:03", "weir log why 4206 --from monday.log"))
 def why(
-    subject: Annotated[str, typer.Argument(metavar="VIP|SERVICE|BACKEND|SEQUENCE")],
+    subject: Annotated[str, typer.Argument(metavar="VIP|SERVICE|KIND/NAME|BACKEND|SEQUENCE")],
     instance: Instance = "weir",
     at: Moment = "",
     file: Recorded = None,
     output: As = Output.table,
 ) -> None:
-    """Show the chain of causes behind a VIP, a Service, a backend or an event."""
+    """Show the chain of causes behind a VIP, a Service, another object, a backend or an event."""
     from weir.cli.log.why import why
 
     why(instance, subject, at, output, file)
