@@ -19,6 +19,7 @@ from weir.events import (
     AppliedThrough,
     BackendsPlanned,
     FrontendPlanned,
+    HomeNamed,
     ListenerPlanned,
     MapPressure,
     UpstreamPlanned,
@@ -45,7 +46,7 @@ from weir.model import (
 from weir.plan import PLAN, sets_of
 
 PART = 500  # backend sets applied in one go
-HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, VipTaken, MapPressure)
+HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, VipTaken, MapPressure, HomeNamed)
 
 
 def _limited(event: AnyEvent) -> Iterable[str]:

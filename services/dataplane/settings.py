@@ -21,5 +21,5 @@ class Settings(Common, frozen=True, kw_only=True):
     hook: Annotated[Hook, Option("the hook of interfaces that name none")] = "tc"
     proxy: Annotated[bool, Option("write the configuration of an Envoy that serves the L7 plan on this machine")] = False
     secrets: Annotated[
-        tuple[str, ...], Option("where TLS Secrets are: manifests, or kubernetes[=KUBECONFIG]; may be repeated", read=_word)
+        tuple[str, ...], Option("where TLS Secrets are: manifests, or kubernetes[:NAME][=KUBECONFIG]; may be repeated", read=_word)
     ] = ()

@@ -21,7 +21,7 @@ from weir.events import AnyEvent
 class Secrets(dict[str, KeyPair]):
     """A source of Secrets by owner text."""
 
-    async def read(self, owner: str) -> KeyPair:
+    async def read(self, owner: str, home: str) -> KeyPair:
         if owner not in self:
             raise SecretError(f"{owner}: not found")
         return self[owner]

@@ -57,7 +57,7 @@ def test_missing_ones_are_named(tmp_path: Path) -> None:
     with pytest.raises(SecretError, match="Secret/shop/none: not found"):
         read(tmp_path, "Secret/shop/none")
     with pytest.raises(SecretError, match="--secrets"):
-        asyncio.run(source_of(()).read("Secret/shop/none"))
+        asyncio.run(source_of(()).read("Secret/shop/none", ""))
     assert isinstance(source_of(()), Nowhere)
 
 
@@ -103,14 +103,37 @@ def test_a_file_that_is_no_kubeconfig_is_refused_without_its_content(tmp_path: P
 
 
 def test_the_kubernetes_api_is_asked_where_a_word_names_it(tmp_path: Path) -> None:
-    assert isinstance(source_of(["kubernetes"]), Api)
     with pytest.raises(SecretError, match="No such file"):
-        asyncio.run(source_of([f"kubernetes={tmp_path / 'none'}"]).read("Secret/shop/one"))
+        asyncio.run(source_of([f"kubernetes={tmp_path / 'none'}"]).read("Secret/shop/one", ""))
 
 
 def test_manifests_count_before_a_cluster(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(manifest("one", "stringData: {tls.crt: CERT, tls.key: KEY}"))
     both = source_of([f"kubernetes={tmp_path / 'none'}", str(tmp_path)])
-    assert asyncio.run(both.read("Secret/shop/one")) == KeyPair("CERT", "KEY")
+    assert asyncio.run(both.read("Secret/shop/one", "")) == KeyPair("CERT", "KEY")
     with pytest.raises(SecretError, match="No such file"):
-        asyncio.run(both.read("Secret/shop/two"))
+        asyncio.run(both.read("Secret/shop/two", ""))
+
+
+@pytest.mark.parametrize(
+    ("owner", "home", "words"),
+    [
+        ("Secret/shop/one", "west", "west.yaml"),
+        ("Secret/shop/one", "east", "east.yaml"),
+        ("Secret/east:shop/one", "west", "east.yaml"),
+        ("Secret/north:shop/one", "west", "Secret/north:shop/one: no --secrets names cluster north"),
+        ("Secret/shop/one", "north", "no --secrets names cluster north"),
+        ("Secret/shop/one", "", "the home cluster is not known yet"),
+    ],
+)
+def test_a_secret_is_read_in_its_own_cluster_alone(owner: str, home: str, words: str, tmp_path: Path) -> None:
+    """One of the same namespace and name in another is somebody else's.  Each cluster is known by the file that it lacks."""
+    source = source_of([f"kubernetes:{name}={tmp_path / name}.yaml" for name in ("west", "east")])
+    with pytest.raises(SecretError, match=words):
+        asyncio.run(source.read(owner, home))
+
+
+def test_a_secret_of_another_cluster_is_in_no_manifest(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(manifest("one", "stringData: {tls.crt: CERT, tls.key: KEY}"))
+    with pytest.raises(SecretError, match="no --secrets names cluster east"):
+        asyncio.run(source_of([str(tmp_path)]).read("Secret/east:shop/one", ""))

@@ -12,7 +12,7 @@ from services.dataplane.l7.disk import Disk
 from services.dataplane.l7.protobuf import Files
 from services.dataplane.l7.resources import secrets_of
 from weir.decider import World
-from weir.events import ListenerPlanned, UpstreamPlanned, key_of
+from weir.events import HomeNamed, ListenerPlanned, UpstreamPlanned, key_of
 from weir.model import Rejection
 
 
@@ -33,14 +33,17 @@ class KeyPair(msgspec.Struct, frozen=True):
 class SecretSource(Protocol):
     """Where Secrets come from."""
 
-    async def read(self, owner: str) -> KeyPair:
-        """owner: "Secret/shop/cert".  Raises SecretError."""
+    async def read(self, owner: str, home: str) -> KeyPair:
+        """owner: "Secret/shop/cert", "Secret/east:shop/cert".   home: the cluster whose names have no prefix, "" for unknown.
+
+        Raises SecretError.
+        """
 
 
 class Nowhere:
     """No Secret can be had."""
 
-    async def read(self, owner: str) -> KeyPair:
+    async def read(self, owner: str, _: str) -> KeyPair:
         raise SecretError(f"{owner}: this node reads no Secrets; start its agent with --secrets")
 
 
@@ -54,20 +57,20 @@ class Certificates:
 
     async def write(self, world: World) -> None:
         """Write what is planned and not yet written in this version; an absent one is an empty file, so that its chain alone fails."""
-        wanted = secrets_of(world)
+        wanted, home = secrets_of(world), next((event.cluster for event in world.of(HomeNamed)), "")
         for owner in wanted:
             if self._digests.get(owner) != wanted[owner] or owner in self.missing:
-                await self._write(owner)
+                await self._write(owner, home)
                 self._digests[owner] = wanted[owner]
         for owner in self._digests.keys() - wanted.keys():
             del self._digests[owner]
             self.missing.pop(owner, None)
             self._disk.remove(self._files.secret(owner))
 
-    async def _write(self, owner: str) -> None:
+    async def _write(self, owner: str, home: str) -> None:
         path = self._files.secret(owner)
         try:
-            pair = await self._source.read(owner)
+            pair = await self._source.read(owner, home)
         except SecretError as error:
             self.missing[owner] = str(error)
             if not self._disk.version(path):

@@ -40,27 +40,46 @@ class Reach(NamedTuple):
 
 
 def source_of(words: Sequence[str]) -> SecretSource:
-    """words: paths of manifests, `kubernetes` from within a pod, `kubernetes=KUBECONFIG`.  The first that has a Secret counts."""
-    clusters = [word for word in words if word.partition("=")[0] == KUBERNETES]
-    paths = [Path(word) for word in words if word not in clusters]
-    sources: list[SecretSource] = [Manifests(paths)] if paths else []
-    sources += [Api(Path(kubeconfig) if (kubeconfig := word.partition("=")[2]) else None) for word in clusters]
-    return Several(sources) if len(sources) > 1 else sources[0] if sources else Nowhere()
+    """words: paths of manifests, `kubernetes[:NAME][=KUBECONFIG]`; without KUBECONFIG from within a pod, without NAME the home cluster."""
+    named = [(word, *word.partition("=")[0].partition(":")[::2]) for word in words]
+    paths = [Path(word) for word, head, _ in named if head != KUBERNETES]
+    clusters = {name: Api(_kubeconfig(word)) for word, head, name in named if head == KUBERNETES}
+    return Sources(Manifests(paths) if paths else None, clusters) if named else Nowhere()
 
 
-class Several:
-    """Sources of which the first that has a Secret counts."""
+def _kubeconfig(word: str) -> Path | None:
+    path = word.partition("=")[2]
+    return Path(path) if path else None
 
-    def __init__(self, sources: Sequence[SecretSource]) -> None:
-        self._sources = sources
 
-    async def read(self, owner: str) -> KeyPair:
-        """Raises SecretError, of the last."""
-        *firsts, last = self._sources
-        for source in firsts:
-            with contextlib.suppress(SecretError):
-                return await source.read(owner)
-        return await last.read(owner)
+class Sources:
+    """Manifests, which count before the home cluster, and clusters by name, "" for the home cluster.
+
+    A Secret is read in its own cluster alone: that of another, of the same namespace and name, is somebody else's.
+    """
+
+    def __init__(self, manifests: "Manifests | None", clusters: Mapping[str, "Api"]) -> None:
+        self._manifests, self._clusters = manifests, clusters
+
+    async def read(self, owner: str, home: str) -> KeyPair:
+        """Raises SecretError, of the last that could have it."""
+        source = Owner.parse(owner).source
+        cluster = self._clusters.get(source) if source else self._home(home)
+        if self._manifests and not source:
+            try:
+                return await self._manifests.read(owner)
+            except SecretError:
+                if not cluster:
+                    raise
+        if not cluster:
+            wanted = source or home
+            raise SecretError(f"{owner}: " + (f"no --secrets names cluster {wanted}" if wanted else "the home cluster is not known yet"))
+        return await cluster.read(owner)
+
+    def _home(self, home: str) -> "Api | None":
+        if len(self._clusters) == 1 and not home:
+            return next(iter(self._clusters.values()))
+        return self._clusters.get("") or self._clusters.get(home)
 
 
 class Manifests:

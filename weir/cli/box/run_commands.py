@@ -195,11 +195,10 @@ def watcher_options(settings: "Settings") -> list[str]:
 
 
 def _secrets(paths: Sequence[Path], clusters: Sequence[str]) -> list[str]:
-    """Where the agent reads TLS Secrets: the manifests, and the first cluster, whose names stand as they are."""
+    """Where the agent reads TLS Secrets: the manifests, and each cluster its own."""
     words = [str(path) for path in paths]
-    if clusters:
-        kubeconfig = clusters[0].partition("=")[2]
-        words.append(f"kubernetes={Path(kubeconfig).expanduser().resolve()}" if kubeconfig else "kubernetes")
+    for name, _, kubeconfig in (cluster.partition("=") for cluster in clusters):
+        words.append(f"kubernetes:{name}={Path(kubeconfig).expanduser().resolve()}" if kubeconfig else f"kubernetes:{name}")
     return words
 
 
