@@ -298,6 +298,13 @@ def test_why_tells_how_a_route_and_its_gateway_came_to_be(edge: Edge) -> None:
         assert {f"{kind}_observed", f"{'gateway' if kind == 'gateway' else 'route'}_status_planned"} <= types, types
 
 
+def test_describe_has_the_latest_events_of_a_gateway_and_of_a_route(edge: Edge) -> None:
+    (gateway,) = edge.stage.ask("describe gateways edge")
+    assert "gateway_status_planned" in {row["event"]["type"] for row in gateway["events"]}
+    (told,) = edge.stage.ask("describe routes split")
+    assert {"httproute_observed", "route_status_planned"} <= {row["event"]["type"] for row in told["events"]}
+
+
 def test_get_lists_gateways_and_routes(edge: Edge) -> None:
     assert wait_until(lambda: edge.state() == "Serving", 20), edge.state()
     (row,) = edge.stage.ask("get gateways")

@@ -69,7 +69,7 @@ def _about(world: World, subject: str) -> Iterable[AnyEvent]:
     for allocated in world.of(VipAllocated):
         if subject in (held := _names_in(allocated)):
             names |= held
-    about = [fact.event for _, fact in sorted(world.facts.items()) if _names(fact.event) & names]
+    about = [fact.event for _, fact in sorted(world.facts.items()) if names_of(fact.event) & names]
     backends = [backend for event in about if isinstance(event, BackendsPlanned) for backend in event.backends]
     down = {backend.address for backend in backends if backend.down_on}
     return [*about, *(event for event in world.of(EndpointDown) if event.address in down)]
@@ -82,7 +82,7 @@ def _is_gone(subject: str, about: Iterable[AnyEvent]) -> bool:
     return bool(named) and not any(isinstance(event, ServiceObserved) for event in named)
 
 
-def _names(event: AnyEvent) -> set[str]:
+def names_of(event: AnyEvent) -> set[str]:
     """Return the names an event is found by: its object with and without its kind, Services, VIPs, backends with and without their port."""
     root = getattr(event, "root", None)
     return _names_in(event) | ({root.path, f"{root.kind}/{root.path}"} if root else set())
@@ -124,7 +124,7 @@ async def _changes_of_backend(log: Bus | Recording, subject: str, head: int) -> 
     address = _host(subject)
     async for entry in entries(log, max(1, head - LOOK_BACK), head, kinds=("endpoint", "endpointslice", "backends", "applied")):
         sequence, event = entry.fact[:2]
-        changed = isinstance(event, EndpointDown | EndpointUp) and subject in _names(event)
+        changed = isinstance(event, EndpointDown | EndpointUp) and subject in names_of(event)
         if isinstance(event, EndpointSliceObserved | EndpointSliceGone):
             before = listed.get(entry.key, [])
             listed[entry.key] = [endpoint for endpoint in getattr(event, "endpoints", ()) if endpoint.address == address]
@@ -139,7 +139,7 @@ async def _changes_of_backend(log: Bus | Recording, subject: str, head: int) -> 
 async def _past(log: Bus | Recording, subject: str, head: int) -> list[int]:
     """Find the last event about each entity that named `subject` and is gone."""
     last = {
-        entry.key: entry.fact.seq async for entry in entries(log, max(1, head - LOOK_BACK), head) if subject in _names(entry.fact.event)
+        entry.key: entry.fact.seq async for entry in entries(log, max(1, head - LOOK_BACK), head) if subject in names_of(entry.fact.event)
     }
     return sorted(last.values())
 

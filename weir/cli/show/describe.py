@@ -1,4 +1,4 @@
-"""`weir describe`: all about one thing, which backends are down, and the latest events of its Services."""
+"""`weir describe`: all about one thing, which backends are down, and its latest events or those of its Services."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from weir.model import endpoint_name
 from weir.view.events import Filter, in_full
 from weir.view.history import connect, entries, latest_at, world_of
 from weir.view.value import when
+from weir.view.why import names_of
 
 EVENTS_MOST = 10
 
@@ -31,7 +32,7 @@ def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
             world = world_of(latest.values())
             view = log_view(noun, world)
             rows = [row | _down(row, noun, world, latest) for row in wanted.of(view, every_row=True)]
-            return rows, await _events(bus, rows, view, world)
+            return rows, await _events(bus, noun, rows, view, world)
 
     if noun in OF_LOG:
         rows, events = ask(instance, question())
@@ -49,7 +50,8 @@ def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
         return
     print("\n".join(to_yaml(row) for row in rows), end="")
     if events:
-        print(f"events: # the last {EVENTS_MOST}; all: weir log tail --service NAME --since AGE")
+        more = "weir log why KIND/NAME" if noun in ("gateways", "routes") else "weir log tail --service NAME --since AGE"
+        print(f"events: # the last {EVENTS_MOST}; more: {more}")
         show_all(events, "")
 
 
@@ -71,8 +73,12 @@ def _down(row: Row, noun: str, world: World, latest: Mapping[str, Delivered]) ->
     return {"down": found}
 
 
-async def _events(bus: Bus, rows: list[Row], view: View, world: World) -> list[Entry]:
-    """Return the latest events about the Services of `rows`."""
+async def _events(bus: Bus, noun: str, rows: list[Row], view: View, world: World) -> list[Entry]:
+    """Return the latest events about Gateways and routes, of other nouns about the Services of `rows`."""
+    if noun in ("gateways", "routes"):
+        objects = {f"{row['kind']}/{row['name']}" for row in rows}
+        about = [entry async for entry in entries(bus, 1) if names_of(entry.fact.event) & objects]
+        return list(deque(about, EVENTS_MOST))
     named = [row[view.service] for row in rows] if view.service else []
     services = {name for each in named for name in (each if isinstance(each, list) else [each])}
     if not services:
