@@ -35,7 +35,9 @@ class Options(Replicated, frozen=True, kw_only=True):
     ] = ()
     classes: Annotated[
         tuple[str, ...],
-        Option(f"loadBalancerClass to serve, in addition to {OURS}; repeatable (default: {', '.join(ALIASES)})", "--class", "NAME"),
+        Option(
+            f"loadBalancerClass and controllerName to serve beside {OURS}; repeatable (default: {', '.join(ALIASES)})", "--class", "NAME"
+        ),
     ] = ()
     default_class: Annotated[bool, Option("serve Services without a loadBalancerClass")] = True
     mode: Annotated[Mode, Option("lbmode of Services without one", "", f"{{{','.join(MODES)}}}", _one_of(MODES))] = "default"

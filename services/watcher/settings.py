@@ -10,7 +10,8 @@ CLASSES: Final = (OURS, *ALIASES)
 
 
 class Settings(NamedTuple):
-    """classes: of `loadBalancerClass`, those that are ours.   default_class: Services that name none are ours too.
+    """classes: of `loadBalancerClass`, and of a GatewayClass's `controllerName`, those that are ours.
+    default_class: Services that name none are ours too.
 
     external_ips: `spec.externalIPs` requests addresses, which pools allocate or not, each to one holder.  Else they are ignored: whoever
     may write a Service could take any address (CVE-2020-8554).
@@ -22,7 +23,6 @@ class Settings(NamedTuple):
     targets: Targets = "endpoints"
     liveness: bool = False  # backends are probed
     external_ips: bool = False
-    gateway_classes: tuple[str, ...] = ()  # names of GatewayClasses that are ours whatever their controller
 
 
 DEFAULT: Final = Settings()

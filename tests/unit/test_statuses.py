@@ -19,6 +19,7 @@ from weir.endpoints import counts
 from weir.events import (
     AppliedThrough,
     EndpointSliceObserved,
+    GatewayClassObserved,
     GatewayStatusPlanned,
     ManifestRejected,
     NodeAddressesObserved,
@@ -26,13 +27,14 @@ from weir.events import (
     NodeSeen,
     NodeSilent,
     PoolObserved,
+    RouteStatusPlanned,
     ServiceObserved,
     StatusPlanned,
     VipAllocated,
     VipReleased,
 )
 from weir.lbnodes import conflicts
-from weir.model import Condition, Endpoint, Family, Problem, Rejection, Root, ServicePort, SlicePort
+from weir.model import Condition, Endpoint, Family, ParentRef, ParentStatus, Problem, Rejection, Root, ServicePort, SlicePort
 
 ROOT = Root(kind="Service", namespace="shop", name="web")
 V4, V6 = "203.0.113.10", "2001:db8:113::10"
@@ -297,3 +299,27 @@ def test_a_gateway_that_only_waits_for_nodes_is_not_written_at_once(reason: str)
     assert wanted
     assert wanted.status
     assert wanted.settling == (reason == "Pending")
+
+
+CONTROLLER = "io.cilium/gateway-controller"  # served by --class
+
+
+@pytest.mark.parametrize("controller", ["weir.dev/weir", CONTROLLER])
+def test_of_a_routes_parents_those_of_every_class_that_is_ours_are_replaced(controller: str) -> None:
+    """And those of other controllers stay: an entry of ours that is taken for another's would be written once more each time."""
+    parent, root = ParentRef(kind="Gateway", group="g", namespace="shop", name="edge"), Root(kind="HTTPRoute", namespace="shop", name="web")
+    condition = Condition(type="Accepted", status=True, reason="Accepted")
+    entry = ParentStatus(parent=parent, controller=controller, conditions=(condition,))
+    world = World()
+    gateway_class = GatewayClassObserved(root=Root(kind="GatewayClass", name="c"), controller=CONTROLLER, ours=True)
+    for seq, event in enumerate((gateway_class, RouteStatusPlanned(owner=root.owner, root=root, parents=(entry,))), 1):
+        world.evolve(Fact(seq, event))
+    theirs = {"parentRef": {"kind": "Gateway", "name": "other"}, "controllerName": "example.com/other", "conditions": []}
+    place = {"unit": "@kube/HTTPRoute/shop/web", "source": "", "namespace": "shop", "name": "web"}
+    before: dict[str, Any] = {"parents": [theirs]}
+    for _ in range(3):
+        wanted = status_of("HTTPRoute").wanted(
+            View(world, lambda _: Seen(Meta()), before, existed=True, home=True, now=NOW, host="", **place)
+        )
+        before = (wanted and wanted.status) or before
+    assert [each["controllerName"] for each in before["parents"]] == ["example.com/other", controller]

@@ -1,4 +1,4 @@
-"""GatewayClass: `ours` where its controller, or its name, is one that this installation serves."""
+"""GatewayClass: `ours` where its controller is one that this installation serves."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ def _read(manifest: Field, root: Root, settings: Settings) -> GatewayClassObserv
     event = GatewayClassObserved(
         root=root,
         controller=controller,
-        ours=controller in settings.classes or root.name in settings.gateway_classes,
+        ours=controller in settings.classes,
         parameters=reference(spec["parametersRef"], root) if spec["parametersRef"].value is not None else None,
     )
     return None if manifest.faults else event

@@ -14,6 +14,7 @@ from weir.events import (
     AnyEvent,
     ClassStatusPlanned,
     Event,
+    GatewayClassObserved,
     GatewayStatusPlanned,
     PlannedStatus,
     RouteStatusPlanned,
@@ -109,8 +110,9 @@ def _by_parent(view: View, kind: str, entries: str, reference: str) -> Wanted | 
     """Without a plan our entries go: no parent is ours any more."""
     planned = _planned(view, kind)
     before = list(view.before.get(entries) or ())
-    ours = {_key(each.get(reference) or {}): each for each in before if each.get("controllerName") in CLASSES}
-    others = [each for each in before if each.get("controllerName") not in CLASSES]
+    controllers = {*CLASSES, *(each.controller for each in view.world.of(GatewayClassObserved) if each.ours)}
+    ours = {_key(each.get(reference) or {}): each for each in before if each.get("controllerName") in controllers}
+    others = [each for each in before if each.get("controllerName") not in controllers]
     if not isinstance(planned, RouteStatusPlanned):
         return _wanted(view, kind, {entries: others}) if ours else None
     made = []
