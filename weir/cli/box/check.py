@@ -5,7 +5,10 @@ import shutil
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+from asyncinotify import Inotify
 
 from services.dataplane.load.interfaces import NicError, is_pattern, nic
 from services.dataplane.load.loader import preflight
@@ -69,8 +72,16 @@ def risks(where: Where) -> Iterator[str]:
     free = shutil.disk_usage(_existing(where.state)).free
     if free < LEAST_FREE_BYTES:
         yield f"{free >> 20} MiB free below {where.state}, expected at least {LEAST_FREE_BYTES >> 20}"
+    if not _may_watch():
+        yield "no inotify left for this user: manifests are read every 2 s, and Envoy does not start; raise fs.inotify.max_user_instances"
     if _own_mounts():
         yield "this shell has a mount namespace of its own: pinned maps vanish when it ends"
+
+
+def _may_watch() -> bool:
+    with suppress(OSError), Inotify(sync_timeout=0):
+        return True
+    return False
 
 
 def _existing(path: Path) -> Path:
