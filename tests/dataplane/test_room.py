@@ -82,7 +82,11 @@ def test_full_table_goes_on_taking_flows(lab: Lab, packet: Packet, mode: str) ->
 
 @pytest.mark.parametrize(("proto", "flags"), [("TCP", SYN), ("TCP", ACK), ("UDP", ACK)], ids=["SYN", "ACK", "UDP"])
 def test_no_flood_throws_established_flows_out(lab: Lab, packet: Packet, proto: str, flags: int) -> None:
-    """Whoever can send packets makes flows; only those that both sides take part in are worth their place."""
+    """Whoever can send packets makes flows; only those that both sides take part in are worth their place.
+
+    A place is looked for 24 times, half of them at random.  Where all show flows that go on, which is once in 4,096 for half a table of
+    them, the one unseen for longest gives way if that is over 30 s: of 256 for 3,000 new ones that is rarely one.
+    """
     lab.serve(packet.dst, backend(packet))
     lab.serve(packet.dst, backend(packet), protocol="UDP", frontend=2, first=2, idle_timeout_s=1800)  # longer than the flood takes
     kept = [packet.but(sport=1024 + number, proto=proto) for number in range(256)]
@@ -92,7 +96,8 @@ def test_no_flood_throws_established_flows_out(lab: Lab, packet: Packet, proto: 
     flood = packet.but(src=other(packet), proto=proto, flags=flags)
     verdicts = [lab.send(flood.but(sport=1024 + number))[0] for number in range(3000)]
     assert verdicts.count("forwarded") > 2990
-    assert {each.sport for each in kept} == {key.source_port for key, flow in lab.flows().items() if key.source == packet.src}
+    left = {key.source_port for key in lab.flows() if key.source == packet.src}
+    assert len({each.sport for each in kept} - left) <= 3
     fresh = flood.but(sport=60000)
     establish(lab, fresh)
     assert STATES[next(flow.state for key, flow in lab.flows().items() if key.source_port == 60000)] == "established", "and new ones come"
