@@ -55,11 +55,16 @@ def fetch(site: Machines, place: str, address: str) -> str:
     return done.stdout
 
 
+def answers(site: Machines, place: str, address: str, name: str = "") -> None:
+    """Waits until what listens there answers; the kubelet's Ready is about one address of a pod, and not about all ways to it."""
+    site.cluster.wait_for(f"{address} answers", lambda: (told := fetch(site, place, address)) != "" and told.startswith(name))
+
+
 def test_pods_answer_over_the_routed_and_the_overlay_network(site: Machines, space: str) -> None:
     site.cluster.api.apply(backend(space, 4))
     for found in site.wait_ready(4, space, app="web"):
         for one in found["status"]["podIPs"]:
-            assert fetch(site, LB, one["ip"]).startswith(found["metadata"]["name"])
+            answers(site, LB, one["ip"], found["metadata"]["name"])
 
 
 def test_only_nodes_reach_the_pods_of_an_overlay_node(site: Machines, space: str) -> None:
@@ -69,7 +74,7 @@ def test_only_nodes_reach_the_pods_of_an_overlay_node(site: Machines, space: str
     for found in site.wait_ready(2, space, app="web"):
         assert site.rig.nodes[found["spec"]["nodeName"]] == "overlay"
         assert fetch(site, "client", found["status"]["podIP"]) == ""
-        assert fetch(site, "n1", found["status"]["podIP"]).startswith(found["metadata"]["name"])
+        answers(site, "n1", found["status"]["podIP"], found["metadata"]["name"])
 
 
 def test_a_daemonset_runs_on_the_nodes_it_selects_and_with_their_addresses(site: Machines, space: str) -> None:
@@ -79,7 +84,7 @@ def test_a_daemonset_runs_on_the_nodes_it_selects_and_with_their_addresses(site:
     site.cluster.api.apply({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"namespace": space, "name": "agent"}, "spec": spec})
     (found,) = site.wait_ready(1, space, app="agent")
     assert (found["spec"]["nodeName"], found["status"]["podIP"]) == (LB, site.rig.node_addresses(LB)[0])
-    assert fetch(site, "n1", found["status"]["podIP"]) != ""
+    answers(site, "n1", found["status"]["podIP"])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ def test_pods_outlive_the_api_server_and_new_ones_follow(site: Machines, space: 
     site.cluster.api.apply(backend(space, 1))
     (found,) = site.wait_ready(1, space, app="web")
     site.cluster.kill_apiserver()
-    assert fetch(site, LB, found["status"]["podIP"]) != ""
+    answers(site, LB, found["status"]["podIP"])
     site.cluster.start_apiserver()
     scale(site, space, 2)
     site.wait_ready(2, space, app="web")

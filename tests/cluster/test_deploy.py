@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cluster.api import ApiError, Object
+from tests.cluster.api import Api, ApiError, Object
 from tests.cluster.cluster import ROOT, Cluster
 from tests.log_server import LogServer, log_server
 from tests.own import free_port, own
@@ -40,7 +40,17 @@ def deployed(cluster: Cluster) -> Cluster:
     found = cluster.kubectl("kustomize", str(ROOT / "deploy/overlays/in-cluster"))
     kept = [document for document in found.stdout.split("\n---\n") if not _runs(document)]
     cluster.api.apply(*kept)
+    watcher = cluster.api_of(cluster.account_token(NAMESPACE, "watcher"))
+    cluster.wait_for("the policy in force", lambda: _is_denied(watcher, _of_a_gateway(selector={"app": "mine"})))
     return cluster
+
+
+def _is_denied(api: Api, service: Object) -> bool:
+    try:
+        api.post("/api/v1/namespaces/default/services?dryRun=All", service)
+    except ApiError as error:
+        return error.code == 422
+    return False
 
 
 def _runs(document: str) -> bool:
@@ -338,8 +348,8 @@ async def _acknowledged(server: LogServer, monkeypatch: pytest.MonkeyPatch, node
     for key, value in server.environment(f"{author}.seed").items():
         monkeypatch.setenv(key, value)
     async with await Bus.connect(server.url, author) as bus:
-        planned = [entry.fact.seq async for entries in bus.state(["frontend", "backends", "planvip"]) for entry in entries]
-        facts = (NodeSeen(node=node, hook="tc", layout=1, interfaces=("eth0",), hooks=("tc",)), AppliedThrough(node=node, seq=max(planned)))
+        head = (await bus.stream())["state"]["last_seq"]  # not what the mirror has, which may lag
+        facts = (NodeSeen(node=node, hook="tc", layout=1, interfaces=("eth0",), hooks=("tc",)), AppliedThrough(node=node, seq=head))
         await bus.append(author, [Decided(fact, 0) for fact in facts], await bus.last(author))
 
 

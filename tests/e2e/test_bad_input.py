@@ -36,7 +36,7 @@ class Log:
             assert ESC not in line
             self._lines.put(line)
 
-    def until(self, *types: str, seconds: float = 10, **fields: Any) -> dict[str, Any]:
+    def until(self, *types: str, seconds: float = 60, **fields: Any) -> dict[str, Any]:
         """The next fact of one of `types` with these fields."""
         passed = []
         while True:

@@ -139,7 +139,7 @@ def test_envoy_killed_under_load_with_no_agent_is_back_from_its_files(built: Wir
             gap_s = await asyncio.to_thread(longest_gap, first)
             assert int((tmp_path / "envoy.pid").read_text()) != first
             print(f"\nlongest time without an answer: {gap_s * 1000:.0f} ms")
-            assert served(VIPS[1])
+            assert await asyncio.to_thread(wait_until, lambda: served(VIPS[1]), 20)
             capabilities = Path(f"/proc/{int((tmp_path / 'envoy.pid').read_text())}/status").read_text()
             assert "CapEff:\t0000000000000400" in capabilities
             assert "NoNewPrivs:\t1" in capabilities
