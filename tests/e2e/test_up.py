@@ -436,7 +436,7 @@ def test_terminal_is_coloured_unless_told_otherwise(machine: Machine) -> None:
         (
             ("log", "why", "nonsense"),
             1,
-            "weir: no events found for 'nonsense'; expected a VIP, namespace/service, backend address or sequence",
+            "weir: no events found for 'nonsense'; expected a VIP, namespace/service, Kind/namespace/name, backend address or sequence",
         ),
         (("log", "why", "999999"), 1, "weir: no events found for '999999'"),
         (("log", "why", "\x1b[2Jx"), 1, "weir: no events found for '\\x1b[2Jx'"),
