@@ -10,8 +10,8 @@ from services.watcher.writer.gateway_service import gateway_of, missing, name_of
 from services.watcher.writer.service import STATUS
 from services.watcher.writer.status import Mark, View
 from weir.decider import Fact, World
-from weir.events import GatewayObserved, GatewayStatusPlanned
-from weir.model import Listener, Root
+from weir.events import GatewayObserved, GatewayStatusPlanned, ServiceObserved, StatusPlanned
+from weir.model import Condition, Listener, Root, ServicePort
 
 ROOT = Root(kind="Gateway", namespace="shop", name="edge", uid="u1")
 LISTENERS = tuple(Listener(name=f"l{port}", port=port, protocol=protocol) for port, protocol in ((80, "HTTP"), (53, "UDP"), (80, "HTTP")))
@@ -48,7 +48,7 @@ def test_a_service_is_made_that_bears_the_infrastructure_and_by_which_no_packet_
 
 def test_what_stands_there_is_not_written_again() -> None:
     found = view(GATEWAY, PLANNED, seen=service("u1", {"loadBalancer": {"ingress": INGRESS}}))
-    wanted = wanted_for(found, GATEWAY)
+    wanted = wanted_for(found, GATEWAY, PLANNED)
     assert wanted
     assert wanted.status is None
     assert wanted.maintained, "labels of one that is there follow those of the Gateway"
@@ -69,6 +69,26 @@ PLAIN = GatewayObserved(root=ROOT, class_name="weir", listeners=LISTENERS)
 )
 def test_what_is_not_its_own_is_left_alone(events: Any, seen: Seen | None) -> None:
     assert STATUS.wanted(view(*events, seen=seen)) is None
+
+
+@pytest.mark.parametrize(
+    ("events", "seen"),
+    [
+        ((PLAIN, PLANNED), Seen(Meta(name="edge-weir"))),
+        ((GATEWAY, PLANNED), Seen(Meta(name="edge-weir"))),
+        ((GATEWAY,), service("u1")),
+    ],
+    ids=["no infrastructure", "infrastructure", "made by the controller of its Gateway, as Istio calls it"],
+)
+def test_a_service_that_only_has_such_a_name_is_told_how_it_stands_as_any_other(events: Any, seen: Seen) -> None:
+    root = Root(kind="Service", namespace="shop", name="edge-weir")
+    condition = Condition(type="Programmed", status=True, reason="Programmed")
+    told = StatusPlanned(owner=root.owner, root=root, vips=("203.0.113.9",), conditions=(condition,))
+    exposed = ServiceObserved(root=root, exposed=True, ports=(ServicePort(port=80),))
+    wanted = STATUS.wanted(view(*events, exposed, told, seen=seen))
+    assert wanted
+    assert wanted.created is None
+    assert [each["ip"] for each in (wanted.status or {})["loadBalancer"]["ingress"]] == ["203.0.113.9"]
 
 
 def test_labels_that_a_gateway_does_not_have_any_more_go() -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from services.watcher.writer.status import Json
 from weir.decider import World
-from weir.events import StatusPlanned, VipAllocated, key
+from weir.events import PlannedStatus, StatusPlanned, VipAllocated, key
 from weir.lbnodes import counted, is_silent
 from weir.model import Condition, Owner
 
@@ -35,10 +35,16 @@ def is_programmed(planned: StatusPlanned) -> bool:
     return any(condition.type == "Programmed" and condition.status for condition in planned.conditions)
 
 
-def planned_for(world: World, owner: str) -> StatusPlanned | None:
-    """The status that the planner planned for an owner."""
+def planned_status(world: World, owner: str) -> PlannedStatus | None:
+    """The status that the planner planned for an owner of any kind."""
     where = Owner.parse(owner)
     planned = world.get(key("planner", "status", where.space, f"{where.kind}:{where.name}"))
+    return planned if isinstance(planned, PlannedStatus) else None
+
+
+def planned_for(world: World, owner: str) -> StatusPlanned | None:
+    """The status that the planner planned for a Service."""
+    planned = planned_status(world, owner)
     return planned if isinstance(planned, StatusPlanned) else None
 
 

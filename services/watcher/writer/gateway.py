@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from services.watcher.settings import CLASSES
-from services.watcher.writer.conditions import condition_of
+from services.watcher.writer.conditions import condition_of, planned_status
 from services.watcher.writer.status import Json, Mark, Marking, Status, View, Wanted, of_owner
 from weir.decider import World
 from weir.events import (
@@ -19,9 +19,8 @@ from weir.events import (
     PlannedStatus,
     RouteStatusPlanned,
     StatusWithdrawn,
-    key,
 )
-from weir.model import Condition, Owner, ParentRef
+from weir.model import Condition, ParentRef
 
 
 def status_of(kind: str) -> Status:
@@ -40,12 +39,6 @@ def _marked(kind: str) -> Marking:
     return marked
 
 
-def _planned(view: View, kind: str) -> PlannedStatus | None:
-    where = Owner.parse(view.owner(kind))
-    found = view.world.get(key("planner", "status", where.space, f"{where.kind}:{where.name}"))
-    return found if isinstance(found, PlannedStatus) else None
-
-
 def _wanted(view: View, kind: str, status: Json, *, settling: bool = False) -> Wanted | None:
     """None where the object is not there, or already says so."""
     stands = {name: view.before.get(name) for name in status}
@@ -58,7 +51,7 @@ def _conditions(found: Iterable[Condition], before: Mapping[str, Any], now: str,
 
 def _class(kind: str):  # type: ignore[no-untyped-def]
     def wanted(view: View) -> Wanted | None:
-        planned = _planned(view, kind)
+        planned = planned_status(view.world, view.owner(kind))
         if not isinstance(planned, ClassStatusPlanned):
             return None
         conditions = _conditions(planned.conditions, view.before, view.now, planned.root.generation)
@@ -69,7 +62,7 @@ def _class(kind: str):  # type: ignore[no-untyped-def]
 
 def _gateway(kind: str):  # type: ignore[no-untyped-def]
     def wanted(view: View) -> Wanted | None:
-        planned = _planned(view, kind)
+        planned = planned_status(view.world, view.owner(kind))
         if not isinstance(planned, GatewayStatusPlanned):
             return None
         generation = planned.root.generation
@@ -108,7 +101,7 @@ def _policy(kind: str):  # type: ignore[no-untyped-def]
 
 def _by_parent(view: View, kind: str, entries: str, reference: str) -> Wanted | None:
     """Without a plan our entries go: no parent is ours any more."""
-    planned = _planned(view, kind)
+    planned = planned_status(view.world, view.owner(kind))
     before = list(view.before.get(entries) or ())
     controllers = {*CLASSES, *(each.controller for each in view.world.of(GatewayClassObserved) if each.ours)}
     ours = {_key(each.get(reference) or {}): each for each in before if each.get("controllerName") in controllers}

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
-from services.watcher.writer.conditions import same
+from services.watcher.writer.conditions import planned_status, same
 from services.watcher.writer.status import Json, Mark, View, Wanted
 from weir.decider import World
-from weir.events import AnyEvent, GatewayObserved, GatewayStatusPlanned, key, object_key
+from weir.events import AnyEvent, GatewayObserved, GatewayStatusPlanned, object_key
 from weir.model import name_in
 
 CLASS: Final = "weir.dev/gateway"
@@ -28,9 +28,18 @@ def services_of(event: AnyEvent | None) -> Iterable[str]:
         yield f"Service/{name_in(event.root.source, f'{event.root.namespace}/{name_of(event)}')}"
 
 
-def gateway_of(view: View) -> GatewayObserved | None:
-    """The Gateway that this Service is, or would be, made for.   view.world: with the index `services_of`."""
-    return next(iter(view.world.find("service of gateway", view.owner("Service"), GatewayObserved)), None)
+def gateway_of(view: View) -> tuple[GatewayObserved, GatewayStatusPlanned] | None:
+    """The Gateway of Weir's that this Service is, or would be, made for, and its status; None where somebody else made the Service.
+
+    view.world: with the index `services_of`.
+    """
+    seen = view.seen("Service")
+    owners = {each.uid for each in seen.metadata.ownerReferences} if seen else set()
+    for gateway in view.world.find("service of gateway", view.owner("Service"), GatewayObserved):
+        planned = planned_status(view.world, gateway.root.owner)
+        if isinstance(planned, GatewayStatusPlanned) and (not seen or gateway.root.uid in owners):
+            return gateway, planned
+    return None
 
 
 def name_of(gateway: GatewayObserved) -> str:
@@ -47,12 +56,9 @@ def _shortened(words: str, whole: str) -> str:
     return f"{words[: _MOST - 1 - len(digest)].rstrip('-')}-{digest}"
 
 
-def wanted_for(view: View, gateway: GatewayObserved) -> Wanted | None:
-    """How the Service should be; None where the Gateway is not Weir's, or asks for nothing that a Service would bear."""
-    planned, seen = _planned(view.world, gateway), view.seen("Service")
-    if not planned or not (gateway.labels or gateway.annotations or seen):
-        return None
-    if seen and gateway.root.uid not in {each.uid for each in seen.metadata.ownerReferences}:
+def wanted_for(view: View, gateway: GatewayObserved, planned: GatewayStatusPlanned) -> Wanted | None:
+    """How the Service should be; None where it is not there, and the Gateway asks for nothing that it would bear."""
+    if not (gateway.labels or gateway.annotations or view.seen("Service")):
         return None
     status: Json = {"loadBalancer": {"ingress": [{"ip": vip, "ipMode": "Proxy"} for vip in planned.addresses]}}
     stands = {"loadBalancer": view.before.get("loadBalancer") or {}}
@@ -76,11 +82,6 @@ def _body(gateway: GatewayObserved) -> Json:
             "ports": [{"name": f"{protocol.lower()}-{port}", "port": port, "protocol": protocol} for port, protocol in ports],
         },
     }
-
-
-def _planned(world: World, gateway: GatewayObserved) -> GatewayStatusPlanned | None:
-    found = world.get(key("planner", "status", gateway.root.space, f"Gateway:{gateway.root.name}"))
-    return found if isinstance(found, GatewayStatusPlanned) else None
 
 
 def _mark(gateway: GatewayObserved) -> Mark:

@@ -43,8 +43,8 @@ CONTENDED: Final = Note(
 
 
 def _wanted(view: View) -> Wanted | None:
-    if gateway := gateway_service.gateway_of(view):
-        return gateway_service.wanted_for(view, gateway)
+    if found := gateway_service.gateway_of(view):
+        return gateway_service.wanted_for(view, *found)
     owner = view.owner("Service")
     if not view.seen("Service"):
         return None
