@@ -88,9 +88,8 @@ class Watcher:
         self.inventory = Inventory(settings, scopes)
         self._home, self._late = home, late
         if any(scopes):
-            of_writes = {"holder": _holders, "pool": _pool_of, "slices of": _service_of, "endpoint": _endpoints_of}
-            of_writes["service of gateway"] = services_of
-            self.indexes = {**self.indexes, **of_writes}
+            slices = {"slices of": _service_of, "endpoint": _endpoints_of}
+            self.indexes = {**self.indexes, "holder": _holders, "pool": _pool_of, **slices, "service of gateway": services_of}
 
     def decide(self, world: World, changes: Sequence[Change]) -> Iterable[Decided]:
         """Return what follows from events of the log (`Kind.follows`): little, as they do not change what the sources contain."""

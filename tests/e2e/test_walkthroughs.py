@@ -255,6 +255,14 @@ def without(guide: str, *words: str, walk: Walkthrough) -> str:
     return yaml.safe_dump_all([each for each in objects if not {each["kind"], each["metadata"]["name"]} & {*words}])
 
 
+CALLS = [  # backend, hostname, method
+    ("grpc-service", "grpc.example.com", "my.service.v1.MyService/MyMethod"),
+    ("user-service-v2", "other.example.com", "my.service.v1.UserService/Any"),
+    ("auth-service", "other.example.com", "my.service.v1.AuthService/Login"),
+    ("default-grpc", "other.example.com", "my.service.v1.AuthService/Logout"),
+]
+
+
 def test_kubelbs_page(withdrawn: Walkthrough) -> None:
     walk, vip = withdrawn, "203.0.113.10"
     walk.apply("kubelb")
@@ -289,13 +297,7 @@ def test_kubelbs_page(withdrawn: Walkthrough) -> None:
     walk.expect("api-v2", "http://rewrite.example.com/api/v1/users", at=vip)
     assert walk.ask("http://rewrite.example.com/api/v1/users", at=vip).seen["target"] == "/api/v2/users"
 
-    calls = [
-        ("grpc-service", "grpc.example.com", "my.service.v1.MyService/MyMethod"),
-        ("user-service-v2", "other.example.com", "my.service.v1.UserService/Any"),
-        ("auth-service", "other.example.com", "my.service.v1.AuthService/Login"),
-        ("default-grpc", "other.example.com", "my.service.v1.AuthService/Logout"),
-    ]
-    for backend, hostname, call in calls:
+    for backend, hostname, call in CALLS:
         walk.expect(backend, f"http://{hostname}:8080/{call}", *GRPC, at=vip)
 
 

@@ -100,7 +100,7 @@ def _dies_and_returns(stage: Stage, vips: list[str]) -> None:
         failed, sent = after.http.failed - before.http.failed, after.http.sent - before.http.sent
         stage.check(
             f"last failed request {out_ms} ms after the kill ({failed} of {sent}); probes: every 1 s, 2 in a row",
-            holds=out_ms <= 4000 + after.lag_ms,
+            holds=out_ms <= 2500 + after.lag_ms,
         )
         stage.run("lb", "weir get ep")
         stage.check(f"`weir get ep` says nok of {address}", holds=_state(stage, address) == "nok")
@@ -114,7 +114,7 @@ def _dies_and_returns(stage: Stage, vips: list[str]) -> None:
             time.sleep(0.05)
         back_s = time.monotonic() - begun_s
         report = load.stop()
-    stage.check(f"{VICTIM} serves again {back_s:.1f} s after its start", holds=back_s < 5 + report.lag_ms / 1000)
+    stage.check(f"{VICTIM} serves again {back_s:.1f} s after its start", holds=back_s < 3 + report.lag_ms / 1000)
     stage.check(f"no other request failed, of {report.http.sent}", holds=report.http.failed == after.http.failed)
     _errors(stage, report, report.http.failed > after.http.failed)
 
