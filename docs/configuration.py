@@ -6,12 +6,14 @@ from typing import Final, Literal, get_args, get_origin
 import msgspec
 from msgspec.structs import FieldInfo, fields
 
+from services.dataplane.hello.settings import Settings as HelloSettings
 from services.dataplane.settings import Settings
 from services.watcher.options import Options
 from weir.service.settings import Common, Option, Replicated, flag_of
 
 SETTINGS: Final[dict[str, type[Common]]] = {
     "dataplane": Settings,
+    "dataplane.hello": HelloSettings,
     "health": Common,
     "ipam": Replicated,
     "planner": Replicated,

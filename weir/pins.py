@@ -13,7 +13,7 @@ from functools import cache
 from itertools import islice
 from typing import Self
 
-LAYOUT = 3  # of every pinned map, and so the directory of the pins, `v3`; raised with any change of a size, an offset or a meaning
+LAYOUT = 4  # of every pinned map, and so the directory of the pins, `v4`; raised with any change of a size, an offset or a meaning
 
 PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP, "SCTP": 132}
 PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}

@@ -4,10 +4,19 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from weir.decider import Index, World
-from weir.events import AnyEvent, BackendsPlanned, FrontendPlanned, ListenerPlanned, UpstreamPlanned, VipPlanned, VirtualHostPlanned
+from weir.events import (
+    AnnouncersPlanned,
+    AnyEvent,
+    BackendsPlanned,
+    FrontendPlanned,
+    ListenerPlanned,
+    UpstreamPlanned,
+    VipPlanned,
+    VirtualHostPlanned,
+)
 from weir.model import Backend
 
-L4_PLAN: Final = (VipPlanned, FrontendPlanned, BackendsPlanned)
+L4_PLAN: Final = (VipPlanned, AnnouncersPlanned, FrontendPlanned, BackendsPlanned)
 L7_PLAN: Final = (ListenerPlanned, VirtualHostPlanned, UpstreamPlanned)
 PLAN: Final = (*L4_PLAN, *L7_PLAN)
 PLAN_KINDS: Final = frozenset(event.kind for event in PLAN)

@@ -1,12 +1,64 @@
 /* Claim the VIPs: ARP (RFC 826), neighbour solicitations (RFC 4861, section 7.2), and echo requests to them.
  *
- * The kernel never answers ARP or NDP for a VIP, so that only the node that owns it does.  Forwarding is not fenced.
+ * The kernel never answers ARP or NDP for a VIP, so that only the node that announces it does.  Forwarding is not fenced.
  */
 
-/* Past its deadline another node announces the VIP. */
+#define HELLO_GONE_NS 2000000000ull
+
+struct hello_head {
+	__u8 magic[8];
+	__u64 group;
+};
+
+/* Note that another node says hello, whether or not there is a process to read it. */
+static __always_inline void note_hello(const struct packet *p, void *end)
+{
+	struct hello_head *hello = p->ip;
+	struct hello_seen *seen;
+	__u32 zero = 0;
+
+	if ((void *)(hello + 1) > end)
+		return;
+	seen = map_get(hello_seen, &zero);
+	if (seen && seen->group == hello->group)
+		seen->at_ns = bpf_ktime_get_ns();
+}
+
+/* Without a process that says hello for this node, those that are heard on the wire announce its VIPs; without any, it does. */
+static __always_inline bool nobody_says_hello(__u64 now)
+{
+	__u32 zero = 0;
+	struct hello_seen *seen = map_get(hello_seen, &zero);
+
+	return !seen || !seen->at_ns || now - seen->at_ns > HELLO_GONE_NS;
+}
+
+/* Does this node announce the VIP?  The first in its order that is ready does; where none is, the first that is alive.
+ * services/dataplane/announce/order.py is the same rule.
+ */
 static __always_inline bool announces(const struct vip *vip)
 {
-	return !vip->announce_until_ns || bpf_ktime_get_ns() < vip->announce_until_ns;
+	__u64 now = bpf_ktime_get_ns();
+	bool found = false, ours = false;
+	__u32 at, slot;
+
+	if (!vip->count)
+		return true;
+	for (at = 0; at < ANNOUNCERS && at < vip->count; at++) {
+		struct lb_node *node;
+
+		slot = vip->order[at];
+		node = map_get(lb_nodes, &slot);
+		if (!node)
+			continue;
+		if (now < node->ready_until_ns)
+			return !slot;
+		if (!found && now < node->alive_until_ns) {
+			found = true;
+			ours = !slot;
+		}
+	}
+	return found ? ours : nobody_says_hello(now);
 }
 
 /* May and can we answer for the address?  NULL with PASSED: it is no VIP, or its own kernel answers. */

@@ -176,6 +176,8 @@ static __always_inline int weir(CTX *ctx)
 			action = handle_ip(ctx, &p, end);
 	} else if (eth->h_proto == bpf_htons(ETH_P_ARP)) {
 		action = answer_arp(ctx, &p, end);
+	} else if (eth->h_proto == bpf_htons(ETH_P_HELLO)) {
+		note_hello(&p, end);
 	}
 	count_verdict(p.verdict);
 	return action;

@@ -24,6 +24,8 @@ MAP(next_hops, PERCPU_ARRAY, __u32, struct next_hop);
 MAP(scratch, PERCPU_ARRAY, __u32, struct scratch);
 MAP(interfaces, HASH, __u32, struct interface);
 MAP(vips, HASH, struct addr, struct vip);
+MAP(lb_nodes, ARRAY, __u32, struct lb_node);
+MAP(hello_seen, ARRAY, __u32, struct hello_seen);
 MAP(source_ranges, LPM_TRIE, struct source_range_key, __u8);
 MAP(fragments, LRU_HASH, struct fragment_key, struct fragment);
 MAP(fragment_ids, ARRAY, __u32, __u32);

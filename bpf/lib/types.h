@@ -177,10 +177,27 @@ struct interface {
 
 enum { VIP_SHARED = 1 };	/* an LB node's own address: only the ports of its frontends are ours */
 
+#define ANNOUNCERS 11
+
+/* order: slots in `lb_nodes` of those that may announce it, the first choice first.  count 0: this node announces it, always. */
 struct vip {
-	__u64 announce_until_ns;	/* 0 = no deadline */
 	__u32 flags;
-	__u32 pad;
+	__u8 count;
+	__u8 order[ANNOUNCERS];
+};
+
+/* An LB node as the hello process of this one sees it, by slot; slot 0 is this one.  Times of CLOCK_MONOTONIC. */
+struct lb_node {
+	__u64 alive_until_ns;
+	__u64 ready_until_ns;	/* it may announce VIPs */
+};
+
+#define ETH_P_HELLO 0x88b5	/* for local experiments (IEEE 802): hellos are of one link */
+
+/* Hellos on the wire, as the program sees them: it goes on when no process does. */
+struct hello_seen {
+	__u64 group;	/* the hello process's: of the nodes of one log */
+	__u64 at_ns;	/* the last of that group */
 };
 
 struct source_range_key {

@@ -16,7 +16,9 @@ def main() -> None:
     """Run until SIGTERM."""
     settings = configured("dataplane", Settings)
     where = Where(settings.instance)
-    agent = Agent(where, settings.node, settings.hook, settings.interface, proxy=settings.proxy, secrets=settings.secrets)
+    agent = Agent(
+        where, settings.node, settings.hook, settings.interface, proxy=settings.proxy, secrets=settings.secrets, hello=settings.hello
+    )
     runner = Runner(
         "dataplane",
         Recorder(INDEXES),
@@ -39,6 +41,7 @@ def main() -> None:
         agent.l4.drain,
         agent.node.follow_interfaces,
         agent.node.follow_addresses,
+        agent.announcements.follow_peers,
         agent.health_ports.serve,
         agent.proxy.serve,
     )

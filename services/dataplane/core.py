@@ -15,6 +15,8 @@ from services.dataplane.l4.layout import FrontendKey
 from services.dataplane.l7 import resources as l7
 from weir.decider import Change, Fact, Index, World
 from weir.events import (
+    AnnouncersPlanned,
+    AnnouncersWithdrawn,
     AnyEvent,
     AppliedThrough,
     BackendsPlanned,
@@ -22,6 +24,7 @@ from weir.events import (
     HomeNamed,
     ListenerPlanned,
     MapPressure,
+    PeersObserved,
     UpstreamPlanned,
     VipPlanned,
     VipTaken,
@@ -46,7 +49,7 @@ from weir.model import (
 from weir.plan import PLAN, sets_of
 
 PART = 500  # backend sets applied in one go
-HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, VipTaken, MapPressure, HomeNamed)
+HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, PeersObserved, VipTaken, MapPressure, HomeNamed)
 
 
 def _limited(event: AnyEvent) -> Iterable[str]:
@@ -79,14 +82,21 @@ def _nobody(namespace: str) -> Root:
 def without_root(fact: Fact) -> Fact:
     """Return an event as the agent keeps it: without its root, which the log has, and which would be a tenth of the agent's memory."""
     match fact.event:
-        case VipPlanned(root=root) | VipWithdrawn(root=root) | FrontendPlanned(root=root) | BackendsPlanned(root=root) as event:
+        case (
+            VipPlanned(root=root)
+            | VipWithdrawn(root=root)
+            | AnnouncersPlanned(root=root)
+            | FrontendPlanned(root=root)
+            | BackendsPlanned(root=root)
+        ) as event:
             return fact._replace(event=replace(event, root=_nobody(root.space)))
     return fact
 
 
 def planned(world: World) -> list[AnyEvent]:
     """Return the whole plan: every VIP, planned or withdrawn, frontend and chunk of backends, and all that a proxy serves."""
-    kernel: list[AnyEvent] = [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
+    vips: list[AnyEvent] = [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(AnnouncersPlanned)]
+    kernel: list[AnyEvent] = [*vips, *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
     return [*kernel, *world.of(ListenerPlanned), *world.of(VirtualHostPlanned), *world.of(UpstreamPlanned)]
 
 
@@ -143,7 +153,7 @@ class Touched:
             self.left |= {(before.set, endpoint) for endpoint in went - came}
         for event in (before, after):
             match event:
-                case VipPlanned(vip=vip) | VipWithdrawn(vip=vip):
+                case VipPlanned(vip=vip) | VipWithdrawn(vip=vip) | AnnouncersPlanned(vip=vip) | AnnouncersWithdrawn(vip=vip):
                     self.vips.add(vip)
                 case FrontendPlanned():
                     self.frontends.add(frontend_key(event))

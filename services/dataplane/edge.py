@@ -7,11 +7,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import msgspec
 import structlog
 
-from services.dataplane.announce.announcements import Announcements
+from services.dataplane.announce.announcements import Announcements, Shared
+from services.dataplane.announce.order import NodeTable, hold_back
+from services.dataplane.announce.peers import Peers, peers_path
 from services.dataplane.applier import Applier, Step, through
 from services.dataplane.core import planned
 from services.dataplane.health_ports import HealthPorts
@@ -49,16 +52,25 @@ class Agent:
     """appliers: in the order in which they apply; what one needs of another is wired here."""
 
     def __init__(
-        self, where: Where, node: str, hook: str, interfaces: Sequence[str], *, proxy: bool = False, secrets: Sequence[str] = ()
+        self,
+        where: Where,
+        node: str,
+        hook: str,
+        interfaces: Sequence[str],
+        *,
+        proxy: bool = False,
+        secrets: Sequence[str] = (),
+        hello: bool = False,
     ) -> None:
         pins = where.pins / f"v{LAYOUT}"
         self._name = node
         self._applied = asyncio.Event()  # there is something to report
         self._changed = asyncio.Event()  # there is something to save
         self._withdrawn = asyncio.Event()  # and among it a VIP's withdrawal
-        self.node = Node(node, hook, interfaces, Map.open(pins / "interfaces"), self._applied.set)
-        self.l4 = Forwarding(pins, node)
-        self.announcements = Announcements(node, self.node.interfaces, self.l4.taken)
+        self.node = Node(node, hook, interfaces, Map.open(pins / "interfaces"), self._applied.set, hellos=hello)
+        self._shared = _shared(where, pins, node) if hello else None
+        self.l4 = Forwarding(pins, node, self._shared.peers.of if self._shared else lambda _: ())
+        self.announcements = Announcements(node, self.node.interfaces, self.l4.taken, self._applied.set, self._shared)
         self.health_ports = HealthPorts(node, self.l4.rejections, self._applied.set)
         self.proxy = self._proxy(where, source_of(secrets)) if proxy else NoProxy()
         self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports, self.proxy)
@@ -79,13 +91,15 @@ class Agent:
 
     def start(self) -> None:
         """On a machine that just started, forward by the plan on disk, before and without the log."""
+        if self._shared and not self.l4.newest:
+            hold_back(self._shared.seen, time.clock_gettime_ns(time.CLOCK_MONOTONIC))
         try:
             world = self._plan.restore(whole=not self.l4.newest)  # else an earlier process left all of it in the kernel
         except (msgspec.MsgspecError, ValueError, OSError) as error:  # torn, foreign or unreadable: the log has the plan
             log.error("plan_file_unusable", path=str(self._path), reason=str(error))
             return
         if world:
-            self.l4.choose_by(self._plan.log)
+            self._belong(self._plan.log)
             self._apply(Step(world, None, {}, self._plan.position))
             self.l4.recall_down(world)
             log.info("plan_restored", seq=self._plan.position, writes=self.l4.written)
@@ -93,7 +107,13 @@ class Agent:
     def opened(self, identity: Identity) -> None:
         """A session with this log begins."""
         self._log = identity
+        self._belong(identity)
+
+    def _belong(self, identity: Identity) -> None:
+        """All nodes of one log choose backends alike, and take turns in announcing VIPs."""
         self.l4.choose_by(identity)
+        if self._shared:
+            self._shared.peers.belong(identity.log)
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Apply what changed; everything, when `changes` is None."""
@@ -227,6 +247,10 @@ class Agent:
             if self._kept and calm and planned(runner.world):
                 self._kept, self._plan, position = False, AppliedPlan(self._path), self._position
                 await self.heard(runner.world, None, position)
+
+
+def _shared(where: Where, pins: Path, node: str) -> Shared:
+    return Shared(Peers(peers_path(where), node), NodeTable(Map.open(pins / "lb_nodes")), Map.open(pins / "hello_seen"))
 
 
 def bounded(rejected: Sequence[Rejection]) -> tuple[Rejection, ...]:

@@ -30,13 +30,18 @@ log = structlog.get_logger()
 
 
 class Node:
-    """entries: the map `interfaces`.   interfaces: NAME, NAME=HOOK, PREFIX*.   moved: called when there is something to report."""
+    """entries: the map `interfaces`.   interfaces: NAME, NAME=HOOK, PREFIX*.   moved: called when there is something to report.
 
-    def __init__(self, name: str, hook: str, interfaces: Sequence[str], entries: Map, moved: Callable[[], None]) -> None:
+    hellos: this node says hello to others.
+    """
+
+    def __init__(
+        self, name: str, hook: str, interfaces: Sequence[str], entries: Map, moved: Callable[[], None], *, hellos: bool = False
+    ) -> None:
         names = tuple(word.partition("=")[0] for word in interfaces)
         self.interfaces = tuple(word for word in names if not is_pattern(word))  # where VIPs are announced
         self._patterns = tuple(filter(is_pattern, names))
-        self._seen = NodeSeen(node=name, hook=hook, layout=LAYOUT, interfaces=(*self.interfaces, *self._patterns))
+        self._seen = NodeSeen(node=name, hook=hook, layout=LAYOUT, interfaces=(*self.interfaces, *self._patterns), hellos=hellos)
         self._own = own_addresses(name)
         self._name, self._entries, self._moved = name, entries, moved
         self._absent: dict[str, str] = {}  # interfaces that cannot be used, and why

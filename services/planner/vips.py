@@ -1,35 +1,49 @@
-"""The part that plans VIPs: nodes answer for what is allocated, and stop where it is released."""
+"""The part that plans VIPs: nodes answer for what is allocated, in turns where there are several, and stop where it is released."""
 
 from collections.abc import Mapping
 
+from services.planner.announcers import INDEXES, announcers, touched
 from services.planner.shared.programmed import vip_planned
 from weir.decider import Change, Index, World
-from weir.events import AnyEvent, Event, VipAllocated, VipFreed, VipPlanned, VipReleased, VipWithdrawn, key
+from weir.events import (
+    AnnouncersPlanned,
+    AnyEvent,
+    Event,
+    NodeCordoned,
+    PoolObserved,
+    VipAllocated,
+    VipFreed,
+    VipPlanned,
+    VipReleased,
+    VipTaken,
+    VipWithdrawn,
+    key,
+)
 
 
 class Vips:
     """See the module.  An owner is "VIP/192.0.2.1"; a VIP that is freed keeps its withdrawal."""
 
     kinds = ("VIP",)
-    indexes: Mapping[str, Index] = {}
-    subscribes: tuple[type[Event], ...] = (VipAllocated, VipPlanned)
+    indexes: Mapping[str, Index] = INDEXES
+    subscribes: tuple[type[Event], ...] = (VipAllocated, VipPlanned, AnnouncersPlanned, NodeCordoned, PoolObserved, VipTaken)
 
     def owners(self, world: World) -> list[str]:
         """All that are allocated or released."""
         return [f"VIP/{event.vip}" for kind in (VipAllocated, VipReleased) for event in world.of(kind)]
 
-    def touched(self, world: World, change: Change) -> set[str]:  # noqa: ARG002
-        """The VIP whose holders changed."""
+    def touched(self, world: World, change: Change) -> set[str]:
+        """The VIP whose holders changed, and those that other nodes may announce now."""
         match change.fact.event:
             case VipAllocated(vip=vip) | VipReleased(vip=vip) | VipFreed(vip=vip):
                 return {f"VIP/{vip}"}
-        return set()
+        return touched(world, change)
 
     def plan(self, world: World, owner: str) -> list[AnyEvent]:
         """What nodes are to do for the VIP."""
         match world.get(key("ipam", "vip", "", owner.removeprefix("VIP/"))):
             case VipAllocated() as event:
-                return [vip_planned(event)]
+                return [vip_planned(event), *announcers(world, event)]
             case VipReleased() as event:
                 return [VipWithdrawn(vip=event.vip, release=world.seq(event), root=event.root)]
         return []

@@ -22,7 +22,7 @@ from weir.demo.load import Load
 BESIDE = Path(__file__).with_name("testdata") / "beside.yaml"
 GATEWAY = Path(__file__).with_name("testdata") / "gateway.yaml"
 HOSTNAME = "web.example.com"
-CAPABILITIES = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "PERFMON": 38, "BPF": 39}
+CAPABILITIES = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_NICE": 23, "PERFMON": 38, "BPF": 39}
 PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 
 
@@ -78,7 +78,7 @@ def test_every_container_runs_as_confined_as_its_manifest_says(weir: Deployed) -
                 wanted = {**spec["securityContext"], **specs[each["name"]]["securityContext"]}
                 assert _confinement(by_container[each["containerID"].rpartition("/")[2]]) == _wanted(wanted), each["name"]
                 seen.add(each["name"])
-    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "health", "envoy"}
+    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "hello", "health", "envoy"}
 
 
 class Confinement(NamedTuple):

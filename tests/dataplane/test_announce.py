@@ -4,8 +4,12 @@ import struct
 import time
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from services.dataplane.l4.layout import ID, VIP_SHARED, Vip
+from services.dataplane.announce.order import Alive, announcer
+from services.dataplane.hello.frame import Hello, encode, frame
+from services.dataplane.l4.layout import ANNOUNCERS, HELLO_SEEN, ID, LB_NODE, VIP_SHARED, Vip
 from tests.dataplane.frames import ACK, CLIENT_MAC, HOST_MAC, SYN, Packet, arp, packed, read, solicitation
 from tests.dataplane.lab import MAC, OUT, Lab
 from weir.pins import address_bytes
@@ -14,9 +18,26 @@ VIP4, VIP6 = "198.51.100.1", "fd03::1"
 SECOND = 1_000_000_000
 
 
-def own(lab: Lab, *vips: str, until_ns: int = 0) -> None:
+FAR = 3600 * SECOND
+
+
+def own(lab: Lab, *vips: str, order: tuple[int, ...] = ()) -> None:
     for vip in vips:
-        lab.map("vips").put(address_bytes(vip), Vip(until_ns).pack())
+        lab.map("vips").put(address_bytes(vip), Vip(order=order).pack())
+
+
+def alive(lab: Lab, slot: int, alive_ns: int, ready_ns: int) -> None:
+    """Deadlines of an LB node, from now."""
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    lab.map("lb_nodes").put(ID.pack(slot), LB_NODE.pack(*(max(0, now + each) if each else 0 for each in (alive_ns, ready_ns))))
+
+
+def answers(lab: Lab) -> bool:
+    """Whether it answers ARP and solicitations alike."""
+    asked = {"arp": arp(1, "192.0.2.1", VIP4), "ndp": solicitation("fd02::1", VIP6).frame()}
+    said = {family: lab.send(frame)[0] for family, frame in asked.items()}
+    assert said in ({"arp": "arp_answered", "ndp": "ndp_answered"}, {"arp": "not_owner", "ndp": "not_owner"})
+    return said["arp"] == "arp_answered"
 
 
 @pytest.mark.parametrize("sender", ["192.0.2.1", "0.0.0.0"], ids=["request", "probe"])
@@ -70,14 +91,59 @@ def test_other_solicitations_pass(lab: Lab) -> None:
     lab.passed(solicitation("fd02::1", VIP6).but(body=bytes(4) + packed(VIP6)[:12]))
 
 
-@pytest.mark.parametrize("v6", [False, True], ids=["v4", "v6"])
-def test_past_the_deadline_another_node_answers(lab: Lab, v6: bool) -> None:
-    question = solicitation("fd02::1", VIP6).frame() if v6 else arp(1, "192.0.2.1", VIP4)
-    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    own(lab, VIP4, VIP6, until_ns=now + 10 * SECOND)
-    assert lab.send(question)[0] == ("ndp_answered" if v6 else "arp_answered")
-    own(lab, VIP4, VIP6, until_ns=now - 1)
-    lab.dropped(question, "not_owner")
+@pytest.mark.parametrize(
+    ("order", "ours", "other", "answered"),
+    [
+        ((0, 1), (FAR, FAR), (FAR, FAR), True),
+        ((1, 0), (FAR, FAR), (FAR, FAR), False),
+        ((1, 0), (FAR, FAR), (-1, -1), True),
+        ((1, 0), (FAR, FAR), (FAR, 0), True),
+        ((0, 1), (FAR, 0), (FAR, FAR), False),
+        ((0, 1), (FAR, 0), (FAR, 0), True),
+        ((1, 0), (FAR, 0), (FAR, 0), False),
+        ((1, 0), (FAR, 0), (-1, -1), True),
+        ((0, 1), (-1, -1), (FAR, FAR), False),
+        ((1,), (FAR, FAR), (FAR, FAR), False),
+        ((1,), (FAR, FAR), (-1, -1), True),
+    ],
+)
+def test_the_first_that_is_ready_answers(
+    lab: Lab, order: tuple[int, ...], ours: tuple[int, int], other: tuple[int, int], answered: bool
+) -> None:
+    own(lab, VIP4, VIP6, order=order)
+    alive(lab, 0, *ours)
+    alive(lab, 1, *other)
+    assert answers(lab) == answered
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    order=st.lists(st.integers(0, 6), min_size=1, max_size=ANNOUNCERS, unique=True),
+    ready=st.frozensets(st.integers(0, 6)),
+    also=st.frozensets(st.integers(0, 6)),
+)
+def test_the_kernel_and_the_processes_choose_alike(lab: Lab, order: list[int], ready: frozenset[int], also: frozenset[int]) -> None:
+    own(lab, VIP4, VIP6, order=tuple(order))
+    state = Alive(ready | also, ready)
+    for slot in range(7):
+        alive(lab, slot, FAR if slot in state.alive else 0, FAR if slot in state.ready else 0)
+    lab.map("hello_seen").put(ID.pack(0), HELLO_SEEN.pack(bytes(8), time.clock_gettime_ns(time.CLOCK_MONOTONIC)))
+    assert answers(lab) == (announcer(order, state) == 0)
+
+
+def test_without_a_hello_process_it_answers_only_if_no_other_is_on_the_wire(lab: Lab) -> None:
+    own(lab, VIP4, VIP6, order=(0, 1))
+    assert answers(lab), "nobody says hello"
+    hello = encode(Hello(b"ourgroup", 5, 1, 0, 100, 3, ready=True, heard=frozenset()), b"key")
+    lab.map("hello_seen").put(ID.pack(0), HELLO_SEEN.pack(b"ourgroup", 0))
+    lab.passed(frame(encode(Hello(b"foreign!", 5, 1, 0, 100, 3, ready=True, heard=frozenset()), b"key"), CLIENT_MAC))
+    lab.passed(frame(hello[:14], CLIENT_MAC))
+    assert answers(lab), "what is on the wire is none of ours"
+    lab.passed(frame(hello, CLIENT_MAC))
+    assert not answers(lab)
+    past = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - 3 * SECOND
+    lab.map("hello_seen").put(ID.pack(0), HELLO_SEEN.pack(b"ourgroup", max(past, 1)))
+    assert answers(lab), "nobody has said hello for a while"
 
 
 @pytest.mark.parametrize("v6", [False, True], ids=["v4", "v6"])
@@ -97,7 +163,9 @@ def test_address_of_the_machine_itself_is_taken_by_the_port_alone(lab: Lab, v6: 
 
 def test_forwarding_is_not_fenced(lab: Lab) -> None:
     lab.serve(VIP4, ["10.1.0.11"])
-    own(lab, VIP4, until_ns=1)
+    own(lab, VIP4, VIP6, order=(1, 0))
+    alive(lab, 1, FAR, FAR)
+    assert not answers(lab)
     lab.out(Packet(src="192.0.2.1", dst=VIP4), "forwarded")
 
 

@@ -6,17 +6,21 @@ from struct import Struct
 
 import pytest
 
+from services.dataplane.hello.frame import ETHER_TYPE
 from services.dataplane.l4.layout import (
     AFFINITY,
     AFFINITY_KEY,
     AFFINITY_OF,
+    ANNOUNCERS,
     CHUNK,
     FIRST_DROP,
     FLOW_MORE,
     FLOW_SET,
     FRAGMENT,
     FRAGMENT_KEY,
+    HELLO_SEEN,
     ID,
+    LB_NODE,
     NEXT_HOP_SIZE,
     SCRATCH_SIZE,
     SOURCE_RANGE_KEY,
@@ -59,7 +63,9 @@ FIELDS: dict[str, tuple[Struct, str]] = {
         Constants.FORMAT,
         "keys[0] keys[1] keys[2] keys[3] keys[4] keys[5] keys[6] keys[7] keys[8] keys[9] v4_part tick_ns epoch_ns hz slot_mask",
     ),
-    "vip": (Vip.FORMAT, "announce_until_ns flags pad"),
+    "vip": (Vip.FORMAT, "flags count order"),
+    "lb_node": (LB_NODE, "alive_until_ns ready_until_ns"),
+    "hello_seen": (HELLO_SEEN, "group at_ns"),
     "interface": (Interface.FORMAT, "v4 v6 mac flags"),
     "stats": (Stats.FORMAT, "packets_in bytes_in packets_out bytes_out flows"),
     "affinity_key": (AFFINITY_KEY, "frontend_id client"),
@@ -98,7 +104,8 @@ def assertions() -> str:
             lines.append(f'_Static_assert(offsetof(struct {name}, {field}) == {at}, "{name}.{field}");')
     for number, name in VERDICTS.items():
         lines.append(f'_Static_assert({"DROP_" if number >= FIRST_DROP else ""}{name.upper()} == {number}, "{name}");')
-    lines.append(f'_Static_assert(CHUNK == {CHUNK}, "counts");')
+    lines.append(f'_Static_assert(CHUNK == {CHUNK} && ANNOUNCERS == {ANNOUNCERS}, "counts");')
+    lines.append(f'_Static_assert(ETH_P_HELLO == {ETHER_TYPE}, "hellos");')
     lines += [f'_Static_assert(STATE_{name.upper()} == {number}, "{name}");' for number, name in enumerate(STATES)]
     return "\n".join(lines)
 
@@ -131,7 +138,7 @@ def test_every_value_survives_the_way_there_and_back() -> None:
             FlowKey("192.0.2.1", "fd00::1", 40000, 80, "UDP"), "192.0.2.1", "10.1.0.11", 40000, 8080, 1, 60, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11
         ),
         Constants(tuple(range(1, 11)), 4_000_000, -5, 250, 4096),
-        Vip(2**60, 1),
+        Vip(1, (0, 63, 7)),
         Interface(b"abcdef", "192.0.2.1", "fd00::1", 1),
     ):
         assert type(value).unpack(value.pack()) == value

@@ -101,7 +101,7 @@ def test_a_box_forwards_by_the_log_of_others_and_on_without_them(site: Site) -> 
         with site.hub():
             assert wait_until(site.serves, 60), site.told()
             assert wait_until(lambda: [node["node"] for node in site.status()["nodes"]] == [NODE], 30)
-            assert {process["name"] for process in site.status()["processes"]} == {"up", "dataplane", "health"}
+            assert {process["name"] for process in site.status()["processes"]} == {"up", "dataplane", "health", "hello"}
             site.network.stop("b1")
             assert wait_until(lambda: any("10.77.0.11:8080/TCP is down" in problem for problem in site.status()["problems"]), 30), (
                 site.told()

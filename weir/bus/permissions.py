@@ -17,6 +17,7 @@ from weir.events import token
 CENTRAL: Final = ("watcher", "ipam", "planner")
 OF_NODES: Final = ("dataplane", "health")
 OPERATOR: Final = "operator"
+HELLO_KEY: Final = "hello.key"  # beside the seeds: the secret of all LB nodes, and no user's
 CLUSTER: Final = "local"
 _PREFIX: Final = f"weir.{CLUSTER}."
 _BUCKET: Final = f"KV_{LEASES}"

@@ -10,7 +10,7 @@ import typer
 import typer.core
 
 from weir.cli.box import commands as box_commands
-from weir.cli.box import run_commands
+from weir.cli.box import node_commands, run_commands
 from weir.cli.log import commands as log_commands
 from weir.cli.migrate import commands as migrate_commands
 from weir.cli.options import (
@@ -56,6 +56,7 @@ app = typer.Typer(
 )
 app.add_typer(log_commands.app, name="log")
 app.add_typer(migrate_commands.app, name="migrate")
+app.add_typer(node_commands.app, name="node")
 log_commands.app.command(epilog=example("weir log limit --size 4GiB", "weir log limit --age 7d"))(box_commands.limit)
 app.command(
     epilog=example(

@@ -52,6 +52,14 @@ def _name(text: str) -> str:
     return text
 
 
+def hello_timing(text: str) -> str:
+    """Check `100x3`: ms between hellos, and how many may be missed."""
+    interval_ms, x, missed = text.partition("x")
+    if not (x and interval_ms.isdecimal() and missed.isdecimal() and 10 <= int(interval_ms) <= 10_000 and 2 <= int(missed) <= 50):
+        raise typer.BadParameter(f"got {text!r}, expected MSxN, as in 100x3: 10 to 10000 ms, 2 to 50 hellos")
+    return text
+
+
 def _listen_address(text: str) -> str:
     try:
         listen_address(text or "localhost:1")

@@ -15,11 +15,14 @@ from weir.events.nodes import (
     AppliedThrough,
     MapPressure,
     NodeAddressesObserved,
+    NodeCordoned,
     NodeHeard,
     NodeLeft,
     NodeRetired,
     NodeSeen,
     NodeSilent,
+    NodeUncordoned,
+    PeersObserved,
     VipTaken,
 )
 from weir.events.observed import (
@@ -74,6 +77,8 @@ from weir.events.observed_gateway import (
     UdpRouteObserved,
 )
 from weir.events.plan import (
+    AnnouncersPlanned,
+    AnnouncersWithdrawn,
     BackendsPlanned,
     BackendsWithdrawn,
     FrontendPlanned,
@@ -104,6 +109,8 @@ __all__ = [
     "DECODE",
     "ENCODE",
     "ROUTES",
+    "AnnouncersPlanned",
+    "AnnouncersWithdrawn",
     "AnyEvent",
     "AppliedThrough",
     "BackendTlsPolicyGone",
@@ -144,6 +151,7 @@ __all__ = [
     "NamespaceGone",
     "NamespaceObserved",
     "NodeAddressesObserved",
+    "NodeCordoned",
     "NodeGone",
     "NodeHeard",
     "NodeLeft",
@@ -151,8 +159,10 @@ __all__ = [
     "NodeRetired",
     "NodeSeen",
     "NodeSilent",
+    "NodeUncordoned",
     "ObjectGone",
     "ObjectObserved",
+    "PeersObserved",
     "Planned",
     "PlannedStatus",
     "PoolGone",
@@ -221,6 +231,8 @@ AnyEvent = (
     | ClaimSettled
     | VipPlanned
     | VipWithdrawn
+    | AnnouncersPlanned
+    | AnnouncersWithdrawn
     | FrontendPlanned
     | FrontendWithdrawn
     | BackendsPlanned
@@ -230,7 +242,10 @@ AnyEvent = (
     | NodeSeen
     | NodeAddressesObserved
     | NodeLeft
+    | NodeCordoned
+    | NodeUncordoned
     | AppliedThrough
+    | PeersObserved
     | VipTaken
     | MapPressure
     | EndpointDown

@@ -25,6 +25,7 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
     interfaces: tuple[str, ...]
     hooks: tuple[str, ...] = ()  # of each interface in turn: tc, xdp native, xdp generic
     local_backends: bool = False  # it serves backends at addresses of its own too
+    hellos: bool = False  # it says hello to others, and so can take turns with them in announcing VIPs
 
     @property
     def attached(self) -> str:
@@ -58,6 +59,14 @@ class VipTaken(_OfNode, frozen=True, kw_only=True, tag="vip_taken"):
 
     def entity(self) -> tuple[str, str]:
         return "", self.vip
+
+
+class PeersObserved(_OfNode, frozen=True, kw_only=True, tag="peers_observed"):
+    """Which LB nodes this one hears, by their hellos; itself among them."""
+
+    kind: ClassVar[str] = "peers"
+    alive: tuple[str, ...] = ()  # by name
+    ready: tuple[str, ...] = ()  # of these, who may announce VIPs
 
 
 class MapPressure(_OfNode, frozen=True, kw_only=True, tag="map_pressure"):
@@ -101,6 +110,21 @@ class NodeRetired(_OfLbNode, frozen=True, kw_only=True, tag="node_retired"):
     author: ClassVar[str] = "watcher"
     kind: ClassVar[str] = "retired"
     reason: str = ""
+
+
+class NodeCordoned(_OfLbNode, frozen=True, kw_only=True, tag="node_cordoned"):
+    """The LB node is the last choice to announce any VIP, until it is uncordoned (`weir node cordon`)."""
+
+    author: ClassVar[str] = "operator"
+    kind: ClassVar[str] = "cordon"
+
+
+class NodeUncordoned(_OfLbNode, frozen=True, kw_only=True, tag="node_uncordoned"):
+    """The LB node may announce VIPs again (`weir node uncordon`)."""
+
+    author: ClassVar[str] = "operator"
+    kind: ClassVar[str] = "cordon"
+    gone: ClassVar[bool] = True
 
 
 class NodeLeft(_OfLbNode, frozen=True, kw_only=True, tag="node_left"):

@@ -101,6 +101,7 @@ class PoolObserved(ObjectEvent, frozen=True, kw_only=True, tag="pool_observed"):
     avoid_buggy_ips: bool = False
     share: Share = "key"
     share_with_nodes: bool = False  # addresses of LB nodes' own may be asked for by name: Services take their ports, and nothing else
+    one_announcer: bool = False  # one LB node announces all its VIPs, and those of all pools that say so
     service_selector: Selector | None = None  # which Services may draw from it; None: all
     namespace_selector: Selector | None = None  # of which namespaces
 

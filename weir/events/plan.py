@@ -89,6 +89,38 @@ class VipWithdrawn(Event, frozen=True, kw_only=True, tag="vip_withdrawn"):
         return "", self.vip
 
 
+class AnnouncersPlanned(Planned, frozen=True, kw_only=True, tag="announcers_planned"):
+    """Who announces a VIP: the first of `nodes` that is alive and ready, as they find among themselves by hellos.
+
+    A VIP without it is announced by every node.
+    """
+
+    kind: ClassVar[str] = "announcers"
+    vip: str
+    nodes: tuple[str, ...]
+    together: bool = False  # its pool's VIPs, and those of all pools that say so, have one announcer
+    root: Root
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+    def planned_for(self) -> str:
+        return f"VIP/{self.vip}"
+
+    def withdrawal(self) -> "AnnouncersWithdrawn":
+        return AnnouncersWithdrawn(vip=self.vip, root=self.root)
+
+
+class AnnouncersWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="announcers_withdrawn"):
+    """There is no choice: one node announces the VIP, or it is withdrawn."""
+
+    kind: ClassVar[str] = "announcers"
+    vip: str
+
+    def entity(self) -> tuple[str, str]:
+        return "", self.vip
+
+
 class FrontendPlanned(Planned, frozen=True, kw_only=True, tag="frontend_planned"):
     """VIP + port + protocol, and the backend sets that serve it."""
 

@@ -21,6 +21,7 @@ from weir.view.value import View
 from weir.where import Health, Where
 
 SERVICES = ("watcher", "ipam", "planner", "dataplane", "health")
+HELLO = "hello"  # runs beside those of nodes where there may be several; it writes no events
 LISTEN_S = SILENT_S  # a heartbeat comes every 2 s
 GOOD = ("up", "following")  # states of a healthy process
 
@@ -131,7 +132,7 @@ def running(where: Where) -> dict[str, int]:
 
 def awaited(pids: Mapping[str, int]) -> list[str]:
     """Return the children that are not started yet: they start one after another, the log first.  A box that joined has no log."""
-    return [name for name in (SERVICES if "nats" in pids else OF_NODES) if name not in pids]
+    return [name for name in (SERVICES if "nats" in pids else (*OF_NODES, HELLO)) if name not in pids]
 
 
 def noted(where: Where) -> dict[str, int]:

@@ -40,6 +40,12 @@ def gratuitous_arp(vip: str, mac: bytes) -> bytes:
     return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + address + bytes(6) + address
 
 
+def arp_probe(address: str, mac: bytes) -> bytes:
+    """Build an ARP request for `address` that claims none for its sender (RFC 5227, section 1.1), as a whole Ethernet frame."""
+    header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+    return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + bytes(4 + 6) + socket.inet_aton(address)
+
+
 def unsolicited_advertisement(vip: str, mac: bytes) -> bytes:
     """Build a neighbour advertisement to all nodes with the override flag, as a whole Ethernet frame."""
     source = address_bytes(vip)

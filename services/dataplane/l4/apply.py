@@ -38,7 +38,7 @@ from services.dataplane.l4.layout import (
 from services.dataplane.l4.maglev import PlanError, Weighted, maglev_table, round_robin_table, shares, table_size
 from services.dataplane.l4.source_ranges import ranges
 from services.dataplane.l4.tables import Tables
-from services.dataplane.l4.vips import Vips, vip_entity, vip_planned
+from services.dataplane.l4.vips import Slots, Vips, vip_entity, vip_planned
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned, VipPlanned, key, key_of
 from weir.model import PROXY, Rejection, endpoint_name
@@ -57,11 +57,11 @@ class Outcome(NamedTuple):
 class Applier:
     """The part of the node's kernel that the plan describes."""
 
-    def __init__(self, maps: Mapping[str, KernelMap], node: str = "") -> None:
+    def __init__(self, maps: Mapping[str, KernelMap], node: str = "", slots: Slots = lambda _: ()) -> None:
         self._kernel, self._node = Kernel(maps), node
         self._refused: dict[str, str] = {}  # entity key -> the kernel's reason
         self._unfinished: set[FrontendKey] = set()  # refused frontends, tried again with every apply
-        self._vips = Vips(self._kernel)
+        self._vips = Vips(self._kernel, slots)
         self.backends = Backends(self._kernel)
         self._parted = Parted(set(), set(), set())  # since `parted` was called
         self._left: set[tuple[FrontendKey, str]] = set()  # backends that left a frontend with a drain timeout

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from services.dataplane.l4.apply import Applier
 from services.dataplane.l4.kernel import MAPS, KernelMap
+from services.dataplane.l4.vips import Slots
 from weir.decider import World
 
 
@@ -60,21 +61,21 @@ class Compared(NamedTuple):
     differ: int
 
 
-def compare(maps: Mapping[str, KernelMap], world: World, node: str) -> tuple[dict[str, Compared], int]:
+def compare(maps: Mapping[str, KernelMap], world: World, node: str, slots: Slots) -> tuple[dict[str, Compared], int]:
     """Compare each map with the plan in `world`; return that, and how many entities of the plan would be refused.
 
     Backends that left the plan, and whose flows may still live, are no difference.
     """
     copies = {name: Copy(maps[name]) for name in MAPS}
     held = {name: copy.used() for name, copy in copies.items()}
-    applier = Applier(copies, node)
+    applier = Applier(copies, node, slots)
     applier.apply_all(world)
     found = {name: Compared(held[name], copy.used(), len(copy.changes)) for name, copy in copies.items()}
     return found, len(applier.rejections())
 
 
-def drift(maps: Mapping[str, KernelMap], world: World, node: str) -> dict[str, int]:
+def drift(maps: Mapping[str, KernelMap], world: World, node: str, slots: Slots = lambda _: ()) -> dict[str, int]:
     """Return map -> entries in which the kernel and the plan in `world` differ; empty when they agree."""
-    found, refused = compare(maps, world, node)
+    found, refused = compare(maps, world, node, slots)
     differing = {name: each.differ for name, each in found.items() if each.differ}
     return differing | {"refused": refused} if refused else differing

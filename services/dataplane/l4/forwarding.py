@@ -17,6 +17,7 @@ from services.dataplane.l4.apply import Applier, Outcome
 from services.dataplane.l4.conntrack import Drains, FlowTable
 from services.dataplane.l4.kernel import MAPS
 from services.dataplane.l4.layout import CLUSTER_SEED_SIZE
+from services.dataplane.l4.vips import Slots
 from weir.bus.identity import Identity
 from weir.decider import World
 from weir.events import AnyEvent, BackendsPlanned, MapPressure, key_of
@@ -33,15 +34,15 @@ log = structlog.get_logger()
 
 
 class Forwarding:
-    """An applier.   pins: folder of the pinned maps.   written: map entries, since this process started."""
+    """An applier.   pins: folder of the pinned maps.   slots: of LB nodes.   written: map entries, since this process started."""
 
     interested = L4_PLAN
 
-    def __init__(self, pins: Path, node: str) -> None:
+    def __init__(self, pins: Path, node: str, slots: Slots = lambda _: ()) -> None:
         self._maps = {name: Map.open(pins / name) for name in (*MAPS, "backend_up", "cluster_seed")}
         with Map.open(pins / "flows") as flows, Map.open(pins / "constants") as constants:
             self.flows = FlowTable(flows, constants)
-        self._node, self._applier = node, Applier(self._maps, node)
+        self._node, self._applier = node, Applier(self._maps, node, slots)
         self._drains = Drains()
         self._taken: list[str] = []  # new VIPs that are not announced yet
         self._apply_s = Histogram()

@@ -327,20 +327,30 @@ class Constants:
         return (ticks - (ticks >> 31 << 32)) / self.hz
 
 
+ANNOUNCERS = 11  # at most, of one VIP
+LB_NODES = 64  # slots; 0 is this node
+
+
 @dataclass(frozen=True, slots=True)
 class Vip:
-    """Value of `vips`; the key is the address.  announce_until_ns: CLOCK_MONOTONIC, 0 = no deadline."""
+    """Value of `vips`; the key is the address.  order: slots of those that may announce it; empty: this node does, always."""
 
-    FORMAT: ClassVar[Struct] = Struct("=QII")
-    announce_until_ns: int = 0
+    FORMAT: ClassVar[Struct] = Struct(f"=IB{ANNOUNCERS}s")
     flags: int = 0
+    order: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
-        return self.FORMAT.pack(self.announce_until_ns, self.flags, 0)
+        order = self.order[:ANNOUNCERS]
+        return self.FORMAT.pack(self.flags, len(order), bytes(order))
 
     @classmethod
     def unpack(cls, data: bytes) -> Self:
-        return cls(*cls.FORMAT.unpack(data)[:2])
+        flags, count, order = cls.FORMAT.unpack(data)
+        return cls(flags, tuple(order[:count]))
+
+
+LB_NODE = Struct("=QQ")  # alive and ready until: CLOCK_MONOTONIC
+HELLO_SEEN = Struct("=8sQ")  # group, and when a hello of it was last on the wire: CLOCK_MONOTONIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,6 +427,8 @@ def map_specs(conntrack: int = 262_144, frontends: int = 65_536, backends: int =
         MapSpec("scratch", PERCPU_ARRAY, 4, SCRATCH_SIZE, 1),
         MapSpec("interfaces", HASH, 4, Interface.FORMAT.size, 1_024, NO_PREALLOC),
         MapSpec("vips", HASH, 16, Vip.FORMAT.size, frontends, NO_PREALLOC),
+        MapSpec("lb_nodes", ARRAY, 4, LB_NODE.size, LB_NODES, MMAPABLE),
+        MapSpec("hello_seen", ARRAY, 4, HELLO_SEEN.size, 1, MMAPABLE),
         MapSpec("source_ranges", LPM_TRIE, SOURCE_RANGE_KEY.size, 1, frontends * 8, NO_PREALLOC),
         MapSpec("fragments", LRU_HASH, FRAGMENT_KEY.size, FRAGMENT.size, FRAGMENTS),
         MapSpec("fragment_ids", ARRAY, 4, 4, 1),

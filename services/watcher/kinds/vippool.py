@@ -38,6 +38,7 @@ def _read(manifest: Field, root: Root, _: Settings) -> PoolObserved | None:
         avoid_buggy_ips=spec["avoidBuggyIPs"].flag(absent=False),
         share=spec["share"].word(SHARES, "key"),
         share_with_nodes=spec["shareWithNodes"].flag(absent=False),
+        one_announcer=spec["oneAnnouncer"].flag(absent=False),
         service_selector=read_selector(spec["serviceSelector"]),
         namespace_selector=read_selector(spec["namespaceSelector"]),
     )
@@ -135,7 +136,9 @@ VIPPOOL: Final = Kind(
     status=STATUS,
     fields=of_kind(
         spec=fields(
-            "addresses autoAssign avoidBuggyIPs priority share shareWithNodes", serviceSelector=SELECTOR, namespaceSelector=SELECTOR
+            "addresses autoAssign avoidBuggyIPs oneAnnouncer priority share shareWithNodes",
+            serviceSelector=SELECTOR,
+            namespaceSelector=SELECTOR,
         ),
         status=fields("total used", conditions=CONDITIONS),
     ),

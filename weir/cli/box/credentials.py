@@ -5,6 +5,7 @@ Existing keys are kept, so running it again adds a node.  The folder gives acces
 
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import nkeys
 import yaml
 
 from weir.bus.access import BOOTSTRAP
-from weir.bus.permissions import CENTRAL, OF_NODES, OPERATOR, User, accounts, users
+from weir.bus.permissions import CENTRAL, HELLO_KEY, OF_NODES, OPERATOR, User, accounts, users
 from weir.where import write_file
 
 NAMESPACE = "weir-system"
@@ -40,6 +41,8 @@ def credentials(folder: Path, nodes: Sequence[str], hosts: Sequence[str]) -> lis
     found = list(users(sorted(known | set(nodes))))
     write_file(folder / "users.conf", _accounts(folder, found))
     _certificates(folder, hosts)
+    if not (folder / HELLO_KEY).exists():
+        write_file(folder / HELLO_KEY, secrets.token_hex(32).encode() + b"\n", secret=True)
     write_file(folder / "secrets.yaml", yaml.safe_dump_all(_secrets(folder, found), sort_keys=False).encode(), secret=True)
     return [user.name for user in found]
 
@@ -92,7 +95,8 @@ def _secrets(folder: Path, found: Sequence[User]) -> Iterator[dict[str, object]]
         yield _secret(folder, f"weir-{name}", {"seed": f"{name}.seed", "ca.crt": "ca.crt"})
     for service in OF_NODES:
         seeds = {user.file: user.file for user in found if user.service == service}
-        yield _secret(folder, f"weir-{service}", {**seeds, "ca.crt": "ca.crt"})
+        more = {HELLO_KEY: HELLO_KEY} if service == "dataplane" else {}
+        yield _secret(folder, f"weir-{service}", {**seeds, **more, "ca.crt": "ca.crt"})
 
 
 def _secret(folder: Path, name: str, files: dict[str, str]) -> dict[str, object]:

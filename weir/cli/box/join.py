@@ -12,12 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from weir.bus.client import Bus
-from weir.bus.permissions import OF_NODES, user
+from weir.bus.permissions import HELLO_KEY, OF_NODES, user
 from weir.bus.reader import Forbidden, LogError
 from weir.cli.box.limits import answered
 from weir.cli.box.oversee import oversee
 from weir.cli.box.supervise import Env, UpError, forward, instance, metrics_options
 from weir.events import token
+from weir.view.processes import HELLO
 from weir.where import Where, write_file
 
 
@@ -35,21 +36,25 @@ async def join(
     hook: str,
     metrics: tuple[str, int] | None,
     timeout_s: float,
+    hello: str = "100x3",
 ) -> None:
     """Runs until cancelled.  credentials: a folder of `weir credentials`, or of what it made for this node; None: NATS asks for none.
 
+    hello: ms between hellos, and how many may be missed.
     Raises NoKeysError, LogError where the log does not answer within timeout_s, UpError, or OSError where a file cannot be written.
     """
     if (where.state / "nats").exists():
         raise UpError(f"instance {where.instance} has a log of its own: choose another name with --instance")
     envs = {service: {"WEIR_NATS": url, **(keys(credentials, service, node) if credentials else {})} for service in OF_NODES}
+    interval_ms, _, missed = hello.partition("x")
+    hellos = [f"--interval-ms={interval_ms}", f"--multiplier={missed}", *_hello_key(credentials)]
     if not (where.state / "plan.json").exists():
         await answered(partial(_reach, url, node, envs), timeout_s)
     async with instance(where, interfaces, node, hook) as supervisor:
         write_file(where.state / "nats.url", f"{url}\n".encode(), secret=True)  # for commands
         async with asyncio.TaskGroup() as group:
-            group.create_task(forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs))
-            group.create_task(oversee(supervisor, OF_NODES))
+            group.create_task(forward(supervisor, interfaces, node, hook, metrics_options(metrics), envs, hello=hellos))
+            group.create_task(oversee(supervisor, (*OF_NODES, HELLO)))
 
 
 async def _reach(url: str, node: str, envs: Mapping[str, Env]) -> None:
@@ -65,6 +70,16 @@ async def _reach(url: str, node: str, envs: Mapping[str, Env]) -> None:
                 raise  # it may answer later
             words = "" if "WEIR_NATS_SEED" in env else "; give its keys with --credentials FOLDER"
             raise Forbidden(f"{error}{words}") from error
+
+
+def _hello_key(credentials: Path | None) -> list[str]:
+    """Raises NoKeysError."""
+    if credentials is None:
+        return []
+    path = credentials.absolute() / HELLO_KEY
+    if not path.is_file():
+        raise NoKeysError(f"{path}: no such file; create it with: weir credentials {credentials}")
+    return [f"--key={path}"]
 
 
 def keys(credentials: Path, service: str, node: str) -> Env:

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -34,6 +35,7 @@ from weir.cli.options import (
     TargetsWord,
     Verbose,
     fail,
+    hello_timing,
 )
 
 if TYPE_CHECKING:
@@ -110,6 +112,9 @@ def join(
     metrics: Metrics = "",
     verbose: Verbose = False,
     timeout: Annotated[int, typer.Option(metavar="SECONDS", min=0, help="How long to wait for the log, the first time.")] = 60,
+    hello: Annotated[
+        str, typer.Option(metavar="MSxN", help="Say hello to other LB nodes each MS; N missed, and they take over.", callback=hello_timing)
+    ] = "100x3",
 ) -> None:
     """Forward on this machine by the log of a cluster, until Ctrl-C or SIGTERM; the kernel keeps forwarding after.
 
@@ -122,7 +127,8 @@ def join(
     where = Where(instance)
     _startable(where, interface, None)
     counted = listen_address(metrics) if metrics else None
-    work = join(where, url, credentials, interfaces=interface, node=node, hook=hook, metrics=counted, timeout_s=timeout)
+    given = partial(join, interfaces=interface, node=node, hook=hook, metrics=counted)
+    work = given(where, url, credentials, timeout_s=timeout, hello=hello)
     _run(work, lambda: forwarding(instance, url), instance, verbose=verbose)
 
 

@@ -30,7 +30,7 @@ from weir.cli.box.notify import notify
 from weir.cli.box.oversee import oversee
 from weir.cli.box.tend import tend
 from weir.service.process import RELOAD
-from weir.view.processes import SERVICES, is_running, noted
+from weir.view.processes import HELLO, SERVICES, is_running, noted
 from weir.where import Where, node_name, write_file
 
 RESTART_MOST_S = 5.0
@@ -40,10 +40,11 @@ Env = Mapping[str, str]
 NO_ENV: Env = MappingProxyType({})
 STOP_S = 5.0
 _PR_SET_PDEATHSIG, _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 1, 23, 24
-_CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_NET_RAW = 2, 12, 13
+_CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_NET_RAW, _CAP_SYS_NICE = 2, 12, 13, 23
 CAPABILITIES = {  # of the others: none
     "watcher": (_CAP_DAC_READ_SEARCH,),  # manifests anywhere
     "dataplane": (_CAP_DAC_READ_SEARCH, _CAP_NET_ADMIN, _CAP_NET_RAW),  # Secrets among them; VIPs of the proxy; announcements
+    HELLO: (_CAP_NET_RAW, _CAP_SYS_NICE),  # its frames, and real-time priority
 }
 
 log = structlog.get_logger()
@@ -180,17 +181,23 @@ async def forward(
     counted: Mapping[str, Sequence[str]],
     envs: Mapping[str, Env] = MappingProxyType({}),
     secrets: Sequence[str] = (),
+    hello: Sequence[str] | None = None,
 ) -> None:
-    """Run the services of a node, indefinitely.  counted, envs: options for metrics and environment of each."""
+    """Run the services of a node, indefinitely.  counted, envs: options for metrics and environment of each.
+
+    hello: options of the hello process; None: this node says hello to nobody.
+    """
     where = supervisor.where
     attached = [word for interface in interfaces for word in ("--interface", interface)]
-    proxy = _proxy(where, secrets)
-    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *proxy, *counted["dataplane"])
+    proxy, turns = _proxy(where, secrets), ["--hello"] if hello is not None else []
+    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *proxy, *turns, *counted["dataplane"])
     prober = _service(where, "health", "--node", node, *counted["health"])
     reload = partial(_load, where, interfaces, hook)
     async with asyncio.TaskGroup() as group:
         group.create_task(supervisor.keep("dataplane", agent, reload=reload, env=envs.get("dataplane", NO_ENV)))
         group.create_task(supervisor.keep("health", prober, env=envs.get("health", NO_ENV)))
+        if hello is not None:
+            group.create_task(supervisor.keep(HELLO, _service(where, "dataplane.hello", "--node", node, *attached, *hello)))
 
 
 def _proxy(where: Where, secrets: Sequence[str]) -> list[str]:

@@ -45,7 +45,7 @@ def replay(instance: str, at: str, output: str, *, diff: bool, file: Path | None
 
 def _diff(instance: str, world: World, sequence: int, output: str) -> int:
     kernel = Kernel(instance)
-    found = drift({name: kernel.map(name) for name in MAPS}, world, kernel.node)
+    found = drift({name: kernel.map(name) for name in MAPS}, world, kernel.node, kernel.slots)
     if output in MACHINE:
         emit_one({"sequence": sequence, "differ": found}, output)
     else:

@@ -13,6 +13,7 @@ _ALIASES: Final = {
     "service": "svc",
     "services": "svc",
     "vip": "vips",
+    "owner": "owners",
     "pool": "pools",
     "node": "nodes",
     "gateway": "gateways",
@@ -29,6 +30,8 @@ class Noun(StrEnum):
     services = "services"
     vips = "vips"
     vip = "vip"
+    owners = "owners"
+    owner = "owner"
     pools = "pools"
     pool = "pool"
     gateways = "gateways"
@@ -50,7 +53,9 @@ class Noun(StrEnum):
         return _ALIASES.get(self.value, self.value)
 
 
-Kind = Annotated[Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, pools, nodes, lb, ep, ct, drops or verdicts.")]
+Kind = Annotated[
+    Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, owners, pools, nodes, lb, ep, ct, drops or verdicts.")
+]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Services in this namespace.", show_default=False)
 ]
@@ -85,8 +90,8 @@ def get(
 ) -> None:
     """Show one kind of thing, all of it or by name.
 
-    From the log: svc (Services), gateways, routes, vips, pools, nodes.  From the maps of this machine: lb (frontends), ep (endpoints),
-    ct (connections), drops (dropped packets by reason), verdicts (all packets by outcome).
+    From the log: svc (Services), gateways, routes, vips, owners (of VIPs on the wire), pools, nodes.  From the maps of this machine:
+    lb (frontends), ep (endpoints), ct (connections), drops (dropped packets by reason), verdicts (all packets by outcome).
     """
     from weir.cli.show.get import Wanted, get, labels_of
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SVC = ("name", "vips", "ports", "ready", "state", "message")  # columns of the table
 GATEWAYS = ("name", "kind", "vips", "listeners", "routes", "state", "message")
 ROUTES = ("name", "kind", "hostnames", "parent", "state", "message")
-OF_LOG = ("svc", "gateways", "routes", "vips", "pools", "nodes")
+OF_LOG = ("svc", "gateways", "routes", "vips", "owners", "pools", "nodes")
 
 
 class View(NamedTuple):
@@ -141,6 +141,7 @@ def log_view(noun: str, world: "World") -> View:
     """Return the rows that come from the log."""
     from weir.view.gateways import gateways, routes
     from weir.view.nodes import nodes
+    from weir.view.owners import owners
     from weir.view.pools import pools
     from weir.view.services import services
     from weir.view.vips import vips
@@ -154,6 +155,8 @@ def log_view(noun: str, world: "World") -> View:
             return View(list(map(row_of, routes(world))), ("kind", "name", "parent"), ("name", "hostnames"), "name", ROUTES)
         case "vips":
             return View(list(map(row_of, vips(world))), ("vip",), ("vip", "services"), "services")
+        case "owners":
+            return View(list(map(row_of, owners(world))), ("vip",), ("vip", "node"))
         case "pools":
             return View(list(map(row_of, pools(world))), ("name",), ("name",))
     return View(list(map(row_of, nodes(world))), ("name",), ("name",))

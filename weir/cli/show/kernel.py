@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from errno import ENOENT
 from functools import cached_property
@@ -9,6 +10,7 @@ from functools import cached_property
 import msgspec
 import typer
 
+from services.dataplane.announce.peers import PeersFile, peers_path
 from services.dataplane.core import INDEXES
 from services.dataplane.l4.layout import (
     FLOW_MORE,
@@ -64,6 +66,11 @@ class Kernel:
         """Close the maps."""
         for each in self._maps.values():
             each.close()
+
+    def slots(self, nodes: Sequence[str]) -> tuple[int, ...]:
+        """Return the slots of LB nodes in the maps."""
+        peers = PeersFile.read(peers_path(self._where))
+        return peers.of(nodes) if peers else ()
 
     @cached_property
     def node(self) -> str:

@@ -32,7 +32,7 @@ def sync(instance: str, output: str) -> int:
 
 def _maps(instance: str, world: World) -> list[Row]:
     kernel = Kernel(instance)
-    found, _ = compare({name: kernel.map(name) for name in MAPS}, world, kernel.node)
+    found, _ = compare({name: kernel.map(name) for name in MAPS}, world, kernel.node, kernel.slots)
     return [{"map": name, **each._asdict()} for name, each in found.items() if not name.endswith("_stats") or each.differ]
 
 

@@ -1,0 +1,1 @@
+"""Hellos between LB nodes: who is alive, who may announce VIPs, and taking over what a dead node announced."""

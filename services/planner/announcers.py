@@ -1,0 +1,120 @@
+"""Who announces a VIP: an order of LB nodes, from which they choose among themselves the first that is alive and ready.
+
+Spread: the first order is each node's weight by a hash of node and VIP (rendezvous hashing).  Sticky: from then on it changes for a
+reason only.  A node that joins comes last, one that took the VIP over comes first, and those that are cordoned, or have no backend
+of a Service that wants its own node's, come behind the others.  VIPs of pools with one announcer have one order.
+"""
+
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+
+from msgspec.structs import replace
+
+from services.planner.shared.indexes import concerned
+from weir.decider import Change, Index, World
+from weir.events import (
+    AnnouncersPlanned,
+    AnyEvent,
+    BackendsPlanned,
+    EndpointDown,
+    EndpointSliceGone,
+    EndpointSliceObserved,
+    EndpointUp,
+    FrontendPlanned,
+    NodeCordoned,
+    NodeLeft,
+    NodeRetired,
+    NodeSeen,
+    NodeUncordoned,
+    PoolObserved,
+    VipAllocated,
+    VipTaken,
+    key,
+    key_of,
+)
+from weir.lbnodes import counted
+from weir.model import endpoint_name, seen_from
+
+ANNOUNCERS_MOST = 11  # of one VIP: what the kernel's map has room for
+
+
+def _taken(event: AnyEvent) -> Iterable[str]:
+    return (event.vip,) if isinstance(event, VipTaken) else ()
+
+
+def _local(event: AnyEvent) -> Iterable[str]:
+    return (event.vip,) if isinstance(event, FrontendPlanned) and event.local else ()
+
+
+def _together(event: AnyEvent) -> Iterable[str]:
+    return ("",) if isinstance(event, AnnouncersPlanned) and event.together else ()
+
+
+INDEXES: Mapping[str, Index] = {"taken": _taken, "local frontends": _local, "together": _together}
+
+
+def announcers(world: World, vip: VipAllocated) -> list[AnnouncersPlanned]:
+    """The plan of who announces the VIP; empty where there is no choice, or the address is a node's own."""
+    nodes = [seen.node for seen in counted(world) if seen.hellos]
+    if len(nodes) < 2 or vip.shared_with_node:
+        return []
+    together = any(pool.one_announcer for pool in world.of(PoolObserved) if pool.root.path == vip.pool)
+    planned = AnnouncersPlanned(vip=vip.vip, nodes=(), together=together, root=vip.root)
+    held = world.get(key_of(planned))
+    if together and not (isinstance(held, AnnouncersPlanned) and held.together):
+        held = max(world.find("together", "", AnnouncersPlanned), key=world.seq, default=None)
+    before = held.nodes if isinstance(held, AnnouncersPlanned) else ()
+    order = [node for node in before if node in nodes]
+    order += sorted({*nodes} - {*order}, key=lambda node: _rank("" if together else vip.vip, node))
+    taken = max(world.find("taken", vip.vip, VipTaken), key=world.seq, default=None)
+    if taken and taken.node in order and world.seq(taken) > world.seq(planned) > 0:
+        order = [taken.node, *(node for node in order if node != taken.node)]
+    cordoned, local = {event.lbnode for event in world.of(NodeCordoned)}, None if together else _with_backends(world, vip.vip)
+    order.sort(key=lambda node: (node in cordoned, local is not None and node not in local))
+    return [replace(planned, nodes=tuple(order[:ANNOUNCERS_MOST]))]
+
+
+def touched(world: World, change: Change) -> set[str]:
+    """The VIPs whose order may differ after `change`, as "VIP/192.0.2.1"."""
+    event, before = change.fact.event, change.before
+    match event:
+        case NodeSeen(hellos=hellos):
+            said = before.hellos if isinstance(before, NodeSeen) and not _is_new(world, event) else False
+            return {f"VIP/{vip.vip}" for vip in world.of(VipAllocated)} if hellos != said else set()
+        case NodeRetired(lbnode=node) | NodeLeft(lbnode=node) | NodeCordoned(lbnode=node) | NodeUncordoned(lbnode=node):
+            return {planned.planned_for() for planned in world.of(AnnouncersPlanned) if node in planned.nodes}
+        case VipTaken(vip=vip):
+            return {f"VIP/{vip}"}
+        case PoolObserved(root=root) if isinstance(before, PoolObserved) and before.one_announcer != event.one_announcer:
+            return {f"VIP/{vip.vip}" for vip in world.of(VipAllocated) if vip.pool == root.path}
+        case EndpointSliceObserved() | EndpointSliceGone():
+            return _local_vips(world, {*concerned(event), *(concerned(before) if before else ())})
+        case EndpointDown() | EndpointUp():
+            name = endpoint_name(event.address, event.port, event.protocol)
+            return _local_vips(world, {chunk.planned_for() for chunk in world.find("backend", name, BackendsPlanned)})
+    return set()
+
+
+def _is_new(world: World, seen: NodeSeen) -> bool:
+    """Whether it was retired before, and so is none of those that have an order."""
+    return any(world.get(key(kind.author, kind.kind, "", seen.node)) for kind in (NodeRetired, NodeLeft))
+
+
+def _local_vips(world: World, owners: Iterable[str]) -> set[str]:
+    frontends = (frontend for owner in owners for frontend in world.find("planned", owner, FrontendPlanned))
+    return {f"VIP/{frontend.vip}" for frontend in frontends if frontend.local}
+
+
+def _with_backends(world: World, vip: str) -> set[str] | None:
+    """The nodes that have a backend for each Service on the VIP that wants its own node's (externalTrafficPolicy: Local); None: all do."""
+    having: set[str] | None = None
+    for frontend in world.find("local frontends", vip, FrontendPlanned):
+        sets = {part.name for part in frontend.sets}
+        chunks = (chunk for chunk in world.find("planned", frontend.owner, BackendsPlanned) if chunk.set in sets)
+        nodes = {backend.node for chunk in chunks for backend in chunk.backends if seen_from(backend.node, backend) == "active"}
+        having = nodes if having is None else having & nodes
+    return having
+
+
+def _rank(vip: str, node: str) -> bytes:
+    return blake2b(f"{vip} {node}".encode(), digest_size=8).digest()

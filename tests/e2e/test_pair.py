@@ -1,0 +1,233 @@
+"""Two LB nodes that take turns: one announces a VIP, and the other takes over when it is gone."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.pair import NODES, PLACES, ROOT, Pair, PairNetwork
+from tests.own import own
+from weir.cli.box.credentials import credentials
+from weir.demo.network import wait_until
+from weir.demo.stage import EXAMPLE, clear
+
+NAME = own("weirpair")
+VIP = "203.0.113.10"
+FAULT_S = 2.0  # a fault lasts so long under load
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    found = None
+    try:
+        credentials(tmp_path / "keys", NODES, ["10.77.0.200"])
+        with PairNetwork(NAME) as network:
+            network.start()
+            found = Pair(network, tmp_path, NAME)
+            for node in NODES:
+                clear(found.named(node))
+            yield found
+    finally:
+        for node in NODES if found else ():
+            clear(found.named(node))
+
+
+@contextmanager
+def serving(pair: Pair, manifests: Path = EXAMPLE, *options: str) -> Iterator[None]:
+    """Hub and both boxes, once both may announce VIPs."""
+    with pair.hub(manifests, *options), pair.box("lb-1"), pair.box("lb-2"):
+        settle(pair)
+        yield
+
+
+def settle(pair: Pair) -> None:
+    """Wait until both are ready, one alone answers, and the log has it so."""
+    assert wait_until(lambda: ready(pair) == {*NODES} and fetched(pair), 90), pair.told()
+    assert wait_until(lambda: [owner(pair)] == answering(pair), 30), (owner(pair), answering(pair), pair.told())
+
+
+def ready(pair: Pair) -> set[str]:
+    rows = pair.rows("get", "owners")
+    return set.intersection(*(set(row["ready"]) for row in rows)) if rows else set()
+
+
+def owner(pair: Pair) -> str:
+    return next((str(row["node"]) for row in pair.rows("get", "owners", VIP)), "")
+
+
+def fetched(pair: Pair) -> bool:
+    return not pair.network.run("client", "curl", "-sS", "--max-time", "2", f"http://{VIP}/", check=False).returncode
+
+
+def answering(pair: Pair) -> list[str]:
+    """All nodes that answer when the client's link is asked for the VIP."""
+    done = pair.network.run("client", sys.executable, "-m", "tests.e2e.ask", "eth0", VIP, cwd=ROOT)
+    macs = {pair.network.mac(node): node for node in NODES}
+    return sorted(macs[mac] for mac in done.stdout.split())
+
+
+def answers(pair: Pair, node: str, words: str = "") -> None:
+    """Wait until one node alone answers."""
+    assert wait_until(lambda: answering(pair) == [node], 30), (words, answering(pair), pair.told())
+
+
+def other(node: str) -> str:
+    return NODES[1 - NODES.index(node)]
+
+
+@contextmanager
+def streaming(pair: Pair, flows: int = 0) -> Iterator[Callable[[], Any]]:
+    """Runs a client; what is yielded ends it, and returns what it saw."""
+    words = [sys.executable, "-m", "tests.e2e.stream", VIP, "--flows", str(flows)]
+    client = pair.network.popen("client", *words, stdout=subprocess.PIPE, cwd=ROOT)
+    assert client.stdout
+    assert client.stdout.readline() == "sending\n"
+
+    def end() -> Any:
+        client.send_signal(signal.SIGTERM)
+        assert client.stdout
+        return json.loads(client.stdout.readline())
+
+    try:
+        yield end
+    finally:
+        client.kill()
+        client.wait()
+
+
+def drop_hellos(pair: Pair, *, dropped: bool) -> None:
+    for switch in ("front", "switch"):
+        if not dropped:
+            pair.network.run(switch, "nft", "delete table netdev hellos")
+            continue
+        pair.network.run(switch, "nft", "add table netdev hellos")
+        for place in PLACES.values():
+            chain = f'{{ type filter hook ingress device "{place}" priority 0; }}'
+            pair.network.run(switch, "nft", f"add chain netdev hellos {place} {chain}")
+            pair.network.run(switch, "nft", f"add rule netdev hellos {place} ether type 0x88b5 drop")
+
+
+def drop_sent(pair: Pair, node: str, *, dropped: bool) -> None:
+    """What the node sends is lost; it receives."""
+    for switch in ("front", "switch"):
+        if not dropped:
+            pair.network.run(switch, "nft", "delete table netdev sent")
+            continue
+        pair.network.run(switch, "nft", "add table netdev sent")
+        chain = f'{{ type filter hook ingress device "{PLACES[node]}" priority 0; policy drop; }}'
+        pair.network.run(switch, "nft", f"add chain netdev sent c {chain}")
+
+
+def set_front(pair: Pair, node: str, *, up: bool) -> None:
+    pair.network.run(PLACES[node], "ip", "link", "set", "front", "up" if up else "down")
+    if up:  # the kernel has taken the address away
+        pair.network.run(PLACES[node], "ip", "address", "replace", f"fd76::1{NODES.index(node) + 1}/64", "dev", "front")
+
+
+Fault = Callable[[Pair, str], None]
+FAULTS: dict[str, tuple[Fault, Fault]] = {
+    "power off": (lambda pair, node: pair.network.unplug(node), lambda pair, node: pair.network.plug(node)),
+    "frozen": (lambda pair, node: pair.signal(node, signal.SIGSTOP), lambda pair, node: pair.signal(node, signal.SIGCONT)),
+    "link down": (lambda pair, node: set_front(pair, node, up=False), lambda pair, node: set_front(pair, node, up=True)),
+    "cut off from clients": (lambda pair, node: pair.network.unplug(node, "front"), lambda pair, node: pair.network.plug(node, "front")),
+    "one way": (lambda pair, node: drop_sent(pair, node, dropped=True), lambda pair, node: drop_sent(pair, node, dropped=False)),
+    "hello process killed": (lambda pair, node: pair.signal(node, signal.SIGKILL, "hello"), lambda _pair, _node: None),
+}
+
+
+def test_whatever_happens_to_one_the_other_takes_over_and_keeps_the_vip(pair: Pair) -> None:
+    with serving(pair, EXAMPLE, "--mode=onearm"):
+        for name, (fault, undo) in FAULTS.items():
+            first = owner(pair)
+            with streaming(pair) as end:
+                fault(pair, first)
+                answers(pair, other(first), name)
+                time.sleep(FAULT_S)
+                seen = end()
+            last = seen["udp"][-1][0]
+            late = [answered for sent, answered in seen["udp"] if sent > last - FAULT_S / 2]
+            assert all(late), f"{name}: {late.count(0)} of {len(late)} datagrams lost once the other had taken over"
+            late = [took for begun, took in seen["tcp"] if begun > last - FAULT_S / 2]
+            assert min(late) > 0, f"{name}: {sum(took < 0 for took in late)} of {len(late)} connections failed then"
+            undo(pair, first)
+            assert wait_until(lambda: ready(pair) == {*NODES}, 60), (name, pair.told())
+            answers(pair, other(first), f"{name}: it was taken back")
+
+
+def test_two_that_do_not_hear_each_other_both_forward_and_agree_when_they_do(pair: Pair) -> None:
+    with serving(pair, EXAMPLE, "--mode=onearm"), streaming(pair) as end:
+        drop_hellos(pair, dropped=True)
+        assert wait_until(lambda: answering(pair) == sorted(NODES), 30), pair.told()
+        time.sleep(FAULT_S)
+        drop_hellos(pair, dropped=False)
+        assert wait_until(lambda: len(answering(pair)) == 1, 30), pair.told()
+        assert wait_until(lambda: [owner(pair)] == answering(pair), 30), pair.told()
+        seen = end()
+        assert [answered for _, answered in seen["udp"]].count(0) == 0
+        assert [took for _, took in seen["tcp"] if took < 0] == []
+
+
+@pytest.fixture
+def together(tmp_path: Path) -> Path:
+    """examples/pair, and the shop in its pool."""
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    for name in ("service.yaml", "endpoints.yaml"):
+        shutil.copy(EXAMPLE / name, folder)
+    text = (EXAMPLE.parent / "pair" / "pair.yaml").read_text()
+    (folder / "pair.yaml").write_text(text.replace("203.0.113.40-", f"{VIP}-"))
+    return folder
+
+
+def test_flows_live_on_with_the_other_node_and_nothing_is_lost_when_one_is_drained(pair: Pair, together: Path) -> None:
+    with serving(pair, together):
+        first = owner(pair)
+        assert {row["node"] for row in pair.rows("get", "owners")} == {first}, "one node announces all of them"
+        with streaming(pair, flows=100) as end:
+            pair.network.unplug(first)
+            answers(pair, other(first))
+            time.sleep(FAULT_S)
+            seen = end()
+        assert (seen["flows"], seen["broken"]) == (100, 0)
+        pair.network.plug(first)
+        settle(pair)
+
+        with streaming(pair, flows=100) as end:
+            assert "drained: it announces no VIP" in pair.weir("hub", "node", "drain", other(first)).stdout
+            assert answering(pair) == [first]
+            time.sleep(FAULT_S)
+            seen = end()
+        assert [answered for _, answered in seen["udp"]].count(0) == 0
+        assert [took for _, took in seen["tcp"] if took < 0] == []
+        assert (seen["flows"], seen["broken"]) == (100, 0)
+        pair.weir("hub", "node", "uncordon", other(first))
+        time.sleep(FAULT_S)
+        assert answering(pair) == [first], "it takes nothing back by itself"
+
+
+def test_without_the_log_one_takes_over_and_without_any_process_no_vip_goes_dark(pair: Pair) -> None:
+    with pair.box("lb-1"), pair.box("lb-2"):
+        with pair.hub(EXAMPLE, "--mode=onearm"):
+            settle(pair)
+            first = owner(pair)
+        pair.network.unplug(first)
+        answers(pair, other(first))
+        assert fetched(pair)
+        pair.network.plug(first)
+        assert wait_until(lambda: len(answering(pair)) == 1, 30), pair.told()
+        for node in NODES:
+            pair.signal(node, signal.SIGKILL)
+        assert wait_until(lambda: bool(answering(pair)), 30)
+        pair.network.run("client", "ip", "neigh", "flush", "all")
+        assert wait_until(lambda: fetched(pair), 10)
