@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from services.dataplane.announce.announcements import Announcements, Shared
-from services.dataplane.announce.order import NodeTable, hold_back
+from services.dataplane.announce.order import Alive, NodeTable, belong, hold_back
 from services.dataplane.announce.peers import Peers, peers_path
 from services.dataplane.applier import Applier, Step, through
 from services.dataplane.core import planned
@@ -44,6 +44,7 @@ SAVE_AGAIN_S = 10.0  # after a write to disk failed
 KEPT_S = 30.0  # a plan is kept so long against a log that knows less,
 CALM_S = 5.0  # and until the new plan has not grown for so long
 TRY_AGAIN_S = 10.0
+EXPECTED_NS = 1_500_000_000
 
 log = structlog.get_logger()
 
@@ -113,7 +114,7 @@ class Agent:
         """All nodes of one log choose backends alike, and take turns in announcing VIPs."""
         self.l4.choose_by(identity)
         if self._shared:
-            self._shared.peers.belong(identity.log)
+            belong(self._shared.seen, self._shared.peers.belong(identity.log))
 
     async def heard(self, world: World, changes: Sequence[Change] | None, position: int) -> None:
         """Apply what changed; everything, when `changes` is None."""
@@ -161,9 +162,16 @@ class Agent:
             applier.apply(step.of(applier.interested))
         self._position = self._handed = step.position
 
+    def alive(self) -> Alive:
+        """Return who of the LB nodes is alive and ready now; nobody where this one says no hello."""
+        return self._shared.alive() if self._shared else Alive()
+
     def samples(self) -> Iterator[Sample]:
-        """For `weir_apply_*`, `weir_map_*` and `weir_rejected`."""
+        """For `weir_apply_*`, `weir_map_*`, `weir_rejected` and `weir_lb_nodes*`."""
         yield from self.l4.samples()
+        alive = self.alive()
+        yield Sample("weir_lb_nodes_alive", (), len(alive.alive))
+        yield Sample("weir_lb_nodes_ready", (), len(alive.ready))
         yield Sample("weir_applied_position", (), self._position)
         yield Sample("weir_rejected", (), len(self.l4.rejections()) + len(self.node.rejections()))
 
@@ -250,7 +258,14 @@ class Agent:
 
 
 def _shared(where: Where, pins: Path, node: str) -> Shared:
-    return Shared(Peers(peers_path(where), node), NodeTable(Map.open(pins / "lb_nodes")), Map.open(pins / "hello_seen"))
+    table = NodeTable(Map.open(pins / "lb_nodes"))
+
+    def expect(slot: int) -> None:
+        """A new peer counts as ready until the hello process had time to hear it: what it may announce already is not taken from it."""
+        until_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) + EXPECTED_NS
+        table.put(slot, until_ns, until_ns)
+
+    return Shared(Peers(peers_path(where), node, expect), table, Map.open(pins / "hello_seen"))
 
 
 def bounded(rejected: Sequence[Rejection]) -> tuple[Rejection, ...]:

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
+from services.dataplane.announce.order import Alive, is_ours
 from services.dataplane.edge import Agent
 from services.dataplane.l4.conntrack import FlowTable
-from services.dataplane.l4.layout import FIRST_DROP, ID, VERDICTS, Frontend, FrontendKey, Stats
+from services.dataplane.l4.layout import FIRST_DROP, ID, VERDICTS, Frontend, FrontendKey, Stats, Vip
 from weir.decider import World
 from weir.events import FrontendPlanned
 from weir.model import (
@@ -58,7 +59,7 @@ def samples(where: Where, agent: Agent) -> Source:
     async def source(runner: Runner) -> list[Sample]:
         names = _names(runner.world)
         async with turn:
-            return [*agent.samples(), *await asyncio.to_thread(_of_kernel, maps, agent.l4.flows, totals, names.get)]
+            return [*agent.samples(), *await asyncio.to_thread(_of_kernel, maps, agent.l4.flows, totals, agent.alive(), names.get)]
 
     return source
 
@@ -67,7 +68,9 @@ def _names(world: World) -> dict[tuple[str, int, str], str]:
     return {(planned.vip, planned.port, planned.protocol): shown(planned.owner) for planned in world.of(FrontendPlanned)}
 
 
-def _of_kernel(maps: Mapping[str, Map], flows: FlowTable, totals: Totals, name: Callable[[tuple[str, int, str], str], str]) -> list[Sample]:
+def _of_kernel(
+    maps: Mapping[str, Map], flows: FlowTable, totals: Totals, alive: Alive, name: Callable[[tuple[str, int, str], str], str]
+) -> list[Sample]:
     frontends = {}
     for key, value in maps["frontends"].items():
         where, number = FrontendKey.unpack(key), Frontend.unpack(value).id
@@ -79,7 +82,7 @@ def _of_kernel(maps: Mapping[str, Map], flows: FlowTable, totals: Totals, name: 
         *_services(totals),
         Sample("weir_conntrack_entries", (), flows.count()),
         Sample("weir_conntrack_limit", (), flows.limit),
-        Sample("weir_vips_announced", (), maps["vips"].count()),
+        Sample("weir_vips_announced", (), sum(is_ours(Vip.unpack(value).order, alive) for _, value in maps["vips"].items())),
     ]
 
 

@@ -2,7 +2,7 @@
 
 Spread: the first order is each node's weight by a hash of node and VIP (rendezvous hashing).  Sticky: from then on it changes for a
 reason only.  A node that joins comes last, one that took the VIP over comes first, and those that are cordoned, or have no backend
-of a Service that wants its own node's, come behind the others.  VIPs of pools with one announcer have one order.
+of a Service that wants its own node's, come behind the others.  VIPs of pools with one announcer have one order, that of the first of them.
 """
 
 from collections.abc import Iterable, Mapping
@@ -22,11 +22,17 @@ from weir.events import (
     EndpointUp,
     FrontendPlanned,
     NodeCordoned,
+    NodeGone,
+    NodeHeard,
     NodeLeft,
+    NodeObserved,
     NodeRetired,
     NodeSeen,
+    NodeSilent,
     NodeUncordoned,
     PoolObserved,
+    ServiceGone,
+    ServiceObserved,
     VipAllocated,
     VipTaken,
     key,
@@ -54,24 +60,35 @@ INDEXES: Mapping[str, Index] = {"taken": _taken, "local frontends": _local, "tog
 
 
 def announcers(world: World, vip: VipAllocated) -> list[AnnouncersPlanned]:
-    """The plan of who announces the VIP; empty where there is no choice, or the address is a node's own."""
+    """The plan of who announces the VIP; empty where no node says hello, or the address is a node's own."""
     nodes = [seen.node for seen in counted(world) if seen.hellos]
-    if len(nodes) < 2 or vip.shared_with_node:
+    if not nodes or vip.shared_with_node:
         return []
     together = any(pool.one_announcer for pool in world.of(PoolObserved) if pool.root.path == vip.pool)
     planned = AnnouncersPlanned(vip=vip.vip, nodes=(), together=together, root=vip.root)
-    held = world.get(key_of(planned))
-    if together and not (isinstance(held, AnnouncersPlanned) and held.together):
-        held = max(world.find("together", "", AnnouncersPlanned), key=world.seq, default=None)
-    before = held.nodes if isinstance(held, AnnouncersPlanned) else ()
-    order = [node for node in before if node in nodes]
+    held, pilot = world.get(key_of(planned)), _pilot(world) if together else None
+    if pilot and pilot.vip != vip.vip:
+        order = list(pilot.nodes)
+    else:
+        order = _kept(world, planned, held if isinstance(held, AnnouncersPlanned) else planned)
+    order = [node for node in order if node in nodes]
     order += sorted({*nodes} - {*order}, key=lambda node: _rank("" if together else vip.vip, node))
-    taken = max(world.find("taken", vip.vip, VipTaken), key=world.seq, default=None)
-    if taken and taken.node in order and world.seq(taken) > world.seq(planned) > 0:
-        order = [taken.node, *(node for node in order if node != taken.node)]
     cordoned, local = {event.lbnode for event in world.of(NodeCordoned)}, None if together else _with_backends(world, vip.vip)
     order.sort(key=lambda node: (node in cordoned, local is not None and node not in local))
     return [replace(planned, nodes=tuple(order[:ANNOUNCERS_MOST]))]
+
+
+def _kept(world: World, planned: AnnouncersPlanned, held: AnnouncersPlanned) -> list[str]:
+    """The order so far, led by the node that took the VIP since it was planned."""
+    taken = max(world.find("taken", planned.vip, VipTaken), key=world.seq, default=None)
+    if taken and taken.node in held.nodes and world.seq(taken) > world.seq(planned) > 0:
+        return [taken.node, *(node for node in held.nodes if node != taken.node)]
+    return [*held.nodes]
+
+
+def _pilot(world: World) -> AnnouncersPlanned | None:
+    """The VIP whose order all that have one announcer follow: the first of them.  So one that is moved moves all, and a new one joins."""
+    return min(world.find("together", "", AnnouncersPlanned), key=lambda planned: planned.vip, default=None)
 
 
 def touched(world: World, change: Change) -> set[str]:
@@ -84,15 +101,26 @@ def touched(world: World, change: Change) -> set[str]:
         case NodeRetired(lbnode=node) | NodeLeft(lbnode=node) | NodeCordoned(lbnode=node) | NodeUncordoned(lbnode=node):
             return {planned.planned_for() for planned in world.of(AnnouncersPlanned) if node in planned.nodes}
         case VipTaken(vip=vip):
-            return {f"VIP/{vip}"}
-        case PoolObserved(root=root) if isinstance(before, PoolObserved) and before.one_announcer != event.one_announcer:
-            return {f"VIP/{vip.vip}" for vip in world.of(VipAllocated) if vip.pool == root.path}
+            pilot = _pilot(world)
+            return _together_vips(world) if pilot and pilot.vip == vip else {f"VIP/{vip}"}
+        case PoolObserved(one_announcer=one, root=root):
+            if one == (before.one_announcer if isinstance(before, PoolObserved) else False):
+                return set()
+            return {f"VIP/{vip.vip}" for vip in world.of(VipAllocated) if vip.pool == root.path} | _together_vips(world)
+        case ServiceObserved(root=root) | ServiceGone(root=root):
+            return {f"VIP/{frontend.vip}" for frontend in world.find("planned", root.owner, FrontendPlanned)}
+        case NodeObserved() | NodeGone() | NodeSilent() | NodeHeard():
+            return {f"VIP/{vip}" for vip in world.words("local frontends")}
         case EndpointSliceObserved() | EndpointSliceGone():
             return _local_vips(world, {*concerned(event), *(concerned(before) if before else ())})
         case EndpointDown() | EndpointUp():
             name = endpoint_name(event.address, event.port, event.protocol)
             return _local_vips(world, {chunk.planned_for() for chunk in world.find("backend", name, BackendsPlanned)})
     return set()
+
+
+def _together_vips(world: World) -> set[str]:
+    return {planned.planned_for() for planned in world.find("together", "", AnnouncersPlanned)}
 
 
 def _is_new(world: World, seen: NodeSeen) -> bool:

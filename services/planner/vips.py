@@ -36,7 +36,7 @@ class Vips:
         """The VIP whose holders changed, and those that other nodes may announce now."""
         match change.fact.event:
             case VipAllocated(vip=vip) | VipReleased(vip=vip) | VipFreed(vip=vip):
-                return {f"VIP/{vip}"}
+                return {f"VIP/{vip}"} | touched(world, change)
         return touched(world, change)
 
     def plan(self, world: World, owner: str) -> list[AnyEvent]:

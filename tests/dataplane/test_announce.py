@@ -134,9 +134,9 @@ def test_the_kernel_and_the_processes_choose_alike(lab: Lab, order: list[int], r
 def test_without_a_hello_process_it_answers_only_if_no_other_is_on_the_wire(lab: Lab) -> None:
     own(lab, VIP4, VIP6, order=(0, 1))
     assert answers(lab), "nobody says hello"
-    hello = encode(Hello(b"ourgroup", 5, 1, 0, 100, 3, ready=True, heard=frozenset()), b"key")
+    hello = encode(Hello(b"ourgroup", 5, 1, 0, 100, 3, ready=True, taken=False, heard=frozenset()), b"key")
     lab.map("hello_seen").put(ID.pack(0), HELLO_SEEN.pack(b"ourgroup", 0))
-    lab.passed(frame(encode(Hello(b"foreign!", 5, 1, 0, 100, 3, ready=True, heard=frozenset()), b"key"), CLIENT_MAC))
+    lab.passed(frame(encode(Hello(b"foreign!", 5, 1, 0, 100, 3, ready=True, taken=False, heard=frozenset()), b"key"), CLIENT_MAC))
     lab.passed(frame(hello[:14], CLIENT_MAC))
     assert answers(lab), "what is on the wire is none of ours"
     lab.passed(frame(hello, CLIENT_MAC))

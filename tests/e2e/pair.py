@@ -71,8 +71,9 @@ class PairNetwork(Network):
 
     def unplug(self, node: str, *switches: str) -> None:
         """What the node sends and what is sent to it vanishes on the way; its links stay up."""
-        for switch in switches or ("front", "switch"):
-            self.run(switch, "ip", "link", "set", PLACES[node], "nomaster")
+        places = switches or ("front", "switch")
+        for cut in [self.popen(switch, "ip", "link", "set", PLACES[node], "nomaster") for switch in places]:  # both at the same time
+            assert cut.wait(10) == 0
 
     def plug(self, node: str, *switches: str) -> None:
         """Undoes `unplug`."""
@@ -109,6 +110,12 @@ class Pair:
         """What a command prints as JSON, asked from the hub in the operator's name."""
         done = self.weir("hub", *words, "-o", "json", "--instance", f"{self.instance}hub", check=False)
         return list(json.loads(done.stdout)) if done.stdout else []
+
+    def taken_by(self, node: str) -> list[str]:
+        """What the log says of VIPs that a node took."""
+        words = ("log", "tail", "-n", "1000", "--kind", "vip_taken", "-o", "jsonl")
+        done = self.weir("hub", *words, "--instance", f"{self.instance}hub")
+        return [line for line in done.stdout.splitlines() if node in line]
 
     def named(self, node: str) -> str:
         return f"{self.instance}{NODES.index(node) + 1}"

@@ -11,14 +11,19 @@ from msgspec.structs import replace
 from tests.planner.test_touched import Log, seen, served
 from weir.events import (
     AnnouncersPlanned,
+    AnyEvent,
+    EndpointSliceObserved,
     NodeCordoned,
+    NodeGone,
     NodeLeft,
+    NodeObserved,
     NodeUncordoned,
     PoolObserved,
+    ServiceObserved,
     VipAllocated,
     VipTaken,
 )
-from weir.model import Root
+from weir.model import Endpoint, Root
 
 NODES = ("lb-1", "lb-2", "lb-3")
 
@@ -35,11 +40,12 @@ def several(count: int = 8, nodes: tuple[str, ...] = NODES) -> Log:
     return log
 
 
-def test_one_node_has_no_turns_to_take() -> None:
-    assert orders(several(nodes=("lb-1",))) == {}
+def test_nodes_that_say_no_hello_take_no_turns() -> None:
     log = Log()
     log.take(seen("lb-1"), seen("lb-2"), *served(1))
-    assert orders(log) == {}, "nodes that say no hello"
+    assert orders(log) == {}
+    log.take(replace(seen("lb-2"), hellos=True))
+    assert orders(log) == {"192.0.2.1": ("lb-2",)}
 
 
 def test_vips_are_spread_over_all_nodes() -> None:
@@ -58,7 +64,9 @@ def test_a_node_that_joins_takes_nothing_and_one_that_leaves_moves_only_its_own(
     log.take(NodeLeft(lbnode="lb-1"))
     assert orders(log) == {vip: (*(node for node in order if node != "lb-1"), "lb-4") for vip, order in before.items()}
     log.take(NodeLeft(lbnode="lb-2"), NodeLeft(lbnode="lb-3"))
-    assert orders(log) == {}, "one is left"
+    assert {*orders(log).values()} == {("lb-4",)}
+    log.take(replace(seen("lb-1"), hellos=True))
+    assert {*orders(log).values()} == {("lb-4", "lb-1")}, "who comes back is last"
 
 
 def test_who_took_over_stays_first() -> None:
@@ -103,6 +111,52 @@ def test_vips_of_pools_with_one_announcer_have_one_order() -> None:
     assert set(orders(log).values()) == {(second, first, third)}, "it moves nothing"
 
 
+def test_a_pool_in_use_that_wants_one_announcer_gets_one() -> None:
+    log = several(6)
+    log.take(*(VipTaken(node=order[0], vip=vip, interfaces=("eth0",)) for vip, order in orders(log).items()))
+    assert len(set(orders(log).values())) > 1
+    pool = PoolObserved(root=Root(kind="VIPPool", name="lan"), addresses=("10.0.0.0/8",), one_announcer=True)
+    log.take(pool)
+    assert len(set(orders(log).values())) == 1
+    (order,) = set(orders(log).values())
+    log.take(VipTaken(node=order[2], vip="192.0.2.3", interfaces=("eth0",)))
+    assert set(orders(log).values()) == {order}, "one of them alone is not followed"
+    log.take(VipTaken(node=order[2], vip="192.0.2.1", interfaces=("eth0",)))
+    assert set(orders(log).values()) == {(order[2], order[0], order[1])}, "the first of them is"
+    assert quiet(log)
+
+
+def quiet(log: Log) -> bool:
+    """Whether a second look plans nothing."""
+    return not list(log.core.reconcile(log.fold.world))
+
+
+def test_a_local_service_is_announced_by_nodes_that_have_a_backend_of_it() -> None:
+    log = several(1)
+    observed, slice_of_it, _ = served(1)
+    assert isinstance(observed, ServiceObserved)
+    assert isinstance(slice_of_it, EndpointSliceObserved)
+    log.take(*(NodeObserved(root=Root(kind="Node", name=node)) for node in NODES))
+    (order,) = orders(log).values()
+    last = order[2]
+    on_last = replace(slice_of_it, endpoints=(Endpoint(address="10.0.0.1", node=last),))
+    local = replace(observed, local=True)
+    steps: list[tuple[AnyEvent, str]] = [
+        (on_last, order[0]),
+        (local, last),
+        (replace(slice_of_it, endpoints=(Endpoint(address="10.0.0.1", node=order[1]),)), order[1]),
+        (NodeGone(root=Root(kind="Node", name=order[0])), order[1]),
+        (replace(on_last, endpoints=()), order[1]),
+        (on_last, last),
+        (observed, last),
+    ]
+    for event, first in steps:
+        log.take(event)
+        (now,) = orders(log).values()
+        assert now[0] == first, event
+        assert quiet(log), event
+
+
 @given(st.integers(0, 10_000))
 def test_any_history_leaves_each_vip_all_nodes_that_count_and_plans_once(seed: int) -> None:
     dice, log = random.Random(seed), several(3)
@@ -129,7 +183,7 @@ def test_any_history_leaves_each_vip_all_nodes_that_count_and_plans_once(seed: i
         for order in orders(log).values():
             assert sorted(order) == sorted({*NODES} - out)
             assert [node in cordoned for node in order] == sorted(node in cordoned for node in order)
-        assert not list(log.core.reconcile(log.fold.world)), "a second look plans nothing"
+        assert quiet(log)
 
 
 @pytest.mark.parametrize("shared", [True, False])

@@ -25,6 +25,7 @@ HELLOS = st.builds(
     interval_ms=st.integers(1, 65535),
     multiplier=st.integers(1, 255),
     ready=st.booleans(),
+    taken=st.booleans(),
     heard=st.frozensets(U64, max_size=20),
 )
 GROUP = b"ourgroup"
@@ -64,11 +65,12 @@ class Heard:
         return cls(Group(GROUP, A, {B: 1, C: 2}))
 
     def say(
-        self, sender: int = B, interface: str = "eth0", ready: bool = True, orders: int = 0, heard: frozenset[int] = frozenset({A})
+        self, sender: int = B, interface: str = "eth0", heard: frozenset[int] = frozenset({A}), orders: int = 0, **flags: bool
     ) -> object:
+        """flags: ready (unless it is false), taken."""
         self.sequence += 1
-        hello = Hello(GROUP, sender, self.sequence, orders, 100, 3, ready=ready, heard=heard)
-        return self.group.hear(hello, "eth0", self.now_ns)
+        said = {"ready": True, "taken": False, **flags}
+        return self.group.hear(Hello(GROUP, sender, self.sequence, orders, 100, 3, heard=heard, **said), interface, self.now_ns)
 
     def wait(self, ms: int) -> None:
         self.now_ns += ms * MS
@@ -91,7 +93,7 @@ def test_a_peer_is_alive_for_its_interval_times_its_multiplier() -> None:
 def test_hellos_of_others_old_ones_and_copies_change_nothing() -> None:
     it = Heard.of()
     it.say()
-    old = Hello(GROUP, B, it.sequence, 0, 100, 3, ready=False, heard=frozenset())
+    old = Hello(GROUP, B, it.sequence, 0, 100, 3, ready=False, taken=False, heard=frozenset())
     for strange in (old, old._replace(sequence=0), old._replace(sequence=9, sender=77), old._replace(sequence=9, group=b"foreign!")):
         assert it.group.hear(strange, "eth1", it.now_ns) is None
     assert it.group.unheard_ns("eth1", it.now_ns) == 0, "the copy on another interface shows that this works"
@@ -131,6 +133,71 @@ def test_who_was_cut_off_must_read_what_others_knew_when_they_were_heard_again()
     assert not it.group.is_behind(0, it.now_ns)
 
 
+def test_who_does_not_learn_what_others_know_cannot_be_relied_on() -> None:
+    """It has lost the log: by its order another announces, and by theirs it does."""
+    it = Heard.of()
+    it.say(orders=10)
+    for _ in range(20):
+        it.say(orders=11)
+        assert not it.group.is_behind(10, it.now_ns)
+        it.wait(100)
+    it.say(orders=11)
+    assert it.group.is_behind(10, it.now_ns)
+    assert not it.group.is_behind(11, it.now_ns)
+    it.say(orders=12)
+    assert not it.group.is_behind(11, it.now_ns), "counted anew"
+
+
+def test_a_peer_whose_time_was_set_back_is_heard_again_once_it_was_dead() -> None:
+    it = Heard.of()
+    it.sequence = 1000
+    it.say()
+    it.sequence = 10
+    assert it.say() is None, "repeated by somebody"
+    it.wait(3299)
+    assert it.say() is None
+    it.wait(1)
+    assert it.say() is not None
+    assert it.say() is not None
+
+
+def test_a_peer_that_is_lost_on_one_interface_is_alive_and_not_well_heard() -> None:
+    it = Heard.of()
+    it.say()
+    it.sequence -= 1
+    it.say(interface="eth1")
+    for _ in range(4):
+        assert it.group.well_heard(it.now_ns) == {B}
+        it.wait(100)
+        it.say()
+    it.wait(50)
+    assert (it.group.heard(it.now_ns), it.group.well_heard(it.now_ns)) == ({B}, set())
+    it.say(interface="eth1")
+    assert it.group.well_heard(it.now_ns) == {B}
+    for _ in range(700):
+        it.wait(100)
+        it.say()
+    assert it.group.well_heard(it.now_ns) == {B}, "it has that interface no more"
+
+
+def test_who_comes_back_leaves_what_others_took_until_the_log_knows_of_it() -> None:
+    it = Heard.of()
+    it.say(taken=True)
+    assert it.group.is_guest(it.now_ns)
+    it.say(taken=True)
+    assert it.group.is_guest(it.now_ns)
+    it.say(taken=True, ready=False)
+    assert not it.group.is_guest(it.now_ns), "it does not announce them any more"
+    it.say()
+    it.say(taken=True)
+    assert not it.group.is_guest(it.now_ns), "what it takes from a third while we are there"
+    it.wait(300)
+    it.say(taken=True)
+    assert it.group.is_guest(it.now_ns)
+    it.say()
+    assert not it.group.is_guest(it.now_ns), "there is an order for it"
+
+
 GOOD = Agent(age_s=0.5, stopped=False, caught_up=True)
 LINKS = {"eth0": Link(running=True, quiet=False), "eth1": Link(running=True, quiet=False)}
 
@@ -150,6 +217,7 @@ LINKS = {"eth0": Link(running=True, quiet=False), "eth1": Link(running=True, qui
         (GOOD, dict.fromkeys(LINKS, Link(running=True, quiet=True)), Place(), "nothing arrives on eth0, eth1"),
         (GOOD, {}, Place(alive=True, unheard=True), "others are ready and do not hear it"),
         (GOOD, {}, Place(alive=True, behind=True), "it was cut off, and has not read who announces since"),
+        (GOOD, {}, Place(alive=True, guest=True), "others have taken over from it, and the log does not know of it yet"),
     ],
 )
 def test_why_a_node_may_not_announce(agent: Agent, links: dict[str, Link], place: Place, reason: str) -> None:
@@ -164,8 +232,9 @@ def test_without_an_order_a_vip_is_everybodys() -> None:
 
 def test_slots_stay_as_long_as_their_nodes_do(tmp_path: Path) -> None:
     path = tmp_path / "peers.json"
-    peers = Peers(path, "a")
-    assert peers.of(("b", "a", "c")) == (1, 0, 2)
+    added: list[int] = []
+    peers = Peers(path, "a", added.append)
+    assert (peers.of(("b", "a", "c")), added) == ((1, 0, 2), [1, 2])
     assert peers.names == {0: "a", 1: "b", 2: "c"}
     peers.belong("log-1")
     again = Peers(path, "a")

@@ -110,7 +110,8 @@ class Announcements:
 
     def news(self, world: World) -> Iterator[AnyEvent]:
         """Announcements that the log does not have, and whom this node hears, where the log has it otherwise."""
-        yield from (taken for taken in self._unrecorded if not self._is_recorded(world, taken))
+        last = {taken.vip: taken for taken in self._unrecorded if taken.vip not in self._orders or taken.vip in self._ours}
+        yield from (taken for taken in last.values() if not self._is_recorded(world, taken))
         if self._shared and self._orders:
             names = self._shared.peers.names
             heard = PeersObserved(node=self._node, alive=named(self._alive.alive, names), ready=named(self._alive.ready, names))
@@ -125,9 +126,9 @@ class Announcements:
     async def follow_peers(self, _: Runner) -> None:
         """Edge: see every half a second who is alive, and record the VIPs that this node announces since."""
         while self._shared:
-            await asyncio.sleep(LOOK_EVERY_S)
             before, self._alive = self._alive, self._shared.alive()
             if self._alive != before:
                 taken = self._newly_ours([*self._orders], self._alive)
                 self._unrecorded += [VipTaken(node=self._node, vip=vip, interfaces=tuple(self._interfaces)) for vip in sorted(taken)]
                 self._moved()
+            await asyncio.sleep(LOOK_EVERY_S)

@@ -62,3 +62,10 @@ def hold_back(seen: Map, now_ns: int) -> None:
     """Answer for nothing that others may announce until there was time to hear them: this machine has just started."""
     group, _ = HELLO_SEEN.unpack(seen.get(bytes(4)) or bytes(HELLO_SEEN.size))
     seen.put(bytes(4), HELLO_SEEN.pack(group, now_ns))
+
+
+def belong(seen: Map, group: bytes) -> None:
+    """Let BPF note the hellos of this group on the wire."""
+    held, at_ns = HELLO_SEEN.unpack(seen.get(bytes(4)) or bytes(HELLO_SEEN.size))
+    if held != group:
+        seen.put(bytes(4), HELLO_SEEN.pack(group, at_ns))

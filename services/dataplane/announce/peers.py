@@ -3,7 +3,7 @@
 The agent alone writes the file, from the plan.  It survives reboots beside the plan, so that hellos need no log.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
@@ -31,10 +31,10 @@ class PeersFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, path: Path) -> "PeersFile | None":
-        """Read the file; None where there is none, or what is there is not one."""
+        """Read the file; None where there is none, or none that can be read."""
         try:
             return msgspec.json.decode(path.read_bytes(), type=cls)
-        except (FileNotFoundError, msgspec.MsgspecError):
+        except (OSError, msgspec.MsgspecError):
             return None
 
     def of(self, nodes: Sequence[str]) -> tuple[int, ...]:
@@ -54,10 +54,10 @@ def group_of(log_id: str) -> str:
 
 
 class Peers:
-    """Slots, each taken by one node as long as this process lives."""
+    """Slots, each taken by one node as long as this process lives.   added: called with each new slot, before anything refers to it."""
 
-    def __init__(self, path: Path, node: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, node: str, added: Callable[[int], None] = lambda _: None) -> None:
+        self._path, self._added = path, added
         held = PeersFile.read(path)
         self._file = held if held and held.node == node else PeersFile(node=node)
 
@@ -72,6 +72,7 @@ class Peers:
         for node in nodes:
             if node not in slots and node != self._file.node:
                 if free := next((slot for slot in range(1, LB_NODES) if slot not in slots.values()), 0):
+                    self._added(free)
                     slots[node] = free
                 else:
                     log.error("too_many_lb_nodes", node=node, most=LB_NODES)
@@ -83,9 +84,10 @@ class Peers:
         kept = set(nodes)
         self._save(replace(self._file, slots={node: slot for node, slot in self._file.slots.items() if node in kept}))
 
-    def belong(self, log_id: str) -> None:
-        """The nodes of this log are the group."""
+    def belong(self, log_id: str) -> bytes:
+        """The nodes of this log are the group; return its bytes."""
         self._save(replace(self._file, group=group_of(log_id)))
+        return bytes.fromhex(self._file.group)
 
     def learn(self, orders: int) -> None:
         """Note the newest event that says who announces what."""

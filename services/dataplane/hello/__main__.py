@@ -29,7 +29,7 @@ def main() -> None:
     settings = configured("hello", Settings)
     where = Where(settings.instance)
     pins = where.pins / f"v{LAYOUT}"
-    maps = {name: Map.open(pins / name) for name in ("lb_nodes", "vips", "hello_seen")}
+    maps = {name: Map.open(pins / name) for name in ("lb_nodes", "vips")}
     interfaces = [name for word in settings.interface if not is_pattern(name := word.partition("=")[0])]
     timing = Timing(settings.interval_ms * _slowness(), settings.multiplier)
     speaker = Speaker(where, settings.node, interfaces, maps, _key(settings.key), timing)

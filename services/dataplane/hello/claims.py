@@ -8,6 +8,7 @@ from services.dataplane.hello.group import MS
 
 AGAIN_MS = (0, 100, 500, 2_000, 5_000)
 AT_ONCE = 200  # between two looks at the sockets
+STALE_MS = 50  # what this node announces is asked anew after that
 
 
 class Claims:
@@ -16,6 +17,8 @@ class Claims:
     def __init__(self, interfaces: Sequence[str]) -> None:
         self._announcer, self._interfaces = Announcer(), interfaces
         self._due: list[tuple[int, bool, str]] = []  # heap: when (ns, CLOCK_MONOTONIC), whether it is a repetition, VIP
+        self._ours: set[str] = set()
+        self._asked_ns = 0
 
     @property
     def next_ns(self) -> int | None:
@@ -23,7 +26,8 @@ class Claims:
         return self._due[0][0] if self._due else None
 
     def add(self, vips: Iterable[str], now_ns: int) -> None:
-        """Claim `vips` from now on."""
+        """Claim `vips` from now on: somebody came or went, so what this node announces is to be asked anew."""
+        self._asked_ns = 0
         for vip in vips:
             for ms in AGAIN_MS:
                 heapq.heappush(self._due, (now_ns + ms * MS, ms > 0, vip))
@@ -33,7 +37,8 @@ class Claims:
         due: list[tuple[bool, str]] = []
         while self._due and self._due[0][0] <= now_ns and len(due) < AT_ONCE:
             due.append(heapq.heappop(self._due)[1:])
-        still = ours() if any(again for again, _ in due) else set()
+        if any(again for again, _ in due) and now_ns - self._asked_ns > STALE_MS * MS:  # it reads the whole map
+            self._ours, self._asked_ns = ours(), now_ns
         for again, vip in due:
-            if not again or vip in still:
+            if not again or vip in self._ours:
                 self._announcer.announce(vip, self._interfaces)

@@ -15,7 +15,7 @@ _MAGIC = b"WEIRHI\0\1"  # the last byte is the version
 _HEAD = Struct("<8s8sQQQHBBB3x")
 _NAME = Struct("<Q")
 _MAC_SIZE = 16
-_READY = 1
+_READY, _TAKEN = 1, 2
 HEARD_MOST = 100
 
 
@@ -25,6 +25,7 @@ class Hello(NamedTuple):
     group: 8 bytes.   sender: `number_of` its name.   sequence: grows with each hello of a node, in all its lives.
     orders: the newest event of the log by which it knows who announces what.
     interval_ms, multiplier: it is dead when nothing was heard for their product.   ready: it may announce VIPs.
+    taken: it announces some that are another's first by the orders, which the log may not know.
     heard: numbers of the nodes that it hears.
     """
 
@@ -35,6 +36,7 @@ class Hello(NamedTuple):
     interval_ms: int
     multiplier: int
     ready: bool
+    taken: bool
     heard: frozenset[int]
 
 
@@ -46,7 +48,7 @@ def number_of(node: str) -> int:
 def encode(hello: Hello, key: bytes) -> bytes:
     """Make the payload of a frame."""
     heard = sorted(hello.heard)[:HEARD_MOST]
-    flags = _READY if hello.ready else 0
+    flags = (_READY if hello.ready else 0) | (_TAKEN if hello.taken else 0)
     fields = (hello.group, hello.sender, hello.sequence, hello.orders, hello.interval_ms, hello.multiplier, flags, len(heard))
     body = _HEAD.pack(_MAGIC, *fields) + b"".join(map(_NAME.pack, heard))
     return body + _sum(body, key)
@@ -63,7 +65,7 @@ def decode(payload: bytes, key: bytes) -> Hello | None:
     if magic != _MAGIC or not interval_ms or not multiplier or not hmac.compare_digest(summed, _sum(body, key)):
         return None
     heard = frozenset(number for (number,) in _NAME.iter_unpack(body[_HEAD.size :]))
-    return Hello(group, sender, sequence, orders, interval_ms, multiplier, bool(flags & _READY), heard)
+    return Hello(group, sender, sequence, orders, interval_ms, multiplier, bool(flags & _READY), bool(flags & _TAKEN), heard)
 
 
 def frame(payload: bytes, mac: bytes) -> bytes:

@@ -26,19 +26,19 @@ class Links:
     def look(self, group: Group, now_ns: int) -> dict[str, Link]:
         """Return how each interface is, once for each hello."""
         counts, alive = received(self._interfaces), bool(group.heard(now_ns))
-        found = {}
+        patience_ns, found = max(self._detect_ns, group.patience_ns()), {}
         for name in self._interfaces:
             before, grew_ns = self._received.get(name, (-1, now_ns))
-            grew_ns = grew_ns if counts.get(name, 0) == before else now_ns
+            grew_ns = grew_ns if name in counts and counts[name] == before else now_ns
             self._received[name] = counts.get(name, 0), grew_ns
             unheard_ns, running = group.unheard_ns(name, now_ns), self._wires.running(name)
             if unheard_ns is None:
                 found[name] = Link(running, quiet=False)
                 continue
             hurried = alive or unheard_ns < ALONE_NS
-            if unheard_ns > self._detect_ns // 2:
+            if unheard_ns > patience_ns // 2:
                 self._ask(name, now_ns, 0 if hurried else SECOND_NS)
-            found[name] = Link(running, now_ns - grew_ns >= (self._detect_ns if hurried else ALONE_NS))
+            found[name] = Link(running, now_ns - grew_ns >= (patience_ns if hurried else ALONE_NS))
         return found
 
     def _ask(self, name: str, now_ns: int, every_ns: int) -> None:

@@ -34,13 +34,13 @@ def carrier(wire: socket.socket, name: str) -> bool:
 
 def received(names: Collection[str]) -> dict[str, int]:
     """Return how many frames each interface has received; /proc follows the network namespace."""
-    rows = (line.partition(":") for line in Path("/proc/net/dev").read_text(encoding="ascii").splitlines())
+    rows = (line.partition(":") for line in Path("/proc/net/dev").read_text(encoding="ascii", errors="replace").splitlines())
     return {name.strip(): int(rest.split()[1]) for name, colon, rest in rows if colon and name.strip() in names}
 
 
 def neighbours(name: str) -> list[str]:
     """Return the IPv4 addresses of neighbours that the kernel knows on an interface, those in use first."""
-    rows = (line.split() for line in Path("/proc/net/arp").read_text(encoding="ascii").splitlines()[1:])
+    rows = (line.split() for line in Path("/proc/net/arp").read_text(encoding="ascii", errors="replace").splitlines()[1:])
     return [address for _, address in sorted((flags == "0x0", address) for address, _, flags, _, _, device in rows if device == name)]
 
 

@@ -26,12 +26,14 @@ class Place(NamedTuple):
 
     listening: it has just begun to.   alive: it hears others.   unheard: one that is ready does not hear it.
     behind: it was cut off, and others may have taken over since by orders that it has not read.
+    guest: others have taken over, and there is no order yet by which they do.
     """
 
     listening: bool = False
     alive: bool = False
     unheard: bool = False
     behind: bool = False
+    guest: bool = False
 
 
 def hindrance(agent: Agent, links: Mapping[str, Link], place: Place) -> str:
@@ -48,5 +50,6 @@ def hindrance(agent: Agent, links: Mapping[str, Link], place: Place) -> str:
         f"nothing arrives on {', '.join(cut)}": cut and (place.alive or len(cut) == len(links)),
         "others are ready and do not hear it": place.unheard,
         "it was cut off, and has not read who announces since": place.behind,
+        "others have taken over from it, and the log does not know of it yet": place.guest,
     }
     return next((reason for reason, holds in reasons.items() if holds), "")

@@ -20,7 +20,7 @@ from services.dataplane.hello.links import Links
 from services.dataplane.hello.machine import AgentWatch
 from services.dataplane.hello.readiness import Place, hindrance
 from services.dataplane.hello.wires import Wires
-from services.dataplane.l4.layout import HELLO_SEEN, VIP_SHARED, Vip
+from services.dataplane.l4.layout import VIP_SHARED, Vip
 from weir.pins import Map, address_text
 from weir.service.heartbeat import BEAT_S
 from weir.where import Health, Where, write_file
@@ -43,19 +43,20 @@ class Timing(msgspec.Struct, frozen=True):
 
 
 class Speaker:
-    """interfaces: those on which VIPs are announced, and hellos said.   maps: `lb_nodes`, `vips`, `hello_seen`, pinned."""
+    """interfaces: those on which VIPs are announced, and hellos said.   maps: `lb_nodes` and `vips`, pinned."""
 
     def __init__(
         self, where: Where, node: str, interfaces: Sequence[str], maps: Mapping[str, Map], key: bytes, timing: Timing = Timing()
     ) -> None:
         self._where, self._key, self._timing = where, key, timing
-        self._table, self._vips, self._seen = NodeTable(maps["lb_nodes"]), maps["vips"], maps["hello_seen"]
+        self._table, self._vips = NodeTable(maps["lb_nodes"]), maps["vips"]
         self._me, self._names = number_of(node), {SELF: node}
         self._group = Group(bytes(_GROUP_SIZE), self._me, {})
         self._wires, self._claims, self._agent_watch = Wires(interfaces), Claims(interfaces), AgentWatch(where, node)
         self._was = Alive()
         self._links = Links(interfaces, self._wires, timing.detect_ns)
-        self._orders = 0
+        self._orders = self._sequence = 0
+        self._has_taken = False
         self._hindrance = "-"
         self._began_ns = self._turned_ns = _now_ns()
         self._agent = self._agent_watch.look(self._began_ns, self._began_ns)
@@ -74,13 +75,17 @@ class Speaker:
                 self._regroup(peers())
                 self._agent = self._agent_watch.look(self._began_ns, now_ns)
                 look_ns = now_ns + int(LOOK_S * 1e9)
-            if now_ns >= hello_ns or (not self._hindrance and self._group.is_behind(self._orders, now_ns)):
+            if now_ns >= hello_ns or (not self._hindrance and self._must_yield(now_ns)):
                 self._say(now_ns)
                 hello_ns = max(hello_ns + self._timing.interval_ms * MS, now_ns)
             self._settle(now_ns)
             if now_ns >= beat_ns:
                 self._beat(now_ns)
                 beat_ns = now_ns + int(BEAT_S * 1e9)
+
+    def _must_yield(self, now_ns: int) -> bool:
+        """Whether a peer that was heard again has taken over: that is said at once."""
+        return self._group.is_behind(self._orders, now_ns) or self._group.is_guest(now_ns)
 
     def _wake_ns(self) -> int:
         """When something happens without a packet: a peer dies, or a VIP is to be claimed again."""
@@ -99,7 +104,9 @@ class Speaker:
     def _regroup(self, peers: PeersFile | None) -> None:
         if peers is None:
             return
-        self._orders = peers.orders
+        if peers.orders != self._orders:
+            self._orders = peers.orders
+            self._note_taken()
         group = bytes.fromhex(peers.group).ljust(_GROUP_SIZE, b"\0")
         slots = {number_of(node): slot for node, slot in peers.slots.items()}
         if (group, slots) == (self._group.group, self._group.slots):
@@ -108,8 +115,6 @@ class Speaker:
             self._table.put(slot, 0, 0)
         self._group.change(group, slots)
         self._names = {SELF: self._names[SELF], **{slot: node for node, slot in peers.slots.items()}}
-        _, at_ns = HELLO_SEEN.unpack(self._seen.get(bytes(4)) or bytes(HELLO_SEEN.size))
-        self._seen.put(bytes(4), HELLO_SEEN.pack(group, at_ns))
         log.info("hello_group", peers=sorted(peers.slots))
 
     # ── hellos ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -127,14 +132,17 @@ class Speaker:
             alive=bool(heard),
             unheard=self._group.deaf_to_us(now_ns),
             behind=self._group.is_behind(self._orders, now_ns),
+            guest=self._group.is_guest(now_ns),
         )
         if place.unheard:
             self._group.note_unheard(now_ns)
         why = hindrance(self._agent, self._links.look(self._group, now_ns), place)
         until_ns = now_ns + timing.detect_ns
         self._table.put(SELF, 0 if place.listening else until_ns, 0 if why else until_ns)
-        timed = timing.interval_ms, timing.multiplier
-        self._wires.send(encode(Hello(self._group.group, self._me, time.time_ns(), self._orders, *timed, not why, heard), self._key))
+        self._sequence = max(self._sequence + 1, time.time_ns())  # it grows over restarts, and when the time is set back
+        timed, well_heard = (timing.interval_ms, timing.multiplier), self._group.well_heard(now_ns)
+        hello = Hello(self._group.group, self._me, self._sequence, self._orders, *timed, not why, self._has_taken, well_heard)
+        self._wires.send(encode(hello, self._key))
         if why != self._hindrance:
             self._hindrance = why
             log.info("may_announce", reason=why or "ready")
@@ -153,7 +161,12 @@ class Speaker:
             if taken:
                 log.warning("taken_over", vips=len(taken), ready=named(now.ready, self._names))
             self._claims.add(taken, now_ns)
+            self._note_taken()
         self._claims.send(now_ns, lambda: {vip for vip, order in self._ordered() if announcer(order, now) == SELF})
+
+    def _note_taken(self) -> None:
+        """Whether this node announces a VIP of which another is the first choice."""
+        self._has_taken = any(order[0] != SELF == announcer(order, self._was) for _, order in self._ordered())
 
     def _ordered(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         for key, value in self._vips.items():

@@ -13,6 +13,7 @@ from services.dataplane.hello.machine import carrier, mac_of, neighbours
 _SOL_PACKET, _ADD_MEMBERSHIP, _MULTICAST = 263, 1, 0
 _HEADER = 14
 ASKED_MOST = 3
+AT_ONCE = 1000  # more than the buffer of a socket holds
 
 
 class Wires:
@@ -39,7 +40,7 @@ class Wires:
                 self._open_one(name, index)
 
     def _open_one(self, name: str, index: int) -> None:
-        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETHER_TYPE))
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK)  # of no protocol until it is bound
         try:
             wire.bind((name, ETHER_TYPE))
             wire.setsockopt(_SOL_PACKET, _ADD_MEMBERSHIP, struct.pack("=iHH8s", index, _MULTICAST, len(GROUP_MAC), GROUP_MAC))
@@ -54,9 +55,9 @@ class Wires:
         self._poll.poll(max(0.0, timeout_ms))
 
     def receive(self) -> Iterator[tuple[str, bytes]]:
-        """Yield interface and payload of all frames of others that have come."""
+        """Yield interface and payload of the frames of others that have come: all that sockets hold, and no end of a flood."""
         for name, (_, wire) in self._open.items():
-            while True:
+            for _ in range(AT_ONCE):
                 try:
                     received, (_, _, kind, *_) = wire.recvfrom(2048)
                 except OSError:  # nothing more; or the link goes down, which `running` says
