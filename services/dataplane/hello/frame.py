@@ -25,7 +25,7 @@ class Hello(NamedTuple):
     group: 8 bytes.   sender: `number_of` its name.   sequence: grows with each hello of a node, in all its lives.
     orders: the newest event of the log by which it knows who announces what.
     interval_ms, multiplier: it is dead when nothing was heard for their product.   ready: it may announce VIPs.
-    taken: it announces some that are another's first by the orders, which the log may not know.
+    taken: it has taken VIPs over, and the log may not know of it yet.
     heard: numbers of the nodes that it hears.
     """
 

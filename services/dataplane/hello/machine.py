@@ -56,9 +56,10 @@ class AgentWatch:
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             health = msgspec.json.decode(self._path.read_bytes(), type=Health)
         if health is None:
-            return Agent(0.0, stopped=False, caught_up=False)
+            return Agent(0.0, stopped=False, caught_up=False, follows=False)
         beats_ns = int(BEATS_OF_MESSAGE * BEAT_S * 1e9)
         if health.state in _FOLLOWS and health.position and health.beat_s * 1e9 > began_ns + beats_ns:
             self._caught_up_ns = now_ns
         stopped = "stopped" in scheduled(health.pid).state
-        return Agent(max(0.0, now_ns / 1e9 - health.beat_s), stopped=stopped, caught_up=self._caught_up_ns >= began_ns)
+        age_s, follows = max(0.0, now_ns / 1e9 - health.beat_s), health.state == _FOLLOWS[0]
+        return Agent(age_s, stopped=stopped, caught_up=self._caught_up_ns >= began_ns, follows=follows and age_s < 3 * BEAT_S)

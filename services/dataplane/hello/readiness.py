@@ -7,11 +7,15 @@ STARVED_S = 10.0  # an agent that was not heard for longer keeps no plan up to d
 
 
 class Agent(NamedTuple):
-    """The agent's last heartbeat.  caught_up: it has followed the log to its end since this node last stood still."""
+    """The agent's last heartbeat.  caught_up: it has followed the log to its end since this node last stood still.
+
+    follows: it does so now.
+    """
 
     age_s: float
     stopped: bool
     caught_up: bool
+    follows: bool = True
 
 
 class Link(NamedTuple):

@@ -25,6 +25,7 @@ from weir.pins import Map, address_text
 from weir.service.heartbeat import BEAT_S
 from weir.where import Health, Where, write_file
 
+KNOWN_NS = 5_000 * MS  # after which the log knows who took a VIP over, if this node follows it
 LOOK_S = 0.5  # at the agent, and at who belongs to the group
 _GROUP_SIZE = 8
 
@@ -56,7 +57,7 @@ class Speaker:
         self._was = Alive()
         self._links = Links(interfaces, self._wires, timing.detect_ns)
         self._orders = self._sequence = 0
-        self._has_taken = False
+        self._taken_ns: int | None = None  # when it last took VIPs over, until the log must know of it
         self._hindrance = "-"
         self._began_ns = self._turned_ns = _now_ns()
         self._agent = self._agent_watch.look(self._began_ns, self._began_ns)
@@ -104,9 +105,7 @@ class Speaker:
     def _regroup(self, peers: PeersFile | None) -> None:
         if peers is None:
             return
-        if peers.orders != self._orders:
-            self._orders = peers.orders
-            self._note_taken()
+        self._orders = peers.orders
         group = bytes.fromhex(peers.group).ljust(_GROUP_SIZE, b"\0")
         slots = {number_of(node): slot for node, slot in peers.slots.items()}
         if (group, slots) == (self._group.group, self._group.slots):
@@ -140,8 +139,11 @@ class Speaker:
         until_ns = now_ns + timing.detect_ns
         self._table.put(SELF, 0 if place.listening else until_ns, 0 if why else until_ns)
         self._sequence = max(self._sequence + 1, time.time_ns())  # it grows over restarts, and when the time is set back
-        timed, well_heard = (timing.interval_ms, timing.multiplier), self._group.well_heard(now_ns)
-        hello = Hello(self._group.group, self._me, self._sequence, self._orders, *timed, not why, self._has_taken, well_heard)
+        if self._taken_ns is not None and self._agent.follows and now_ns - self._taken_ns > KNOWN_NS:
+            self._taken_ns = None
+        timed, taken = (timing.interval_ms, timing.multiplier), self._taken_ns is not None
+        well_heard = self._group.well_heard(now_ns)
+        hello = Hello(self._group.group, self._me, self._sequence, self._orders, *timed, not why, taken, well_heard)
         self._wires.send(encode(hello, self._key))
         if why != self._hindrance:
             self._hindrance = why
@@ -157,16 +159,13 @@ class Speaker:
             for word, slots in (("peer_lost", before.alive - now.alive), ("peer_heard", now.alive - before.alive)):
                 for name in named(slots - {SELF}, self._names):
                     log.warning(word, peer=name)
-            taken = [vip for vip, order in self._ordered() if announcer(order, now) == SELF != announcer(order, before)]
+            taken = {vip: order for vip, order in self._ordered() if announcer(order, now) == SELF != announcer(order, before)}
             if taken:
                 log.warning("taken_over", vips=len(taken), ready=named(now.ready, self._names))
+            if any(order[0] != SELF for order in taken.values()):
+                self._taken_ns = now_ns
             self._claims.add(taken, now_ns)
-            self._note_taken()
         self._claims.send(now_ns, lambda: {vip for vip, order in self._ordered() if announcer(order, now) == SELF})
-
-    def _note_taken(self) -> None:
-        """Whether this node announces a VIP of which another is the first choice."""
-        self._has_taken = any(order[0] != SELF == announcer(order, self._was) for _, order in self._ordered())
 
     def _ordered(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         for key, value in self._vips.items():
