@@ -56,6 +56,12 @@ def test_the_unit_is_valid(words: tuple[str, ...], tmp_path: os.PathLike[str]) -
     assert not done.stderr
 
 
+def test_only_a_box_that_says_hello_to_others_may_have_real_time_priority() -> None:
+    alone, joined = (unit(NAME, ["weir", *words]) for words in (("up", "-i", "eth0"), ("join", "nats://192.0.2.1:4222", "-i", "eth0")))
+    assert ("RestrictRealtime=yes" in alone, "CAP_SYS_NICE" in alone) == (True, False)
+    assert ("RestrictRealtime=no" in joined, "CAP_SYS_NICE" in joined) == (True, True)
+
+
 def test_a_unit_of_neither_or_both_is_refused() -> None:
     for words in ((), ("-f", "/etc/weir", "--join", "nats://192.0.2.1:4222")):
         argv = [sys.executable, "-m", "weir.cli", "install", "--print", "-i", "eth0", *words]

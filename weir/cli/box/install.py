@@ -43,7 +43,7 @@ CapabilityBoundingSet={capabilities}
 NoNewPrivileges=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
 LockPersonality=yes
-RestrictRealtime=yes
+RestrictRealtime={real_time}
 RestrictSUIDSGID=yes
 # Nothing here that gives the unit a mount namespace (PrivateTmp=, ProtectSystem= …): pins made in one can vanish with it.
 
@@ -80,7 +80,10 @@ def uninstall(instance: str) -> None:
 def unit(instance: str, command: Sequence[str]) -> str:
     """The unit's text."""
     words = " ".join(_quoted(word) for word in command)
-    return _UNIT.format(name=_path(instance).name, instance=instance, command=words, capabilities=" ".join(CAPABILITIES))
+    hellos = "join" in command
+    capabilities = " ".join((*CAPABILITIES, *(("CAP_SYS_NICE",) if hellos else ())))  # real-time priority
+    real_time = "no" if hellos else "yes"
+    return _UNIT.format(name=_path(instance).name, instance=instance, command=words, capabilities=capabilities, real_time=real_time)
 
 
 def _path(instance: str) -> Path:
