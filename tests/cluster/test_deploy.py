@@ -109,6 +109,7 @@ ADMITTED: dict[str, Object] = {
         "priority": -3,
         "avoidBuggyIPs": True,
         "shareWithNodes": True,
+        "oneAnnouncer": True,
         "serviceSelector": {"matchLabels": {"a": "b"}},
         "namespaceSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
     },
@@ -149,7 +150,7 @@ REFUSED: dict[str, Any] = {
 @pytest.mark.parametrize("words", ADMITTED)
 def test_a_good_pool_is_admitted(deployed: Cluster, words: str) -> None:
     made = _try_pool(deployed, ADMITTED[words])
-    defaults = {"autoAssign": True, "priority": 0, "avoidBuggyIPs": False, "share": "key", "shareWithNodes": False}
+    defaults = {"autoAssign": True, "priority": 0, "avoidBuggyIPs": False, "share": "key", "shareWithNodes": False, "oneAnnouncer": False}
     assert made["spec"] == defaults | ADMITTED[words]
 
 

@@ -198,7 +198,8 @@ def test_two_that_do_not_hear_each_other_both_forward_and_agree_when_they_do(pai
         assert wait_until(lambda: [owner(pair)] == answering(pair), 30), pair.told()
         seen = end()
         assert [answered for _, answered in seen["udp"]].count(0) == 0
-        assert [took for _, took in seen["tcp"] if took < 0] == []
+        # With `onearm` one that is open while the client turns to the other node ends: the port on the backend's side is a node's own.
+        assert len([took for _, took in seen["tcp"] if took < 0]) <= ON_ITS_WAY
 
 
 def test_a_node_that_joins_takes_nothing_and_one_without_the_log_is_not_relied_on(pair: Pair, tmp_path: Path) -> None:
