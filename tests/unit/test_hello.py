@@ -148,7 +148,7 @@ def test_who_does_not_learn_what_others_know_cannot_be_relied_on() -> None:
     assert not it.group.is_behind(11, it.now_ns), "counted anew"
 
 
-def test_a_peer_whose_time_was_set_back_is_heard_again_once_it_was_dead() -> None:
+def test_a_peer_that_booted_is_heard_though_its_numbers_begin_anew() -> None:
     it = Heard.of()
     it.sequence = 1000
     it.say()

@@ -22,7 +22,7 @@ HEARD_MOST = 100
 class Hello(NamedTuple):
     """What one node says.
 
-    group: 8 bytes.   sender: `number_of` its name.   sequence: grows with each hello of a node, in all its lives.
+    group: 8 bytes.   sender: `number_of` its name.   sequence: grows with each hello of a node, as long as the machine is up.
     orders: the newest event of the log by which it knows who announces what.
     interval_ms, multiplier: it is dead when nothing was heard for their product.   ready: it may announce VIPs.
     taken: it has taken VIPs over, and the log may not know of it yet.

@@ -51,7 +51,7 @@ class Group:
         """Note a hello; return its sender's slot and deadlines.   None: it is no peer's, or was heard before.
 
         A hello comes on every interface once, so the second of a number says only that the interface works.  A lower number is a
-        hello that somebody repeats, unless its sender has been dead for a while: it may have booted with another time.
+        hello that somebody repeats, unless its sender has been dead for a while: then it has booted.
         """
         slot, held = self.slots.get(hello.sender), self._last.get(hello.sender)
         if hello.group != self.group or slot is None:

@@ -138,7 +138,7 @@ class Speaker:
         why = hindrance(self._agent, self._links.look(self._group, now_ns), place)
         until_ns = now_ns + timing.detect_ns
         self._table.put(SELF, 0 if place.listening else until_ns, 0 if why else until_ns)
-        self._sequence = max(self._sequence + 1, time.time_ns())  # it grows over restarts, and when the time is set back
+        self._sequence = max(self._sequence + 1, now_ns)  # it grows over restarts, until the machine boots
         if self._taken_ns is not None and self._agent.follows and now_ns - self._taken_ns > KNOWN_NS:
             self._taken_ns = None
         timed, taken = (timing.interval_ms, timing.multiplier), self._taken_ns is not None
