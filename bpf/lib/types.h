@@ -196,7 +196,7 @@ struct lb_node {
 
 /* Hellos on the wire, as the program sees them: it goes on when no process does. */
 struct hello_seen {
-	__u64 group;	/* the hello process's: of the nodes of one log */
+	__u64 group;	/* the agent's: of the nodes of one log */
 	__u64 at_ns;	/* the last of that group */
 };
 

@@ -5,8 +5,7 @@ import socket
 import sys
 import time
 
-from services.dataplane.announce.arp import arp_probe
-from services.dataplane.hello.machine import mac_of
+from services.dataplane.announce.arp import arp_probe, mac_of
 
 WAIT_S = 0.3
 

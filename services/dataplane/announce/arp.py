@@ -26,24 +26,32 @@ class Announcer:
 
     def _send(self, vip: str, name: str) -> bool:
         try:
-            mac = fcntl.ioctl(self._wire, _SIOCGIFHWADDR, struct.pack("=16s16x", name.encode()))[18:24]
+            mac = mac_of(self._wire, name)
             self._wire.sendto(unsolicited_advertisement(vip, mac) if ":" in vip else gratuitous_arp(vip, mac), (name, 0))
         except OSError:  # removed or down: nothing can receive it, and BPF answers later requests
             return False
         return True
 
 
+def mac_of(wire: socket.socket, name: str) -> bytes:
+    """Return an interface's MAC, asked through any socket.  Raises OSError."""
+    return fcntl.ioctl(wire, _SIOCGIFHWADDR, struct.pack("=16s16x", name.encode()))[18:24]
+
+
 def gratuitous_arp(vip: str, mac: bytes) -> bytes:
     """Build an ARP request by `mac` for its own address, as a whole Ethernet frame."""
     address = socket.inet_aton(vip)
-    header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
-    return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + address + bytes(6) + address
+    return _arp_request(address, address, mac)
 
 
 def arp_probe(address: str, mac: bytes) -> bytes:
     """Build an ARP request for `address` that claims none for its sender (RFC 5227, section 1.1), as a whole Ethernet frame."""
+    return _arp_request(bytes(4), socket.inet_aton(address), mac)
+
+
+def _arp_request(sender: bytes, target: bytes, mac: bytes) -> bytes:
     header = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
-    return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + bytes(4 + 6) + socket.inet_aton(address)
+    return _BROADCAST + mac + struct.pack("!H", _ETH_ARP) + header + mac + sender + bytes(6) + target
 
 
 def unsolicited_advertisement(vip: str, mac: bytes) -> bytes:

@@ -14,13 +14,8 @@ from weir.events import token
 from weir.service.heartbeat import BEAT_S, BEATS_OF_MESSAGE, scheduled
 from weir.where import Health, Where
 
-_SIOCGIFFLAGS, _SIOCGIFHWADDR, _IFF_RUNNING = 0x8913, 0x8927, 0x40
+_SIOCGIFFLAGS, _IFF_RUNNING = 0x8913, 0x40
 _FOLLOWS = ("following", "degraded")  # the second once it has followed: something else is missing, or the log is gone
-
-
-def mac_of(wire: socket.socket, name: str) -> bytes:
-    """Return an interface's MAC.  Raises OSError."""
-    return fcntl.ioctl(wire, _SIOCGIFHWADDR, struct.pack("=16s16x", name.encode()))[18:24]
 
 
 def carrier(wire: socket.socket, name: str) -> bool:

@@ -6,9 +6,9 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 
-from services.dataplane.announce.arp import arp_probe
+from services.dataplane.announce.arp import arp_probe, mac_of
 from services.dataplane.hello.frame import ETHER_TYPE, GROUP_MAC, frame
-from services.dataplane.hello.machine import carrier, mac_of, neighbours
+from services.dataplane.hello.machine import carrier, neighbours
 
 _SOL_PACKET, _ADD_MEMBERSHIP, _MULTICAST = 263, 1, 0
 _HEADER = 14

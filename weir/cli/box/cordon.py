@@ -1,13 +1,12 @@
 """`weir node cordon`, `drain` and `uncordon`: move what a node announces to others, with the operator's key."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from weir.bus.client import Bus
 from weir.bus.permissions import OPERATOR
-from weir.cli.box.join import keys
+from weir.cli.box.join import speak_as_operator
 from weir.decider import Decided, World
 from weir.events import NodeCordoned, NodeSeen, NodeUncordoned, key_of
 from weir.view.history import world_at
@@ -20,33 +19,35 @@ class UnknownNodeError(Exception):
 
 def cordon(url: str, credentials: Path | None, node: str, *, back: bool) -> None:
     """Make the node the last choice for every VIP; with `back` one like the others.  Raises LogError, UpError, UnknownNodeError."""
-    asyncio.run(_cordon(_keyed(url, credentials), node, back=back))
+    speak_as_operator(credentials)
+    asyncio.run(_cordon(url, node, back=back))
 
 
 def drain(url: str, credentials: Path | None, node: str, timeout_s: float) -> list[str]:
     """Cordon the node and wait until it announces nothing; return the VIPs that it still announces then.  Raises as `cordon`."""
-    return asyncio.run(_drain(_keyed(url, credentials), node, timeout_s))
-
-
-def _keyed(url: str, credentials: Path | None) -> str:
-    os.environ.update(keys(credentials, OPERATOR, "") if credentials else {})
-    return url
+    speak_as_operator(credentials)
+    return asyncio.run(_drain(url, node, timeout_s))
 
 
 async def _cordon(url: str, node: str, *, back: bool) -> None:
     async with await Bus.connect(url, OPERATOR) as bus:
-        world, _ = await world_at(bus, "")
-        if world.get(key_of(NodeSeen(node=node, hook="", layout=0, interfaces=()))) is None:
-            raise UnknownNodeError(f"node {node!r} not found")
-        event = NodeUncordoned(lbnode=node) if back else NodeCordoned(lbnode=node)
-        if (world.get(key_of(event)) is None) != back:
-            await bus.append(OPERATOR, [Decided(event, 0)], await bus.last(OPERATOR))
+        await _mark(bus, node, back=back)
+
+
+async def _mark(bus: Bus, node: str, *, back: bool) -> tuple[World, int]:
+    """Return the log as it was before."""
+    world, position = await world_at(bus, "")
+    if world.get(key_of(NodeSeen(node=node, hook="", layout=0, interfaces=()))) is None:
+        raise UnknownNodeError(f"node {node!r} not found")
+    event = NodeUncordoned(lbnode=node) if back else NodeCordoned(lbnode=node)
+    if (world.get(key_of(event)) is None) != back:
+        await bus.append(OPERATOR, [Decided(event, 0)], await bus.last(OPERATOR))
+    return world, position
 
 
 async def _drain(url: str, node: str, timeout_s: float) -> list[str]:
-    await _cordon(url, node, back=False)
     async with await Bus.connect(url, OPERATOR) as bus:
-        world, position = await world_at(bus, "")
+        world, position = await _mark(bus, node, back=False)
         async with bus.follow(position) as pull:
             try:
                 async with asyncio.timeout(timeout_s):

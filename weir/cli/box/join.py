@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from weir.bus.client import Bus
-from weir.bus.permissions import HELLO_KEY, OF_NODES, user
+from weir.bus.permissions import HELLO_KEY, OF_NODES, OPERATOR, user
 from weir.bus.reader import Forbidden, LogError
 from weir.cli.box.limits import answered
 from weir.cli.box.oversee import oversee
@@ -80,6 +80,11 @@ def _hello_key(credentials: Path | None) -> list[str]:
     if not path.is_file():
         raise NoKeysError(f"{path}: no such file; create it with: weir credentials {credentials}")
     return [f"--key={path}"]
+
+
+def speak_as_operator(credentials: Path | None) -> None:
+    """Show this process to NATS as the operator; without `credentials` as its environment has it.  Raises NoKeysError."""
+    os.environ.update(keys(credentials, OPERATOR, "") if credentials else {})
 
 
 def keys(credentials: Path, service: str, node: str) -> Env:

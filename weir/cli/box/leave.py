@@ -1,19 +1,18 @@
 """`weir leave`: remove an LB node permanently, with the operator's key."""
 
 import asyncio
-import os
 from pathlib import Path
 
 from weir.bus.client import Bus
 from weir.bus.permissions import OPERATOR
-from weir.cli.box.join import keys
+from weir.cli.box.join import speak_as_operator
 from weir.decider import Decided
 from weir.events import NodeLeft, NodeSeen
 
 
 def leave(url: str, credentials: Path | None, node: str) -> bool:
     """Remove a node; return whether the log knows it.  Raises LogError, UpError."""
-    os.environ.update(keys(credentials, OPERATOR, "") if credentials else {})
+    speak_as_operator(credentials)
     return asyncio.run(_leave(url, node))
 
 
