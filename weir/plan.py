@@ -1,4 +1,4 @@
-"""The plan: what the kernel and the proxy of every node should hold, and how it belongs together."""
+"""The plan: what the kernel, the proxy and the routing daemon of every node should hold, and how it belongs together."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -8,6 +8,8 @@ from weir.events import (
     AnnouncersPlanned,
     AnyEvent,
     BackendsPlanned,
+    BgpRoutePlanned,
+    BgpSessionPlanned,
     FrontendPlanned,
     ListenerPlanned,
     UpstreamPlanned,
@@ -18,7 +20,8 @@ from weir.model import Backend
 
 L4_PLAN: Final = (VipPlanned, AnnouncersPlanned, FrontendPlanned, BackendsPlanned)
 L7_PLAN: Final = (ListenerPlanned, VirtualHostPlanned, UpstreamPlanned)
-PLAN: Final = (*L4_PLAN, *L7_PLAN)
+BGP_PLAN: Final = (BgpSessionPlanned, BgpRoutePlanned)
+PLAN: Final = (*L4_PLAN, *L7_PLAN, *BGP_PLAN)
 PLAN_KINDS: Final = frozenset(event.kind for event in PLAN)
 
 

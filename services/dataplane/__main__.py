@@ -17,7 +17,14 @@ def main() -> None:
     settings = configured("dataplane", Settings)
     where = Where(settings.instance)
     agent = Agent(
-        where, settings.node, settings.hook, settings.interface, proxy=settings.proxy, secrets=settings.secrets, hello=settings.hello
+        where,
+        settings.node,
+        settings.hook,
+        settings.interface,
+        proxy=settings.proxy,
+        secrets=settings.secrets,
+        hello=settings.hello,
+        frr=settings.frr,
     )
     runner = Runner(
         "dataplane",
@@ -44,6 +51,7 @@ def main() -> None:
         agent.announcements.follow_peers,
         agent.health_ports.serve,
         agent.proxy.serve,
+        agent.routers.serve,
     )
     serve(runner, *edges, *counted)
 

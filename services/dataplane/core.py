@@ -20,6 +20,9 @@ from weir.events import (
     AnyEvent,
     AppliedThrough,
     BackendsPlanned,
+    BgpRoutePlanned,
+    BgpSessionPlanned,
+    BgpSessionsObserved,
     FrontendPlanned,
     HomeNamed,
     ListenerPlanned,
@@ -49,7 +52,7 @@ from weir.model import (
 from weir.plan import PLAN, sets_of
 
 PART = 500  # backend sets applied in one go
-HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, PeersObserved, VipTaken, MapPressure, HomeNamed)
+HEARS = (*PLAN, *ABOUT_NODES, AppliedThrough, PeersObserved, BgpSessionsObserved, VipTaken, MapPressure, HomeNamed)
 
 
 def _limited(event: AnyEvent) -> Iterable[str]:
@@ -94,10 +97,11 @@ def without_root(fact: Fact) -> Fact:
 
 
 def planned(world: World) -> list[AnyEvent]:
-    """Return the whole plan: every VIP, planned or withdrawn, frontend and chunk of backends, and all that a proxy serves."""
+    """Return the whole plan: every VIP, planned or withdrawn, frontend and chunk of backends, and all for a proxy and routers."""
     vips: list[AnyEvent] = [*world.of(VipPlanned), *world.of(VipWithdrawn), *world.of(AnnouncersPlanned)]
     kernel: list[AnyEvent] = [*vips, *world.of(FrontendPlanned), *world.of(BackendsPlanned)]
-    return [*kernel, *world.of(ListenerPlanned), *world.of(VirtualHostPlanned), *world.of(UpstreamPlanned)]
+    routers: list[AnyEvent] = [*world.of(BgpSessionPlanned), *world.of(BgpRoutePlanned)]
+    return [*kernel, *world.of(ListenerPlanned), *world.of(VirtualHostPlanned), *world.of(UpstreamPlanned), *routers]
 
 
 class Touched:

@@ -16,6 +16,8 @@ from services.dataplane.announce.announcements import Announcements, Shared
 from services.dataplane.announce.order import Alive, NodeTable, belong, hold_back
 from services.dataplane.announce.peers import Peers, peers_path
 from services.dataplane.applier import Applier, Step, through
+from services.dataplane.bgp.absent import NoFrr
+from services.dataplane.bgp.apply import FrrApplier
 from services.dataplane.core import planned
 from services.dataplane.health_ports import HealthPorts
 from services.dataplane.l4.forwarding import Forwarding
@@ -62,6 +64,7 @@ class Agent:
         proxy: bool = False,
         secrets: Sequence[str] = (),
         hello: bool = False,
+        frr: bool = False,
     ) -> None:
         pins = where.pins / f"v{LAYOUT}"
         self._name = node
@@ -74,7 +77,8 @@ class Agent:
         self.announcements = Announcements(node, self.node.interfaces, self.l4.taken, self._applied.set, self._shared)
         self.health_ports = HealthPorts(node, self.l4.rejections, self._applied.set)
         self.proxy = self._proxy(where, source_of(secrets)) if proxy else NoProxy()
-        self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports, self.proxy)
+        self.routers = FrrApplier(node, where, self._applied.set) if frr else NoFrr(node)
+        self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports, self.proxy, self.routers)
         self._kinds = {event.kind for applier in self._appliers for event in applier.interested}
         self._path = where.state / "plan.json"
         self._plan = AppliedPlan(self._path)
@@ -177,7 +181,7 @@ class Agent:
 
     def impaired(self) -> str:
         """Return what this node cannot do: it could not forward by this plan after a reboot without the log."""
-        return self._unsaved or self.proxy.impaired
+        return self._unsaved or self.proxy.impaired or self.routers.impaired
 
     # ── edges: each runs until the process ends ────────────────────────────────────────────────────────────────────
 
@@ -201,7 +205,8 @@ class Agent:
         differs = not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < min(self._newest, applied.seq)
         reported = (differs or self.node.joins(world)) and not self._kept  # a plan that is kept is not what this log says
         # That this node is there comes after what it holds: from here on others wait for it.
-        return [*self.announcements.news(world), *([applied] if reported else []), *self.node.news(world), *self.l4.news(world)]
+        first, then = [*self.announcements.news(world)], [*self.node.news(world), *self.l4.news(world), *self.routers.news(world)]
+        return [*first, *([applied] if reported else []), *then]
 
     def _through(self) -> int:
         """Return the position that all appliers have reached: the log's, unless one of them is behind with a step.

@@ -72,8 +72,8 @@ def announcers(world: World, vip: VipAllocated) -> list[AnnouncersPlanned]:
     else:
         order = _kept(world, planned, held if isinstance(held, AnnouncersPlanned) else planned)
     order = [node for node in order if node in nodes]
-    order += sorted({*nodes} - {*order}, key=lambda node: _rank("" if together else vip.vip, node))
-    cordoned, local = {event.lbnode for event in world.of(NodeCordoned)}, None if together else _with_backends(world, vip.vip)
+    order += ranked("" if together else vip.vip, {*nodes} - {*order})
+    cordoned, local = {event.lbnode for event in world.of(NodeCordoned)}, None if together else local_nodes(world, vip.vip)
     order.sort(key=lambda node: (node in cordoned, local is not None and node not in local))
     return [replace(planned, nodes=tuple(order[:ANNOUNCERS_MOST]))]
 
@@ -133,7 +133,7 @@ def _local_vips(world: World, owners: Iterable[str]) -> set[str]:
     return {f"VIP/{frontend.vip}" for frontend in frontends if frontend.local}
 
 
-def _with_backends(world: World, vip: str) -> set[str] | None:
+def local_nodes(world: World, vip: str) -> set[str] | None:
     """The nodes that have a backend for each Service on the VIP that wants its own node's (externalTrafficPolicy: Local); None: all do."""
     having: set[str] | None = None
     for frontend in world.find("local frontends", vip, FrontendPlanned):
@@ -144,5 +144,6 @@ def _with_backends(world: World, vip: str) -> set[str] | None:
     return having
 
 
-def _rank(vip: str, node: str) -> bytes:
-    return blake2b(f"{vip} {node}".encode(), digest_size=8).digest()
+def ranked(vip: str, nodes: Iterable[str]) -> list[str]:
+    """Nodes by their weight for a VIP."""
+    return sorted(nodes, key=lambda node: blake2b(f"{vip} {node}".encode(), digest_size=8).digest())

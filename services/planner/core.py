@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
+from services.planner.bgp.sessions import Sessions
 from services.planner.causes import cause_of, newest_basis, scopes_of
 from services.planner.gateway.part import Gateways
 from services.planner.l4.services import Services
@@ -49,6 +50,7 @@ PARTS: tuple[Part, ...] = (
     Services(),
     Gateways(),
     Vips(),
+    Sessions(),
 )  # in this order: who confirms that a VIP is withdrawn confirms that of its frontends, too
 
 

@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 
 from services.planner.announcers import INDEXES, announcers, touched
+from services.planner.bgp import routes
 from services.planner.shared.programmed import vip_planned
 from weir.decider import Change, Index, World
 from weir.events import (
     AnnouncersPlanned,
     AnyEvent,
+    BgpAdvertisementObserved,
+    BgpRoutePlanned,
     Event,
     NodeCordoned,
     PoolObserved,
@@ -26,7 +29,10 @@ class Vips:
 
     kinds = ("VIP",)
     indexes: Mapping[str, Index] = INDEXES
-    subscribes: tuple[type[Event], ...] = (VipAllocated, VipPlanned, AnnouncersPlanned, NodeCordoned, PoolObserved, VipTaken)
+    subscribes: tuple[type[Event], ...] = (
+        *(VipAllocated, VipPlanned, AnnouncersPlanned, NodeCordoned, PoolObserved, VipTaken),
+        *(BgpAdvertisementObserved, BgpRoutePlanned),
+    )
 
     def owners(self, world: World) -> list[str]:
         """All that are allocated or released."""
@@ -37,13 +43,14 @@ class Vips:
         match change.fact.event:
             case VipAllocated(vip=vip) | VipReleased(vip=vip) | VipFreed(vip=vip):
                 return {f"VIP/{vip}"} | touched(world, change)
-        return touched(world, change)
+        return touched(world, change) | routes.touched(world, change)
 
     def plan(self, world: World, owner: str) -> list[AnyEvent]:
         """What nodes are to do for the VIP."""
         match world.get(key("ipam", "vip", "", owner.removeprefix("VIP/"))):
             case VipAllocated() as event:
-                return [vip_planned(event), *announcers(world, event)]
+                order = announcers(world, event)
+                return [vip_planned(event), *order, *routes.routes(world, event, order)]
             case VipReleased() as event:
                 return [VipWithdrawn(vip=event.vip, release=world.seq(event), root=event.root)]
         return []

@@ -21,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 NEWER = '''
 from typing import ClassVar
 
-from weir.events.nodes import _OfNode
+from weir.events.nodes import OfNode
 
 
-class VipYielded(_OfNode, frozen=True, kw_only=True, tag="vip_yielded"):
+class VipYielded(OfNode, frozen=True, kw_only=True, tag="vip_yielded"):
     """Of a later version."""
 
     kind: ClassVar[str] = "taken"

@@ -16,6 +16,7 @@ import pytest
 
 from services.dataplane.l4.apply import Applier
 from services.dataplane.l4.kernel import MAPS
+from services.dataplane.l7 import places as envoy
 from tests.dataplane.conftest import needs_kernel
 from tests.dataplane.lab import inside
 from tests.dataplane.wire import VIPS, Wire, name, wire
@@ -131,8 +132,9 @@ def test_envoy_killed_under_load_with_no_agent_is_back_from_its_files(built: Wir
         assert found.envoy
         found.envoy.terminate()
         found.envoy.wait()
-        options = ["--run", str(tmp_path), "--log", str(tmp_path / "envoy.log"), "--bootstrap", found.files.bootstrap()]
-        keeper = subprocess.Popen([sys.executable, "-m", "services.dataplane.l7.keeper", *options])
+        kept = envoy.kept(found.files, tmp_path / "envoy.log")
+        options = ["--run", str(tmp_path), "--name", kept.name, "--needs", str(kept.needs), "--log", str(kept.log), "--", *kept.command]
+        keeper = subprocess.Popen([sys.executable, "-m", "services.dataplane.keeper", *options])
         try:
             assert await asyncio.to_thread(wait_until, lambda: served(VIPS[0]), 20)
             first = int((tmp_path / "envoy.pid").read_text())

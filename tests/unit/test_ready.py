@@ -89,7 +89,7 @@ def test_what_a_service_cannot_see_is_in_its_readiness_though_its_file_cannot_be
 
 def test_a_cluster_is_seen_once_every_kind_was_listed_and_none_is_lost() -> None:
     cluster = Kube("east", None)
-    assert cluster.unseen.startswith("cluster east: cannot see BackendTLSPolicy")
+    assert cluster.unseen.startswith("cluster east: cannot see BGPAdvertisement")
     node = next(kind for kind in KINDS if kind.word == "Node")
     for kind in KINDS:
         if kind is not node:

@@ -132,10 +132,10 @@ def leave(
 @app.command(epilog=example("weir down"))
 def down(instance: Instance = "weir") -> None:
     """Detach and remove the packet path.  Forwarding stops; the log and the last plan stay."""
-    from services.dataplane.l7 import keeper
+    from services.dataplane import keeper
     from services.dataplane.l7.local_vips import LocalVips
     from services.dataplane.load.loader import detach
-    from weir.cli.box.supervise import UpError, claim
+    from weir.cli.box.supervise import KEEPERS, UpError, claim
     from weir.view.processes import running
     from weir.where import Where
 
@@ -149,8 +149,8 @@ def down(instance: Instance = "weir") -> None:
             claim(where)  # held until this command ends
         for line in detach(where.pins, where.settings):
             typer.echo(line)
-        if keeper.stop(where.run / "envoy"):
-            typer.echo("the keeper of Envoy ended")
+        for name in keeper.stop(where.run / KEEPERS):
+            typer.echo(f"the keeper of {name} ended")
         LocalVips().set(())
     except (OSError, UpError) as error:
         fail(str(error))

@@ -9,6 +9,17 @@ import msgspec
 
 from weir.events.addresses import ClaimSettled, VipAllocated, VipDenied, VipFreed, VipReleased
 from weir.events.base import Event, author_of, key_of, tag_of
+from weir.events.bgp import (
+    BgpAdvertisementGone,
+    BgpAdvertisementObserved,
+    BgpPeerGone,
+    BgpPeerObserved,
+    BgpRoutePlanned,
+    BgpRouteWithdrawn,
+    BgpSessionPlanned,
+    BgpSessionsObserved,
+    BgpSessionWithdrawn,
+)
 from weir.events.health import EndpointDown, EndpointUp
 from weir.events.log import EpochStarted, ReaderAnnounced
 from weir.events.nodes import (
@@ -117,6 +128,15 @@ __all__ = [
     "BackendTlsPolicyObserved",
     "BackendsPlanned",
     "BackendsWithdrawn",
+    "BgpAdvertisementGone",
+    "BgpAdvertisementObserved",
+    "BgpPeerGone",
+    "BgpPeerObserved",
+    "BgpRoutePlanned",
+    "BgpRouteWithdrawn",
+    "BgpSessionPlanned",
+    "BgpSessionWithdrawn",
+    "BgpSessionsObserved",
     "ClaimSettled",
     "ClassStatusPlanned",
     "ConfigMapGone",
@@ -210,8 +230,8 @@ __all__ = [
     "untoken",
 ]
 
-ObjectObserved = KubernetesObserved | GatewayApiObserved
-ObjectGone = KubernetesGone | GatewayApiGone
+ObjectObserved = KubernetesObserved | GatewayApiObserved | BgpPeerObserved | BgpAdvertisementObserved
+ObjectGone = KubernetesGone | GatewayApiGone | BgpPeerGone | BgpAdvertisementGone
 
 AnyEvent = (
     EpochStarted
@@ -237,6 +257,10 @@ AnyEvent = (
     | FrontendWithdrawn
     | BackendsPlanned
     | BackendsWithdrawn
+    | BgpSessionPlanned
+    | BgpSessionWithdrawn
+    | BgpRoutePlanned
+    | BgpRouteWithdrawn
     | StatusPlanned
     | StatusWithdrawn
     | NodeSeen
@@ -246,6 +270,7 @@ AnyEvent = (
     | NodeUncordoned
     | AppliedThrough
     | PeersObserved
+    | BgpSessionsObserved
     | VipTaken
     | MapPressure
     | EndpointDown

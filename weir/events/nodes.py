@@ -6,7 +6,7 @@ from weir.events.base import Event
 from weir.model import Rejection
 
 
-class _OfNode(Event, frozen=True, kw_only=True):
+class OfNode(Event, frozen=True, kw_only=True):
     """An event about one node, stated by that node."""
 
     author: ClassVar[str] = "dataplane"
@@ -16,7 +16,7 @@ class _OfNode(Event, frozen=True, kw_only=True):
         return "", self.node
 
 
-class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
+class NodeSeen(OfNode, frozen=True, kw_only=True, tag="node_seen"):
     """A node forwards: how, and on which interfaces."""
 
     kind: ClassVar[str] = "lbnode"
@@ -33,7 +33,7 @@ class NodeSeen(_OfNode, frozen=True, kw_only=True, tag="node_seen"):
         return ", ".join(sorted(set(filter(None, self.hooks)))) or self.hook
 
 
-class NodeAddressesObserved(_OfNode, frozen=True, kw_only=True, tag="node_addresses_observed"):
+class NodeAddressesObserved(OfNode, frozen=True, kw_only=True, tag="node_addresses_observed"):
     """The addresses of a node's own, on all its interfaces, and its default gateways; none loopback or link-local."""
 
     kind: ClassVar[str] = "addresses"
@@ -41,7 +41,7 @@ class NodeAddressesObserved(_OfNode, frozen=True, kw_only=True, tag="node_addres
     gateways: tuple[str, ...] = ()  # likewise
 
 
-class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
+class AppliedThrough(OfNode, frozen=True, kw_only=True, tag="applied_through"):
     """The node's kernel holds the plan up to sequence `seq`, read back, but for `rejected`."""
 
     kind: ClassVar[str] = "applied"
@@ -50,7 +50,7 @@ class AppliedThrough(_OfNode, frozen=True, kw_only=True, tag="applied_through"):
     writes: int = 0  # map entries written or deleted to get here from the watermark before
 
 
-class VipTaken(_OfNode, frozen=True, kw_only=True, tag="vip_taken"):
+class VipTaken(OfNode, frozen=True, kw_only=True, tag="vip_taken"):
     """The node claimed the VIP on the wire: gratuitous ARP or unsolicited NA on `interfaces`."""
 
     kind: ClassVar[str] = "taken"
@@ -61,7 +61,7 @@ class VipTaken(_OfNode, frozen=True, kw_only=True, tag="vip_taken"):
         return "", self.vip
 
 
-class PeersObserved(_OfNode, frozen=True, kw_only=True, tag="peers_observed"):
+class PeersObserved(OfNode, frozen=True, kw_only=True, tag="peers_observed"):
     """Which LB nodes this one hears, by their hellos; itself among them."""
 
     kind: ClassVar[str] = "peers"
@@ -69,7 +69,7 @@ class PeersObserved(_OfNode, frozen=True, kw_only=True, tag="peers_observed"):
     ready: tuple[str, ...] = ()  # of these, who may announce VIPs
 
 
-class MapPressure(_OfNode, frozen=True, kw_only=True, tag="map_pressure"):
+class MapPressure(OfNode, frozen=True, kw_only=True, tag="map_pressure"):
     """A kernel map passed a tenth of its size, up or down: `used_percent` is rounded down to tens."""
 
     kind: ClassVar[str] = "pressure"

@@ -4,6 +4,7 @@ All are frozen and compare by content.  Addresses travel as canonical text, numb
 """
 
 from weir.model.address import FAMILIES, Address, Family, begins_with_anycast, endpoint_name, families_of, family_of, parse_address
+from weir.model.bgp import Bfd, BgpOffer, BgpSession, SessionState
 from weir.model.gateway import (
     BackendRef,
     ClientValidation,
@@ -93,6 +94,9 @@ __all__ = [
     "BackendRef",
     "BackendSet",
     "BackendState",
+    "Bfd",
+    "BgpOffer",
+    "BgpSession",
     "Chain",
     "ClientAuth",
     "ClientValidation",
@@ -137,6 +141,7 @@ __all__ = [
     "RouteRule",
     "Selector",
     "ServicePort",
+    "SessionState",
     "Share",
     "SlicePort",
     "SubjectAltName",

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from services.dataplane.keeper import Kept, confined
+from services.dataplane.l7.judge import envoy_binary
 from services.dataplane.l7.protobuf import Files
 from weir.where import Where
 
@@ -16,7 +18,8 @@ def admin_of(where: Where) -> str:
     return str(where.run / "envoy" / "admin.sock")
 
 
-def keeper_options(where: Where) -> list[str]:
-    """Of the keeper's command line."""
-    run: Path = where.run / "envoy"
-    return ["--run", str(run), "--bootstrap", files_of(where).bootstrap(), "--log", str(where.state / "envoy.log")]
+def kept(files: Files, log: Path) -> Kept:
+    """Envoy, which may bind low ports and nothing else.  Raises NoEnvoy."""
+    bootstrap = files.bootstrap()
+    command = (*confined("net_bind_service"), envoy_binary(), "-c", bootstrap, "--disable-hot-restart", "-l", "warning")
+    return Kept("envoy", command, Path(bootstrap), log)

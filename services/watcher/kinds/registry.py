@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from services.watcher.kinds.backendtlspolicy import BACKENDTLSPOLICY
+from services.watcher.kinds.bgpadvertisement import BGPADVERTISEMENT
+from services.watcher.kinds.bgppeer import BGPPEER
 from services.watcher.kinds.configmap import CONFIGMAP
 from services.watcher.kinds.endpointslice import ENDPOINTSLICE
 from services.watcher.kinds.gateway import GATEWAY
@@ -29,7 +31,7 @@ from services.watcher.kinds.vippool import VIPPOOL
 from weir.events import AnyEvent, ObjectObserved
 
 KINDS: Final = (
-    *(VIPPOOL, NAMESPACE, NODE, LBNODE, LBSERVICE, SERVICE, ENDPOINTSLICE),
+    *(VIPPOOL, NAMESPACE, NODE, LBNODE, BGPPEER, BGPADVERTISEMENT, LBSERVICE, SERVICE, ENDPOINTSLICE),
     *(REFERENCEGRANT, SECRET, CONFIGMAP, GATEWAYCLASS, GATEWAY, LISTENERSET),
     *(HTTPROUTE, GRPCROUTE, TLSROUTE, TCPROUTE, UDPROUTE, BACKENDTLSPOLICY),
 )

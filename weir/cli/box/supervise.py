@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import fcntl
+import grp
 import os
 import secrets
 import signal
@@ -21,9 +22,10 @@ from types import MappingProxyType
 import msgspec
 import structlog
 
-from services.dataplane.l7 import keeper
-from services.dataplane.l7.judge import NoEnvoy, envoy_binary
-from services.dataplane.l7.places import keeper_options
+from services.dataplane import keeper
+from services.dataplane.bgp import places as frr
+from services.dataplane.l7 import places as envoy
+from services.dataplane.l7.judge import NoEnvoy
 from services.dataplane.plan_file import PlanFile
 from weir.cli.box.limits import Limits
 from weir.cli.box.notify import notify
@@ -34,6 +36,7 @@ from weir.view.processes import HELLO, SERVICES, is_running, noted
 from weir.where import Where, node_name, write_file
 
 RESTART_MOST_S = 5.0
+KEEPERS = "keepers"  # in `run`: of daemons that outlive this process
 _ANY_BYTES = 1 << 50
 Work = Callable[[], Awaitable[None]]
 Env = Mapping[str, str]
@@ -74,7 +77,10 @@ class Supervisor:
         while True:
             began = time.monotonic()
             process = self._processes[name] = await asyncio.create_subprocess_exec(
-                *command, preexec_fn=partial(_confine, CAPABILITIES.get(name, ())), env={**os.environ, **env}
+                *command,
+                preexec_fn=partial(_confine, CAPABILITIES.get(name, ())),
+                env={**os.environ, **env},
+                extra_groups=_groups(name),
             )
             self.nats_beat_s = None if name == "nats" else self.nats_beat_s
             self._note(name, process.pid)
@@ -189,8 +195,8 @@ async def forward(
     """
     where = supervisor.where
     attached = [word for interface in interfaces for word in ("--interface", interface)]
-    proxy, turns = _proxy(where, secrets), ["--hello"] if hello is not None else []
-    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *proxy, *turns, *counted["dataplane"])
+    beside, turns = [*_proxy(where, secrets), *_routers(where)], ["--hello"] if hello is not None else []
+    agent = _service(where, "dataplane", "--node", node, "--hook", hook, *attached, *beside, *turns, *counted["dataplane"])
     prober = _service(where, "health", "--node", node, *counted["health"])
     reload = partial(_load, where, interfaces, hook)
     async with asyncio.TaskGroup() as group:
@@ -203,12 +209,22 @@ async def forward(
 def _proxy(where: Where, secrets: Sequence[str]) -> list[str]:
     """Start what keeps Envoy running, beyond our own end; returns the agent's options for it.  Without Envoy there is no L7."""
     try:
-        envoy_binary()
+        kept = envoy.kept(envoy.files_of(where), where.state / "envoy.log")
     except NoEnvoy as error:
         log.warning("no_proxy", reason=str(error))
         return []
-    keeper.start(keeper_options(where))
+    keeper.start(where.run / KEEPERS, kept)
     return ["--proxy", *(f"--secrets={path}" for path in secrets)]
+
+
+def _routers(where: Where) -> list[str]:
+    """The same for FRR, without which there is no BGP."""
+    kept = frr.kept(where)
+    if kept:
+        frr.make_folders(where)
+    for daemon in kept:
+        keeper.start(where.run / KEEPERS, daemon)
+    return ["--frr"] if kept else []
 
 
 def claim(where: Where) -> int:
@@ -305,6 +321,14 @@ def _confine(capabilities: Sequence[int]) -> None:
     for number in range(64):
         if number not in capabilities and prctl(_PR_CAPBSET_READ, number) == 1 and prctl(_PR_CAPBSET_DROP, number):
             raise OSError(ctypes.get_errno(), f"capability {number} cannot be dropped")
+
+
+def _groups(name: str) -> list[int]:
+    """The agent's groups, beside root's own: it speaks to FRR.  Of the others: none."""
+    try:
+        return [grp.getgrnam(frr.GROUP).gr_gid] if name == "dataplane" else []
+    except KeyError:  # FRR is not installed
+        return []
 
 
 def die_with_parent() -> None:

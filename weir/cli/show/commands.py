@@ -32,6 +32,7 @@ class Noun(StrEnum):
     vip = "vip"
     owners = "owners"
     owner = "owner"
+    bgp = "bgp"
     pools = "pools"
     pool = "pool"
     gateways = "gateways"
@@ -54,7 +55,7 @@ class Noun(StrEnum):
 
 
 Kind = Annotated[
-    Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, owners, pools, nodes, lb, ep, ct, drops or verdicts.")
+    Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, owners, bgp, pools, nodes, lb, ep, ct, drops or verdicts.")
 ]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Services in this namespace.", show_default=False)
@@ -90,8 +91,9 @@ def get(
 ) -> None:
     """Show one kind of thing, all of it or by name.
 
-    From the log: svc (Services), gateways, routes, vips, owners (of VIPs on the wire), pools, nodes.  From the maps of this machine:
-    lb (frontends), ep (endpoints), ct (connections), drops (dropped packets by reason), verdicts (all packets by outcome).
+    From the log: svc (Services), gateways, routes, vips, owners (of VIPs on the wire), bgp (sessions with routers), pools, nodes.  From
+    the maps of this machine: lb (frontends), ep (endpoints), ct (connections), drops (dropped packets by reason), verdicts (all packets
+    by outcome).
     """
     from weir.cli.show.get import Wanted, get, labels_of
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SVC = ("name", "vips", "ports", "ready", "state", "message")  # columns of the table
 GATEWAYS = ("name", "kind", "vips", "listeners", "routes", "state", "message")
 ROUTES = ("name", "kind", "hostnames", "parent", "state", "message")
-OF_LOG = ("svc", "gateways", "routes", "vips", "owners", "pools", "nodes")
+OF_LOG = ("svc", "gateways", "routes", "vips", "owners", "bgp", "pools", "nodes")
 
 
 class View(NamedTuple):
@@ -139,6 +139,7 @@ def kernel_view(noun: str, kernel: Kernel, output: str) -> View:
 
 def log_view(noun: str, world: "World") -> View:
     """Return the rows that come from the log."""
+    from weir.view.bgp import sessions
     from weir.view.gateways import gateways, routes
     from weir.view.nodes import nodes
     from weir.view.owners import owners
@@ -157,6 +158,8 @@ def log_view(noun: str, world: "World") -> View:
             return View(list(map(row_of, vips(world))), ("vip",), ("vip", "services"), "services")
         case "owners":
             return View(list(map(row_of, owners(world))), ("vip",), ("vip", "node"))
+        case "bgp":
+            return View(list(map(row_of, sessions(world))), ("node", "peer"), ("peer", "node", "address"))
         case "pools":
             return View(list(map(row_of, pools(world))), ("name",), ("name",))
     return View(list(map(row_of, nodes(world))), ("name",), ("name",))

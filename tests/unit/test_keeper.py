@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from services.dataplane.l7.keeper import limit
+from services.dataplane.keeper import limit
 
 
 def test_a_log_beyond_its_limit_is_put_aside_and_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""BGP: sessions with routers, and the nodes that tell them of a VIP."""

@@ -1,0 +1,156 @@
+"""A box tells a router of its VIPs by BGP: sessions, attributes, what is withdrawn, and what goes on without Weir."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+from tests.e2e.router import ASN, NODES_ASN, Router, router
+from tests.own import own
+from weir.demo.network import wait_until
+from weir.demo.stage import Stage, stage
+
+V4, V6 = "203.0.113.10", "2001:db8:113::10"
+API = "weir.dev/v1alpha1"
+
+
+def peer(name: str, address: str, **more: Any) -> dict[str, Any]:
+    spec = {"myASN": NODES_ASN, "peerASN": ASN, "peerAddress": address, "connectTime": "1s", "bfd": {"interval": 100}, **more}
+    return {"apiVersion": API, "kind": "BGPPeer", "metadata": {"name": name}, "spec": spec}
+
+
+def advertisement(**spec: Any) -> dict[str, Any]:
+    return {"apiVersion": API, "kind": "BGPAdvertisement", "metadata": {"name": "all"}, "spec": spec}
+
+
+MORE_VIP = "203.0.113.20"
+MORE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"namespace": "shop", "name": "more"},
+    "spec": {"type": "LoadBalancer", "loadBalancerIP": MORE_VIP, "ports": [{"port": 80}]},
+}
+PEERS = [peer("tor-v4", "10.76.0.2"), peer("tor-v6", "fd76::2")]
+
+
+class Told(NamedTuple):
+    """A box, and the router beside it."""
+
+    stage: Stage
+    router: Router
+
+    def write(self, *objects: dict[str, Any]) -> None:
+        (self.stage.folder / "shop" / "bgp.yaml").write_text(yaml.safe_dump_all(objects))
+
+    def routes(self) -> set[str]:
+        return {*self.router.routes("-4"), *self.router.routes("-6")}
+
+    def await_routes(self, *prefixes: str, within_s: float = 30) -> None:
+        assert wait_until(lambda: self.routes() == {*prefixes}, within_s), (self.routes(), self.stage.complaints())
+
+    def fetched(self) -> bool:
+        done = self.stage.network.run("client", "curl", "-sS", "-m", "2", f"http://{V4}/", check=False)
+        return not done.returncode
+
+
+def sessions(told: Told) -> set[tuple[str, str, str]]:
+    return {(row["peer"], row["state"], row["bfd"]) for row in told.stage.ask("get bgp")}
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[Told]:
+    if os.geteuid():
+        pytest.skip("namespaces and BPF need root")
+    with stage(own("weirbgp"), fast=True) as found, router(found.network, "client", ["10.76.0.1", "fd76::1"]) as tor:
+        made = Told(found, tor)
+        made.write(*PEERS, advertisement())
+        found.up()
+        made.await_routes(V4, V6, within_s=90)
+        yield made
+
+
+def test_vips_are_told_and_reached(told: Told) -> None:
+    assert told.router.routes("-4") == {V4: ["10.76.0.1"]}
+    assert told.fetched()
+    up = {("tor-v4", "Established", "up"), ("tor-v6", "Established", "up")}
+    assert wait_until(lambda: sessions(told) == up, 20), sessions(told)
+
+
+def test_a_vip_that_goes_is_withdrawn_and_no_session_is_touched(told: Told) -> None:
+    before = told.router.show("protocols", "all", "n0").count("Established")
+    path = told.stage.folder / "shop" / "more.yaml"
+    path.write_text(yaml.safe_dump(MORE))
+    told.await_routes(V4, V6, MORE_VIP)
+    path.unlink()
+    told.await_routes(V4, V6)
+    assert told.router.show("protocols", "all", "n0").count("Established") == before
+
+
+def test_what_a_router_is_told_follows_the_advertisement(told: Told) -> None:
+    told.write(*PEERS, advertisement(med=30, prepend=1, communities=["65001:7", "65001:1:2"], peers=["tor-v4"]))
+    told.await_routes(V4)
+    assert wait_until(lambda: "BGP.med: 30" in told.router.attributes(V4), 20), told.router.attributes(V4)
+    attributes = told.router.attributes(V4)
+    for words in ("BGP.as_path: 65001 65001", "BGP.community: (65001,7)", "BGP.large_community: (65001, 1, 2)"):
+        assert words in attributes
+    told.write(*PEERS, advertisement(aggregationLength=24, aggregationLengthV6=64))
+    told.await_routes("203.0.113.0/24", "2001:db8:113::/64")
+    assert told.fetched()
+    told.write(*PEERS, advertisement())
+    told.await_routes(V4, V6)
+
+
+def test_a_router_that_does_not_answer_is_told_of_and_the_other_goes_on(told: Told) -> None:
+    told.write(*PEERS, peer("nobody", "10.76.0.99"), advertisement())
+    assert wait_until(lambda: ("nobody", "Down", "down") in sessions(told), 30), sessions(told)
+    assert {("tor-v4", "Established", "up"), ("tor-v6", "Established", "up")} <= sessions(told)
+    assert told.routes() == {V4, V6}
+    told.write(*PEERS, advertisement())
+    assert wait_until(lambda: len(sessions(told)) == 2, 20), sessions(told)
+
+
+def test_a_session_that_frr_refuses_is_told_in_its_words(told: Told) -> None:
+    told.write(*PEERS, peer("wrong", "10.76.0.99", myASN=65077, peerASN=65077), advertisement())
+
+    def message() -> str:
+        return next((str(row["message"]) for row in told.stage.ask("get bgp") if row["peer"] == "wrong"), "")
+
+    assert wait_until(lambda: "bgpd does not run" in message(), 30), message()
+    assert "same as the remote as" in message()
+    assert told.routes() == {V4, V6}
+    told.write(*PEERS, advertisement())
+    assert wait_until(lambda: len(sessions(told)) == 2, 20), sessions(told)
+
+
+def test_a_daemon_that_is_killed_is_back_with_what_was_told(told: Told) -> None:
+    run = told.stage.where.run / "keepers"
+    for name in ("bgpd", "zebra", "bfdd"):
+        first = int((run / f"{name}.pid").read_text())
+        os.kill(first, signal.SIGKILL)
+        assert wait_until(lambda name=name, first=first: int((run / f"{name}.pid").read_text()) != first, 20)  # type: ignore[misc]
+        told.await_routes(V4, V6, within_s=60)
+    up = {("tor-v4", "Established", "up"), ("tor-v6", "Established", "up")}
+    assert wait_until(lambda: sessions(told) == up, 60), sessions(told)
+
+
+def test_routers_are_told_on_while_weir_up_and_its_children_are_dead(told: Told) -> None:
+    pids = told.stage.pids()
+    for name in ("up", *(name for name in pids if name != "up")):
+        os.kill(pids[name], signal.SIGKILL)
+    assert wait_until(lambda: not told.stage.pids(), 20)
+    assert told.routes() == {V4, V6}
+    os.kill(int((told.stage.where.run / "keepers" / "bgpd.pid").read_text()), signal.SIGKILL)
+    assert wait_until(lambda: told.routes() != {V4, V6}, 20), "the router noticed"
+    told.await_routes(V4, V6, within_s=60)
+    assert told.fetched()
+
+
+def test_weir_down_ends_the_daemons_and_the_router_knows_at_once(told: Told) -> None:
+    words = (sys.executable, "-m", "weir.cli", "down", "--instance", told.stage.where.instance)
+    done = told.stage.network.run("lb", *words, check=False)
+    assert "the keeper of bgpd ended" in done.stdout, (done.stdout, done.stderr)
+    told.await_routes(within_s=10)
