@@ -14,14 +14,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.log_server import LogServer, log_server
 from weir.bus.permissions import CENTRAL, OPERATOR
+from weir.cli.box.credentials import credentials
 from weir.demo.network import CLIENT, VIP_NETWORKS, Network, _ip
+from weir.demo.stage import clear
 from weir.where import Where
 
 ROOT = Path(__file__).parents[2]
@@ -163,5 +165,40 @@ class Pair:
                 with contextlib.suppress(ProcessLookupError):  # killed, and not started again
                     os.kill(pid, number)
 
+    @contextmanager
+    def streaming(self, vip: str, flows: int = 0, place: str = "client") -> Iterator[Callable[[], Any]]:
+        """Runs a client; what is yielded ends it, and returns what it saw."""
+        words = [sys.executable, "-m", "tests.e2e.stream", vip, "--flows", str(flows)]
+        client = self.network.popen(place, *words, stdout=subprocess.PIPE, cwd=ROOT)
+        assert client.stdout
+        assert client.stdout.readline() == "sending\n"
+
+        def end() -> Any:
+            client.send_signal(signal.SIGTERM)
+            assert client.stdout
+            return json.loads(client.stdout.readline())
+
+        try:
+            yield end
+        finally:
+            client.kill()
+            client.wait()
+
     def told(self) -> str:
         return "\n".join(f"{path.name}: {path.read_text()[-2500:]}" for path in sorted(self.folder.glob("*.log")))
+
+
+@contextmanager
+def installed(network: PairNetwork, folder: Path) -> Iterator[Pair]:
+    """The network with its servers, keys for both nodes, and nothing of Weir left behind, before or after."""
+    found = Pair(network, folder, network.name)
+    credentials(folder / "keys", NODES, [HUB[0]])
+    try:
+        with network:
+            network.start()
+            for node in NODES:
+                clear(found.named(node))
+            yield found
+    finally:
+        for node in NODES:
+            clear(found.named(node))

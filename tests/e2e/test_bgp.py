@@ -108,6 +108,8 @@ def test_a_router_that_does_not_answer_is_told_of_and_the_other_goes_on(told: To
     told.write(*PEERS, peer("nobody", "10.76.0.99"), advertisement())
     assert wait_until(lambda: ("nobody", "Down", "down") in sessions(told), 30), sessions(told)
     assert {("tor-v4", "Established", "up"), ("tor-v6", "Established", "up")} <= sessions(told)
+    problems = told.stage.ask("status")[0]["problems"]
+    assert [words for words in problems if words.startswith("BGP session of ") and " with nobody is down: " in words], problems
     assert told.routes() == {V4, V6}
     told.write(*PEERS, advertisement())
     assert wait_until(lambda: len(sessions(told)) == 2, 20), sessions(told)

@@ -1,25 +1,21 @@
 """Two LB nodes that take turns: one announces a VIP, and the other takes over when it is gone."""
 
-import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.pair import HUB, NODES, PLACES, ROOT, Pair, PairNetwork
+from tests.e2e.pair import HUB, NODES, PLACES, ROOT, Pair, PairNetwork, installed
 from tests.own import own
-from weir.cli.box.credentials import credentials
 from weir.demo.network import wait_until
-from weir.demo.stage import EXAMPLE, clear
+from weir.demo.stage import EXAMPLE
 
 NAME = own("weirpair")
 VIP = "203.0.113.10"
@@ -31,18 +27,8 @@ ON_ITS_WAY = 4  # of one datagram each 5 ms, and one connection each 10 ms
 def pair(tmp_path: Path) -> Iterator[Pair]:
     if os.geteuid():
         pytest.skip("namespaces and BPF need root")
-    found = None
-    try:
-        credentials(tmp_path / "keys", NODES, ["10.77.0.200"])
-        with PairNetwork(NAME) as network:
-            network.start()
-            found = Pair(network, tmp_path, NAME)
-            for node in NODES:
-                clear(found.named(node))
-            yield found
-    finally:
-        for node in NODES if found else ():
-            clear(found.named(node))
+    with installed(PairNetwork(NAME), tmp_path) as found:
+        yield found
 
 
 @contextmanager
@@ -99,26 +85,6 @@ def other(node: str) -> str:
     return NODES[1 - NODES.index(node)]
 
 
-@contextmanager
-def streaming(pair: Pair, flows: int = 0) -> Iterator[Callable[[], Any]]:
-    """Runs a client; what is yielded ends it, and returns what it saw."""
-    words = [sys.executable, "-m", "tests.e2e.stream", VIP, "--flows", str(flows)]
-    client = pair.network.popen("client", *words, stdout=subprocess.PIPE, cwd=ROOT)
-    assert client.stdout
-    assert client.stdout.readline() == "sending\n"
-
-    def end() -> Any:
-        client.send_signal(signal.SIGTERM)
-        assert client.stdout
-        return json.loads(client.stdout.readline())
-
-    try:
-        yield end
-    finally:
-        client.kill()
-        client.wait()
-
-
 def drop_hellos(pair: Pair, *, dropped: bool) -> None:
     for switch in ("front", "switch"):
         if not dropped:
@@ -173,7 +139,7 @@ def test_whatever_happens_to_one_the_other_takes_over_and_keeps_the_vip(pair: Pa
     with serving(pair, EXAMPLE, "--mode=onearm"):
         for name, (fault, undo) in FAULTS.items():
             first = owner(pair)
-            with streaming(pair) as end:
+            with pair.streaming(VIP) as end:
                 fault(pair, first)
                 answers(pair, other(first), name)
                 time.sleep(FAULT_S)
@@ -189,7 +155,7 @@ def test_whatever_happens_to_one_the_other_takes_over_and_keeps_the_vip(pair: Pa
 
 
 def test_two_that_do_not_hear_each_other_both_forward_and_agree_when_they_do(pair: Pair) -> None:
-    with serving(pair, EXAMPLE, "--mode=onearm"), streaming(pair) as end:
+    with serving(pair, EXAMPLE, "--mode=onearm"), pair.streaming(VIP) as end:
         drop_hellos(pair, dropped=True)
         assert wait_until(lambda: answering(pair) == sorted(NODES), 30), pair.told()
         time.sleep(FAULT_S)
@@ -236,7 +202,7 @@ def test_flows_live_on_with_the_other_node_when_one_is_gone_and_when_one_is_drai
     with serving(pair, together):
         first = owner(pair)
         assert {row["node"] for row in pair.rows("get", "owners")} == {first}, "one node announces all of them"
-        with streaming(pair, flows=100) as end:
+        with pair.streaming(VIP, flows=100) as end:
             pair.network.unplug(first)
             answers(pair, other(first))
             time.sleep(FAULT_S)
@@ -245,7 +211,7 @@ def test_flows_live_on_with_the_other_node_when_one_is_gone_and_when_one_is_drai
         pair.network.plug(first)
         settle(pair)
 
-        with streaming(pair, flows=100) as end:
+        with pair.streaming(VIP, flows=100) as end:
             assert "drained: it announces no VIP" in pair.weir("hub", "node", "drain", other(first)).stdout
             assert answering(pair) == [first]
             time.sleep(FAULT_S)

@@ -1,11 +1,14 @@
 """Sessions of LB nodes with routers, as the nodes report them."""
 
+from typing import Final
+
 from weir.decider import World
 from weir.events import AppliedThrough, BgpSessionPlanned, BgpSessionsObserved, key_of
 from weir.lbnodes import heard
 from weir.model import SessionState
 from weir.view.value import View
 
+DOWN: Final = "Down"
 _NOT_YET = SessionState(peer="", reason="nothing is reported of it yet")
 
 
@@ -30,7 +33,7 @@ def sessions(world: World) -> list[SessionView]:
     for planned in world.of(BgpSessionPlanned):
         for node in planned.nodes:
             state = reported.get((node, planned.peer), _NOT_YET)
-            up = "Established" if state.established else "Down"
+            up = "Established" if state.established else DOWN
             found.append(
                 SessionView(
                     node=node,

@@ -11,6 +11,7 @@ from weir.events import AppliedThrough, EndpointDown, ManifestRejected, StatusPl
 from weir.lbnodes import conflicts, counted, how_to_end, is_silent
 from weir.model import Condition, endpoint_name
 from weir.view.alarms import disk_alarms, log_alarms
+from weir.view.bgp import DOWN, sessions
 from weir.view.gateways import GatewayView, RouteView, gateways, routes
 from weir.view.history import connect, world_at
 from weir.view.nodes import NodeView, nodes
@@ -156,7 +157,7 @@ def _service(planned: StatusPlanned, backends: int) -> ServiceStatus:
 
 
 def problems(world: World) -> list[str]:
-    """Return what is wrong apart from conditions of Services: manifests, backends, refused parts of the plan, and nodes."""
+    """Return what is wrong apart from conditions of Services: manifests, backends, refused parts of the plan, sessions with routers, nodes."""
     seen = counted(world)
     names = {node.node for node in seen}
     rejected = [f"{event.source}: {problem}" for event in world.of(ManifestRejected) for problem in event.problems]
@@ -169,4 +170,5 @@ def problems(world: World) -> list[str]:
     refused = [f"{event.node} refused {r.entity}: {r.reason}" for event in applied for r in event.rejected]
     twice = [f"node {node.node}: {words}" for node in seen for words in conflicts(world, node.node)]
     silent = [f"node {node.node} is not responding; {how_to_end(node.node)}" for node in seen if is_silent(world, node.node)]
-    return [*rejected, *down, *refused, *twice, *silent]
+    routers = [f"BGP session of {each.node} with {each.peer} is down: {each.message}" for each in sessions(world) if each.state == DOWN]
+    return [*rejected, *down, *refused, *routers, *twice, *silent]
