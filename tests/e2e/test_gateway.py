@@ -253,6 +253,7 @@ def test_a_backend_that_answers_no_probe_gets_no_request(edge: Edge) -> None:
     edge.stage.network.set_link("b3", up=False)
     try:
         assert wait_until(lambda: "10.77.0.13:8080/TCP is down" in str(edge.stage.ask("status")), 20), edge.stage.ask("status")
+        assert "nok" in {row["state"] for row in edge.stage.ask("get ep") if row["name"] == "10.77.0.13:8080/TCP"}
         assert wait_until(lambda: served_by() == {"200 b2"}, 20), served_by()
         assert served_by(30) == {"200 b2"}
     finally:

@@ -1,16 +1,13 @@
 """Rows of `weir get` that come from the live maps, in the columns of loxicmd."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from services.dataplane.l4.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Flow, FrontendKey, Stats
+from services.dataplane.l4.layout import ALGORITHMS, FIRST_DROP, ID, MODES, STATES, VERDICTS, Backend, Flow, FrontendKey, Stats
 from services.health.delays import Delay
 from weir.cli.output import Row
 from weir.cli.show.kernel import Kernel, Served
-from weir.model import (
-    PROXY,
-    endpoint_name,
-    shown,
-)
+from weir.events import UpstreamPlanned
+from weir.model import PROXY, Probe, endpoint_name, shown
 
 LB = ("ext ip", "port", "proto", "name", "mark", "sel", "mode", "# of endpoints", "timeout", "monitor")
 LB_WIDE = (
@@ -90,26 +87,39 @@ def _counters(kernel: Kernel, number: int) -> Row:
 
 
 def endpoints(kernel: Kernel) -> list[Row]:
-    """Return each backend with its probe."""
+    """Return each backend of the kernel and of the proxy, with its probe."""
     rows = {}
+    for backend, down, probe in (*_of_frontends(kernel), *_of_upstreams(kernel)):
+        name = endpoint_name(backend.address, backend.port, backend.protocol)
+        key = backend.address, backend.port, backend.protocol
+        if not probe and key in rows:
+            continue  # of another frontend or upstream, which may have it probed
+        rows[key] = {
+            "host": backend.address,
+            "name": name,
+            "ptype": f"{probe.kind}:" if probe else "",
+            "port": backend.port,
+            "duration": probe.interval_s if probe else 0,
+            "retries": probe.retries if probe else 0,
+            **_delays(kernel.delays.get(name)),
+            "state": "nok" if down else "ok" if probe else "unprobed",
+        }
+    return [rows[where] for where in sorted(rows)]
+
+
+def _of_frontends(kernel: Kernel) -> Iterator[tuple[Backend, bool, Probe | None]]:
+    """Yield backends in the maps, with whether each is down and its probe."""
     for where, frontend in kernel.frontends.items():
         planned = kernel.planned(where)
         for served in kernel.serving(frontend, planned):
-            probe, backend = planned.probe if planned else None, served.backend
-            key = backend.address, backend.port, backend.protocol
-            if not probe and key in rows:
-                continue  # of another frontend, which may have it probed
-            rows[key] = {
-                "host": backend.address,
-                "name": endpoint_name(backend.address, backend.port, backend.protocol),
-                "ptype": f"{probe.kind}:" if probe else "",
-                "port": backend.port,
-                "duration": probe.interval_s if probe else 0,
-                "retries": probe.retries if probe else 0,
-                **_delays(kernel.delays.get(endpoint_name(backend.address, backend.port, backend.protocol))),
-                "state": "nok" if served.down else "ok" if probe else "unprobed",
-            }
-    return [rows[where] for where in sorted(rows)]
+            yield served.backend, served.down, planned.probe if planned else None
+
+
+def _of_upstreams(kernel: Kernel) -> Iterator[tuple[Backend, bool, Probe | None]]:
+    """Yield the proxy's, which no map but that of probes has: they are those of the plan on disk."""
+    for upstream in kernel.plan.of(UpstreamPlanned):
+        for backend, down in kernel.planned_down(upstream.sets).items():
+            yield backend, down or backend.key() in kernel.down, upstream.probe
 
 
 def _delays(found: Delay | None) -> Row:

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from errno import ENOENT
 from functools import cached_property
@@ -29,7 +29,7 @@ from services.dataplane.plan_file import PlanFile
 from services.health.delays import Delay
 from weir.decider import World
 from weir.events import BackendsPlanned, FrontendPlanned, untoken
-from weir.model import BackendState, seen_from
+from weir.model import BackendSet, seen_from
 from weir.pins import Map, MapError
 from weir.where import Where
 
@@ -137,19 +137,24 @@ class Kernel:
         slots: dict[int, int] = {}
         for number in ids[: frontend.size]:
             slots[number] = slots.get(number, 0) + 1
-        states = self._planned_states(planned)
-        dead = self.down | {key for key, state in states.items() if state == "down"}
-        numbers = {*slots, *(self._numbers[key] for key in states if key in self._numbers)} & self.backends.keys()
+        planned_down = self.planned_down(planned.sets if planned else ())
+        dead = self.down | {backend.key() for backend, down in planned_down.items() if down}
+        keys = (backend.key() for backend in planned_down)
+        numbers = {*slots, *(self._numbers[key] for key in keys if key in self._numbers)} & self.backends.keys()
         found = [
             Served(self.backends[n], slots.get(n, 0), self.backends[n].key() in dead, Stats.sum(stats.get(ID.pack(n)) or b""))
             for n in numbers
         ]
         return sorted(found, key=lambda served: (served.backend.address, served.backend.port))
 
-    def _planned_states(self, planned: FrontendPlanned | None) -> dict[bytes, BackendState]:
-        """By key of `backend_up`.  One probe can take out backends of other ports: they are down in the plan only."""
-        chunks = [chunk for part in planned.sets for chunk in self.plan.find("set", part.name, BackendsPlanned)] if planned else []
-        return {Backend(b.address, b.port, chunk.protocol).key(): seen_from(self.node, b) for chunk in chunks for b in chunk.backends}
+    def planned_down(self, sets: Iterable[BackendSet]) -> dict[Backend, bool]:
+        """Map each backend of these sets in the plan to whether it is down, as this node sees it.
+
+        The kernel may not show that: one probe can take out backends of other ports, which are down in the plan only.
+        """
+        chunks = [chunk for part in sets for chunk in self.plan.find("set", part.name, BackendsPlanned)]
+        pairs = ((Backend(b.address, b.port, chunk.protocol), b) for chunk in chunks for b in chunk.backends)
+        return {backend: seen_from(self.node, planned) == "down" for backend, planned in pairs}
 
     def flows(self) -> list[tuple[Flow, int]]:
         """Flows that have not ended, each with the sequence of the plan that chose its backend, by client."""
