@@ -201,3 +201,38 @@ def test_a_misspelt_class_is_found_at_the_gateway() -> None:
 def test_a_gateway_without_a_pool_is_found() -> None:
     found = of(CLASS, GATEWAY % TLS)
     assert ("Gateway shop/edge", "AddressNotAssigned") in [(each.object, each.reason) for each in found]
+
+
+def backing(protocol: str = "TCP") -> str:
+    """Of shop/web, which is not exposed: only routes reach it."""
+    return WEB.replace("type: LoadBalancer", "type: ClusterIP").replace("port: 80,", f"port: 80, protocol: {protocol},")
+
+
+EDGE = (GATEWAY % "").replace("{name: https, port: 443, protocol: HTTPS}", "%s")
+LISTENERS = {"HTTPRoute": "HTTP", "GRPCRoute": "HTTP", "TLSRoute": "TLS", "TCPRoute": "TCP", "UDPRoute": "UDP"}
+EMPTY = "no ready endpoint of this Service is of the VIP's family and has its ports: 80/{} (targetPort http)"
+
+
+@pytest.mark.parametrize(("kind", "listener"), LISTENERS.items())
+def test_a_service_without_an_endpoint_that_a_route_forwards_to_is_found(kind: str, listener: str) -> None:
+    protocol = "UDP" if listener == "UDP" else "TCP"
+    tls = ", tls: {mode: Passthrough}" if listener == "TLS" else ""
+    names = "hostnames: [a.example.com], rules" if listener == "TLS" else "rules"
+    listening = EDGE % f"{{name: own, port: 4000, protocol: {listener}{tls}}}"
+    route = (ROUTE % ("edge, sectionName: own", "web")).replace("HTTPRoute", kind).replace("rules", names)
+    gateway, here = (POOL, CLASS, listening, route), ("shop.yaml#5", "Service shop/web", "NoEndpoints")
+    ready = SLICE.replace("port: 8080", f"port: 8080, protocol: {protocol}")
+    assert of(*gateway, backing(protocol), ready) == []
+    assert of(*gateway, backing(protocol)) == [(*here, "this Service has no EndpointSlice")]
+    assert of(*gateway, backing(protocol), ready.replace("name: http", "name: web")) == [(*here, EMPTY.format(protocol))]
+
+
+def test_of_a_service_only_what_a_route_uses_counts() -> None:
+    gateway = (POOL, CLASS, EDGE % "")
+    more = backing().replace("ports: [", "ports: [{name: dns, port: 53, protocol: UDP}, ")
+    assert of(*gateway, ROUTE % ("edge", "web"), more, SLICE) == [], "no route has the other port"
+    assert of(*gateway, backing()) == [], "no route has it"
+    spare = (ROUTE % ("edge", "web")).replace("port: 80}", "port: 80, weight: 0}")
+    assert of(*gateway, spare, backing()) == [], "it gets no request"
+    twice = [each.object for each in of(*gateway, ROUTE % ("edge", "web"), WEB)]
+    assert twice == ["Service shop/web"], "it has a VIP of its own, and its own finding"

@@ -10,9 +10,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import typer
+from msgspec.structs import replace
 
 from services.ipam.core import Ipam
 from services.planner.core import Planner
+from services.planner.gateway.references import Fault, backend_of
+from services.planner.gateway.status import backend_refs
+from services.planner.l4.status import unserved
+from services.planner.shared.backends import backends_of
 from services.watcher.core import Watcher, differences
 from services.watcher.inventory import Observation
 from services.watcher.kinds.reader import Document
@@ -29,14 +34,14 @@ from weir.events import (
     GatewayStatusPlanned,
     ManifestRejected,
     NodeAddressesObserved,
+    RouteObserved,
     RouteStatusPlanned,
     ServiceObserved,
     StatusPlanned,
+    UdpRouteObserved,
     object_key,
 )
-from weir.model import (
-    shown,
-)
+from weir.model import FAMILIES, shown
 from weir.view.gateways import observed_routes
 from weir.words import few
 
@@ -94,8 +99,8 @@ def units_of(paths: Sequence[Path]) -> Units | None:
 def findings(units: Units, settings: Settings) -> list[Finding]:
     """By source, then object."""
     world = world_of(units, settings)
-    found = [*_rejected(world), *_conditions(world), *_of_gateways(world), *_of_routes(world), *_unattached(world), *_slices(world)]
-    return sorted(set(found))
+    routes = [*_of_routes(world), *_forwarded_to(world), *_unattached(world)]
+    return sorted({*_rejected(world), *_conditions(world), *_of_gateways(world), *routes, *_slices(world)})
 
 
 def world_of(units: Units, settings: Settings) -> World:
@@ -154,6 +159,19 @@ def _of_routes(world: World) -> Iterator[Finding]:
                 if not condition.status:
                     words = f"{condition.message} (parent {parent.parent.kind} {parent.parent.namespace}/{parent.parent.name})"
                     yield Finding(status.root.place, f"{status.root.kind} {status.root.path}", condition.reason, words)
+
+
+def _forwarded_to(world: World) -> Iterator[Finding]:
+    """Services without an endpoint that routes forward to; those that are exposed have their own conditions."""
+    for route in map(world.get, (object_key(status.owner) for status in world.of(RouteStatusPlanned))):
+        if not isinstance(route, RouteObserved):
+            continue
+        protocol = "UDP" if isinstance(route, UdpRouteObserved) else "TCP"
+        found = (backend_of(world, route.root, ref, protocol) for ref in backend_refs(route) if ref.weight)
+        for service, port in (each for each in found if not isinstance(each, Fault) and not each.service.exposed):
+            backends = [each for family in FAMILIES for each in backends_of(world, service, port, family)]
+            if fault := unserved(world, replace(service, ports=(port,)), backends):
+                yield Finding(service.root.place, f"Service {service.root.path}", *fault)
 
 
 def _unattached(world: World) -> Iterator[Finding]:

@@ -49,6 +49,21 @@ def refused(world: World, service: str) -> list[AnyEvent]:
     return [StatusPlanned(owner=service, vips=(), conditions=(accepted, programmed), root=roots[0])]
 
 
+def unserved(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> tuple[str, str] | None:
+    """Reason and message where no packet, or none to some port, can find an endpoint."""
+    if observed.targets == "nodes":
+        if unnumbered := [f"{port.port}/{port.protocol}" for port in observed.ports if not port.node_port]:
+            ports = ", ".join(unnumbered)
+            return (
+                "NoNodePort",
+                f"its targets are nodes, where without a nodePort nothing answers for {ports} (allocateLoadBalancerNodePorts)",
+            )
+        if not backends:
+            return "NoNodes", _no_nodes(observed)
+    answering = observed.targets == "endpoints" or any(endpoint.ready or endpoint.serving for endpoint in _endpoints(world, observed))
+    return None if backends and answering else ("NoEndpoints", _no_endpoints(world, observed))
+
+
 def _problems(rejected: Sequence[ManifestRejected]) -> str:
     return bounded([f"{event.source}: {problem}" for event in rejected for problem in event.problems])
 
@@ -82,8 +97,8 @@ def _serving(world: World, observed: ServiceObserved, sets: Mapping[str, Sequenc
     backends = [backend for found in sets.values() for backend in found]
     if not observed.ports:
         return Condition(type="Serving", status=False, reason="NoPorts", message="none of its ports can be served")
-    if unserved := _unserved(world, observed, backends):
-        return Condition(type="Serving", status=False, reason=unserved[0], message=unserved[1])
+    if fault := unserved(world, observed, backends):
+        return Condition(type="Serving", status=False, reason=fault[0], message=fault[1])
     if empty := [name for name, found in sets.items() if vips and not found]:
         words = f"no ready endpoint serves {', '.join(empty)}; the rest is served"
         return Condition(type="Serving", status=False, reason="NoEndpoints", message=words)
@@ -119,21 +134,6 @@ def _outside(world: World, observed: ServiceObserved) -> list[str]:
     return [seen.node for seen in counted(world)]
 
 
-def _unserved(world: World, observed: ServiceObserved, backends: Sequence[Backend]) -> tuple[str, str] | None:
-    """Reason and message where no packet, or none to some port, can find an endpoint."""
-    if observed.targets == "nodes":
-        if unnumbered := [f"{port.port}/{port.protocol}" for port in observed.ports if not port.node_port]:
-            ports = ", ".join(unnumbered)
-            return (
-                "NoNodePort",
-                f"its targets are nodes, where without a nodePort nothing answers for {ports} (allocateLoadBalancerNodePorts)",
-            )
-        if not backends:
-            return "NoNodes", _no_nodes(observed)
-    answering = observed.targets == "endpoints" or any(endpoint.ready or endpoint.serving for endpoint in _endpoints(world, observed))
-    return None if backends and answering else ("NoEndpoints", _no_endpoints(world, observed))
-
-
 def _endpoints(world: World, observed: ServiceObserved) -> list[Endpoint]:
     return [each for found in world.find("concerned", observed.root.owner, EndpointSliceObserved) for each in found.endpoints]
 
@@ -160,8 +160,8 @@ def _no_endpoints(world: World, observed: ServiceObserved) -> str:
 def _programmed(world: World, observed: ServiceObserved, planned: Sequence[AnyEvent]) -> Condition:
     held = world.find("concerned", observed.root.owner, VipAllocated)
     found = programmed(world, observed.root.owner, [*planned, *map(vip_planned, held)], _obstacle(world, observed, held))
-    if found.status and (unserved := refusals_of(world, key_of(observed))):
-        return Condition(type="Programmed", status=True, reason="HealthPortUnserved", message=bounded(unserved))
+    if found.status and (refusals := refusals_of(world, key_of(observed))):
+        return Condition(type="Programmed", status=True, reason="HealthPortUnserved", message=bounded(refusals))
     return found
 
 
