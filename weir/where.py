@@ -43,7 +43,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 
     service: str
     pid: int
-    state: str  # starting | standby | following | degraded; of weir up itself: up
+    state: str  # starting | standby | following | degraded; of weir up itself: starting, then up
     reason: str = ""
     beat_s: float = 0.0  # when it was written, by the monotonic clock
     position: int = 0  # sequence of the last event it has consumed

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -346,25 +346,63 @@ def test_after_a_kill_of_up_alone_its_children_are_gone_and_it_starts_again_at_o
     assert machine.serves()
 
 
+def loaders(machine: Machine) -> list[str]:
+    """Pids."""
+    words = ["pgrep", "-f", f"services.dataplane.load.loader --pins {machine.where.pins} "]
+    return subprocess.run(words, capture_output=True, check=False).stdout.decode().split()
+
+
+@contextmanager
+def frozen(pid: Callable[[], int]) -> Iterator[None]:
+    """A process as soon as it is there, stopped."""
+    assert wait_until(lambda: bool(pid()), 60)
+    stopped = pid()
+    os.kill(stopped, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+
+
 def test_signal_while_the_packet_path_is_loaded_leaves_nothing_running(machine: Machine) -> None:
     if machine.pids():
         machine.end()
     up = command("up", "-f", str(machine.folder / "shop"), "-i", "front")
     process = machine.network.popen("lb", *up, cwd=ROOT, stderr=subprocess.PIPE)
-
-    def loaders() -> list[str]:
-        listed = subprocess.run(
-            ["pgrep", "-f", f"services.dataplane.load.loader --pins {machine.where.pins} "], capture_output=True, check=False
-        )
-        return listed.stdout.decode().split()
-
-    assert wait_until(lambda: bool(loaders()), 30)
+    assert wait_until(lambda: bool(loaders(machine)), 30)
     process.terminate()
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "Traceback" not in err
-    assert wait_until(lambda: not loaders(), 30)
+    assert wait_until(lambda: not loaders(machine), 30)
     machine.up()
+
+
+def test_status_says_that_weir_starts_and_what_it_waits_for(machine: Machine) -> None:
+    if machine.pids():
+        machine.end()
+    words = ("up", "-f", str(machine.folder / "shop"), "-i", "front", "-i", "back")
+    with machine.log.open("a") as log:
+        machine.process = machine.network.popen("lb", *command(*words), cwd=ROOT, stdout=log, stderr=log)
+    first = f"! instance {NAME} is starting: "
+
+    def says(words: str) -> bool:
+        done = machine.weir("status")
+        return done.returncode == 1 and done.stdout.startswith(f"{first}{words}\n")
+
+    with frozen(lambda: int((loaders(machine) or [0])[0])):
+        done = machine.weir("status")
+        assert (done.returncode, done.stdout.splitlines()[0]) == (1, f"{first}loading the packet path")
+        assert "✗ log        not reached yet" in done.stdout
+    with frozen(lambda: machine.pids().get("nats", 0)):
+        assert wait_until(lambda: says("waiting for nats, planner, ipam, watcher, dataplane, health"), 60), machine.weir("status").stdout
+    with frozen(lambda: machine.pids().get("planner", 0)):
+        assert wait_until(lambda: says("waiting for planner"), 60), machine.weir("status").stdout
+    machine.well()
+    with frozen(lambda: machine.pids()["planner"]):
+        assert wait_until(lambda: "planner    not responding" in machine.weir("status").stdout, 30)
+        assert first not in machine.weir("status").stdout, "it has started"
+    machine.well()
 
 
 # ── commands ───────────────────────────────────────────────────────────────────────────────────────────────────────

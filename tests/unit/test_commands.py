@@ -35,6 +35,7 @@ EXAMPLES = [
 
 
 def test_an_installation_is_not_all_there_before_its_last_child_is() -> None:
+    assert awaited({"up": 7}) == [], "the packet path is loaded first, with a log and without"
     assert awaited({"up": 7, "nats": 8}) == list(SERVICES)
     assert awaited({"up": 7, "dataplane": 8}) == ["health", "hello"], "a box that joined has no log of its own"
     assert awaited(dict.fromkeys(("up", "nats", *SERVICES), 7)) == []

@@ -6,7 +6,7 @@ On this machine they are read from the files in `run`; those of a cluster are he
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -46,18 +46,42 @@ class ProcessView(View, frozen=True):
     def good(self) -> bool:
         return self.state in GOOD
 
+    @property
+    def started(self) -> bool:
+        """Whether it has caught up with the log once; one that is degraded may have done so before."""
+        return self.good or self.state == "standby" or (self.state == "degraded" and self.position != 0)
+
 
 def processes(where: Where) -> list[ProcessView]:
     """Return `weir up` and each of its children; nothing where it is not up."""
     pids = running(where)
     found = [_process(where, name, pid) for name, pid in pids.items()]
-    return [*found, *(ProcessView(name=name, pid=0, state="starting") for name in (awaited(pids) if pids else ()))]
+    found += [ProcessView(name=name, pid=0, state="starting") for name in awaited(pids)]
+    return found if awaits(found) else [replace(each, state="up") if _starts(each) else each for each in found]
+
+
+def awaits(found: Iterable[ProcessView]) -> str:
+    """Return what `weir up` waits for until each of its children has started, in words; "" once they have.  found: all of them."""
+    children = [each for each in found if each.name != "up"]
+    if not children:
+        return "loading the packet path"
+    waiting = [each.name for each in children if not each.started]
+    return f"waiting for {', '.join(waiting)}" if waiting else ""
+
+
+def starting(found: Sequence[ProcessView]) -> str:
+    """The same while `weir up` starts; "" for a child that is started again later."""
+    return awaits(found) if any(map(_starts, found)) else ""
+
+
+def _starts(process: ProcessView) -> bool:
+    return (process.name, process.state) == ("up", "starting")
 
 
 def _process(where: Where, name: str, pid: int) -> ProcessView:
     health = heard(where, name, pid)
     if not health:
-        state = "up" if name in ("up", "nats") else "starting"
+        state = "up" if name == "nats" else "starting"
         return ProcessView(name=name, pid=pid, state=state, reason=scheduled(pid).state)
     age = age_s(health, time.monotonic())
     if age > SILENT_S:
@@ -114,10 +138,11 @@ async def _with_lag(bus: Bus, process: ProcessView) -> ProcessView:
     return replace(process, behind=behind)
 
 
-def without_log(found: Iterable[ProcessView]) -> list[ProcessView]:
-    """Mark NATS as silent where it runs and does not answer."""
+def without_log(found: Sequence[ProcessView]) -> list[ProcessView]:
+    """Mark NATS as silent where it runs and does not answer, or as starting."""
+    state = "starting" if any(map(_starts, found)) else "silent"
     return [
-        replace(process, state="silent", reason="; ".join(filter(None, ("no answer", scheduled(process.pid).state))))
+        replace(process, state=state, reason="; ".join(filter(None, ("no answer", scheduled(process.pid).state))))
         if process.name == "nats" and process.pid
         else process
         for process in found
@@ -131,7 +156,12 @@ def running(where: Where) -> dict[str, int]:
 
 
 def awaited(pids: Mapping[str, int]) -> list[str]:
-    """Return the children that are not started yet: they start one after another, the log first.  A box that joined has no log."""
+    """Return the children that are not started yet: they start one after another, the log first.  A box that joined has no log.
+
+    None before the first, while the packet path is loaded.
+    """
+    if not pids.keys() - {"up"}:
+        return []
     return [name for name in (SERVICES if "nats" in pids else (*OF_NODES, HELLO)) if name not in pids]
 
 

@@ -15,7 +15,7 @@ from weir.view.bgp import DOWN, sessions
 from weir.view.gateways import GatewayView, RouteView, gateways, routes
 from weir.view.history import connect, world_at
 from weir.view.nodes import NodeView, nodes
-from weir.view.processes import ProcessView, processes, remote, with_lag, without_log
+from weir.view.processes import ProcessView, processes, remote, starting, with_lag, without_log
 from weir.view.services import ready_of, statuses
 from weir.view.summary import condition, notes
 from weir.view.sync import unapplied
@@ -75,6 +75,11 @@ class Status(View, frozen=True):
     routes: tuple[RouteView, ...] = ()
     problems: tuple[str, ...] = ()
 
+    @property
+    def starting(self) -> str:
+        """What it waits for while it starts, in words; "" once it has started."""
+        return starting(self.processes)
+
     def programmed(self) -> bool:
         """Whether every Service and Gateway is in the kernel, and the proxy, of every node."""
         return bool(self.nodes) and all(each.has("Programmed") for each in self.services) and all(each.programmed for each in self.gateways)
@@ -102,7 +107,8 @@ async def status(instance: str) -> Status:
             alarms = [*map(str, await log_alarms(bus)), *full]
     except LogError as error:
         forwarding = "; the kernel keeps forwarding with what it holds" if where.pins.exists() else ""
-        log = f"EventLogUnreachable: {error}{forwarding}"
+        reason = f"EventLogUnreachable: {error}" if len(rows) != 1 else "not reached yet"  # one: the packet path is being loaded
+        log = f"{reason}{forwarding}"
         return Status(instance=instance, up=bool(rows), processes=tuple(without_log(rows)), log=log, problems=tuple(full))
     return _status(instance, rows, world, head, behind, alarms)
 

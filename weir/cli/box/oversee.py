@@ -12,6 +12,7 @@ import structlog
 
 from weir.cli.box.notify import notify
 from weir.service.heartbeat import BEAT_S, SILENT_S, Child, Watch, age_s, heard, scheduled
+from weir.view.processes import awaits, processes
 from weir.where import Health, Where, write_file
 
 log = structlog.get_logger()
@@ -31,12 +32,14 @@ class Children(Protocol):
 
 async def oversee(children: Children, expected: Sequence[str]) -> None:
     """Check the children every second, and write our own heartbeat, indefinitely.  expected: names of all children."""
-    watch, manager = Watch(time.monotonic()), _Manager(expected)
+    watch, manager, state = Watch(time.monotonic()), _Manager(expected), "starting"
     while True:
         await asyncio.sleep(BEAT_S)
         now_s = time.monotonic()
+        if state == "starting" and not awaits(processes(children.where)):
+            state = "up"  # for good: a child that is started again later is its own matter
         with contextlib.suppress(OSError):  # a full /run: then `weir status` reports us as silent
-            write_file(children.where.run / "up.json", msgspec.json.encode(Health("up", os.getpid(), "up", beat_s=now_s)))
+            write_file(children.where.run / "up.json", msgspec.json.encode(Health("up", os.getpid(), state, beat_s=now_s)))
         healths = {name: heard(children.where, name, process.pid) for name, process in children.running.items()}
         _end_hung(watch, children, healths, now_s)
         manager.report(healths, now_s)

@@ -62,7 +62,7 @@ class Supervisor:
 
     def __init__(self, where: Where) -> None:
         self.where = where
-        self._pids: dict[str, int] = {"up": os.getpid()}
+        self._pids: dict[str, int] = {}
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.nats_beat_s: float | None = None  # when NATS last answered in this life
 
@@ -83,7 +83,7 @@ class Supervisor:
                 extra_groups=_groups(name),
             )
             self.nats_beat_s = None if name == "nats" else self.nats_beat_s
-            self._note(name, process.pid)
+            self.note(name, process.pid)
             preparing = asyncio.ensure_future(started()) if started else None
             code = await process.wait()
             if preparing:
@@ -129,7 +129,8 @@ class Supervisor:
         for name in ("pids.json", "up.json"):
             (self.where.run / name).unlink(missing_ok=True)
 
-    def _note(self, name: str, pid: int) -> None:
+    def note(self, name: str, pid: int) -> None:
+        """Record the pid of a child, or our own, by which commands find us."""
         self._pids[name] = pid
         write_file(self.where.run / "pids.json", msgspec.json.encode(self._pids))
 
@@ -171,6 +172,7 @@ async def instance(where: Where, interfaces: Sequence[str], node: str, hook: str
     where.state.mkdir(parents=True, exist_ok=True)
     lock, supervisor = claim(where), Supervisor(where)
     try:
+        supervisor.note("up", os.getpid())  # before the rest: loading takes a while
         _settle_node(where, node)
         await _load(where, interfaces, hook)
         yield supervisor

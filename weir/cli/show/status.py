@@ -45,8 +45,11 @@ def _holds(found: Status, wait: str) -> bool:
 def _print(found: Status) -> None:
     if not found.up:
         print(paint(f"✗ instance {found.instance} is not up", "red"), "(weir up -f MANIFESTS -i INTERFACE)")
+    if found.starting:
+        print(paint(f"! instance {found.instance} is starting:", "yellow"), found.starting)
     for process in found.processes:
-        print(_mark(process.good), harmless(line(process)))
+        if process.name != "up" or not found.starting:
+            print(_mark(process.good), harmless(line(process)))
     print(_mark(found.log_ok), f"{'log':<10} {found.log}")
     for node in found.nodes:
         print(_mark(node.heard), _node(node))
