@@ -147,8 +147,9 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.mark.parametrize("words", [("lint",), ("up", "--dry-run")])
-def test_examples_are_clean_by_both_commands_without_a_machine_to_run_on(words: tuple[str, ...]) -> None:
-    argv = [sys.executable, "-m", "weir.cli", *words, "-f", "examples/shop"]
+@pytest.mark.parametrize("example", ["examples/shop", "examples/gateway.yaml"])
+def test_examples_are_clean_by_both_commands_without_a_machine_to_run_on(words: tuple[str, ...], example: str) -> None:
+    argv = [sys.executable, "-m", "weir.cli", *words, "-f", example]
     done = subprocess.run(argv, text=True, capture_output=True, check=False, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stderr) == (0, ""), done
     assert done.stdout.endswith(" documents, 0 findings\n")
