@@ -24,11 +24,10 @@ from services.dataplane.l4.forwarding import Forwarding
 from services.dataplane.l4.layout import LAYOUT
 from services.dataplane.l7.absent import NoProxy
 from services.dataplane.l7.apply import EnvoyApplier
-from services.dataplane.l7.certificates import SecretSource
 from services.dataplane.l7.places import admin_of, files_of
-from services.dataplane.l7.sources import source_of
 from services.dataplane.node import Node
 from services.dataplane.plan_file import AppliedPlan
+from services.dataplane.secrets import SecretSource, source_of
 from weir.bus.identity import Identity, kinship
 from weir.decider import Change, World
 from weir.events import AnyEvent, AppliedThrough, key_of
@@ -76,8 +75,9 @@ class Agent:
         self.l4 = Forwarding(pins, node, self._shared.peers.of if self._shared else lambda _: ())
         self.announcements = Announcements(node, self.node.interfaces, self.l4.taken, self._applied.set, self._shared)
         self.health_ports = HealthPorts(node, self.l4.rejections, self._applied.set)
-        self.proxy = self._proxy(where, source_of(secrets)) if proxy else NoProxy()
-        self.routers = FrrApplier(node, where, self._applied.set) if frr else NoFrr(node)
+        source = source_of(secrets)
+        self.proxy = self._proxy(where, source) if proxy else NoProxy()
+        self.routers = FrrApplier(node, where, source, self._applied.set) if frr else NoFrr(node)
         self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports, self.proxy, self.routers)
         self._kinds = {event.kind for applier in self._appliers for event in applier.interested}
         self._path = where.state / "plan.json"

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from weir.where import write_file
+
 _WAIT_LEAST_S, _WAIT_MOST_S = 0.02, 1.0
 _WELL_AFTER_S = 5.0
 _STOP_S = 10.0
@@ -87,7 +89,7 @@ class Keeper:
             self._process = subprocess.Popen(
                 kept.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=hasten
             )
-        self._pid_file.write_text(str(self._process.pid))
+        write_file(self._pid_file, str(self._process.pid).encode())
         return self._process.pid
 
     def _await_end(self, pid: int) -> None:

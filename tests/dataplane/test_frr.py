@@ -14,7 +14,7 @@ from services.dataplane.bgp.places import kept
 from services.dataplane.bgp.render import render
 from services.dataplane.bgp.vty import NoAnswer, Vty
 from tests.own import own
-from tests.unit.bgp_plans import planned, plans, route, world
+from tests.unit.bgp_plans import PASSWORDS, planned, plans, route, world
 from weir.demo.network import wait_until
 from weir.events import AnyEvent
 from weir.model import BgpSession
@@ -55,7 +55,7 @@ def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 async def told(folder: Path, name: str, step: list[AnyEvent]) -> tuple[list[str], str]:
     """Bring a daemon to a plan; return what it does not run of it, and its words for that."""
     vty = Vty(folder / f"{name}.vty")
-    wanted = render("lb-1", world(*step))[name]
+    wanted = render("lb-1", world(*step), PASSWORDS)[name]
     words = await vty.configure(changes(parse(await vty.show("running-config")), wanted))
     running = parse(await vty.show("running-config"))
     return [" ".join(each) for each in wanted if each not in running], "; ".join(words)
@@ -67,7 +67,7 @@ async def brought(folder: Path, *steps: list[AnyEvent]) -> list[str]:
     for name in BESIDE:
         vty = Vty(folder / f"{name}.vty")
         for step in steps:
-            wanted = render("lb-1", world(*step))[name]
+            wanted = render("lb-1", world(*step), PASSWORDS)[name]
             words = await vty.configure(changes(parse(await vty.show("running-config")), wanted))
             running = parse(await vty.show("running-config"))
             wrong += [f"{name} prints {each} beyond it" for each in running if each not in wanted]

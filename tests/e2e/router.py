@@ -10,11 +10,14 @@ from pathlib import Path
 from weir.demo.network import Network
 
 ASN, NODES_ASN = 65000, 65001
+BESIDE_PORT = 1790
 
 _HEAD = """
 router id 192.0.2.1;
 log "{folder}/bird.log" all;
 protocol device { scan time 1; }
+"""
+_ROUTING = """
 protocol direct { ipv4; ipv6; }
 protocol kernel k4 { merge paths on; ipv4 { export where source = RTS_BGP; }; }
 protocol kernel k6 { merge paths on; ipv6 { export where source = RTS_BGP; }; }
@@ -22,7 +25,7 @@ protocol bfd { accept direct; }
 """
 _PEER = """
 protocol bgp {name} {{
-  local as {asn};
+  local port {port} as {asn};
   neighbor {address} as {theirs};
   {family} {{ import all; export none; }};
   bfd {bfd};
@@ -61,15 +64,29 @@ class Router:
 
 
 @contextmanager
-def router(network: Network, place: str, neighbors: Sequence[str], *, bfd: bool = True, asn: int = ASN, more: str = "") -> Iterator[Router]:
-    """BIRD, until the block ends.   neighbors: addresses of LB nodes.   asn: its own.   more: of each session."""
+def router(
+    network: Network, place: str, neighbors: Sequence[str], *, asn: int = ASN, beside: bool = False, more: str = ""
+) -> Iterator[Router]:
+    """BIRD, until the block ends.   neighbors: addresses of LB nodes.   asn: its own.   more: of each session.
+
+    beside: another is in the same place already, which routes, and has the ports of BGP and BFD.
+    """
     with tempfile.TemporaryDirectory(prefix="weir-bird-") as name:
         folder = Path(name)
-        parts = [_HEAD.replace("{folder}", name)]
+        parts = [_HEAD.replace("{folder}", name), "" if beside else _ROUTING]
         for number, address in enumerate(neighbors):
             family = "ipv6" if ":" in address else "ipv4"
-            words = {"name": f"n{number}", "asn": asn, "address": address, "theirs": NODES_ASN, "family": family, "more": more}
-            parts.append(_PEER.format(**words, bfd="on" if bfd else "off"))
+            port = BESIDE_PORT if beside else 179
+            words = {
+                "name": f"n{number}",
+                "asn": asn,
+                "address": address,
+                "theirs": NODES_ASN,
+                "family": family,
+                "more": more,
+                "port": port,
+            }
+            parts.append(_PEER.format(**words, family=family, more=more, bfd="off" if beside else "on"))
         (folder / "bird.conf").write_text("".join(parts))
         argv = ("bird", "-f", "-c", str(folder / "bird.conf"), "-s", str(folder / "bird.ctl"), "-P", str(folder / "bird.pid"))
         with network.popen(place, *argv, stderr=subprocess.STDOUT, stdout=(folder / "out").open("w")) as process:

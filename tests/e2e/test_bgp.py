@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.e2e.router import ASN, NODES_ASN, Router, router
+from tests.e2e.router import ASN, BESIDE_PORT, NODES_ASN, Router, router
 from tests.own import own
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
@@ -27,6 +27,7 @@ def advertisement(**spec: Any) -> dict[str, Any]:
     return {"apiVersion": API, "kind": "BGPAdvertisement", "metadata": {"name": "all"}, "spec": spec}
 
 
+PASSWORD = "canary-9d31"
 MORE_VIP = "203.0.113.20"
 MORE = {
     "apiVersion": "v1",
@@ -126,6 +127,29 @@ def test_a_session_that_frr_refuses_is_told_in_its_words(told: Told) -> None:
     assert told.routes() == {V4, V6}
     told.write(*PEERS, advertisement())
     assert wait_until(lambda: len(sessions(told)) == 2, 20), sessions(told)
+
+
+def secret(password: str) -> dict[str, Any]:
+    metadata = {"namespace": "shop", "name": "tor"}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"password": password}}
+
+
+def test_a_session_has_a_password_that_only_frr_has(told: Told) -> None:
+    guarded = peer("guarded", "10.76.0.2", peerASN=64999, peerPort=BESIDE_PORT, passwordSecret={"namespace": "shop", "name": "tor"})
+    told.write(*PEERS[1:], guarded, advertisement())
+
+    def message() -> str:
+        return next((str(row["message"]) for row in told.stage.ask("get bgp") if row["peer"] == "guarded"), "")
+
+    assert wait_until(lambda: message() == "Secret/shop/tor: not found", 30), message()
+    with router(told.stage.network, "client", ["10.76.0.1"], asn=64999, beside=True, more=f'password "{PASSWORD}";') as tor:
+        told.write(*PEERS[1:], guarded, advertisement(), secret(PASSWORD))
+        assert wait_until(lambda: "Established" in tor.show("protocols", "all", "n0"), 60), (message(), told.stage.complaints())
+    told.write(*PEERS, advertisement())
+    told.await_routes(V4, V6)
+    state, run = told.stage.where.state, told.stage.where.run
+    files = [path for folder in (state, run, told.stage.folder) for path in folder.rglob("*") if path.is_file()]
+    assert [path.name for path in files if PASSWORD.encode() in path.read_bytes()] == []
 
 
 def test_a_daemon_that_is_killed_is_back_with_what_was_told(told: Told) -> None:

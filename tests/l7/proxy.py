@@ -10,9 +10,10 @@ from pathlib import Path
 from services.dataplane.applier import Step
 from services.dataplane.core import INDEXES
 from services.dataplane.l7.apply import EnvoyApplier
-from services.dataplane.l7.certificates import KeyPair, SecretError
+from services.dataplane.l7.certificates import KeyPair
 from services.dataplane.l7.judge import envoy_binary
 from services.dataplane.l7.protobuf import Files
+from services.dataplane.secrets import Fields, SecretError
 from tests.l7.plans import events
 from weir.decider import Change, Fact, World
 from weir.events import AnyEvent
@@ -21,10 +22,10 @@ from weir.events import AnyEvent
 class Secrets(dict[str, KeyPair]):
     """A source of Secrets by owner text."""
 
-    async def read(self, owner: str, home: str) -> KeyPair:
+    async def read(self, owner: str, home: str) -> Fields:
         if owner not in self:
             raise SecretError(f"{owner}: not found")
-        return self[owner]
+        return {"tls.crt": self[owner].certificate.encode(), "tls.key": self[owner].key.encode()}
 
 
 class Proxy:

@@ -11,6 +11,7 @@ OFFER = BgpOffer(nodes=("lb-1", "lb-2"))
 SESSION = BgpSession(local_asn=65001, peer_asn=65000, address="192.0.2.1")
 COMMUNITIES = ("65001:2", "65000:7", "65001:1:2", "65001:1:1", "no-export", "no-advertise", "local-AS", "no-peer", "graceful-shutdown")
 RANGES: list[tuple[str, ...]] = [(), ("203.0.113.0/30",), ("203.0.113.1-203.0.113.3", "2001:db8::/126"), ("203.0.113.2",)]
+PASSWORDS = {"Secret/weir/tor": "hunter2!"}
 ADDRESSES = {"a": ("192.0.2.1", "2001:db8:1::1", ""), "b": ("192.0.2.2",), "c": ("2001:db8:1::3",)}  # "": unnumbered
 
 
@@ -45,6 +46,7 @@ def _sessions(draw: st.DrawFn, peer: str) -> BgpSession:
         hold_s=hold_s,
         keepalive_s=hold_s // 3,
         connect_s=draw(st.sampled_from((1, 10, 120))),
+        password=draw(st.sampled_from(("", *PASSWORDS))) if address else "",
         bfd=draw(st.sampled_from((None, Bfd(), Bfd(interval_ms=100, multiplier=4)))),
     )
 

@@ -4,13 +4,13 @@ from hypothesis import given
 
 from services.dataplane.bgp.config import Statement, changes, parse, text_of
 from services.dataplane.bgp.render import concerns, render, told
-from tests.unit.bgp_plans import SESSION, planned, plans, route, world
+from tests.unit.bgp_plans import PASSWORDS, SESSION, planned, plans, route, world
 from weir.events import AnyEvent, BgpSessionPlanned
 from weir.model import Bfd, BgpOffer, BgpSession
 
 
 def lines(*events: AnyEvent, node: str = "lb-1") -> list[str]:
-    return [" / ".join(each) for each in render(node, world(*events))["bgpd"]]
+    return [" / ".join(each) for each in render(node, world(*events), PASSWORDS)["bgpd"]]
 
 
 def networks(node: str, *events: AnyEvent) -> dict[str, int]:
@@ -96,9 +96,17 @@ def test_nothing_that_comes_in_is_taken_over() -> None:
     assert [line for line in found if "weir-none" in line and "map weir-none deny 10" in line] == ["route-map weir-none deny 10"]
 
 
+def test_a_session_without_its_password_is_none() -> None:
+    secret = BgpSession(local_asn=65001, peer_asn=65000, address="192.0.2.1", password="Secret/weir/tor")
+    unknown = BgpSession(local_asn=65001, peer_asn=65000, address="192.0.2.2", password="Secret/weir/none")
+    found = lines(planned("a", secret), planned("b", unknown), route("203.0.113.1"))
+    assert "router bgp 65001 / neighbor 192.0.2.1 password hunter2!" in found
+    assert not [line for line in found if "192.0.2.2" in line or "weir-b" in line]
+
+
 def test_bfd_has_a_profile_for_each_router() -> None:
     session = BgpSession(local_asn=1, peer_asn=2, address="192.0.2.1", bfd=Bfd(interval_ms=100))
-    assert text_of(render("lb-1", world(planned("tor", session)))["bfdd"]).split("\n")[:4] == [
+    assert text_of(render("lb-1", world(planned("tor", session)), PASSWORDS)["bfdd"]).split("\n")[:4] == [
         *("bfd", "profile weir-tor", "transmit-interval 100", "receive-interval 100")
     ]
 
@@ -110,27 +118,27 @@ V4 = "address-family ipv4 unicast"
 
 
 def test_what_is_running_needs_no_command() -> None:
-    wanted = render("lb-1", world(planned(), route("203.0.113.1")))["bgpd"]
+    wanted = render("lb-1", world(planned(), route("203.0.113.1")), PASSWORDS)["bgpd"]
     assert changes(wanted, wanted) == []
 
 
 def test_a_vip_costs_one_command() -> None:
-    before = render("lb-1", world(planned(), route("203.0.113.1")))["bgpd"]
-    after = render("lb-1", world(planned(), route("203.0.113.1"), route("203.0.113.2")))["bgpd"]
+    before = render("lb-1", world(planned(), route("203.0.113.1")), PASSWORDS)["bgpd"]
+    after = render("lb-1", world(planned(), route("203.0.113.1"), route("203.0.113.2")), PASSWORDS)["bgpd"]
     told = "network 203.0.113.2/32 route-map weir-rank-0"
     assert changes(before, after) == [ROUTER, V4, told, "exit", "exit"]
     assert changes(after, before) == [ROUTER, V4, f"no {told}", "exit", "exit"]
 
 
 def test_a_vip_whose_node_is_preferred_no_more_is_never_withdrawn() -> None:
-    before = render("lb-1", world(planned(), route("203.0.113.1")))["bgpd"]
-    after = render("lb-1", world(planned(), route("203.0.113.1", "lb-2", "lb-1")))["bgpd"]
+    before = render("lb-1", world(planned(), route("203.0.113.1")), PASSWORDS)["bgpd"]
+    after = render("lb-1", world(planned(), route("203.0.113.1", "lb-2", "lb-1")), PASSWORDS)["bgpd"]
     assert changes(before, after) == [ROUTER, V4, "network 203.0.113.1/32 route-map weir-rank-1", "exit", "exit"]
 
 
 def test_a_router_of_another_as_is_another_neighbor() -> None:
-    before = render("lb-1", world(planned()))["bgpd"]
-    after = render("lb-1", world(planned("tor", BgpSession(local_asn=65001, peer_asn=65002, address="192.0.2.1"))))["bgpd"]
+    before = render("lb-1", world(planned()), PASSWORDS)["bgpd"]
+    after = render("lb-1", world(planned("tor", BgpSession(local_asn=65001, peer_asn=65002, address="192.0.2.1"))), PASSWORDS)["bgpd"]
     commands = changes(before, after)
     assert commands[:2] == [ROUTER, "no neighbor 192.0.2.1"]
     assert [line for line in commands if "neighbor" in line][1:] == [each[-1] for each in after if each[-1].startswith("neighbor ")]
@@ -210,8 +218,8 @@ class Daemon:
 
 @given(plans(), plans())
 def test_commands_lead_from_any_plan_to_any_other(before: list[AnyEvent], after: list[AnyEvent]) -> None:
-    daemon = Daemon(render("lb-1", world(*before))["bgpd"])
-    wanted = render("lb-1", world(*after))["bgpd"]
+    daemon = Daemon(render("lb-1", world(*before), PASSWORDS)["bgpd"])
+    wanted = render("lb-1", world(*after), PASSWORDS)["bgpd"]
     running = list(daemon.running)
     daemon.run(changes(running, wanted))
     assert {*daemon.running} == {*wanted}
@@ -219,7 +227,8 @@ def test_commands_lead_from_any_plan_to_any_other(before: list[AnyEvent], after:
 
 
 def test_a_statement_is_about_the_session_that_it_names() -> None:
-    found = render("lb-1", world(planned("tor"), planned("tor-1", BgpSession(local_asn=65001, peer_asn=1, address="2001:db8::1"))))["bgpd"]
+    both = world(planned("tor"), planned("tor-1", BgpSession(local_asn=65001, peer_asn=1, address="2001:db8::1")))
+    found = render("lb-1", both, PASSWORDS)["bgpd"]
     about = {each[-1]: concerns(each) for each in found}
     assert about["neighbor 2001:db8::1 timers 30 90"] == {"2001:db8::1"}
     assert about["ipv6 prefix-list weir-tor-1:0 permit ::/0 ge 128"] == {"weir-tor-1"}

@@ -163,7 +163,7 @@ def _service(planned: StatusPlanned, backends: int) -> ServiceStatus:
 
 
 def problems(world: World) -> list[str]:
-    """Return what is wrong apart from conditions of Services: manifests, backends, refused parts of the plan, sessions with routers, nodes."""
+    """Return what is wrong apart from conditions of Services: manifests, backends, refused parts of the plan, BGP sessions, nodes."""
     seen = counted(world)
     names = {node.node for node in seen}
     rejected = [f"{event.source}: {problem}" for event in world.of(ManifestRejected) for problem in event.problems]

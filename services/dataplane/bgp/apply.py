@@ -16,12 +16,14 @@ import structlog
 
 from services.dataplane.applier import Step
 from services.dataplane.bgp.config import Statement, changes, parse, text_of
+from services.dataplane.bgp.passwords import Passwords
 from services.dataplane.bgp.places import DAEMONS, GROUP, config_of, socket_of
 from services.dataplane.bgp.render import Wanted, concerns, names_of, planned_on, render
 from services.dataplane.bgp.sessions import sessions
 from services.dataplane.bgp.vty import NoAnswer, Vty
+from services.dataplane.secrets import SecretSource
 from weir.decider import World
-from weir.events import AnyEvent, BgpSessionPlanned, BgpSessionsObserved, key_of
+from weir.events import AnyEvent, BgpSessionPlanned, BgpSessionsObserved, HomeNamed, key_of
 from weir.model import Rejection, SessionState
 from weir.plan import BGP_PLAN
 from weir.service.runner import Runner
@@ -50,8 +52,8 @@ class FrrApplier:
 
     interested = BGP_PLAN
 
-    def __init__(self, node: str, where: Where, moved: Callable[[], None]) -> None:
-        self._node, self._moved = node, moved
+    def __init__(self, node: str, where: Where, source: SecretSource, moved: Callable[[], None]) -> None:
+        self._node, self._moved, self._passwords = node, moved, Passwords(source)
         self._configs = {daemon: config_of(where, daemon) for daemon in DAEMONS}
         self._daemons = {daemon: Vty(socket_of(where, daemon)) for daemon in DAEMONS}
         self._wanted: Wanted = {}
@@ -87,7 +89,8 @@ class FrrApplier:
         if self.impaired:
             return [Rejection(entity=key_of(each), reason=self.impaired) for each in self._planned()]
         refused = [each for every in self._refused.values() for each in every]
-        return [Rejection(entity=key_of(each), reason=why) for each in self._planned() if (why := _reason(each, refused))]
+        reasons = ((each, self._passwords.missing.get(each.session.password) or _reason(each, refused)) for each in self._planned())
+        return [Rejection(entity=key_of(each), reason=why) for each, why in reasons if why]
 
     def news(self, world: World) -> Iterator[AnyEvent]:
         """How sessions stand, where the log has it otherwise."""
@@ -109,7 +112,8 @@ class FrrApplier:
         self._awake.clear()
         position, before = self._position, (self.through, self._states, self.rejections())
         try:
-            if changed:
+            home = next((event.cluster for event in self._world.of(HomeNamed)), "")
+            if await self._passwords.look((each.session.password for each in self._planned()), home) or changed:
                 self._plan()
             await self._tell()
             self._states = sessions(self._planned(), await self._daemons["bgpd"].show("bgp neighbors json"))
@@ -122,7 +126,7 @@ class FrrApplier:
             self._moved()
 
     def _plan(self) -> None:
-        self._wanted = render(self._node, self._world)
+        self._wanted = render(self._node, self._world, self._passwords.found)
         self._behind = {*self._wanted}
         for daemon, path in self._configs.items():
             _save(path, text_of(self._wanted.get(daemon, ())))
@@ -144,7 +148,8 @@ class FrrApplier:
         words = await vty.configure(commands)
         log.info("routers_told", daemon=daemon, commands=len(commands), ms=round((time.perf_counter() - begun_s) * 1000, 1))
         running = set(parse(await vty.show("running-config")))
-        return [Refused(each, daemon, "; ".join(words)[:_MOST_WORDS]) for each in wanted if each not in running]
+        said = self._passwords.hidden("; ".join(words))[:_MOST_WORDS]
+        return [Refused(each, daemon, said) for each in wanted if each not in running]
 
     def _note_silence(self, reason: str) -> None:
         self._silent_since_s = self._silent_since_s or time.monotonic()

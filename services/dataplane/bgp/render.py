@@ -5,7 +5,7 @@ address, or a name of letters, digits, `.`, `-` and `_`.
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
 from typing import Final
@@ -34,6 +34,7 @@ _NOBODY: Final = "weir-none"  # the route map of what comes in: nothing is accep
 Network = IPv4Network | IPv6Network
 
 
+Passwords = Mapping[str, str]  # by Secret, as sessions name it
 Wanted = dict[str, list[Statement]]  # what each daemon should run, in the order in which it can be said
 
 
@@ -42,13 +43,16 @@ def planned_on(node: str, world: World) -> list[BgpSessionPlanned]:
     return sorted((each for each in world.of(BgpSessionPlanned) if node in each.nodes), key=lambda each: each.peer)
 
 
-def render(node: str, world: World) -> Wanted:
-    """What FRR should run on this node."""
-    planned = planned_on(node, world)
-    return {"bgpd": _bgpd(node, world, planned) if planned else [], "bfdd": [line for each in planned for line in _profile(each)]}
+def render(node: str, world: World, passwords: Passwords) -> Wanted:
+    """What FRR should run on this node.  A session whose password is not there is none: a router would not answer it."""
+    planned = [each for each in planned_on(node, world) if not each.session.password or each.session.password in passwords]
+    return {
+        "bgpd": _bgpd(node, world, planned, passwords) if planned else [],
+        "bfdd": [line for each in planned for line in _profile(each)],
+    }
 
 
-def _bgpd(node: str, world: World, planned: list[BgpSessionPlanned]) -> list[Statement]:
+def _bgpd(node: str, world: World, planned: list[BgpSessionPlanned], passwords: Passwords) -> list[Statement]:
     router = f"router bgp {planned[0].session.local_asn}"
     bgpd: list[Statement] = [statement for each in planned for statement in _offered(node, each)]
     for rank in range(RANKS):
@@ -57,7 +61,7 @@ def _bgpd(node: str, world: World, planned: list[BgpSessionPlanned]) -> list[Sta
     bgpd += [(f"route-map {_NOBODY} deny 10",), (router,), (router, f"bgp router-id {_router_id(node)}")]
     always = ("no bgp default ipv4-unicast", "bgp graceful-restart-disable", "no bgp network import-check")
     bgpd += [(router, line) for line in always]
-    bgpd += [(router, line) for each in planned for line in _neighbor(each, planned[0].session.local_asn)]
+    bgpd += [(router, line) for each in planned for line in _neighbor(each, planned[0].session.local_asn, passwords)]
     networks = told(node, world, planned)
     for family, (word, _) in _FAMILIES.items():
         inside = (router, f"address-family {word} unicast")
@@ -117,7 +121,7 @@ def _attributes(offer: BgpOffer, session: BgpSession, rank: int) -> Iterator[str
         yield f"set as-path prepend {' '.join([str(session.local_asn)] * offer.prepend)}"
 
 
-def _neighbor(planned: BgpSessionPlanned, router_asn: int) -> Iterator[str]:
+def _neighbor(planned: BgpSessionPlanned, router_asn: int, passwords: Passwords) -> Iterator[str]:
     session = planned.session
     about = f"neighbor {at(session)}"
     yield f"{about} {'interface ' if session.interface else ''}remote-as {session.peer_asn}"
@@ -126,6 +130,8 @@ def _neighbor(planned: BgpSessionPlanned, router_asn: int) -> Iterator[str]:
     if session.bfd:
         yield f"{about} bfd"
         yield f"{about} bfd profile {_name(planned.peer)}"
+    if session.password:
+        yield f"{about} password {passwords[session.password]}"
     if session.port != 179:
         yield f"{about} port {session.port}"
     if session.hops > 1 and session.local_asn != session.peer_asn:

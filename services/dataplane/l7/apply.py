@@ -16,13 +16,14 @@ import structlog
 from services.dataplane.applier import Step
 from services.dataplane.l7.admin import Admin, stat
 from services.dataplane.l7.bootstrap import bootstrap
-from services.dataplane.l7.certificates import Certificates, SecretSource
+from services.dataplane.l7.certificates import Certificates
 from services.dataplane.l7.disk import Disk
 from services.dataplane.l7.judge import NoEnvoy
 from services.dataplane.l7.local_vips import LocalVips
 from services.dataplane.l7.protobuf import Files
 from services.dataplane.l7.refusals import File, Refusals
 from services.dataplane.l7.render import Rendered, Touched
+from services.dataplane.secrets import SecretSource
 from weir.decider import World
 from weir.events import BackendsPlanned, ListenerPlanned, key_of
 from weir.model import Rejection

@@ -4,20 +4,19 @@ They are read where this node is about to serve them, and go nowhere else: no ev
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Final
 
 import msgspec
 
 from services.dataplane.l7.disk import Disk
 from services.dataplane.l7.protobuf import Files
 from services.dataplane.l7.resources import secrets_of
+from services.dataplane.secrets import Fields, SecretError, SecretSource
 from weir.decider import World
 from weir.events import HomeNamed, ListenerPlanned, UpstreamPlanned, key_of
 from weir.model import Rejection
 
-
-class SecretError(Exception):
-    """A Secret cannot be had; the message says why, and has nothing of it."""
+_NAMES: Final = (("tls.crt", "tls.key"), ("server.crt", "server.key"))  # of fields: Kubernetes's, and LoxiLB's
 
 
 class KeyPair(msgspec.Struct, frozen=True):
@@ -30,21 +29,15 @@ class KeyPair(msgspec.Struct, frozen=True):
         return "KeyPair(…)"
 
 
-class SecretSource(Protocol):
-    """Where Secrets come from."""
-
-    async def read(self, owner: str, home: str) -> KeyPair:
-        """owner: "Secret/shop/cert", "Secret/east:shop/cert".   home: the cluster whose names have no prefix, "" for unknown.
-
-        Raises SecretError.
-        """
-
-
-class Nowhere:
-    """No Secret can be had."""
-
-    async def read(self, owner: str, _: str) -> KeyPair:
-        raise SecretError(f"{owner}: this node reads no Secrets; start its agent with --secrets")
+def key_pair(owner: str, fields: Fields) -> KeyPair:
+    """Of a Secret, in either of the ways that it is written.  Raises SecretError, which names fields and never their content."""
+    for certificate, key in _NAMES:
+        if certificate in fields and key in fields:
+            try:
+                return KeyPair(fields[certificate].decode("ascii"), fields[key].decode("ascii"))
+            except UnicodeDecodeError:
+                raise SecretError(f"{owner}: {certificate}, {key}: expected PEM") from None
+    raise SecretError(f"{owner}: no tls.crt and tls.key")
 
 
 class Certificates:
@@ -70,7 +63,7 @@ class Certificates:
     async def _write(self, owner: str, home: str) -> None:
         path = self._files.secret(owner)
         try:
-            pair = await self._source.read(owner, home)
+            pair = key_pair(owner, await self._source.read(owner, home))
         except SecretError as error:
             self.missing[owner] = str(error)
             if not self._disk.version(path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from services.dataplane.l7.certificates import KeyPair, Nowhere, SecretError
-from services.dataplane.l7.sources import Api, KubeconfigError, Manifests, reach, source_of
+from services.dataplane.l7.certificates import KeyPair, key_pair
+from services.dataplane.secrets import Api, KubeconfigError, Manifests, Nowhere, SecretError, reach, source_of
 from tests.l7.certificates import Authority
 
 CANARY = "canary-7f3a"
@@ -19,7 +19,7 @@ def manifest(name: str, fields: str, namespace: str = "shop") -> str:
 
 
 def read(folder: Path, owner: str) -> KeyPair:
-    return asyncio.run(Manifests([folder]).read(owner))
+    return key_pair(owner, asyncio.run(Manifests([folder]).read(owner)))
 
 
 def test_secrets_are_read_by_namespace_and_name_from_any_file(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_kubernetes_api_is_asked_where_a_word_names_it(tmp_path: Path) -> No
 def test_manifests_count_before_a_cluster(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(manifest("one", "stringData: {tls.crt: CERT, tls.key: KEY}"))
     both = source_of([f"kubernetes={tmp_path / 'none'}", str(tmp_path)])
-    assert asyncio.run(both.read("Secret/shop/one", "")) == KeyPair("CERT", "KEY")
+    assert asyncio.run(both.read("Secret/shop/one", "")) == {"tls.crt": b"CERT", "tls.key": b"KEY"}
     with pytest.raises(SecretError, match="No such file"):
         asyncio.run(both.read("Secret/shop/two", ""))
 

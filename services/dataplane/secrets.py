@@ -1,4 +1,7 @@
-"""Where certificates and keys come from: manifests on this machine, or the Kubernetes API."""
+"""Where Secrets come from: manifests on this machine, or the Kubernetes API.
+
+They are read where this node is about to use them, and go nowhere else: no event, log, metric or message has any of their content.
+"""
 
 import asyncio
 import base64
@@ -9,21 +12,43 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 import h11
 import yaml
 
-from services.dataplane.l7.certificates import KeyPair, Nowhere, SecretError, SecretSource
 from weir.model import Owner
 
 KUBERNETES = "kubernetes"
-_FIELDS = (("tls.crt", "tls.key"), ("server.crt", "server.key"))
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _PATIENCE_S = 5.0
 _MOST_BYTES = 4 << 20
 _NOT_FOUND = 404
+
+
+Fields = Mapping[str, bytes]  # of one Secret, by name
+
+
+class SecretError(Exception):
+    """A Secret cannot be had; the message says why, and has nothing of it."""
+
+
+class SecretSource(Protocol):
+    """Where Secrets come from."""
+
+    async def read(self, owner: str, home: str) -> Fields:
+        """owner: "Secret/shop/cert", "Secret/east:shop/cert".   home: the cluster whose names have no prefix, "" for unknown.
+
+        Raises SecretError.
+        """
+
+
+class Nowhere:
+    """No Secret can be had."""
+
+    async def read(self, owner: str, _: str) -> Fields:
+        raise SecretError(f"{owner}: this node reads no Secrets; start its agent with --secrets")
 
 
 class KubeconfigError(Exception):
@@ -61,7 +86,7 @@ class Sources:
     def __init__(self, manifests: "Manifests | None", clusters: Mapping[str, "Api"]) -> None:
         self._manifests, self._clusters = manifests, clusters
 
-    async def read(self, owner: str, home: str) -> KeyPair:
+    async def read(self, owner: str, home: str) -> Fields:
         """Raises SecretError, of the last that could have it."""
         source = Owner.parse(owner).source
         cluster = self._clusters.get(source) if source else self._home(home)
@@ -88,18 +113,18 @@ class Manifests:
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
 
-    async def read(self, owner: str) -> KeyPair:
+    async def read(self, owner: str) -> Fields:
         """Raises SecretError."""
         return await asyncio.to_thread(self._read, owner)
 
-    def _read(self, owner: str) -> KeyPair:
+    def _read(self, owner: str) -> Fields:
         wanted = Owner.parse(owner)
         for document in self._documents():
             metadata = document.get("metadata")
             if document.get("kind") != "Secret" or not isinstance(metadata, dict) or metadata.get("name") != wanted.name:
                 continue
             if metadata.get("namespace", "default") == wanted.namespace:
-                return _pair(owner, document)
+                return _fields_of(document)
         raise SecretError(f"{owner}: not found")
 
     def _documents(self) -> Iterator[Mapping[str, object]]:
@@ -125,7 +150,7 @@ class Api:
     def __init__(self, kubeconfig: Path | None = None) -> None:
         self._kubeconfig = kubeconfig
 
-    async def read(self, owner: str) -> KeyPair:
+    async def read(self, owner: str) -> Fields:
         """Raises SecretError."""
         wanted = Owner.parse(owner)
         try:
@@ -141,19 +166,12 @@ class Api:
             document = json.loads(body)
         except ValueError:
             raise SecretError(f"{owner}: the Kubernetes API answers no JSON") from None
-        return _pair(owner, document)
+        return _fields_of(document)
 
 
-def _pair(owner: str, document: Mapping[str, object]) -> KeyPair:
-    """Errors name fields and never their content."""
-    fields = {name: value for part in ("data", "stringData") for name, value in _fields(document, part)}
-    for certificate, key in _FIELDS:
-        if certificate in fields and key in fields:
-            try:
-                return KeyPair(fields[certificate].decode("ascii"), fields[key].decode("ascii"))
-            except UnicodeDecodeError:
-                raise SecretError(f"{owner}: {certificate}, {key}: expected PEM") from None
-    raise SecretError(f"{owner}: no tls.crt and tls.key")
+def _fields_of(document: Mapping[str, object]) -> Fields:
+    """What stands as text counts before what is encoded, as the API server takes it."""
+    return {name: value for part in ("data", "stringData") for name, value in _fields(document, part)}
 
 
 def _fields(document: Mapping[str, object], part: str) -> Iterator[tuple[str, bytes]]:
