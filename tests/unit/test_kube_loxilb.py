@@ -185,6 +185,25 @@ def told(migrated: Migrated) -> None:
         raise MigrateError("; ".join(problems))
 
 
+def test_its_bgp_is_a_peer_for_each_router_and_all_vips_are_told() -> None:
+    spec = {"ipAddress": "2001:db8::1", "remoteAs": 65200, "remotePort": 1790}
+    more = Field({"apiVersion": "bgppeer.loxilb.io/v1", "kind": "BGPPeerService", "metadata": {"name": "six"}, "spec": spec}, "", {})
+    flags = ("--setBGP=65100", "--extBGPPeers=50.50.50.1:65101,51.50.50.1:65102", "--eBGPMultiHop")
+    found = migrate([deployment(POOL, *flags), more])
+    _, *peers, told_ = found.manifests
+    assert [each["spec"] for each in peers] == [
+        {"myASN": 65100, "peerASN": 65101, "peerAddress": "50.50.50.1", "ebgpMultiHop": True},
+        {"myASN": 65100, "peerASN": 65102, "peerAddress": "51.50.50.1", "ebgpMultiHop": True},
+        {"myASN": 65100, "peerASN": 65200, "peerAddress": "2001:db8::1", "peerPort": 1790, "ebgpMultiHop": True},
+    ]
+    assert (told_["kind"], told_["spec"], found.left_out) == ("BGPAdvertisement", {}, [])
+    told(found)
+    assert migrate([deployment(POOL), more]).left_out == ["BGPPeerService six: give kube-loxilb's --setBGP, the AS of the nodes, with it"]
+    for wrong in ("--extBGPPeers=65101", "--extBGPPeers=50.50.50.1:x"):
+        with pytest.raises(MigrateError, match="extBGPPeers: got"):
+            migrate([deployment(POOL, "--setBGP=65100", wrong)])
+
+
 def test_what_is_not_given_or_not_known_is_told() -> None:
     found = migrate([deployment("--config=x.yaml", "--setLBmode=1", "--setBGP=0")])
     assert [note.partition(":")[0] for note in found.left_out] == ["--setLBmode=1", "--config=x.yaml"]

@@ -116,9 +116,73 @@ def test_an_address_pool_of_old_is_a_vip_pool() -> None:
         "spec: {protocol: bgp, addresses: [192.0.2.8-192.0.2.9], autoAssign: false, avoidBuggyIPs: true}}"
     )
     found = migrate([old])
-    (made,) = found.manifests
+    made, told = found.manifests
     assert made["spec"] == {"addresses": ["192.0.2.8-192.0.2.9"], "autoAssign": False, "avoidBuggyIPs": True, "priority": 0}
-    assert found.left_out == ["AddressPool old: its protocol is bgp; BGP is not served yet"]
+    assert (told["kind"], told["metadata"]["name"], told["spec"]) == ("BGPAdvertisement", "old", {"pools": ["old"]})
+    assert found.left_out == []
+
+
+METALLB_BGP = """
+apiVersion: metallb.io/v1beta2
+kind: BGPPeer
+metadata: {name: tor, namespace: metallb-system}
+spec:
+  {myASN: 64500, peerASN: 64501, peerAddress: 10.0.0.1, peerPort: 180, holdTime: 90s, keepaliveTime: 30s, bfdProfile: fast,
+   ebgpMultiHop: true, nodeSelectors: [{matchLabels: {rack: a}}], passwordSecret: {name: tor}}
+---
+apiVersion: metallb.io/v1beta1
+kind: BFDProfile
+metadata: {name: fast, namespace: metallb-system}
+spec: {receiveInterval: 100, transmitInterval: 150, detectMultiplier: 5}
+---
+apiVersion: metallb.io/v1beta1
+kind: Community
+metadata: {name: names, namespace: metallb-system}
+spec: {communities: [{name: blue, value: "64500:7"}, {name: red, value: "large:64500:1:2"}]}
+---
+apiVersion: metallb.io/v1beta1
+kind: BGPAdvertisement
+metadata: {name: all, namespace: metallb-system}
+spec: {ipAddressPools: [cheap], peers: [tor], aggregationLength: 28, localPref: 200, communities: [blue, red, "64500:9", no-export]}
+"""
+
+
+def test_bgp_of_metallb_is_ours() -> None:
+    found = migrate([Field(each, "", {}) for each in yaml.safe_load_all(METALLB_BGP)])
+    peer, told = found.manifests
+    assert peer["spec"] == {
+        "myASN": 64500,
+        "peerASN": 64501,
+        "peerAddress": "10.0.0.1",
+        "peerPort": 180,
+        "ebgpMultiHop": True,
+        "holdTime": "90s",
+        "keepaliveTime": "30s",
+        "bfd": {"interval": 150, "multiplier": 5},
+        "nodeSelectors": [{"matchLabels": {"rack": "a"}}],
+        "passwordSecret": {"namespace": "metallb-system", "name": "tor"},
+    }
+    assert told["spec"] == {
+        "peers": ["tor"],
+        "aggregationLength": 28,
+        "localPref": 200,
+        "pools": ["cheap"],
+        "communities": ["64500:7", "64500:1:2", "64500:9", "no-export"],
+    }
+    assert [*problems_of(peer), *problems_of(told), *found.left_out] == []
+
+
+def test_what_weir_has_no_field_for_is_named() -> None:
+    spec = "{myASN: 1, peerASN: 2, peerAddress: 10.0.0.1, password: hunter2, vrf: red, bfdProfile: none, enableGracefulRestart: false}"
+    peer = field(f"{{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {{name: tor}}, spec: {spec}}}")
+    labels = "{ipAddressPoolSelectors: [{matchLabels: {a: b}}]}"
+    told = field(f"{{apiVersion: metallb.io/v1beta1, kind: BGPAdvertisement, metadata: {{name: all}}, spec: {labels}}}")
+    found = migrate([peer, told])
+    assert [words.partition(": ")[2].partition(":")[0] for words in found.left_out] == [
+        *("password", "vrf", "its bfdProfile none", "ipAddressPoolSelectors")
+    ]
+    assert not [words for words in found.left_out if "hunter2" in words]
+    assert [each["kind"] for each in found.manifests] == ["BGPPeer"]
 
 
 EVERYTHING = {
@@ -172,9 +236,9 @@ def test_what_is_printed_is_read_by_the_watcher_without_a_problem(tmp_path: Path
 
 def test_what_is_left_out_is_in_the_exit_code_and_a_pipe_is_read() -> None:
     whole = POOL.replace("NAME", "a").replace("RANGE", "192.0.2.0/28").replace(", MORE", "")
-    peer = "{apiVersion: metallb.io/v1beta2, kind: BGPPeer, metadata: {name: tor}}"
-    ended = CliRunner().invoke(app, ["migrate", "metallb", "-"], input=f"{whole}---\n{peer}\n")
-    assert (ended.exit_code, ended.stderr) == (1, "weir: left out: BGPPeer tor: BGP is not served yet\n")
+    other = "{apiVersion: metallb.io/v1beta1, kind: ConfigurationState, metadata: {name: s}}"
+    ended = CliRunner().invoke(app, ["migrate", "metallb", "-"], input=f"{whole}---\n{other}\n")
+    assert (ended.exit_code, ended.stderr) == (1, "weir: left out: ConfigurationState s: Weir has no such object\n")
     assert yaml.safe_load(ended.stdout)["metadata"]["name"] == "a"
     assert CliRunner().invoke(app, ["migrate", "metallb", "-"], input=whole).exit_code == 0
 

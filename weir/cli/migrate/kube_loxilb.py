@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 from services.watcher.kinds.fields import Field
 from services.watcher.kinds.ranges import range_of
 from services.watcher.settings import ALIASES, OURS, Settings
+from weir.cli.migrate.bgp import of_loxilb
 from weir.cli.migrate.manifests import Manifest, Migrated, MigrateError, vip_pool
 from weir.cli.migrate.services import moved
 from weir.model import parse_address
@@ -24,14 +25,16 @@ DEFAULT_POOL: Final = "defaultPool"
 SERVED: Final = (
     *("config", "externalCIDR", "cidrPools", "cidr6Pools", "setUniqueIP", "setLBMode", "monitor", "loxilbLoadBalancerClass"),
     *("zone", "noZoneName", "usePodNetwork", "useExternalEndpoint"),
+    *("setBGP", "eBGPMultiHop", "extBGPPeers", "enableBGPCRDs"),
 )
-_ELECTION, _BGP, _GATEWAY = "which node announces a VIP is not elected yet", "BGP is not served yet", "the Gateway API is not served yet"
+_ELECTION, _GATEWAY = "which node announces a VIP is not elected yet", "the Gateway API is not served yet"
+_POLICY: Final = "write what routers are told into a BGPAdvertisement; nothing that they tell is taken over"
 UNSERVED: Final[Mapping[str, str]] = {
     "loxiURL": "no load balancer is called: each follows the log. One outside the cluster joins by: weir install --join",
     "externalSecondaryCIDRs": "kube-loxilb's code does not have it; name further pools in cidrPools, and use them by weir.dev/more-pools",
     "setRoles": f"{_ELECTION}; in fullnat the source is the VIP itself",
     "excludeRoleList": _ELECTION,
-    **dict.fromkeys(("setBGP", "listenBGPPort", "eBGPMultiHop", "extBGPPeers", "enableBGPCRDs"), _BGP),
+    "listenBGPPort": "FRR listens on port 179",
     **dict.fromkeys(("gatewayAPI", "loxilbGatewayClass"), _GATEWAY),
     "numZoneInstances": "an installation is not divided into instances",
     "privateCIDR": "a cloud's own addresses are not moved between machines",
@@ -72,10 +75,14 @@ def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
     pools = _pools(given, listed)
     services = moved(of_cluster, str, _settings(given), pools, keep=keep)
     absent = [f"--config={given['config']}: give that file too"] if "config" in given and not config else []
+    peers = [other for other in others if other["kind"].value == "BGPPeerService"]
+    routers = of_loxilb(given, peers)
     pooled = [_told(other) for other in others if _listed(other)]
-    left_out = [*_unserved(given), *absent, *(_told(other) for other in others if not _listed(other))]
+    converted = peers if routers else []
+    left_out = [*_unserved(given), *absent, *(_told(other) for other in others if not _listed(other) and other not in converted)]
     notes = [*pooled, *services.notes] if pools else [_NO_POOL, *pooled, *services.notes]
-    return Migrated([*services.services, *pools] if keep else pools, _options(given), notes, left_out)
+    made = [*pools, *routers]
+    return Migrated([*services.services, *made] if keep else made, _options(given), notes, left_out)
 
 
 # ── what it was started with ───────────────────────────────────────────────────────────────────────────────────────
@@ -171,7 +178,8 @@ def _told(other: Field) -> str:
         return f"{kind} {name}: converted to VIPPools ({', '.join(pools)}); kube-loxilb itself allocates none of them"
     if other["spec"]["type"].value == "cidrpool":
         return f"{kind} {name}: type cidrpool without a pool in its loxiURL; write its addresses as a VIPPool"
-    return f"{kind} {name}: {UNSERVED['loxiURL'] if kind == 'LoxiURL' else _BGP if kind.startswith('BGP') else 'not served'}"
+    words = {"LoxiURL": UNSERVED["loxiURL"], "BGPPeerService": "give kube-loxilb's --setBGP, the AS of the nodes, with it"}
+    return f"{kind} {name}: {words.get(kind) or (_POLICY if kind.startswith('BGP') else 'not served')}"
 
 
 def _pools(given: Mapping[str, str], more: Sequence[str]) -> list[Manifest]:

@@ -1,4 +1,4 @@
-"""Convert MetalLB's pools to VIPPools, and its annotations on Services to Weir's."""
+"""Convert MetalLB's pools to VIPPools, its BGP to Weir's, and its annotations on Services."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
@@ -7,41 +7,51 @@ from services.ipam.holdings import NAMESPACE_LABEL
 from services.watcher.kinds.annotations import METALLB, METALLB_PREFIXES, PREFIX
 from services.watcher.kinds.fields import Field
 from services.watcher.settings import ALIASES, OURS, Settings
+from weir.cli.migrate.bgp import METALLB_KINDS, manifest, of_metallb
 from weir.cli.migrate.manifests import Manifest, Migrated, MigrateError, vip_pool
 from weir.cli.migrate.services import full_name, moved
 
 GROUP: Final = "metallb.io"
-_TOLD: Final = {
-    "L2Advertisement": "every node that runs Weir answers for all VIPs, on the interfaces that it is given (-i)",
-    **dict.fromkeys(("BGPPeer", "BGPAdvertisement", "BFDProfile", "Community"), "BGP is not served yet"),
-}
+_L2: Final = "L2Advertisement"
+_TOLD: Final = {_L2: "LB nodes take turns in announcing VIPs, on the interfaces that they are given (-i)"}
 _POOLS: Final = ("IPAddressPool", "AddressPool")  # the latter before 0.13: its addresses, protocol, autoAssign and avoidBuggyIPs
 
 
 def migrate(manifests: Iterable[Field], *, keep: bool = False) -> Migrated:
     """From pools, advertisements and Services; keep: these request the addresses they have.  Raises MigrateError where there are none."""
     offered: list[Field] = []
+    routers: list[Field] = []
     services: list[Field] = []
     notes: list[str] = []
     left_out: list[str] = []
-    for manifest in manifests:
-        kind, group = manifest["kind"].text(), manifest["apiVersion"].text().partition("/")[0]
+    for each in manifests:
+        kind, group = each["kind"].text(), each["apiVersion"].text().partition("/")[0]
         if group == GROUP and kind in _POOLS:
-            offered.append(manifest)
+            offered.append(each)
+        elif group == GROUP and kind in METALLB_KINDS:
+            routers.append(each)
         elif group == GROUP:
-            about = notes if kind == "L2Advertisement" else left_out
-            about.append(f"{kind} {manifest['metadata']['name'].text()}: {_TOLD.get(kind, 'Weir has no such object')}")
+            about = notes if kind == _L2 else left_out
+            about.append(f"{kind} {each['metadata']['name'].text()}: {_TOLD.get(kind, 'Weir has no such object')}")
         elif kind == "Service":
-            services.append(manifest)
-    if not (offered or services or notes or left_out):
+            services.append(each)
+    if not (offered or routers or services or notes or left_out):
         raise MigrateError(f"found neither an object of {GROUP} nor a Service")
     ranks = _ranks(offered)
     pools = [made for pool in offered if (made := _pool(pool, ranks, left_out))]
+    told = [*of_metallb(routers, left_out), *_advertised(offered)]
     chosen = _classes(services, notes)
     found = moved(services, _renamed, Settings(classes=(OURS, *(chosen or ALIASES))), pools, keep=keep)
-    return Migrated(
-        [*found.services, *pools] if keep else [*pools, *found.services], [], [*notes, *found.notes, *_apart(services)], left_out
-    )
+    first = [*found.services, *pools] if keep else [*pools, *found.services]
+    return Migrated([*first, *told], [], [*notes, *found.notes, *_apart(services)], left_out)
+
+
+def _advertised(offered: Iterable[Field]) -> Iterator[Manifest]:
+    """Of AddressPools, which say themselves that routers are told of them."""
+    for pool in offered:
+        if pool["spec"]["protocol"].value == "bgp":
+            name = pool["metadata"]["name"].text()
+            yield manifest("BGPAdvertisement", name, {"pools": [name]})
 
 
 def _ranks(pools: Sequence[Field]) -> dict[int, int]:
@@ -50,8 +60,8 @@ def _ranks(pools: Sequence[Field]) -> dict[int, int]:
     return {0: 1} | {priority: 2 + rank for rank, priority in enumerate(sorted(given, reverse=True))}
 
 
-def _pool(manifest: Field, ranks: dict[int, int], left_out: list[str]) -> Manifest | None:
-    spec, name = manifest["spec"], manifest["metadata"]["name"].text()
+def _pool(pool: Field, ranks: dict[int, int], left_out: list[str]) -> Manifest | None:
+    spec, name = pool["spec"], pool["metadata"]["name"].text()
     select = spec["serviceAllocation"]
     namespaces = [item.text() for item in select["namespaces"].items()]
     of_namespaces = [_selector(item.value) for item in select["namespaceSelectors"].items()]
@@ -60,7 +70,7 @@ def _pool(manifest: Field, ranks: dict[int, int], left_out: list[str]) -> Manife
     of_services = [_selector(item.value) for item in select["serviceSelectors"].items()]
     several = [found for found in (of_namespaces, of_services) if len(found) > 1 and all(found)]
     if several:
-        left_out.append(f"{manifest['kind'].text()} {name}: a VIPPool has one selector of each kind, and this has several")
+        left_out.append(f"{pool['kind'].text()} {name}: a VIPPool has one selector of each kind, and this has several")
         return None
     more: dict[str, Any] = {
         "autoAssign": spec["autoAssign"].flag(absent=True),
@@ -70,8 +80,8 @@ def _pool(manifest: Field, ranks: dict[int, int], left_out: list[str]) -> Manife
         "serviceSelector": of_services[0] if of_services and all(of_services) else None,
     }
     addresses = [item.text() for item in spec["addresses"].items()]
-    if spec["protocol"].text() == "bgp":
-        left_out.append(f"{manifest['kind'].text()} {name}: its protocol is bgp; {_TOLD['BGPPeer']}")
+    if spec["bgpAdvertisements"].value:
+        left_out.append(f"{pool['kind'].text()} {name}: bgpAdvertisements: write its attributes into the BGPAdvertisement {name}")
     return vip_pool(name, addresses, **{key: value for key, value in more.items() if value is not None})
 
 
