@@ -25,20 +25,15 @@ _WELL_AFTER_S = 5.0
 _STOP_S = 10.0
 _LOOK_S = 10.0
 _LOG_MOST_BYTES = 64 << 20
-_REAL_TIME = 20  # SCHED_FIFO
 
 
 class Kept(NamedTuple):
-    """A daemon.   needs: a file that it is started with, and not without; its command names it.   log: where its own messages go.
-
-    real_time: it runs before all that has no deadline, where this machine allows that.
-    """
+    """A daemon.   needs: a file that it is started with, and not without; its command names it.   log: where its own messages go."""
 
     name: str
     command: tuple[str, ...]
     needs: Path
     log: Path
-    real_time: bool = False
 
 
 def confined(capabilities: str, user: str = "") -> tuple[str, ...]:
@@ -85,10 +80,7 @@ class Keeper:
         if not kept.needs.exists():  # the agent had nothing for it yet
             return 0
         with open(kept.log, "ab") as log:
-            hasten = _hasten if kept.real_time else None
-            self._process = subprocess.Popen(
-                kept.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=hasten
-            )
+            self._process = subprocess.Popen(kept.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         write_file(self._pid_file, str(self._process.pid).encode())
         return self._process.pid
 
@@ -128,15 +120,7 @@ def start(run: Path, kept: Kept) -> None:
     run.mkdir(parents=True, exist_ok=True)
     quiet = subprocess.DEVNULL
     options = ["--run", str(run), "--name", kept.name, "--needs", str(kept.needs), "--log", str(kept.log)]
-    command = [
-        sys.executable,
-        "-m",
-        "services.dataplane.keeper",
-        *options,
-        *(["--real-time"] if kept.real_time else []),
-        "--",
-        *kept.command,
-    ]
+    command = [sys.executable, "-m", "services.dataplane.keeper", *options, "--", *kept.command]
     subprocess.Popen(command, start_new_session=True, stdin=quiet, stdout=quiet, stderr=quiet)
 
 
@@ -162,12 +146,6 @@ def _stop(lock: Path) -> bool:
         os.close(descriptor)
 
 
-def _hasten() -> None:
-    """In the child."""
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_REAL_TIME))
-
-
 def main() -> None:
     """One keeper for a daemon: a second one ends at once."""
     parser = argparse.ArgumentParser(description="Keep a daemon running from the files of the last plan.")
@@ -175,7 +153,6 @@ def main() -> None:
     parser.add_argument("--name", required=True, help="of the daemon")
     parser.add_argument("--needs", type=Path, required=True, help="its configuration, which its command names")
     parser.add_argument("--log", type=Path, required=True, help="where its own messages go")
-    parser.add_argument("--real-time", action="store_true", help="with real-time priority, where this machine allows that")
     parser.add_argument("command", nargs="+", help="the daemon's command")
     given = parser.parse_args()
     lock = os.open(given.run / f"{given.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -185,7 +162,7 @@ def main() -> None:
         sys.exit(0)
     os.truncate(lock, 0)
     os.pwrite(lock, str(os.getpid()).encode(), 0)
-    Keeper(given.run, Kept(given.name, tuple(given.command), given.needs, given.log, given.real_time)).keep()
+    Keeper(given.run, Kept(given.name, tuple(given.command), given.needs, given.log)).keep()
 
 
 if __name__ == "__main__":

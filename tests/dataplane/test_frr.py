@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from services.dataplane.bgp.config import changes, parse, text_of
-from services.dataplane.bgp.places import kept
+from services.dataplane.bgp.places import folder as frr_folder
 from services.dataplane.bgp.render import render
 from services.dataplane.bgp.vty import NoAnswer, Vty
 from tests.own import own
@@ -18,7 +18,6 @@ from tests.unit.bgp_plans import PASSWORDS, planned, plans, route, world
 from weir.demo.network import wait_until
 from weir.events import AnyEvent
 from weir.model import BgpSession
-from weir.where import Where
 
 BESIDE = {"bgpd": ["-n", "-S"], "bfdd": []}  # without zebra: no session is tried
 
@@ -29,8 +28,8 @@ def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if os.geteuid():
         pytest.skip("namespaces need root")
     place, folder = own("weirfrr"), tmp_path_factory.mktemp("frr")
-    found = {each.name: next(word for word in each.command if word.endswith(f"/{each.name}")) for each in kept(Where("weirfrr"))}
-    assert found, "make setup installs FRR"
+    binaries = frr_folder()
+    assert binaries, "make setup installs FRR"
     subprocess.run(["ip", "netns", "del", place], capture_output=True, check=False)
     subprocess.run(["ip", "netns", "add", place], check=True)
     folder.chmod(0o777)
@@ -40,7 +39,7 @@ def sockets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     for name, more in BESIDE.items():
         own_files = ["-i", str(folder / f"{name}.pid"), "-z", str(folder / "zserv"), "-f", "/dev/null"]
         own_files += ["--bfdctl", str(folder / "bfdd.sock")] if name == "bfdd" else []
-        argv = ["ip", "netns", "exec", place, found[name], "--vty_socket", str(folder), "-P", "0", *own_files, *more]
+        argv = ["ip", "netns", "exec", place, str(binaries / name), "--vty_socket", str(folder), "-P", "0", *own_files, *more]
         daemons.append(subprocess.Popen(argv, stderr=subprocess.DEVNULL))
     try:
         assert wait_until(lambda: all((folder / f"{name}.vty").exists() for name in BESIDE), 30)

@@ -77,15 +77,7 @@ def router(
         for number, address in enumerate(neighbors):
             family = "ipv6" if ":" in address else "ipv4"
             port = BESIDE_PORT if beside else 179
-            words = {
-                "name": f"n{number}",
-                "asn": asn,
-                "address": address,
-                "theirs": NODES_ASN,
-                "family": family,
-                "more": more,
-                "port": port,
-            }
+            words = {"name": f"n{number}", "asn": asn, "port": port, "address": address, "theirs": NODES_ASN}
             parts.append(_PEER.format(**words, family=family, more=more, bfd="off" if beside else "on"))
         (folder / "bird.conf").write_text("".join(parts))
         argv = ("bird", "-f", "-c", str(folder / "bird.conf"), "-s", str(folder / "bird.ctl"), "-P", str(folder / "bird.pid"))

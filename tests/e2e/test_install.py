@@ -10,11 +10,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import yaml
 
+from tests.e2e.router import Router, router
+from tests.e2e.test_bgp import advertisement, peer
+from tests.e2e.test_gateway import CLASS, GATEWAY_API, named
 from tests.own import own
-from weir.cli.box.install import CAPABILITIES, UNITS, unit
+from weir.cli.box.install import UNITS, rights, unit
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
 
@@ -56,10 +61,15 @@ def test_the_unit_is_valid(words: tuple[str, ...], tmp_path: os.PathLike[str]) -
     assert not done.stderr
 
 
-def test_only_a_box_that_says_hello_to_others_may_have_real_time_priority() -> None:
-    alone, joined = (unit(NAME, ["weir", *words]) for words in (("up", "-i", "eth0"), ("join", "nats://192.0.2.1:4222", "-i", "eth0")))
-    assert ("RestrictRealtime=yes" in alone, "CAP_SYS_NICE" in alone) == (True, False)
+def test_a_unit_has_the_rights_of_what_it_runs_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (("up", "-i", "eth0"), ("join", "nats://192.0.2.1:4222", "-i", "eth0"))
+    with monkeypatch.context() as without_frr:
+        without_frr.setattr("weir.cli.box.install.folder", lambda: None)
+        alone, joined = (unit(NAME, ["weir", *each]) for each in words)
+    assert ("RestrictRealtime=yes" in alone, "CAP_SYS_NICE" in alone, "CAP_SYS_ADMIN" in alone) == (True, False, False)
     assert ("RestrictRealtime=no" in joined, "CAP_SYS_NICE" in joined) == (True, True)
+    with_frr = unit(NAME, ["weir", *words[0]])
+    assert ("RestrictRealtime=no" in with_frr, "CAP_SYS_ADMIN" in with_frr) == (True, True)
 
 
 def test_a_unit_of_neither_or_both_is_refused() -> None:
@@ -100,9 +110,34 @@ def told(manager: socket.socket, lines: set[str]) -> bool:
     return not lines
 
 
+WEB = "203.0.113.30"
+EDGE: list[dict[str, Any]] = [  # what needs Envoy, and FRR
+    {"apiVersion": "weir.dev/v1alpha1", "kind": "VIPPool", "metadata": {"name": "edge"}, "spec": {"addresses": [f"{WEB}/32"]}},
+    CLASS,
+    {
+        "apiVersion": GATEWAY_API,
+        "kind": "Gateway",
+        **named("edge"),
+        "spec": {
+            "gatewayClassName": "weir",
+            "addresses": [{"value": WEB}],
+            "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}],
+        },
+    },
+    peer("tor", "10.76.0.2"),
+    advertisement(),
+]
+
+
 def test_weir_runs_with_the_rights_of_the_unit(found: Stage) -> None:
+    (found.folder / "shop" / "edge.yaml").write_text(yaml.safe_dump_all(EDGE))
+    with router(found.network, "client", ["10.76.0.1"]) as tor:
+        _run_confined(found, tor)
+
+
+def _run_confined(found: Stage, tor: Router) -> None:
     command = exec_start(printed("-f", str(found.folder / "shop"), "-i", "front", "-i", "back"))
-    allowed = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in CAPABILITIES)])
+    allowed = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in rights(command))])
     confined = ["setpriv", "--bounding-set", allowed, "--inh-caps", "-all", "--no-new-privs", *command]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, (found.folder / "up.log").open("w") as log:
         manager.bind(str(found.folder / "notify"))
@@ -112,6 +147,10 @@ def test_weir_runs_with_the_rights_of_the_unit(found: Stage) -> None:
     assert wait_until(lambda: bool(found.pids()) and found.ask("status")[0]["ok"], 60), found.complaints()
     fetch = ["curl", "-sS", "--max-time", "2", "http://203.0.113.10/"]
     found.network.run("client", *fetch)
+    assert wait_until(lambda: {*tor.routes()} == {"203.0.113.10", WEB}, 60), (tor.routes(), found.complaints())
+    unknown = ["curl", "-sS", "--max-time", "2", "-o", "/dev/null", "-w", "%{http_code}", f"http://{WEB}/"]
+    assert wait_until(lambda: found.network.run("client", *unknown, check=False).stdout == "404", 60), "Envoy, on a low port"
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     found.network.run("client", *fetch)  # stopped, and the kernel forwards on
+    assert {*tor.routes()} == {"203.0.113.10", WEB}

@@ -3,6 +3,7 @@
 import grp
 import pwd
 import shutil
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -26,30 +27,40 @@ def socket_of(where: Where, daemon: str) -> Path:
     return where.run / "frr" / f"{daemon}.vty"
 
 
-def kept(where: Where) -> list[Kept]:
-    """The daemons, which run as the user of FRR's package; none where it is not installed."""
-    folder = next((path for text in _FOLDERS if (path := Path(text)).joinpath("bgpd").exists()), None)
+def zebra_socket(run: Path) -> Path:
+    """Where the other daemons find zebra."""
+    return run / "zserv.api"
+
+
+def folder() -> Path | None:
+    """Where the daemons are; None where FRR is not installed, with its user."""
     try:
         pwd.getpwnam(_USER), grp.getgrnam(GROUP)
     except KeyError:
-        return []
-    return [_kept(where, folder, daemon) for daemon in DAEMONS] if folder else []
+        return None
+    return next((path for text in _FOLDERS if (path := Path(text)).joinpath("bgpd").exists()), None)
 
 
-def _kept(where: Where, folder: Path, daemon: str) -> Kept:
-    """The others wait for zebra: they would try again only after 10 s."""
-    run, config = where.run / "frr", config_of(where, daemon)
-    zebra = run / "zserv.api"
-    options = ["--vty_socket", str(run), "-i", str(run / f"{daemon}.pid"), "-z", str(zebra), "-f", str(config)]
-    options += ["-P", "0"]  # no port for commands
+def kept(where: Where) -> Kept | None:
+    """The daemons together; None where FRR is not installed."""
+    zebra = config_of(where, "zebra")
+    together = (sys.executable, "-m", "services.dataplane.bgp", "--run", str(where.run / "frr"), str(zebra))
+    return Kept("frr", together, zebra, where.state / "frr" / "log") if folder() else None
+
+
+def command(run: Path, configs: Path, daemon: str) -> list[str]:
+    """Of one daemon, as the user of FRR's package.   run: of sockets and pids."""
+    options = ["--vty_socket", str(run), "-i", str(run / f"{daemon}.pid"), "-z", str(zebra_socket(run))]
+    options += ["-f", str(configs / f"{daemon}.conf"), "-P", "0"]  # no port for commands
     options += ["--bfdctl", str(run / "bfdd.sock")] if daemon == "bfdd" else []
-    command = (*confined(_CAPABILITIES, _USER), str(folder / daemon), *options)
-    return Kept(daemon, command, config if daemon == "zebra" else zebra, where.state / "frr.log", real_time=daemon == "bfdd")
+    return [*confined(_CAPABILITIES, _USER), str((folder() or Path()) / daemon), *options]
 
 
 def make_folders(where: Where) -> None:
     """The folders of sockets and of configurations, which the daemons may write to, and read."""
-    for path, mode in ((where.run / "frr", 0o750), (where.state / "frr", 0o755)):
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(mode)
-    shutil.chown(where.run / "frr", _USER, GROUP)
+    sockets, configs = where.run / "frr", where.state / "frr"
+    configs.mkdir(parents=True, exist_ok=True)
+    if not sockets.exists():  # later it is theirs, and not to be changed without more rights
+        sockets.mkdir(parents=True)
+        sockets.chmod(0o750)
+        shutil.chown(sockets, _USER, GROUP)

@@ -10,13 +10,21 @@ from pathlib import Path
 
 import typer
 
+from services.dataplane.bgp.places import folder
 from weir.cli.box.supervise import UpError
 from weir.view.processes import running
 from weir.where import Where, write_file
 
 UNITS = Path("/etc/systemd/system")
-# The loader: BPF, NET_ADMIN, PERFMON; gratuitous ARP: NET_RAW; manifests anywhere: DAC_READ_SEARCH; children with less: SETPCAP.
-CAPABILITIES = ("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_NET_RAW", "CAP_DAC_READ_SEARCH", "CAP_SETPCAP")
+# The loader: BPF, NET_ADMIN, PERFMON; gratuitous ARP: NET_RAW; manifests anywhere: DAC_READ_SEARCH; children with less: SETPCAP;
+# Envoy: NET_BIND_SERVICE.
+CAPABILITIES = (
+    *("CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON", "CAP_NET_RAW", "CAP_DAC_READ_SEARCH", "CAP_SETPCAP"),
+    "CAP_NET_BIND_SERVICE",
+)
+# Where FRR is installed: its user, its folder, its end, and what its daemons refuse to start without.
+OF_FRR = ("CAP_SETUID", "CAP_SETGID", "CAP_CHOWN", "CAP_KILL", "CAP_SYS_ADMIN", "CAP_SYS_NICE")
+_REAL_TIME = "CAP_SYS_NICE"  # of hellos and BFD
 
 _UNIT = """\
 # Written by weir install.  What differs on this machine belongs into a drop-in: systemctl edit {name}
@@ -80,10 +88,16 @@ def uninstall(instance: str) -> None:
 def unit(instance: str, command: Sequence[str]) -> str:
     """The unit's text."""
     words = " ".join(_quoted(word) for word in command)
-    hellos = "join" in command
-    capabilities = " ".join((*CAPABILITIES, *(("CAP_SYS_NICE",) if hellos else ())))  # real-time priority
-    real_time = "no" if hellos else "yes"
-    return _UNIT.format(name=_path(instance).name, instance=instance, command=words, capabilities=capabilities, real_time=real_time)
+    capabilities = rights(command)
+    real_time = "no" if _REAL_TIME in capabilities else "yes"
+    more = {"capabilities": " ".join(capabilities), "real_time": real_time}
+    return _UNIT.format(name=_path(instance).name, instance=instance, command=words, **more)
+
+
+def rights(command: Sequence[str]) -> tuple[str, ...]:
+    """The capabilities of the unit."""
+    hellos = (_REAL_TIME,) if "join" in command else ()
+    return tuple(dict.fromkeys((*CAPABILITIES, *hellos, *(OF_FRR if folder() else ()))))
 
 
 def _path(instance: str) -> Path:

@@ -221,12 +221,11 @@ def _proxy(where: Where, secrets: Sequence[str]) -> list[str]:
 
 def _routers(where: Where) -> list[str]:
     """The same for FRR, without which there is no BGP."""
-    kept = frr.kept(where)
-    if kept:
-        frr.make_folders(where)
-    for daemon in kept:
-        keeper.start(where.run / KEEPERS, daemon)
-    return ["--frr"] if kept else []
+    if not (kept := frr.kept(where)):
+        return []
+    frr.make_folders(where)
+    keeper.start(where.run / KEEPERS, kept)
+    return ["--frr"]
 
 
 def claim(where: Where) -> int:
@@ -325,12 +324,12 @@ def _confine(capabilities: Sequence[int]) -> None:
             raise OSError(ctypes.get_errno(), f"capability {number} cannot be dropped")
 
 
-def _groups(name: str) -> list[int]:
-    """The agent's groups, beside root's own: it speaks to FRR.  Of the others: none."""
+def _groups(name: str) -> list[int] | None:
+    """The groups that a child gets, None for our own: the agent speaks to FRR, where that is installed."""
     try:
-        return [grp.getgrnam(frr.GROUP).gr_gid] if name == "dataplane" else []
-    except KeyError:  # FRR is not installed
-        return []
+        return [grp.getgrnam(frr.GROUP).gr_gid] if name == "dataplane" else None
+    except KeyError:
+        return None
 
 
 def die_with_parent() -> None:
