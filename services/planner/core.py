@@ -10,6 +10,7 @@ from typing import Protocol
 
 from services.planner.causes import cause_of, newest_basis, scopes_of
 from services.planner.gateway.part import Gateways
+from services.planner.ingress.part import IngressClasses, Ingresses
 from services.planner.l4.services import Services
 from services.planner.shared import touched as shared
 from services.planner.shared.difference import differences
@@ -48,6 +49,8 @@ class Part(Protocol):
 PARTS: tuple[Part, ...] = (
     Services(),
     Gateways(),
+    IngressClasses(),
+    Ingresses(),
     Vips(),
 )  # in this order: who confirms that a VIP is withdrawn confirms that of its frontends, too
 

@@ -35,6 +35,7 @@ from weir.model.gateway import (
     ValueMatch,
     owner_at,
 )
+from weir.model.ingress import IngressPath, IngressRule, IngressTls
 from weir.model.l4 import (
     ALGORITHMS,
     BACKEND_STATES,
@@ -107,6 +108,9 @@ __all__ = [
     "GrantTo",
     "Header",
     "HeaderChange",
+    "IngressPath",
+    "IngressRule",
+    "IngressTls",
     "L4Rule",
     "Listener",
     "ListenerStatus",

@@ -45,12 +45,11 @@ def chain_of(entry: Entry) -> str:
 def _rules(attached: Iterable[Attached], resolve: Resolve) -> dict[int, dict[str, list[Candidate]]]:
     """Listener -> hostname -> its rules with their place in the order."""
     found: defaultdict[int, defaultdict[str, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
-    known: dict[str, list[Candidate]] = {}
+    known: dict[int, list[Candidate]] = {}
     for each in attached:
         if not isinstance(each.route, L7RouteObserved):
             continue
-        owner = each.route.root.owner
-        candidates = known.get(owner) or known.setdefault(owner, _candidates(each.route, resolve))
+        candidates = known.get(id(each.route)) or known.setdefault(id(each.route), _candidates(each.route, resolve))
         for hostname in each.hostnames:
             found[id(each.entry)][hostname] += candidates
     return {entry: dict(of_entry) for entry, of_entry in found.items()}
@@ -116,7 +115,9 @@ def _of_listener(gateway: Root, entry: Entry, on_port: Sequence[Entry], rules: d
     names = {other.listener.hostname.lower() for other in alike}
     mine = [name for name in rules if closest(names, name) == of_listener]
     planned: list[VirtualHostPlanned] = []
-    wild = sorted((name for name in mine if name == ANY or name.startswith("*.")), key=specificity, reverse=True)  # only these cover others
+    wild = sorted(
+        (name for name in rules if name == ANY or name.startswith("*.")), key=specificity, reverse=True
+    )  # only these cover others
     for name in sorted({*mine, of_listener}, key=lambda name: (specificity(name), name)):
         wider = [other for other in wild if other != name and covers(other, name)]
         ordered = [rule for each in (name, *wider) for _, rule in sorted(rules.get(each, ()), key=lambda candidate: candidate[0])]
@@ -127,8 +128,12 @@ def _of_listener(gateway: Root, entry: Entry, on_port: Sequence[Entry], rules: d
 
 
 def _misdirected(gateway: Root, entry: Entry, on_port: Sequence[Entry], served: set[str]) -> list[VirtualHostPlanned]:
-    """421 for names that another listener of the port has (RFC 9110 15.5.20): a client reused a connection of this one."""
-    others = {other.listener.hostname.lower() for other in on_port if other is not entry}
+    """421 for names that another listener of the port has (RFC 9110 15.5.20): a client reused a connection of this one.
+
+    An IngressClass may have thousands of listeners, so there it is every name that this one does not have.
+    """
+    whole = gateway.kind == "IngressClass"
+    others = {ANY} if whole else {other.listener.hostname.lower() for other in on_port if other is not entry}
     return [
         VirtualHostPlanned(
             port=entry.listener.port, chain=chain_of(entry), hostname=name or "*", owner=gateway.owner, status=421, root=gateway

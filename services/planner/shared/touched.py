@@ -14,6 +14,7 @@ from weir.events import (
     EndpointSliceObserved,
     EndpointUp,
     Event,
+    GatewayStatusPlanned,
     ListenerSetObserved,
     ManifestAccepted,
     ManifestRejected,
@@ -76,12 +77,14 @@ def touched(world: World, change: Change) -> set[str]:
 
 
 def users(world: World, owners: Iterable[str]) -> set[str]:
-    """The owners of entries that refer to backend sets of these Services, and the ListenerSets whose status follows from these Gateways."""
-    found: set[str] = set()
-    for owner in owners:
-        found |= {entry.planned_for() for entry in world.find("users", owner, Planned)}
+    """The owners of entries that refer to backend sets of these Services, and whose status follows from these and from `owners`."""
+    owners = {*owners}
+    found = {entry.planned_for() for owner in owners for entry in world.find("users", owner, Planned)}
+    for owner in owners | found:
         if owner.startswith("Gateway/"):
             found |= {guest.root.owner for guest in world.find("parent", owner, ListenerSetObserved)}
+        elif owner.startswith("IngressClass/"):
+            found |= {status.owner for status in world.of(GatewayStatusPlanned) if status.root.kind == "Ingress"}
     return found
 
 

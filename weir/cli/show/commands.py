@@ -19,6 +19,8 @@ _ALIASES: Final = {
     "gateway": "gateways",
     "gtw": "gateways",
     "route": "routes",
+    "ingress": "ingresses",
+    "ing": "ingresses",
 }
 
 
@@ -39,6 +41,9 @@ class Noun(StrEnum):
     gtw = "gtw"
     routes = "routes"
     route = "route"
+    ingresses = "ingresses"
+    ingress = "ingress"
+    ing = "ing"
     nodes = "nodes"
     node = "node"
     lb = "lb"
@@ -54,7 +59,8 @@ class Noun(StrEnum):
 
 
 Kind = Annotated[
-    Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, owners, pools, nodes, lb, ep, ct, drops or verdicts.")
+    Noun,
+    typer.Argument(metavar="KIND", help="svc, gateways, routes, ingresses, vips, owners, pools, nodes, lb, ep, ct, drops or verdicts."),
 ]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Services in this namespace.", show_default=False)
@@ -90,7 +96,7 @@ def get(
 ) -> None:
     """Show one kind of thing, all of it or by name.
 
-    From the log: svc (Services), gateways, routes, vips, owners (of VIPs on the wire), pools, nodes.  From the maps of this machine:
+    From the log: svc (Services), gateways, routes, ingresses, vips, owners (of VIPs on the wire), pools, nodes.  From this machine's maps:
     lb (frontends), ep (endpoints), ct (connections), drops (dropped packets by reason), verdicts (all packets by outcome).
     """
     from weir.cli.show.get import Wanted, get, labels_of
@@ -100,7 +106,7 @@ def get(
 
 
 def route(
-    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="NAMESPACE/NAME of a Gateway.")],
+    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="NAMESPACE/NAME of a Gateway, or NAME of an IngressClass.")],
     method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST and so on.")],
     url: Annotated[str, typer.Argument(metavar="URL", help="http://HOST[:PORT]/PATH or https://...")],
     headers: Annotated[
