@@ -40,27 +40,29 @@ def without_class(world: World) -> Iterator[tuple[IngressObserved, str]]:
     """Yield each Ingress that no controller answers for, and why."""
     for ingress in world.of(IngressObserved):
         if not class_of(world, ingress):
-            source = ingress.root.source
-            ours = few(each.root.name for each in world.of(IngressClassObserved) if each.ours and each.root.source == source)
-            accepted = ours or "an IngressClass, of which there is none"
-            got = ingress.class_name or "nothing, and no class is the default"
-            yield ingress, f"spec.ingressClassName: got {got}, accepted: {accepted}"
+            yield ingress, _no_class(world, ingress)
 
 
 def _ingress(world: World, ingress: IngressObserved) -> IngressView | None:
     found, status = class_of(world, ingress), world.get(status_key(ingress.root.owner))
-    if found and not isinstance(status, GatewayStatusPlanned):
+    planned = status if isinstance(status, GatewayStatusPlanned) else None
+    if found and not planned:
         return None
-    conditions = status.conditions if isinstance(status, GatewayStatusPlanned) else ()
-    why = next((words for each, words in without_class(world) if each is ingress), "")
-    state, message = (NO_CLASS, why) if why else state_of(conditions)
+    conditions = planned.conditions if planned else ()
+    state, message = state_of(conditions) if found else (NO_CLASS, _no_class(world, ingress))
     return IngressView(
         name=ingress.root.path,
         class_name=found.root.path if found else ingress.class_name,
         hosts=tuple(dict.fromkeys(rule.host or "*" for rule in ingress.rules)) or ("*",),
-        vips=status.addresses if isinstance(status, GatewayStatusPlanned) else (),
+        vips=planned.addresses if planned else (),
         tls=bool(ingress.tls),
         state=state,
         message=message,
         conditions=conditions,
     )
+
+
+def _no_class(world: World, ingress: IngressObserved) -> str:
+    ours = few(each.root.name for each in world.of(IngressClassObserved) if each.ours and each.root.source == ingress.root.source)
+    got = ingress.class_name or "nothing, and no class is the default"
+    return f"spec.ingressClassName: got {got}, accepted: {ours or 'an IngressClass, of which there is none'}"

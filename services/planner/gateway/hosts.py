@@ -27,13 +27,16 @@ def virtual_hosts(gateway: Root, attached: Iterable[Attached], entries: Sequence
     A name belongs to the listener with the most specific hostname, whoever else covers it (listener isolation).  Within a listener
     a hostname's own rules come first, then those of less specific hostnames.
     """
-    serving = [entry for entry in entries if entry.serves and entry.listener.protocol in ("HTTP", "HTTPS")]
+    alike: dict[tuple[int, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.serves and entry.listener.protocol in ("HTTP", "HTTPS"):
+            alike.setdefault((entry.listener.port, entry.listener.protocol), []).append(entry)
     rules = _rules(attached, resolve)
     planned: list[VirtualHostPlanned] = []
-    for port in sorted({entry.listener.port for entry in serving}):
-        on_port = [entry for entry in serving if entry.listener.port == port]
-        for entry in on_port:
-            planned += _of_listener(gateway, entry, on_port, rules.get(id(entry), {}))
+    for of_port in alike.values():
+        names = {entry.listener.hostname.lower() for entry in of_port}
+        for entry in of_port:
+            planned += _of_listener(gateway, entry, names, rules.get(id(entry), {}))
     return planned
 
 
@@ -108,11 +111,10 @@ def _precedence(match: Match, root: Root, rule: int, place: int) -> tuple[object
     )
 
 
-def _of_listener(gateway: Root, entry: Entry, on_port: Sequence[Entry], rules: dict[str, list[Candidate]]) -> list[VirtualHostPlanned]:
+def _of_listener(gateway: Root, entry: Entry, names: set[str], rules: dict[str, list[Candidate]]) -> list[VirtualHostPlanned]:
+    """names: hostnames of the listeners of its port and protocol, its own among them."""
     listener = entry.listener
     of_listener = listener.hostname.lower()
-    alike = [other for other in on_port if other.listener.protocol == listener.protocol]
-    names = {other.listener.hostname.lower() for other in alike}
     mine = [name for name in rules if closest(names, name) == of_listener]
     planned: list[VirtualHostPlanned] = []
     wild = sorted(
@@ -123,22 +125,20 @@ def _of_listener(gateway: Root, entry: Entry, on_port: Sequence[Entry], rules: d
         ordered = [rule for each in (name, *wider) for _, rule in sorted(rules.get(each, ()), key=lambda candidate: candidate[0])]
         planned += _parts(gateway, listener.port, chain_of(entry), name, ordered)
     if listener.protocol == "HTTPS":
-        planned += _misdirected(gateway, entry, alike, {event.hostname for event in planned})
+        planned += _misdirected(gateway, entry, names - {of_listener}, {event.hostname for event in planned})
     return planned
 
 
-def _misdirected(gateway: Root, entry: Entry, on_port: Sequence[Entry], served: set[str]) -> list[VirtualHostPlanned]:
+def _misdirected(gateway: Root, entry: Entry, others: set[str], served: set[str]) -> list[VirtualHostPlanned]:
     """421 for names that another listener of the port has (RFC 9110 15.5.20): a client reused a connection of this one.
 
     An IngressClass may have thousands of listeners, so there it is every name that this one does not have.
     """
-    whole = gateway.kind == "IngressClass"
-    others = {ANY} if whole else {other.listener.hostname.lower() for other in on_port if other is not entry}
     return [
         VirtualHostPlanned(
             port=entry.listener.port, chain=chain_of(entry), hostname=name or "*", owner=gateway.owner, status=421, root=gateway
         )
-        for name in sorted(others)
+        for name in ((ANY,) if gateway.kind == "IngressClass" else sorted(others))
         if (name or "*") not in served
     ]
 

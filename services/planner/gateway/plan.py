@@ -69,13 +69,16 @@ class Plan:
     # ── what the proxy serves ──────────────────────────────────────────────────────────────────────────────────────
 
     def _listeners(self) -> list[ListenerPlanned]:
-        by_port: dict[int, list[Chain]] = {}
+        by_port: dict[int, dict[str, Chain]] = {}
         for entry in self.entries:
             if entry.serves and entry.listener.protocol in ("HTTP", "HTTPS", "TLS"):
-                chains = by_port.setdefault(entry.listener.port, [])
-                chains += [chain for chain in self._chains(entry) if chain.name not in {each.name for each in chains}]
+                chains = by_port.setdefault(entry.listener.port, {})
+                for chain in self._chains(entry):
+                    chains.setdefault(chain.name, chain)
         return [
-            ListenerPlanned(owner=self.gateway.root.owner, port=port, vips=tuple(self.vips), chains=tuple(chains), root=self.gateway.root)
+            ListenerPlanned(
+                owner=self.gateway.root.owner, port=port, vips=tuple(self.vips), chains=tuple(chains.values()), root=self.gateway.root
+            )
             for port, chains in sorted(by_port.items())
             if chains  # a TLS listener without a route closes connections
         ]

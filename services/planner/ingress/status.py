@@ -11,17 +11,19 @@ from services.planner.shared.programmed import programmed, vip_planned
 from weir.decider import World
 from weir.events import (
     AnyEvent,
-    FrontendPlanned,
     GatewayObserved,
     GatewayStatusPlanned,
     IngressClassObserved,
     IngressObserved,
     ListenerPlanned,
+    Planned,
     VipAllocated,
     VipDenied,
     VirtualHostPlanned,
+    key,
+    key_of,
 )
-from weir.model import Condition, PathMatch
+from weir.model import Condition, PathMatch, endpoint_name
 from weir.words import few
 
 
@@ -108,7 +110,9 @@ def _programmed(world: World, gateway: GatewayObserved, ingress: IngressObserved
     if not held:
         return no("Programmed", "AddressNotAssigned", denied[0].message if denied else "no address was given or denied yet")
     ports = (80, 443) if ingress.tls else (80,)
-    planned = world.listed("planned", gateway.root.owner).values()
-    shared = [event for event in planned if isinstance(event, ListenerPlanned | FrontendPlanned) and event.port in ports]
+    owner, root, vips = gateway.root.owner, gateway.root, tuple(vip.vip for vip in held)
+    keys = [key_of(ListenerPlanned(owner=owner, port=port, vips=vips, chains=(), root=root)) for port in ports]
+    keys += [key("planner", "frontend", "", endpoint_name(vip, port, "TCP")) for port in ports for vip in vips]
+    shared = [event for where in keys if isinstance(event := world.get(where), Planned) and event.planned_for() == owner]
     entries: list[AnyEvent] = [*shared, *world.find("rules of", ingress.root.owner, VirtualHostPlanned), *map(vip_planned, held)]
     return programmed(world, ingress.root.owner, entries)

@@ -16,7 +16,9 @@ GROUP: Final = "networking.k8s.io"
 
 def _read(manifest: Field, root: Root, settings: Settings) -> IngressClassObserved | None:
     spec, annotations = manifest["spec"], manifest["metadata"]["annotations"]
-    controller = spec["controller"].text()
+    asked, controller = Asked(annotations), spec["controller"].text()
+    for part in (*asked.several("staticIP"), *asked.several("ips")):
+        part.address()  # notes what is none
     if not controller:
         spec["controller"].fail("the name of a controller, such as weir.dev/weir")
     event = IngressClassObserved(
@@ -25,7 +27,7 @@ def _read(manifest: Field, root: Root, settings: Settings) -> IngressClassObserv
         ours=controller in settings.classes,
         default=annotations[DEFAULT_CLASS].text() == "true",
         parameters=_parameters(spec["parameters"]) if spec["parameters"].value is not None else None,
-        requested=Asked(annotations).texts(),
+        requested=asked.texts(),
     )
     return None if manifest.faults else event
 

@@ -1,0 +1,113 @@
+"""Which Ingress takes a request: the plan against a few lines that say it as the API does."""
+
+from collections.abc import Iterator, Sequence
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.planner.core import Planner
+from services.planner.gateway.hostnames import closest
+from weir.decider import Fact, World
+from weir.events import IngressClassObserved, IngressObserved, SecretObserved, VipAllocated
+from weir.model import BackendRef, IngressPath, IngressRule, IngressTls, PathMatch, Root
+from weir.view.requests import Request, decide, request_of
+
+CLASS = Root(kind="IngressClass", name="weir")
+HOSTS = ("", "example.com", "a.example.com", "b.example.com", "*.example.com", "a.b.example.com", "*.b.example.com")
+ASKED = (*(host for host in HOSTS if host and "*" not in host), "c.example.com", "c.b.example.com", "nowhere.org")
+PATHS = ("/", "/a", "/a/b", "/ab", "/a/b/c")
+BACKEND = BackendRef(name="web", namespace="shop", port=80)
+
+paths = st.builds(
+    lambda value, kind: IngressPath(path=PathMatch(kind=kind, value=value), backend=BACKEND),
+    st.sampled_from(PATHS),
+    st.sampled_from(("Exact", "PathPrefix")),
+)
+rules = st.builds(IngressRule, host=st.sampled_from(HOSTS), paths=st.lists(paths, max_size=3).map(tuple))
+tls = st.builds(IngressTls, hosts=st.lists(st.sampled_from(HOSTS[1:]), max_size=2, unique=True).map(tuple), secret=st.just("cert"))
+
+
+@st.composite
+def several(draw: st.DrawFn) -> list[IngressObserved]:
+    """Of any age; some are of one age, as manifests in a folder are."""
+    ages = draw(st.lists(st.sampled_from(("", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z")), min_size=1, max_size=4))
+    return [
+        IngressObserved(
+            root=Root(kind="Ingress", namespace="shop", name=f"i{number}", created=age),
+            class_name="weir",
+            rules=tuple(draw(st.lists(rules, max_size=3))),
+            default_backend=draw(st.sampled_from((None, BACKEND))),
+            tls=tuple(draw(st.lists(tls, max_size=1))),
+        )
+        for number, age in enumerate(ages)
+    ]
+
+
+def planned(ingresses: Sequence[IngressObserved]) -> World:
+    planner = Planner()
+    world = World(planner.indexes)
+    secret = SecretObserved(root=Root(kind="Secret", namespace="shop", name="cert"), digest="d")
+    vip = VipAllocated(vip="192.0.2.1", pool="lan", holders=(CLASS.owner,), root=CLASS)
+    found = (IngressClassObserved(root=CLASS, controller="weir.dev/weir", ours=True), secret, vip, *ingresses)
+    for seq, event in enumerate(found, 1):
+        world.evolve(Fact(seq, event))
+    for decided in planner.reconcile(world):
+        world.evolve(Fact(len(world.facts) + 1, decided.event))
+    return world
+
+
+# ── as the API says it ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stands_for(host: str, name: str) -> bool:
+    """A wildcard is one label."""
+    return host in ("", name) or (host.startswith("*.") and name.split(".")[1:] == host.split(".")[1:])
+
+
+def takes(match: PathMatch, path: str) -> bool:
+    if match.kind == "Exact":
+        return path == match.value
+    wanted = [part for part in match.value.split("/") if part]
+    return [part for part in path.split("/") if part][: len(wanted)] == wanted
+
+
+def expected(ingresses: Sequence[IngressObserved], name: str, path: str) -> str:
+    """The Ingress and its rule; "" for none."""
+    by_age = sorted(ingresses, key=lambda each: (each.root.created, each.root.name))
+    for host in (name, f"*.{name.partition('.')[2]}", ""):
+        found = [
+            ((each.path.kind != "Exact", -len(each.path.value)), f"{ingress.root.owner} rules[{i}].paths[{j}]")
+            for ingress in by_age
+            for i, rule in enumerate(ingress.rules)
+            if rule.host == host
+            for j, each in enumerate(rule.paths)
+            if takes(each.path, path)
+        ]
+        if found:
+            return min(found, key=lambda each: each[0])[1]  # the first of several
+        own = [each for each in by_age if each.default_backend and (not host or host in {rule.host for rule in each.rules})]
+        if own:
+            return f"{own[0].root.owner} defaultBackend"
+    return ""
+
+
+def requests(ingresses: Sequence[IngressObserved]) -> Iterator[tuple[str, str, Request]]:
+    """Plain ones, and over TLS those for names that have a certificate.
+
+    A proxy takes connections to a.b.example.com for those of a wildcard certificate, which is not valid there.
+    """
+    covered = {host for ingress in ingresses for each in ingress.tls for host in each.hosts or ("",)}
+    for name in ASKED:
+        pattern = closest(covered, name)
+        schemes = ["http", *(["https"] if pattern is not None and stands_for(pattern, name) else [])]
+        for path in (*PATHS, "/a/", "/a/b/x", "/other"):
+            for scheme in schemes:
+                yield name, path, request_of("GET", f"{scheme}://{name}{path}")
+
+
+@given(several())
+def test_a_request_goes_where_the_api_says(ingresses: list[IngressObserved]) -> None:
+    world = planned(ingresses)
+    for name, path, request in requests(ingresses):
+        found = decide(world, "weir", request)
+        assert f"{found.route} {found.rule}".strip() == expected(ingresses, name, path), (name, path, request.tls)
