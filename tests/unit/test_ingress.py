@@ -1,5 +1,6 @@
 """Ingresses: what is read, which class serves them, what they are shown as, and their status in a cluster."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from weir.events import GatewayStatusPlanned, IngressClassGone, IngressClassObse
 from weir.ingresses import class_of
 from weir.model import BackendRef, Condition, IngressPath, IngressRule, IngressTls, ObjectRef, PathMatch, Root
 from weir.view.ingresses import ingresses
+from weir.view.requests import decide, request_of
 
 BACKEND = "{service: {name: web, port: {number: 80}}}"
 VIP = "203.0.113.7"
@@ -263,3 +265,12 @@ def test_what_is_wrong_is_a_warning_and_waiting_is_none() -> None:
     found = wanted([], planned("Conflicted", "Pending"))
     assert found
     assert list(found.standing) == [Note(True, "Conflicted", "Conflicted")]
+
+
+def test_the_example_has_no_finding_and_serves_each_host() -> None:
+    text = (Path(__file__).parents[2] / "examples" / "ingress.yaml").read_text()
+    assert of(text) == []
+    found = world(text)
+    assert [(each.name, each.vips) for each in ingresses(found)] == [("store/rest", ("203.0.113.31",)), ("store/shop", ("203.0.113.31",))]
+    where = {url: decide(found, "weir", request_of("GET", f"http://{url}")).upstreams[0] for url in ("shop.example.com/cart", "other.org/")}
+    assert where == {"shop.example.com/cart": "store/cart:80 100%", "other.org/": "store/web:80 100%"}

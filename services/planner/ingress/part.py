@@ -88,7 +88,9 @@ def _touched(world: World, event: AnyEvent) -> set[str]:
             classes = [each for each in world.of(IngressClassObserved) if each.root.source == event.root.source]
             return {event.root.owner}.union(*(_with_ingresses(world, each) for each in classes))
         case IngressObserved():
-            return {event.root.owner, *_of_ingress(world, event)}
+            served = is_served(world, event)
+            claimants = (each.root.owner for claim in claims(event) for each in world.find("ingress claim", claim, IngressObserved))
+            return {event.root.owner, *claimants, *([served.root.owner] if served else [])}
         case IngressGone(root=root):
             return {root.owner}
         case VipAllocated(holders=holders) | VipReleased(holders=holders) | VipFreed(holders=holders):
@@ -107,11 +109,6 @@ def _touched(world: World, event: AnyEvent) -> set[str]:
     return set()
 
 
-def _of_ingress(world: World, ingress: IngressObserved) -> set[str]:
-    found = is_served(world, ingress)
-    return _with_ingresses(world, found) if found else set()
-
-
 def _with_ingresses(world: World, found: IngressClassObserved) -> set[str]:
     return {found.root.owner, *(each.root.owner for each in ingresses_of(world, found))}
 
@@ -122,9 +119,9 @@ def _of_owners(world: World, owners: Iterable[str]) -> set[str]:
 
 
 def _of_needed(world: World, owners: Iterable[str]) -> set[str]:
-    """The classes of Ingresses that refer to one of these: others of the class may share a host with these."""
+    """The Ingresses that refer to one of these, and their classes."""
     found: set[str] = set()
     for ingress in (each for owner in owners for each in world.find("ingress needs", owner, IngressObserved)):
         if served := is_served(world, ingress):
-            found |= _with_ingresses(world, served)
+            found |= {ingress.root.owner, served.root.owner}
     return found

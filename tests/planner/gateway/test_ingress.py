@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from services.planner.core import Planner
 from services.planner.gateway.hostnames import closest
 from weir.decider import Fact, World
-from weir.events import IngressClassObserved, IngressObserved, SecretObserved, VipAllocated
+from weir.events import AnyEvent, GatewayStatusPlanned, IngressClassObserved, IngressObserved, ListenerPlanned, SecretObserved, VipAllocated
 from weir.model import BackendRef, IngressPath, IngressRule, IngressTls, PathMatch, Root
 from weir.view.requests import Request, decide, request_of
 
@@ -111,3 +111,26 @@ def test_a_request_goes_where_the_api_says(ingresses: list[IngressObserved]) -> 
     for name, path, request in requests(ingresses):
         found = decide(world, "weir", request)
         assert f"{found.route} {found.rule}".strip() == expected(ingresses, name, path), (name, path, request.tls)
+
+
+def test_classes_of_one_name_in_two_clusters_are_planned_apart() -> None:
+    planner = Planner()
+    world = World(planner.indexes)
+    found: list[AnyEvent] = []
+    for source in ("", "east"):
+        root = Root(kind="IngressClass", name="weir", source=source)
+        ingress = Root(kind="Ingress", name="web", namespace="shop", source=source)
+        found.append(IngressClassObserved(root=root, controller="weir.dev/weir", ours=True))
+        found.append(VipAllocated(vip=f"192.0.2.{len(found)}", pool="lan", holders=(root.owner,), root=root))
+        found.append(IngressObserved(root=ingress, class_name="weir", default_backend=BACKEND))
+    for seq, event in enumerate(found, 1):
+        world.evolve(Fact(seq, event))
+    for decided in planner.reconcile(world):
+        world.evolve(Fact(len(world.facts) + 1, decided.event))
+    assert [decided.event for decided in planner.reconcile(world)] == []
+    vips = {status.owner: status.addresses for status in world.of(GatewayStatusPlanned)}
+    assert (vips["Ingress/shop/web"], vips["Ingress/east:shop/web"]) == (("192.0.2.1",), ("192.0.2.4",))
+    assert [(each.owner, each.vips) for each in world.of(ListenerPlanned)] == [
+        ("IngressClass/east:weir", ("192.0.2.4",)),
+        ("IngressClass/weir", ("192.0.2.1",)),
+    ]
