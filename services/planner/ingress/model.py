@@ -20,6 +20,7 @@ from weir.ingresses import class_of, default_class
 from weir.model import Listener, ListenerTls, Match, ObjectRef, ParentRef, Root, RouteRule, ValueMatch, name_in
 
 _HTTP: Final = Listener(name="http", port=80, protocol="HTTP")
+_DEFAULT: Final = "?"  # stands for the default class, as no class is called so
 _LAST: Final = "~"  # sorts behind every time of creation
 
 
@@ -29,17 +30,21 @@ def gateway_of(found: IngressClassObserved) -> GatewayObserved:
 
 
 def by_class_name(event: object) -> Iterable[str]:
-    """The name of the class that an Ingress names, which is "" for the default one.  An index of a world."""
-    return (name_in(event.root.source, event.class_name or "?"),) if isinstance(event, IngressObserved) else ()
+    """The class that an Ingress names.  An index of a world."""
+    return (name_in(event.root.source, event.class_name or _DEFAULT),) if isinstance(event, IngressObserved) else ()
+
+
+def naming(world: World, root: Root) -> list[IngressObserved]:
+    """The Ingresses of a source that name a class, and those that name none.   root: of the class."""
+    words = (root.path, name_in(root.source, _DEFAULT))
+    return [each for word in words for each in world.find("class name", word, IngressObserved)]
 
 
 def ingresses_of(world: World, found: IngressClassObserved) -> list[IngressObserved]:
     """The Ingresses of a class: oldest first, then by name."""
-    root = found.root
-    named = world.find("class name", root.path, IngressObserved)
-    if default_class(world, root.source) is found:
-        named = [*named, *world.find("class name", name_in(root.source, "?"), IngressObserved)]
-    return sorted(named, key=lambda each: (each.root.created, each.root.path))
+    is_default = default_class(world, found.root.source) is found
+    own = [each for each in naming(world, found.root) if each.class_name or is_default]
+    return sorted(own, key=lambda each: (each.root.created, each.root.path))
 
 
 def is_served(world: World, ingress: IngressObserved) -> IngressClassObserved | None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from services.planner.ingress.model import by_class_name, ingresses_of, is_served, plan_of
+from services.planner.ingress.model import by_class_name, ingresses_of, is_served, naming, plan_of
 from services.planner.ingress.status import claims, ingress_status
 from weir.decider import Change, Index, World
 from weir.events import (
@@ -84,9 +84,9 @@ class Ingresses:
 
 def _touched(world: World, event: AnyEvent) -> set[str]:
     match event:
-        case IngressClassObserved() | IngressClassGone():  # the default class of others may be another now
-            classes = [each for each in world.of(IngressClassObserved) if each.root.source == event.root.source]
-            return {event.root.owner}.union(*(_with_ingresses(world, each) for each in classes))
+        case IngressClassObserved(root=root) | IngressClassGone(root=root):  # the default class may be another now
+            classes = {each.root.owner for each in world.of(IngressClassObserved) if each.root.source == root.source}
+            return {root.owner, *classes, *(each.root.owner for each in naming(world, root))}
         case IngressObserved():
             served = is_served(world, event)
             claimants = (each.root.owner for claim in claims(event) for each in world.find("ingress claim", claim, IngressObserved))

@@ -7,8 +7,21 @@ from hypothesis import strategies as st
 
 from services.planner.core import Planner
 from services.planner.gateway.hostnames import closest
+from tests.planner.gateway.test_touched import Log
 from weir.decider import Fact, World
-from weir.events import AnyEvent, GatewayStatusPlanned, IngressClassObserved, IngressObserved, ListenerPlanned, SecretObserved, VipAllocated
+from weir.events import (
+    AnyEvent,
+    AppliedThrough,
+    GatewayStatusPlanned,
+    IngressClassObserved,
+    IngressObserved,
+    ListenerPlanned,
+    NodeAddressesObserved,
+    NodeSeen,
+    SecretGone,
+    SecretObserved,
+    VipAllocated,
+)
 from weir.model import BackendRef, IngressPath, IngressRule, IngressTls, PathMatch, Root
 from weir.view.requests import Request, decide, request_of
 
@@ -134,3 +147,69 @@ def test_classes_of_one_name_in_two_clusters_are_planned_apart() -> None:
         ("IngressClass/east:weir", ("192.0.2.4",)),
         ("IngressClass/weir", ("192.0.2.1",)),
     ]
+
+
+def test_a_secret_that_comes_and_goes_is_served_while_it_is_there() -> None:
+    log = Log()
+    ingress = IngressObserved(
+        root=Root(kind="Ingress", name="web", namespace="shop"),
+        class_name="weir",
+        default_backend=BACKEND,
+        tls=(IngressTls(hosts=("a.example.com",), secret="cert"),),
+    )
+    secret = Root(kind="Secret", namespace="shop", name="cert")
+
+    def ports() -> list[int]:
+        assert log.not_planned() == []
+        return [each.port for each in log.world.of(ListenerPlanned)]
+
+    log.take(VipAllocated(vip="192.0.2.1", pool="lan", holders=(CLASS.owner,), root=CLASS))
+    for event in (IngressClassObserved(root=CLASS, controller="weir.dev/weir", ours=True), ingress):
+        log.take(event)
+    assert ports() == [80]
+    log.take(SecretObserved(root=secret, digest="d"))
+    assert ports() == [443, 80]
+    log.take(SecretObserved(root=secret, digest="", problem="the certificate has expired"))
+    assert ports() == [80]
+    (status,) = (each for each in log.world.of(GatewayStatusPlanned) if each.root.kind == "Ingress")
+    assert [each.message for each in status.conditions if each.type == "ResolvedRefs"] == [
+        "Service shop/web not found; Secret shop/cert: the certificate has expired"
+    ]
+    log.take(SecretGone(root=secret))
+    assert ports() == [80]
+
+
+def statuses(log: Log) -> dict[str, str]:
+    """Ingress -> the reason of its condition Programmed."""
+    found = (each for each in log.world.of(GatewayStatusPlanned) if each.root.kind == "Ingress")
+    return {each.root.name: next(c.reason for c in each.conditions if c.type == "Programmed") for each in found}
+
+
+def with_rule(name: str, host: str, path: str) -> IngressObserved:
+    rule = IngressRule(host=host, paths=(IngressPath(path=PathMatch(value=path), backend=BACKEND),))
+    return IngressObserved(root=Root(kind="Ingress", namespace="shop", name=name), class_name="weir", rules=(rule,))
+
+
+def test_an_ingress_waits_for_nodes_where_another_changes_its_host() -> None:
+    log = Log()
+    log.take(NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)))
+    log.take(NodeAddressesObserved(node="n1"))
+    log.take(VipAllocated(vip="192.0.2.1", pool="lan", holders=(CLASS.owner,), root=CLASS))
+    log.take(IngressClassObserved(root=CLASS, controller="weir.dev/weir", ours=True))
+    for name, host in {"a": "example.com", "b": "example.com", "c": "c.example.com"}.items():
+        log.take(with_rule(name, host, f"/{name}"))
+    log.take(AppliedThrough(node="n1", seq=log.head))
+    assert statuses(log) == dict.fromkeys("abc", "Programmed")
+    log.take(with_rule("a", "example.com", "/other"))
+    assert statuses(log) == {"a": "Pending", "b": "Pending", "c": "Programmed"}
+    assert log.not_planned() == []
+
+
+def test_an_ingress_of_a_class_that_is_gone_has_no_status() -> None:
+    log = Log()
+    log.take(IngressClassObserved(root=CLASS, controller="weir.dev/weir", ours=True, default=True))
+    log.take(IngressObserved(root=Root(kind="Ingress", namespace="shop", name="web"), default_backend=BACKEND))
+    assert statuses(log) == {"web": "AddressNotAssigned"}
+    log.take(IngressClassObserved(root=CLASS, controller="weir.dev/weir", ours=True))
+    assert statuses(log) == {}
+    assert log.not_planned() == []

@@ -11,7 +11,7 @@ from services.watcher.core import Watcher, differences
 from services.watcher.inventory import Observation
 from services.watcher.sources.yaml_documents import documents
 from weir.decider import Change, Core, Fact, World
-from weir.events import AnyEvent, AppliedThrough, NodeAddressesObserved, NodeSeen, key_of
+from weir.events import AnyEvent, AppliedThrough, GatewayStatusPlanned, NodeAddressesObserved, NodeSeen, key_of
 
 TESTDATA = Path(__file__).parent / "testdata"
 OBJECTS = (TESTDATA / "several.yaml").read_text()
@@ -63,6 +63,25 @@ def test_objects_in_any_order_are_planned_as_at_once(objects: str, seed: int) ->
         if order.random() < 0.5:
             log.take(AppliedThrough(node="n1", seq=log.head))
             assert log.not_planned() == [], f"acknowledged after {key_of(event)}"
+    assert log.world.of(GatewayStatusPlanned)
     for event in log.observed("\n---\n".join(text for text in objects.split("\n---\n") if "kind: EndpointSlice" not in text)):
         log.take(event)
         assert log.not_planned() == [], key_of(event)
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("objects", [OBJECTS, INGRESSES], ids=["gateways", "ingresses"])
+def test_objects_that_go_in_any_order_leave_what_a_whole_plan_would(objects: str, seed: int) -> None:
+    log, texts = Log(), objects.split("\n---\n")
+    log.take(NodeSeen(node="n1", hook="tc", layout=1, interfaces=("eth0",)))
+    log.take(NodeAddressesObserved(node="n1"))
+    for event in log.observed(objects):
+        log.take(event)
+    log.take(AppliedThrough(node="n1", seq=log.head))
+    random.Random(seed).shuffle(texts)
+    while texts:
+        gone = texts.pop()
+        for event in log.observed("\n---\n".join(texts)):
+            log.take(event)
+            assert log.not_planned() == [], gone
+    assert log.world.of(GatewayStatusPlanned) == []
