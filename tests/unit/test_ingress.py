@@ -9,6 +9,7 @@ from test_gateway_views import world
 from test_lint import POOL, WEB, of
 from test_watcher_core import fact, only
 
+from services.watcher.core import Watcher
 from services.watcher.kinds.seen import Meta, Seen
 from services.watcher.writer.ingress import STATUS
 from services.watcher.writer.status import Note, View, Wanted
@@ -215,6 +216,7 @@ def test_lint_finds_what_is_wrong_with_an_ingress() -> None:
 
 HOLDS = VipAllocated(vip=VIP, pool="lan", holders=("IngressClass/weir",), root=Root(kind="IngressClass", name="weir"))
 ROOT = Root(kind="Ingress", namespace="shop", name="web")
+NAMED = IngressObserved(root=ROOT, class_name="weir")
 
 
 def planned(*reasons: str) -> GatewayStatusPlanned:
@@ -225,8 +227,8 @@ def planned(*reasons: str) -> GatewayStatusPlanned:
 
 
 def wanted(before: list[dict[str, Any]], *events: Any, host: str = "") -> Wanted | None:
-    log = World()
-    for seq, event in enumerate((HOLDS, *events), 1):
+    log = World(Watcher(scopes=("@kube",)).indexes)
+    for seq, event in enumerate((HOLDS, NAMED, *events), 1):
         log.evolve(Fact(seq, event))
     seen = Seen(metadata=Meta(name="web", namespace="shop"))
     status = {"loadBalancer": {"ingress": before} if before else {}}

@@ -7,8 +7,17 @@ from services.watcher.writer.conditions import MOST_WORDS, planned_status, same
 from services.watcher.writer.service import written_as
 from services.watcher.writer.status import Json, Mark, Note, Status, View, Wanted, of_owner
 from weir.decider import World
-from weir.events import AnyEvent, GatewayStatusPlanned, StatusWithdrawn, VipAllocated, VipReleased
-from weir.model import Condition
+from weir.events import (
+    AnyEvent,
+    GatewayStatusPlanned,
+    IngressClassObserved,
+    IngressObserved,
+    StatusWithdrawn,
+    VipAllocated,
+    VipReleased,
+    object_key,
+)
+from weir.model import Condition, name_in
 
 
 def _wanted(view: View) -> Wanted | None:
@@ -17,7 +26,7 @@ def _wanted(view: View) -> Wanted | None:
     planned = planned_status(view.world, view.owner("Ingress"))
     written = _written(view.before)
     if not isinstance(planned, GatewayStatusPlanned):  # another controller's, unless an address of ours was left there
-        left = bool(written) and written <= _ours(view.world, view.host)
+        left = bool(written) and written <= _ours(view)
         return Wanted(status={"loadBalancer": {"ingress": []}}) if left else None
     done = planned.programmed()
     addresses = [written_as(vip, view.host) for vip in planned.addresses]
@@ -36,10 +45,17 @@ def _written(before: Mapping[str, Any]) -> set[str]:
     return {entry.get("ip") or entry.get("hostname") or "" for entry in entries}
 
 
-def _ours(world: World, host: str) -> set[str]:
-    """The addresses of our classes, as they are written."""
-    held = (vip for kind in (VipAllocated, VipReleased) for vip in world.of(kind))
-    return {written_as(vip.vip, host) for vip in held if any(holder.startswith("IngressClass/") for holder in vip.holders)}
+def _ours(view: View) -> set[str]:
+    """The addresses of our classes, as they are written; of the one that the Ingress names also when it is gone.
+
+    view.world: with the index "holder" of the watcher.
+    """
+    world, ingress = view.world, view.world.get(object_key(view.owner("Ingress")))
+    classes = {each.root.owner for each in world.of(IngressClassObserved)}
+    if isinstance(ingress, IngressObserved):
+        classes.add(f"IngressClass/{name_in(view.source, ingress.class_name)}")
+    held = (vip for owner in classes for kind in (VipAllocated, VipReleased) for vip in world.find("holder", owner, kind))
+    return {written_as(vip.vip, view.host) for vip in held}
 
 
 def _notes(conditions: Iterable[Condition]) -> list[Note]:
