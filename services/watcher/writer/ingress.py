@@ -68,4 +68,7 @@ def _marked(_: World, event: GatewayStatusPlanned | StatusWithdrawn, __: AnyEven
     return of_owner(event.owner, "Ingress")
 
 
-STATUS: Final = Status(wanted=_wanted, marks={GatewayStatusPlanned: _marked, StatusWithdrawn: _marked}, urgent=True)
+CONTENDED: Final = Note(
+    True, "Contended", "Another controller keeps overwriting this status; check which controllers handle its ingressClassName."
+)
+STATUS: Final = Status(wanted=_wanted, marks={GatewayStatusPlanned: _marked, StatusWithdrawn: _marked}, contended=CONTENDED, urgent=True)
