@@ -47,8 +47,8 @@ def ingresses_of(world: World, found: IngressClassObserved) -> list[IngressObser
     return sorted(own, key=lambda each: (each.root.created, each.root.path))
 
 
-def is_served(world: World, ingress: IngressObserved) -> IngressClassObserved | None:
-    """The class of the Ingress, where it is one of ours."""
+def served_by(world: World, ingress: IngressObserved) -> IngressClassObserved | None:
+    """The class that serves the Ingress, where it is one of ours."""
     found = class_of(world, ingress)
     return found if found and found.ours else None
 

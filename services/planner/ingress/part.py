@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from services.planner.ingress.model import by_class_name, ingresses_of, is_served, naming, plan_of
+from services.planner.ingress.model import by_class_name, ingresses_of, naming, plan_of, served_by
 from services.planner.ingress.status import claims, ingress_status
 from weir.decider import Change, Index, World
 from weir.events import (
@@ -78,7 +78,7 @@ class Ingresses:
     def plan(self, world: World, owner: str) -> list[AnyEvent]:
         """The status, where the class is ours."""
         ingress = world.get(object_key(owner))
-        found = is_served(world, ingress) if isinstance(ingress, IngressObserved) else None
+        found = served_by(world, ingress) if isinstance(ingress, IngressObserved) else None
         return [ingress_status(world, ingress, found)] if isinstance(ingress, IngressObserved) and found else []
 
 
@@ -88,7 +88,7 @@ def _touched(world: World, event: AnyEvent) -> set[str]:
             classes = {each.root.owner for each in world.of(IngressClassObserved) if each.root.source == root.source}
             return {root.owner, *classes, *(each.root.owner for each in naming(world, root))}
         case IngressObserved():
-            served = is_served(world, event)
+            served = served_by(world, event)
             claimants = (each.root.owner for claim in claims(event) for each in world.find("ingress claim", claim, IngressObserved))
             return {event.root.owner, *claimants, *([served.root.owner] if served else [])}
         case IngressGone(root=root):
@@ -122,6 +122,6 @@ def _of_needed(world: World, owners: Iterable[str]) -> set[str]:
     """The Ingresses that refer to one of these, and their classes."""
     found: set[str] = set()
     for ingress in (each for owner in owners for each in world.find("ingress needs", owner, IngressObserved)):
-        if served := is_served(world, ingress):
+        if served := served_by(world, ingress):
             found |= {ingress.root.owner, served.root.owner}
     return found

@@ -6,7 +6,7 @@ from services.planner.gateway.conditions import no, refused, resolved, yes
 from services.planner.gateway.references import Fault
 from services.planner.gateway.status import vips_of
 from services.planner.gateway.upstreams import share_of
-from services.planner.ingress.model import entries_of, gateway_of, is_served
+from services.planner.ingress.model import entries_of, gateway_of, served_by
 from services.planner.shared.programmed import programmed, vip_planned
 from weir.decider import World
 from weir.events import (
@@ -89,7 +89,7 @@ def _older(world: World, ingress: IngressObserved, found: IngressClassObserved, 
     """The Ingresses of the class that made the claim before."""
     own = (ingress.root.created, ingress.root.path)
     others = world.find("ingress claim", claim, IngressObserved)
-    return [each for each in others if (each.root.created, each.root.path) < own and is_served(world, each) is found]
+    return [each for each in others if (each.root.created, each.root.path) < own and served_by(world, each) is found]
 
 
 def _faults(world: World, gateway: GatewayObserved, ingress: IngressObserved) -> Iterator[Fault]:
