@@ -1,6 +1,6 @@
 """What an object asks of ipam.  The only module that knows kinds: all others see claims and their owners.
 
-A Service that is exposed has a claim, and a Gateway of a class that Weir serves.
+A Service that is exposed has a claim, a Gateway of a class that Weir serves, and an IngressClass that it serves.
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,6 +14,8 @@ from weir.events import (
     GatewayClassObserved,
     GatewayGone,
     GatewayObserved,
+    IngressClassGone,
+    IngressClassObserved,
     RecordObserved,
     ServiceGone,
     ServiceObserved,
@@ -22,12 +24,13 @@ from weir.events import (
 )
 from weir.model import Family, FamilyPolicy, Root, name_in, parse_address
 
-CLAIMANTS: Final = (ServiceObserved, GatewayObserved)
+CLAIMANTS: Final = (ServiceObserved, GatewayObserved, IngressClassObserved)
 SUBSCRIBES: Final[tuple[type[Event], ...]] = (*CLAIMANTS, GatewayClassObserved)
 
-POOL: Final = "weir.dev/pool"  # annotations of a Gateway; those of a Service are fields of its event
+POOL: Final = "weir.dev/pool"  # annotations of a Gateway or IngressClass; those of a Service are fields of its event
 SHARE_KEY: Final = "weir.dev/share-key"
 EXCLUSIVE: Final = "weir.dev/exclusive"
+ADDRESSES: Final = ("weir.dev/staticIP", "weir.dev/ips")  # of an IngressClass, which has no field for them
 
 Port = tuple[int, str]  # number and protocol
 
@@ -68,6 +71,8 @@ def claim_of(world: World, owner: str) -> Claim | None:
             return _of_service(event, world.seq(event))
         case GatewayObserved() if _is_ours(world, event):
             return _of_gateway(event, world.seq(event))
+        case IngressClassObserved(ours=True, parameters=None):
+            return _of_class(event, world.seq(event))
     return None
 
 
@@ -81,6 +86,8 @@ def changed(world: World, event: AnyEvent) -> list[str]:
     match event:
         case ServiceObserved(root=root) | ServiceGone(root=root) | GatewayObserved(root=root) | GatewayGone(root=root):
             return [root.owner]
+        case IngressClassObserved(root=root) | IngressClassGone(root=root):
+            return [root.owner]
         case GatewayClassObserved(root=root) | GatewayClassGone(root=root):
             return [gateway.root.owner for gateway in world.of(GatewayObserved) if _class_of(gateway) == root.owner]
     return []
@@ -93,6 +100,8 @@ def requested_by(event: AnyEvent) -> Iterable[str]:
             return (*requested, *more)
         case GatewayObserved():
             return _addresses(event)
+        case IngressClassObserved(requested=requested):
+            return _asked(requested)
     return ()
 
 
@@ -152,7 +161,7 @@ def _of_gateway(event: GatewayObserved, seq: int) -> Claim:
         ports=tuple(dict.fromkeys((each.port, "UDP" if each.protocol == "UDP" else "TCP") for each in event.listeners)),
         requested=requested,
         more_drawn=drawn if requested else max(drawn - 1, 0),
-        pools=tuple(dict.fromkeys(name for part in event.requested.get(POOL, "").split(",") if (name := part.strip().lower()))),
+        pools=_pools(event.requested),
         share_key=event.requested.get(SHARE_KEY, ""),
         exclusive=event.requested.get(EXCLUSIVE) == "yes",
         labels=event.labels,
@@ -163,6 +172,32 @@ def _addresses(event: GatewayObserved) -> tuple[str, ...]:
     """The addresses that a Gateway names, in canonical form; what is none is for its status to report."""
     found = (parse_address(each.value) for each in event.addresses if each.type == "IPAddress" and each.value)
     return tuple(dict.fromkeys(str(address) for address in found if address))
+
+
+def _of_class(event: IngressClassObserved, seq: int) -> Claim:
+    """One address for all Ingresses of the class, whether there are any or not: it stays when the last one goes."""
+    return Claim(
+        root=event.root,
+        changed=seq,
+        ports=((80, "TCP"), (443, "TCP")),
+        requested=_asked(event.requested),
+        pools=_pools(event.requested),
+        exclusive=event.requested.get(EXCLUSIVE) == "yes",
+    )
+
+
+def _pools(requested: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.lower() for part in _parts(requested.get(POOL, ""))))
+
+
+def _asked(requested: Mapping[str, str]) -> tuple[str, ...]:
+    """The addresses that annotations name; what is none is left out."""
+    found = (parse_address(part) for name in ADDRESSES for part in _parts(requested.get(name, "")))
+    return tuple(dict.fromkeys(str(address) for address in found if address))
+
+
+def _parts(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _class_of(event: GatewayObserved) -> str:

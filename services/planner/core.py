@@ -11,6 +11,7 @@ from typing import Protocol
 from services.planner.bgp.sessions import Sessions
 from services.planner.causes import cause_of, newest_basis, scopes_of
 from services.planner.gateway.part import Gateways
+from services.planner.ingress.part import IngressClasses, Ingresses
 from services.planner.l4.services import Services
 from services.planner.shared import touched as shared
 from services.planner.shared.difference import differences
@@ -49,6 +50,8 @@ class Part(Protocol):
 PARTS: tuple[Part, ...] = (
     Services(),
     Gateways(),
+    IngressClasses(),
+    Ingresses(),
     Vips(),
     Sessions(),
 )  # in this order: who confirms that a VIP is withdrawn confirms that of its frontends, too
@@ -94,19 +97,25 @@ class Planner:
     def _differences(self, world: World, owners: dict[str, int]) -> Iterator[tuple[str, AnyEvent]]:
         """What is to be planned for `owners`, part after part.
 
-        An entry may take the place of another owner's.  The Services whose sets that one referred to are added, with the same cause.
+        An entry may take the place of another owner's.  The Services whose sets that one referred to are added, with the same cause; so
+        are those whose status follows from entries that changed.
         """
         queue = [(place, owner) for owner in owners if (place := self._places.get(owner.partition("/")[0])) is not None]
         heapify(queue)
         waiting = {owner for _, owner in queue}
+
+        def add(more: Iterable[str], because_of: str) -> None:
+            for each in {*more} - waiting:
+                heappush(queue, (self._places[each.partition("/")[0]], each))
+                waiting.add(each)
+                owners.setdefault(each, owners[because_of])
+
         while queue:
             place, owner = heappop(queue)
             waiting.discard(owner)
             for event in differences(world, owner, self._parts[place].plan(world, owner)):
-                for service in _released(world, owner, event) - waiting:
-                    heappush(queue, (self._places["Service"], service))
-                    waiting.add(service)
-                    owners.setdefault(service, owners[owner])
+                add(_released(world, owner, event), owner)
+                add(shared.followers(world, event) | shared.followers(world, world.get(key_of(event))), owner)
                 yield owner, event
 
 

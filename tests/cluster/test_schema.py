@@ -38,6 +38,7 @@ def test_the_fields_and_kinds_of_kubernetes_are_those_of_its_api() -> None:
     for group, page, package, ours in (
         ("", "api__v1", "core.v1", ["Service", "Namespace", "Node"]),
         ("discovery.k8s.io", "apis__discovery.k8s.io__v1", "discovery.v1", ["EndpointSlice"]),
+        ("networking.k8s.io", "apis__networking.k8s.io__v1", "networking.v1", ["IngressClass", "Ingress"]),
     ):
         schemas = json.loads((folder / f"{page}_openapi.json").read_text())["components"]["schemas"]
         of_package = {name.rpartition(".")[2]: schema for name, schema in schemas.items() if name.startswith(f"io.k8s.api.{package}.")}

@@ -144,7 +144,9 @@ def _run_confined(found: Stage, tor: Router) -> None:
         env = os.environ | {"NOTIFY_SOCKET": str(found.folder / "notify")}
         process = found.network.popen("lb", *confined, stdout=log, stderr=log, env=env)
         assert told(manager, {"READY=1", "STATUS=5 services following the log", "WATCHDOG=1"}), found.complaints()
-    assert wait_until(lambda: bool(found.pids()) and found.ask("status")[0]["ok"], 60), found.complaints()
+    assert wait_until(lambda: bool(found.pids()) and found.ask("status")[0]["ok"], 60), [
+        found.ask("status")[0][word] for word in ("processes", "problems", "log")
+    ]
     fetch = ["curl", "-sS", "--max-time", "2", "http://203.0.113.10/"]
     found.network.run("client", *fetch)
     assert wait_until(lambda: {*tor.routes()} == {"203.0.113.10", WEB}, 60), (tor.routes(), found.complaints())

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from services.watcher.core import Watcher
+from services.watcher.kinds.ingress import INGRESS
 from services.watcher.kinds.lbnode import LBNODE
 from services.watcher.kinds.registry import KINDS
 from services.watcher.kinds.service import SERVICE
@@ -17,7 +18,7 @@ from services.watcher.writer import writer
 from services.watcher.writer.queue import Marks
 from services.watcher.writer.writer import FINALIZER, Writer
 from weir.decider import Change, Fact, World
-from weir.events import AnyEvent, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated, key_of
+from weir.events import AnyEvent, GatewayStatusPlanned, NodeSeen, ServiceObserved, StatusPlanned, VipAllocated, key_of
 from weir.model import Condition, Root, ServicePort
 
 ROOT = Root(kind="Service", namespace="shop", name="web", place="@kube/Service/shop/web")
@@ -132,6 +133,29 @@ def test_a_status_that_waits_for_nodes_is_held_back_but_not_the_finalizer(monkey
         assert "apply shop/services/web/status" not in here.api.requests
         await here.hear(planned(programmed=True))
         await here.turn(lambda: "apply shop/services/web/status" in here.api.requests)
+
+    run(test)
+
+
+def test_a_warning_of_an_object_without_conditions_is_sent_when_it_begins_and_when_it_returns() -> None:
+    root = Root(kind="Ingress", namespace="shop", name="web", place="@kube/Ingress/shop/web")
+
+    def status(*wrong: str) -> GatewayStatusPlanned:
+        conditions = tuple(Condition(type="Accepted", status=False, reason=each, message=each) for each in wrong)
+        done = Condition(type="Programmed", status=True, reason="Programmed")
+        return GatewayStatusPlanned(owner="Ingress/shop/web", addresses=(VIP,), conditions=(done, *conditions), root=root)
+
+    def sent(here: Here) -> int:
+        return here.api.requests.count("create shop/events")
+
+    async def test(here: Here) -> None:
+        here.cluster.saw(INGRESS, msgspec.json.encode({"metadata": {"namespace": "shop", "name": "web", "uid": "1"}}))
+        for before, wrong in enumerate(("A", "AB", "C", "CA", "CAD")):  # one begins each time
+            assert sent(here) == before
+            await here.hear(status(*wrong))
+            await here.turn(lambda before=before: sent(here) > before)
+        ingress = here.api.objects["/apis/networking.k8s.io/v1/namespaces/shop/ingresses/web"]
+        assert ingress["status"] == {"loadBalancer": {"ingress": [{"ip": VIP}]}}
 
     run(test)
 

@@ -43,6 +43,7 @@ from weir.events import (
 )
 from weir.model import FAMILIES, shown
 from weir.view.gateways import observed_routes
+from weir.view.ingresses import NO_CLASS, without_class
 from weir.words import few
 
 STDIN: Final = Path("-")
@@ -139,11 +140,12 @@ def _conditions(world: World) -> Iterator[Finding]:
 
 
 def _of_gateways(world: World) -> Iterator[Finding]:
-    """Of Gateways and ListenerSets, and of their listeners, what does not depend on a machine."""
+    """Of Gateways, ListenerSets, IngressClasses and Ingresses, and of listeners, what does not depend on a machine."""
     for status in world.of(GatewayStatusPlanned):
         named = f"{status.root.kind} {status.root.path}"
         for condition in status.conditions:
-            if not condition.status and (condition.type != "Programmed" or condition.reason in _ADDRESSES):
+            own = condition.reason in _ADDRESSES and status.root.kind != "Ingress"  # an Ingress has the address of its class
+            if not condition.status and (condition.type != "Programmed" or own):
                 yield Finding(status.root.place, named, condition.reason, condition.message)
         for listener in status.listeners:
             for condition in listener.conditions:
@@ -175,13 +177,15 @@ def _forwarded_to(world: World) -> Iterator[Finding]:
 
 
 def _unattached(world: World) -> Iterator[Finding]:
-    """Gateways that are not ours, and routes none of whose parents is one of ours."""
+    """Gateways that are not ours, routes none of whose parents is one of ours, and Ingresses of no class."""
     reported = {status.owner for status in (*world.of(RouteStatusPlanned), *world.of(GatewayStatusPlanned))}
     ours = few(each.root.name for each in world.of(GatewayClassObserved) if each.ours) or "a GatewayClass that Weir serves"
     for gateway in world.of(GatewayObserved):
         if gateway.root.owner not in reported:
             words = f"spec.gatewayClassName: got {gateway.class_name}, accepted: {ours}"
             yield Finding(gateway.root.place, f"Gateway {gateway.root.path}", "NoGatewayClass", words)
+    for ingress, words in without_class(world):
+        yield Finding(ingress.root.place, f"Ingress {ingress.root.path}", NO_CLASS, words)
     edges = few(each.root.path for each in world.of(GatewayStatusPlanned)) or "a Gateway that Weir serves"
     for route in observed_routes(world):
         if route.root.owner not in reported:

@@ -87,6 +87,14 @@ from weir.events.observed_gateway import (
     UdpRouteGone,
     UdpRouteObserved,
 )
+from weir.events.observed_ingress import (
+    IngressApiGone,
+    IngressApiObserved,
+    IngressClassGone,
+    IngressClassObserved,
+    IngressGone,
+    IngressObserved,
+)
 from weir.events.plan import (
     AnnouncersPlanned,
     AnnouncersWithdrawn,
@@ -114,7 +122,7 @@ from weir.events.plan_l7 import (
     VirtualHostPlanned,
     VirtualHostWithdrawn,
 )
-from weir.events.subjects import key, object_key, record_key, token, untoken
+from weir.events.subjects import key, object_key, record_key, status_key, token, untoken
 
 __all__ = [
     "DECODE",
@@ -159,6 +167,10 @@ __all__ = [
     "HomeNamed",
     "HttpRouteGone",
     "HttpRouteObserved",
+    "IngressClassGone",
+    "IngressClassObserved",
+    "IngressGone",
+    "IngressObserved",
     "L4RouteObserved",
     "L7RouteObserved",
     "ListenerPlanned",
@@ -225,13 +237,14 @@ __all__ = [
     "key_of",
     "object_key",
     "record_key",
+    "status_key",
     "tag_of",
     "token",
     "untoken",
 ]
 
-ObjectObserved = KubernetesObserved | GatewayApiObserved | BgpPeerObserved | BgpAdvertisementObserved
-ObjectGone = KubernetesGone | GatewayApiGone | BgpPeerGone | BgpAdvertisementGone
+ObjectObserved = KubernetesObserved | GatewayApiObserved | IngressApiObserved | BgpPeerObserved | BgpAdvertisementObserved
+ObjectGone = KubernetesGone | GatewayApiGone | IngressApiGone | BgpPeerGone | BgpAdvertisementGone
 
 AnyEvent = (
     EpochStarted

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 from weir.events.base import Event
+from weir.events.subjects import entity_for_object
 from weir.model import Algorithm, Backend, BackendSet, Condition, Mode, NoBackend, Probe, Protocol, Root, endpoint_name, service_of
 
 
@@ -40,7 +41,7 @@ class PlannedStatus(Planned, frozen=True, kw_only=True):
     root: Root
 
     def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}"
+        return entity_for_object(self.root)
 
     def planned_for(self) -> str:
         return self.owner
@@ -220,7 +221,7 @@ class StatusWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="status_withdraw
     owner: str
 
     def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}"
+        return entity_for_object(self.root)
 
 
 def programmed_of(conditions: tuple[Condition, ...]) -> Condition | None:

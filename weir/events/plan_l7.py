@@ -3,15 +3,22 @@
 from typing import ClassVar
 
 from weir.events.plan import Planned, PlannedStatus, Withdrawn, programmed_of
+from weir.events.subjects import entity_for_object
 from weir.model import BackendSet, Chain, Condition, ListenerStatus, ParentStatus, Probe, ProxyRule, Root, UpstreamTls
 
 
 class _Owned(Planned, frozen=True, kw_only=True):
-    owner: str  # "Gateway/shop/edge"
+    owner: str  # "Gateway/shop/edge", "IngressClass/weir"
     root: Root
 
     def planned_for(self) -> str:
         return self.owner
+
+
+def _part_of(root: Root, *words: object) -> tuple[str, str]:
+    """The entity of a part of what is planned for a Gateway or IngressClass."""
+    namespace, name = entity_for_object(root)
+    return namespace, ":".join((name, *map(str, words)))
 
 
 class ListenerPlanned(_Owned, frozen=True, kw_only=True, tag="listener_planned"):
@@ -23,7 +30,7 @@ class ListenerPlanned(_Owned, frozen=True, kw_only=True, tag="listener_planned")
     chains: tuple[Chain, ...]  # a connection takes the one with the most specific server name
 
     def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}"
+        return _part_of(self.root, self.port)
 
     def withdrawal(self) -> "ListenerWithdrawn":
         return ListenerWithdrawn(port=self.port, root=self.root)
@@ -36,7 +43,7 @@ class ListenerWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="listener_with
     port: int
 
     def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}"
+        return _part_of(self.root, self.port)
 
 
 class VirtualHostPlanned(_Owned, frozen=True, kw_only=True, tag="virtualhost_planned"):
@@ -55,7 +62,7 @@ class VirtualHostPlanned(_Owned, frozen=True, kw_only=True, tag="virtualhost_pla
     status: int = 404
 
     def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}:{self.chain}:{self.hostname}:{self.part}"
+        return _part_of(self.root, self.port, self.chain, self.hostname, self.part)
 
     def withdrawal(self) -> "VirtualHostWithdrawn":
         return VirtualHostWithdrawn(port=self.port, chain=self.chain, hostname=self.hostname, part=self.part, root=self.root)
@@ -71,7 +78,7 @@ class VirtualHostWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="virtualhos
     part: int = 0
 
     def entity(self) -> tuple[str, str]:
-        return self.root.space, f"{self.root.kind}:{self.root.name}:{self.port}:{self.chain}:{self.hostname}:{self.part}"
+        return _part_of(self.root, self.port, self.chain, self.hostname, self.part)
 
 
 class UpstreamPlanned(_Owned, frozen=True, kw_only=True, tag="upstream_planned"):
@@ -85,7 +92,7 @@ class UpstreamPlanned(_Owned, frozen=True, kw_only=True, tag="upstream_planned")
     probe: Probe | None = None  # how its backends are asked whether they live; None: not at all
 
     def entity(self) -> tuple[str, str]:
-        return self.name.partition("/")[0], self.name.partition("/")[2]
+        return self.root.space, self.name.removeprefix(f"{self.root.space}/")
 
     def withdrawal(self) -> "UpstreamWithdrawn":
         return UpstreamWithdrawn(name=self.name, root=self.root)
@@ -101,14 +108,14 @@ class UpstreamWithdrawn(Withdrawn, frozen=True, kw_only=True, tag="upstream_with
     name: str
 
     def entity(self) -> tuple[str, str]:
-        return self.name.partition("/")[0], self.name.partition("/")[2]
+        return self.root.space, self.name.removeprefix(f"{self.root.space}/")
 
 
 # ── status ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 class GatewayStatusPlanned(PlannedStatus, frozen=True, kw_only=True, tag="gateway_status_planned"):
-    """Status of a Gateway or ListenerSet.  observedGeneration is root.generation everywhere."""
+    """Status of a Gateway or ListenerSet, of an IngressClass and of each Ingress.  observedGeneration is root.generation everywhere."""
 
     addresses: tuple[str, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -31,11 +31,24 @@ def entity_of_object(root: Root) -> tuple[str, str]:
     return (root.space, root.name) if root.namespace else ("", root.path)
 
 
+def entity_for_object(root: Root) -> tuple[str, str]:
+    """Namespace and name of what is planned for an object: its name stands behind its kind, so that no two objects meet."""
+    namespace, name = entity_of_object(root)
+    return namespace, f"{root.kind}:{name}"
+
+
 def object_key(owner: str) -> str:
     """The key under which the watcher records the object that `owner` names ("Service/shop/web")."""
     kind, _, path = owner.partition("/")
     namespace, _, name = path.rpartition("/")
     return key("watcher", kind.lower(), namespace, name)
+
+
+def status_key(owner: str) -> str:
+    """The key under which the planner plans the status of an owner ("Service/shop/web")."""
+    kind, _, path = owner.partition("/")
+    namespace, _, name = path.rpartition("/")
+    return key("planner", "status", namespace, f"{kind}:{name}")
 
 
 def record_key(owner: str) -> str:

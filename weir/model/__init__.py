@@ -36,6 +36,7 @@ from weir.model.gateway import (
     ValueMatch,
     owner_at,
 )
+from weir.model.ingress import IngressPath, IngressRule, IngressTls
 from weir.model.l4 import (
     ALGORITHMS,
     BACKEND_STATES,
@@ -111,6 +112,9 @@ __all__ = [
     "GrantTo",
     "Header",
     "HeaderChange",
+    "IngressPath",
+    "IngressRule",
+    "IngressTls",
     "L4Rule",
     "Listener",
     "ListenerStatus",

@@ -33,6 +33,7 @@ class BackendRef(Value, frozen=True, kw_only=True, omit_defaults=True):
     kind: str = "Service"
     group: str = ""
     port: int = 0  # 0: absent
+    port_name: str = ""  # instead of its number, as an Ingress may name it
     weight: int = 1
     filters: tuple["Filter", ...] = ()
 

@@ -10,6 +10,7 @@ from weir.events import (
     GatewayObserved,
     GatewayStatusPlanned,
     L7RouteObserved,
+    ListenerPlanned,
     RouteObserved,
     RouteStatusPlanned,
     key,
@@ -24,7 +25,7 @@ SERVING: Final = "Serving"  # the state of what is as it should be
 
 
 class GatewayView(View, frozen=True):
-    """One Gateway or ListenerSet.  listeners: "http:80/HTTP".   routes: attached to all listeners together."""
+    """One Gateway, ListenerSet or IngressClass.  listeners: "http:80/HTTP".   routes: attached to all listeners together."""
 
     name: str
     kind: str
@@ -61,8 +62,8 @@ class RouteView(View, frozen=True):
 
 
 def gateways(world: World) -> list[GatewayView]:
-    """Return each Gateway and ListenerSet that Weir serves, and those of a class that does not exist, by name."""
-    served = [_gateway(world, status) for status in world.of(GatewayStatusPlanned)]
+    """Return each Gateway, ListenerSet and IngressClass that Weir serves, and Gateways of a class that does not exist, by name."""
+    served = [_gateway(world, status) for status in world.of(GatewayStatusPlanned) if status.root.kind != "Ingress"]
     return sorted((*served, *_of_no_class(world)), key=lambda each: each.name)
 
 
@@ -77,6 +78,12 @@ def observed_routes(world: World) -> Iterator[RouteObserved]:
     """Yield every route of any kind and controller."""
     for kind in ROUTES:
         yield from world.of(kind)
+
+
+def state_of(conditions: Iterable[Condition]) -> tuple[str, str]:
+    """Return the reason and message of the first condition that is not as it should be."""
+    failed = next((each for each in conditions if each.status == (each.type in GOOD_WHEN_FALSE)), None)
+    return (failed.reason, failed.message) if failed else (SERVING, "")
 
 
 def _of_no_class(world: World) -> Iterator[GatewayView]:
@@ -120,6 +127,13 @@ def _listeners(listeners: Iterable[Listener]) -> tuple[str, ...]:
     return tuple(f"{each.name}:{each.port}/{each.protocol}" for each in listeners)
 
 
+def _planned(world: World, owner: str) -> tuple[str, ...]:
+    """The ports of an IngressClass, whose listeners are its Ingresses'."""
+    ports = [each for each in world.of(ListenerPlanned) if each.owner == owner]
+    words = ("https" if any(chain.tls for chain in each.chains) else "http" for each in ports)
+    return tuple(f"{word}:{each.port}/{word.upper()}" for word, each in zip(words, ports, strict=True))
+
+
 def _hostnames(route: object) -> tuple[str, ...]:
     return route.hostnames if isinstance(route, L7RouteObserved) else ()
 
@@ -130,14 +144,14 @@ def _named(parent: ParentRef) -> str:
 
 def _gateway(world: World, status: GatewayStatusPlanned) -> GatewayView:
     observed = world.get(object_key(status.owner))
-    listeners = observed.listeners if isinstance(observed, GatewayObserved) else ()
+    listeners = _listeners(observed.listeners) if isinstance(observed, GatewayObserved) else _planned(world, status.owner)
     conditions = (*status.conditions, *(each for listener in status.listeners for each in listener.conditions))
-    state, message = _state(conditions)
+    state, message = state_of(conditions)
     return GatewayView(
         name=status.root.path,
         kind=status.root.kind,
         vips=status.addresses,
-        listeners=_listeners(listeners),
+        listeners=listeners,
         routes=sum(each.attached for each in status.listeners),
         state=state,
         message=message,
@@ -146,7 +160,7 @@ def _gateway(world: World, status: GatewayStatusPlanned) -> GatewayView:
 
 
 def _route(world: World, status: RouteStatusPlanned, parent: ParentStatus) -> RouteView:
-    state, message = _state(parent.conditions)
+    state, message = state_of(parent.conditions)
     return RouteView(
         name=status.root.path,
         kind=status.root.kind,
@@ -156,9 +170,3 @@ def _route(world: World, status: RouteStatusPlanned, parent: ParentStatus) -> Ro
         message=message,
         conditions=parent.conditions,
     )
-
-
-def _state(conditions: Iterable[Condition]) -> tuple[str, str]:
-    """The reason and message of the first condition that is not as it should be."""
-    failed = next((each for each in conditions if each.status == (each.type in GOOD_WHEN_FALSE)), None)
-    return (failed.reason, failed.message) if failed else (SERVING, "")

@@ -73,12 +73,12 @@ def request_of(method: str, url: str, headers: Sequence[str] = ()) -> Request:
         tls=parts.scheme == "https",
         path=parts.path or "/",
         query=tuple(parse_qsl(parts.query, keep_blank_values=True)),
-        headers=named,
+        headers={"host": parts.netloc.rpartition("@")[2]} | named,
     )
 
 
 def decide(world: World, gateway: str, request: Request) -> Decision:
-    """What the Gateway ("shop/edge") does with the request.  Raises NotFound where it does not listen there."""
+    """What the Gateway ("shop/edge") or IngressClass ("weir") does with the request.  Raises NotFound where it does not listen there."""
     listener, chain = _chain(world, gateway, request)
     name = f"{request.port}/{chain.name}"
     hosts = [each for each in world.of(VirtualHostPlanned) if _is_of(each, listener, chain)]
@@ -96,7 +96,7 @@ def decide(world: World, gateway: str, request: Request) -> Decision:
 
 
 def _chain(world: World, gateway: str, request: Request) -> tuple[ListenerPlanned, Chain]:
-    owner = f"Gateway/{gateway}"
+    owner = f"{'Gateway' if '/' in gateway else 'IngressClass'}/{gateway}"
     listeners = [each for each in world.of(ListenerPlanned) if each.owner == owner]
     if not listeners:
         raise NotFound(f"gateway {gateway!r} not found, or it has no HTTP listener")

@@ -14,6 +14,7 @@ from weir.view.alarms import disk_alarms, log_alarms
 from weir.view.bgp import DOWN, sessions
 from weir.view.gateways import GatewayView, RouteView, gateways, routes
 from weir.view.history import connect, world_at
+from weir.view.ingresses import IngressView, ingresses
 from weir.view.nodes import NodeView, nodes
 from weir.view.processes import ProcessView, processes, remote, starting, with_lag, without_log
 from weir.view.services import ready_of, statuses
@@ -73,6 +74,7 @@ class Status(View, frozen=True):
     services: tuple[ServiceStatus, ...] = ()
     gateways: tuple[GatewayView, ...] = ()
     routes: tuple[RouteView, ...] = ()
+    ingresses: tuple[IngressView, ...] = ()
     problems: tuple[str, ...] = ()
 
     @property
@@ -85,12 +87,12 @@ class Status(View, frozen=True):
         return bool(self.nodes) and all(each.has("Programmed") for each in self.services) and all(each.programmed for each in self.gateways)
 
     def serving(self) -> bool:
-        """Whether, beyond that, every Service has an endpoint that serves it and every Gateway and route is as it should be."""
+        """Whether, beyond that, every Service has an endpoint that serves it and every Gateway, route and Ingress is as it should be."""
         return self.programmed() and all(each.has("Serving") for each in self.services) and self.gateways_good()
 
     def gateways_good(self) -> bool:
-        """Whether every Gateway and route is as it should be."""
-        return all(gateway.good for gateway in self.gateways) and all(route.good for route in self.routes)
+        """Whether every Gateway, route and Ingress is as it should be."""
+        return all(each.good for found in (self.gateways, self.routes, self.ingresses) for each in found)
 
 
 async def status(instance: str) -> Status:
@@ -128,6 +130,7 @@ def _status(instance: str, rows: list[ProcessView], world: World, head: int, beh
         services=tuple(services),
         gateways=tuple(gateways(world)),
         routes=tuple(routes(world)),
+        ingresses=tuple(ingresses(world)),
         problems=tuple(found),
     )
     good = all(service.good for service in services) and status.gateways_good()

@@ -3,7 +3,7 @@
 "" is any hostname; "*.example.com" covers one or more labels before example.com, and not example.com itself.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 ANY = ""
 
@@ -35,6 +35,8 @@ def specificity(pattern: str) -> tuple[int, int]:
     return (1, len(pattern)) if pattern.startswith("*.") else (2, len(pattern))
 
 
-def closest(patterns: Iterable[str], hostname: str) -> str | None:
-    """The most specific of `patterns` that covers `hostname`; None where none does."""
-    return max((pattern for pattern in patterns if covers(pattern, hostname)), key=specificity, default=None)
+def closest(patterns: Collection[str], hostname: str) -> str | None:
+    """The most specific of `patterns` that covers `hostname`; None where none does.   patterns: a set, so that cost follows labels."""
+    labels = hostname.split(".")
+    wider = ["*." + ".".join(labels[i:]) for i in range(1, len(labels))]
+    return next((pattern for pattern in (hostname, *wider, ANY) if pattern in patterns), None)

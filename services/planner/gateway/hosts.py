@@ -27,13 +27,16 @@ def virtual_hosts(gateway: Root, attached: Iterable[Attached], entries: Sequence
     A name belongs to the listener with the most specific hostname, whoever else covers it (listener isolation).  Within a listener
     a hostname's own rules come first, then those of less specific hostnames.
     """
-    serving = [entry for entry in entries if entry.serves and entry.listener.protocol in ("HTTP", "HTTPS")]
+    alike: dict[tuple[int, str], list[Entry]] = {}
+    for entry in entries:
+        if entry.serves and entry.listener.protocol in ("HTTP", "HTTPS"):
+            alike.setdefault((entry.listener.port, entry.listener.protocol), []).append(entry)
     rules = _rules(attached, resolve)
     planned: list[VirtualHostPlanned] = []
-    for port in sorted({entry.listener.port for entry in serving}):
-        on_port = [entry for entry in serving if entry.listener.port == port]
-        for entry in on_port:
-            planned += _of_listener(gateway, entry, on_port, rules.get(id(entry), {}))
+    for of_port in alike.values():
+        names = {entry.listener.hostname.lower() for entry in of_port}
+        for entry in of_port:
+            planned += _of_listener(gateway, entry, names, rules.get(id(entry), {}))
     return planned
 
 
@@ -45,12 +48,11 @@ def chain_of(entry: Entry) -> str:
 def _rules(attached: Iterable[Attached], resolve: Resolve) -> dict[int, dict[str, list[Candidate]]]:
     """Listener -> hostname -> its rules with their place in the order."""
     found: defaultdict[int, defaultdict[str, list[Candidate]]] = defaultdict(lambda: defaultdict(list))
-    known: dict[str, list[Candidate]] = {}
+    known: dict[int, list[Candidate]] = {}
     for each in attached:
         if not isinstance(each.route, L7RouteObserved):
             continue
-        owner = each.route.root.owner
-        candidates = known.get(owner) or known.setdefault(owner, _candidates(each.route, resolve))
+        candidates = known.get(id(each.route)) or known.setdefault(id(each.route), _candidates(each.route, resolve))
         for hostname in each.hostnames:
             found[id(each.entry)][hostname] += candidates
     return {entry: dict(of_entry) for entry, of_entry in found.items()}
@@ -109,31 +111,34 @@ def _precedence(match: Match, root: Root, rule: int, place: int) -> tuple[object
     )
 
 
-def _of_listener(gateway: Root, entry: Entry, on_port: Sequence[Entry], rules: dict[str, list[Candidate]]) -> list[VirtualHostPlanned]:
+def _of_listener(gateway: Root, entry: Entry, names: set[str], rules: dict[str, list[Candidate]]) -> list[VirtualHostPlanned]:
+    """names: hostnames of the listeners of its port and protocol, its own among them."""
     listener = entry.listener
     of_listener = listener.hostname.lower()
-    alike = [other for other in on_port if other.listener.protocol == listener.protocol]
-    names = {other.listener.hostname.lower() for other in alike}
     mine = [name for name in rules if closest(names, name) == of_listener]
     planned: list[VirtualHostPlanned] = []
-    wild = sorted((name for name in mine if name == ANY or name.startswith("*.")), key=specificity, reverse=True)  # only these cover others
+    wild = sorted(
+        (name for name in rules if name == ANY or name.startswith("*.")), key=specificity, reverse=True
+    )  # only these cover others
     for name in sorted({*mine, of_listener}, key=lambda name: (specificity(name), name)):
         wider = [other for other in wild if other != name and covers(other, name)]
         ordered = [rule for each in (name, *wider) for _, rule in sorted(rules.get(each, ()), key=lambda candidate: candidate[0])]
         planned += _parts(gateway, listener.port, chain_of(entry), name, ordered)
     if listener.protocol == "HTTPS":
-        planned += _misdirected(gateway, entry, alike, {event.hostname for event in planned})
+        planned += _misdirected(gateway, entry, names - {of_listener}, {event.hostname for event in planned})
     return planned
 
 
-def _misdirected(gateway: Root, entry: Entry, on_port: Sequence[Entry], served: set[str]) -> list[VirtualHostPlanned]:
-    """421 for names that another listener of the port has (RFC 9110 15.5.20): a client reused a connection of this one."""
-    others = {other.listener.hostname.lower() for other in on_port if other is not entry}
+def _misdirected(gateway: Root, entry: Entry, others: set[str], served: set[str]) -> list[VirtualHostPlanned]:
+    """421 for names that another listener of the port has (RFC 9110 15.5.20): a client reused a connection of this one.
+
+    An IngressClass may have thousands of listeners, so there it is every name that this one does not have.
+    """
     return [
         VirtualHostPlanned(
             port=entry.listener.port, chain=chain_of(entry), hostname=name or "*", owner=gateway.owner, status=421, root=gateway
         )
-        for name in sorted(others)
+        for name in ((ANY,) if gateway.kind == "IngressClass" else sorted(others))
         if (name or "*") not in served
     ]
 

@@ -112,9 +112,14 @@ def backend_of(world: World, root: Root, to: BackendRef, protocol: str = "TCP") 
     service = world.get(object_key(owner_at(root, to)))
     if not isinstance(service, ServiceObserved):
         return Fault("BackendNotFound", f"Service {to.namespace}/{to.name} not found")
-    port = next((each for each in service.ports if each.port == to.port and each.protocol == protocol), None)
+    port = next((each for each in service.ports if _is_meant(each, to) and each.protocol == protocol), None)
     if not port:
         ports = few(f"{each.port}/{each.protocol}" for each in service.ports) or "no port"
-        missing = f"has no port {to.port}/{protocol}" if to.port else "is referred to without a port"
+        meant = to.port_name or to.port
+        missing = f"has no port {meant}/{protocol}" if meant else "is referred to without a port"
         return Fault("BackendNotFound", f"Service {to.namespace}/{to.name} {missing}; it has {ports}")
     return Backend(service, port)
+
+
+def _is_meant(port: ServicePort, to: BackendRef) -> bool:
+    return port.name == to.port_name if to.port_name else port.port == to.port

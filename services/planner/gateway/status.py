@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from services.planner.gateway.attach import Attached, attach, parent_gateway
+from services.planner.gateway.conditions import no, refused, resolved, yes
 from services.planner.gateway.hosts import unknown_filters
 from services.planner.gateway.listeners import Entry, allows, controller_of, entries_of, is_ours, kind_refs
 from services.planner.gateway.references import Fault, backend_of, certificate_of
 from services.planner.gateway.upstreams import authority_faults, share_of
-from services.planner.shared.programmed import bounded
 from weir.decider import World
 from weir.events import (
-    AppliedThrough,
     BackendTlsPolicyObserved,
     ClassStatusPlanned,
     GatewayClassObserved,
@@ -53,7 +52,7 @@ def class_status(found: GatewayClassObserved) -> ClassStatusPlanned:
     wrong = f"parametersRef {found.parameters.kind} {found.parameters.name}: Weir takes none" if found.parameters else ""
     accepted = Condition(type="Accepted", status=not wrong, reason="InvalidParameters" if wrong else "Accepted", message=wrong)
     return ClassStatusPlanned(
-        owner=found.root.owner, conditions=(accepted, _yes("SupportedVersion", "SupportedVersion")), features=FEATURES, root=found.root
+        owner=found.root.owner, conditions=(accepted, yes("SupportedVersion", "SupportedVersion")), features=FEATURES, root=found.root
     )
 
 
@@ -67,13 +66,13 @@ def gateway_status(
     vips = vips_of(world, gateway)
     own = [entry for entry in entries if entry.holder is gateway]
     accepted = _accepted(gateway, own)
-    state = _gateway_programmed(world, gateway, entries, programmed) if accepted.status else _no("Programmed", accepted.reason)
+    state = _gateway_programmed(world, gateway, entries, programmed) if accepted.status else no("Programmed", accepted.reason)
     conditions = [accepted, state]
     if gateway.client_certificate:
         found = certificate_of(world, gateway.root, gateway.client_certificate, "InvalidClientCertificateRef")
-        conditions.append(_resolved([found] if isinstance(found, Fault) else []))
+        conditions.append(resolved([found] if isinstance(found, Fault) else []))
     if any(each.mode == "AllowInsecureFallback" for each in gateway.client_validations):
-        conditions.append(_yes("InsecureFrontendValidationMode", "ConfigurationChanged"))
+        conditions.append(yes("InsecureFrontendValidationMode", "ConfigurationChanged"))
     return GatewayStatusPlanned(
         owner=gateway.root.owner,
         addresses=tuple(vips),
@@ -95,15 +94,15 @@ def set_status(
     """Status of a ListenerSet whose Gateway is ours."""
     if not allows(world, gateway, found):
         words = f"Gateway {gateway.root.path} allows no ListenerSet from namespace {found.root.namespace}"
-        conditions = (_no("Accepted", "NotAllowed", words), _no("Programmed", "NotAllowed", words))
+        conditions = (no("Accepted", "NotAllowed", words), no("Programmed", "NotAllowed", words))
         return GatewayStatusPlanned(owner=found.root.owner, conditions=conditions, root=found.root)
     own = [entry for entry in entries if entry.holder is found]
     valid = [entry for entry in own if entry.serves]
     state = _gateway_programmed(world, gateway, entries, programmed)
     if valid:
-        conditions = (_yes("Accepted", "Accepted"), state)
+        conditions = (yes("Accepted", "Accepted"), state)
     else:
-        conditions = (_no("Accepted", "ListenersNotValid", "no listener can be served"), _no("Programmed", "ListenersNotValid"))
+        conditions = (no("Accepted", "ListenersNotValid", "no listener can be served"), no("Programmed", "ListenersNotValid"))
     listeners = tuple(listener_status(entry, attached, state) for entry in own)
     return GatewayStatusPlanned(owner=found.root.owner, conditions=conditions, listeners=listeners, root=found.root)
 
@@ -113,11 +112,11 @@ def listener_status(entry: Entry, attached: Iterable[Attached], programmed: Cond
     routes = {each.route.root.owner for each in attached if each.entry is entry}
     refused = entry.refused or (Fault(entry.conflict, "another listener has its port") if entry.conflict else None)
     invalid = refused or (entry.unresolved[0] if entry.unresolved and not entry.serves else None)
-    conflicted = _yes("Conflicted", entry.conflict) if entry.conflict else _no("Conflicted", "NoConflicts")
+    conflicted = yes("Conflicted", entry.conflict) if entry.conflict else no("Conflicted", "NoConflicts")
     state = (
-        _no("Programmed", entry.conflict or "Invalid", invalid.message)
+        no("Programmed", entry.conflict or "Invalid", invalid.message)
         if invalid
-        else _no("Programmed", "Invalid")
+        else no("Programmed", "Invalid")
         if not entry.serves
         else programmed
     )
@@ -127,9 +126,9 @@ def listener_status(entry: Entry, attached: Iterable[Attached], programmed: Cond
         kinds=kind_refs(entry),
         port=entry.listener.port,
         conditions=(
-            _no("Accepted", refused.reason, refused.message) if refused else _yes("Accepted", "Accepted"),
+            no("Accepted", refused.reason, refused.message) if refused else yes("Accepted", "Accepted"),
             state,
-            _resolved(entry.unresolved),
+            resolved(entry.unresolved),
             conflicted,
         ),
     )
@@ -144,24 +143,24 @@ def vips_of(world: World, gateway: GatewayObserved) -> list[str]:
 def _accepted(gateway: GatewayObserved, own: Sequence[Entry]) -> Condition:
     if gateway.parameters:
         words = f"infrastructure.parametersRef {gateway.parameters.kind} {gateway.parameters.name}: Weir takes none"
-        return _no("Accepted", "InvalidParameters", words)
+        return no("Accepted", "InvalidParameters", words)
     if unknown := [each.type for each in gateway.addresses if each.type != "IPAddress"]:
-        return _no("Accepted", "UnsupportedAddress", f"address type {unknown[0]}: expected IPAddress")
+        return no("Accepted", "UnsupportedAddress", f"address type {unknown[0]}: expected IPAddress")
     if invalid := [entry.listener.name for entry in own if entry.refused or entry.conflict]:
         words = f"not accepted: {few(invalid)}"
         return Condition(type="Accepted", status=len(invalid) < len(own), reason="ListenersNotValid", message=words)
-    return _yes("Accepted", "Accepted")
+    return yes("Accepted", "Accepted")
 
 
 def _gateway_programmed(world: World, gateway: GatewayObserved, entries: Sequence[Entry], programmed: Condition) -> Condition:
     denied = world.find("concerned", gateway.root.owner, VipDenied)
     vips = vips_of(world, gateway)
     if denied and gateway.addresses:
-        return _no("Programmed", "AddressNotUsable", denied[0].message)
+        return no("Programmed", "AddressNotUsable", denied[0].message)
     if not vips:
-        return _no("Programmed", "AddressNotAssigned", denied[0].message if denied else "no address was given or denied yet")
+        return no("Programmed", "AddressNotAssigned", denied[0].message if denied else "no address was given or denied yet")
     if not any(entry.serves for entry in entries):
-        return _no("Programmed", "Invalid", "no listener can be served")
+        return no("Programmed", "Invalid", "no listener can be served")
     return programmed
 
 
@@ -176,17 +175,11 @@ def route_status(world: World, route: RouteObserved) -> RouteStatusPlanned | Non
         if not gateway or not is_ours(world, gateway):
             continue
         _, fault = attach(world, route, parent, entries_of(world, gateway))
-        fault = fault or _refused(world, route)
-        accepted = _no("Accepted", fault.reason, fault.message) if fault else _filters_accepted(route)
-        resolved = _resolved(faults_of(world, gateway, route))
-        parents.append(ParentStatus(parent=parent, controller=controller_of(world, gateway), conditions=(accepted, resolved)))
+        fault = fault or refused(world, route.root.owner)
+        accepted = no("Accepted", fault.reason, fault.message) if fault else _filters_accepted(route)
+        conditions = (accepted, resolved(faults_of(world, gateway, route)))
+        parents.append(ParentStatus(parent=parent, controller=controller_of(world, gateway), conditions=conditions))
     return RouteStatusPlanned(owner=route.root.owner, parents=tuple(parents), root=route.root) if parents else None
-
-
-def _refused(world: World, route: RouteObserved) -> Fault | None:
-    """What a node's proxy refused of the route, in its words."""
-    words = [f"{ack.node}: {each.reason}" for ack in world.of(AppliedThrough) for each in ack.rejected if each.owner == route.root.owner]
-    return Fault("UnsupportedValue", bounded(words)) if words else None
 
 
 def faults_of(world: World, gateway: GatewayObserved, route: RouteObserved) -> list[Fault]:
@@ -211,8 +204,8 @@ def backend_refs(route: RouteObserved) -> list[BackendRef]:
 def _filters_accepted(route: RouteObserved) -> Condition:
     for rule in route.rules if isinstance(route, L7RouteObserved) else ():
         if unknown := unknown_filters(rule):
-            return _no("Accepted", "UnsupportedValue", f"filter {unknown[0].type} is not supported")
-    return _yes("Accepted", "Accepted")
+            return no("Accepted", "UnsupportedValue", f"filter {unknown[0].type} is not supported")
+    return yes("Accepted", "Accepted")
 
 
 # ── BackendTLSPolicy ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -223,12 +216,12 @@ def policy_status(world: World, policy: BackendTlsPolicyObserved, gateways: Iter
     pem, faults = authority_faults(world, policy)
     conflicted = _is_conflicted(world, policy)
     if conflicted:
-        accepted = _no("Accepted", "Conflicted", "another BackendTLSPolicy counts for the same target")
+        accepted = no("Accepted", "Conflicted", "another BackendTLSPolicy counts for the same target")
     elif faults and not pem:
-        accepted = _no("Accepted", "NoValidCACertificate", faults[0].message)
+        accepted = no("Accepted", "NoValidCACertificate", faults[0].message)
     else:
-        accepted = _yes("Accepted", "Accepted")
-    conditions = (accepted, _resolved(faults))
+        accepted = yes("Accepted", "Accepted")
+    conditions = (accepted, resolved(faults))
     ancestors = [
         ParentStatus(
             parent=ParentRef(name=each.root.name, namespace=each.root.namespace),
@@ -249,21 +242,3 @@ def _is_conflicted(world: World, policy: BackendTlsPolicyObserved) -> bool:
             if same and (other.root.created, other.root.path) < (policy.root.created, policy.root.path):
                 return True
     return False
-
-
-# ── conditions ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _yes(kind: str, reason: str) -> Condition:
-    return Condition(type=kind, status=True, reason=reason)
-
-
-def _no(kind: str, reason: str, message: str = "") -> Condition:
-    return Condition(type=kind, status=False, reason=reason, message=message)
-
-
-def _resolved(faults: Sequence[Fault]) -> Condition:
-    if not faults:
-        return _yes("ResolvedRefs", "ResolvedRefs")
-    words = "; ".join(dict.fromkeys(fault.message for fault in faults[:5]))
-    return _no("ResolvedRefs", faults[0].reason, words)

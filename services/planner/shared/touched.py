@@ -1,6 +1,7 @@
 """Whose plan may differ after an event about endpoints, addresses or nodes.  One endpoint costs one Service, and those that use it."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from services.planner.shared.indexes import concerned
 from weir.decider import Change, World
@@ -14,6 +15,9 @@ from weir.events import (
     EndpointSliceObserved,
     EndpointUp,
     Event,
+    FrontendPlanned,
+    GatewayStatusPlanned,
+    ListenerPlanned,
     ListenerSetObserved,
     ManifestAccepted,
     ManifestRejected,
@@ -33,6 +37,7 @@ from weir.events import (
     VipFreed,
     VipPlanned,
     VipReleased,
+    VirtualHostPlanned,
     key,
     key_of,
 )
@@ -43,6 +48,8 @@ SUBSCRIBES: tuple[type[Event], ...] = (
     *(ServiceObserved, EndpointSliceObserved, ManifestRejected, VipAllocated, VipDenied, EndpointDown, AppliedThrough, NodeObserved),
     *ABOUT_NODES,
 )
+
+_CLASS: Final = "IngressClass/"
 
 
 def touched(world: World, change: Change) -> set[str]:
@@ -83,6 +90,19 @@ def users(world: World, owners: Iterable[str]) -> set[str]:
         if owner.startswith("Gateway/"):
             found |= {guest.root.owner for guest in world.find("parent", owner, ListenerSetObserved)}
     return found
+
+
+def followers(world: World, entry: AnyEvent | None) -> set[str]:
+    """The Ingresses whose status follows from an entry of their class."""
+    if not isinstance(entry, Planned) or not entry.planned_for().startswith(_CLASS):
+        return set()
+    if isinstance(entry, VirtualHostPlanned):
+        return {rule.route for rule in entry.rules}
+    return _ingresses(world) if isinstance(entry, ListenerPlanned | FrontendPlanned) else set()
+
+
+def _ingresses(world: World) -> set[str]:
+    return {status.owner for status in world.of(GatewayStatusPlanned) if status.root.kind == "Ingress"}
 
 
 def _by_node(world: World, now: NodeObserved | NodeGone, before: NodeObserved | None) -> set[str]:
@@ -142,12 +162,13 @@ def _rejected(world: World, entities: set[str]) -> set[str]:
 
 
 def _owners(world: World, events: Iterable[AnyEvent]) -> set[str]:
-    """The owners of planned entries; of a VIP its holders."""
+    """The owners of planned entries, and those whose status follows from these; of a VIP its holders."""
     owners: set[str] = set()
     for event in events:
         if isinstance(event, VipPlanned):
             vip = world.get(key("ipam", "vip", "", event.vip))
-            owners |= set(vip.holders) if isinstance(vip, VipAllocated) else set()
+            holders = vip.holders if isinstance(vip, VipAllocated) else ()
+            owners |= {*holders} | (_ingresses(world) if any(holder.startswith(_CLASS) for holder in holders) else set())
         elif isinstance(event, Planned):
-            owners.add(event.planned_for())
+            owners |= {event.planned_for()} | followers(world, event)
     return owners

@@ -36,7 +36,9 @@ _WORDS: Final[Mapping[str, Mapping[str, str]]] = {  # prefix -> word -> ours; a 
     PREFIX: _OURS,
 }
 RETRY_ON, RETRIES = "gateway.envoyproxy.io/retry-on", "gateway.envoyproxy.io/num-retries"  # of an HTTPRoute
-TAKEN: Final = (*_WORDS, _SOURCES_BEFORE_SPEC, RETRY_ON, RETRIES)  # how annotations begin that are read
+INGRESS_CLASS: Final = "kubernetes.io/ingress.class"  # of an Ingress; older than its field, which counts where both stand
+DEFAULT_CLASS: Final = "ingressclass.kubernetes.io/is-default-class"  # of an IngressClass
+TAKEN: Final = (*_WORDS, _SOURCES_BEFORE_SPEC, RETRY_ON, RETRIES, INGRESS_CLASS, DEFAULT_CLASS)  # how annotations begin that are read
 _OFF: Final = ("", "no", "false", "disabled")
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from services.watcher.kinds.fields import MOST_BYTES, MOST_TOLD, Faults, Field, outline
+from services.watcher.kinds.ingressclass import GROUP as NETWORKING
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.near import misspelt
 from services.watcher.kinds.registry import READ
@@ -154,7 +155,9 @@ def _root(document: Document, kind: Kind, metadata: Field) -> Root | None:
     root = Root(kind=kind.word, name=name, namespace=namespace, source=document.source, generation=generation, place=document.place)
     if not document.place.startswith("@"):  # the version in an exported manifest is that of another server
         return root
-    created = metadata["creationTimestamp"].text() if kind.group == GROUP else ""  # of those whose age decides which one counts
+    created = (
+        metadata["creationTimestamp"].text() if kind.group in (GROUP, NETWORKING) else ""
+    )  # of those whose age decides which one counts
     return replace(root, uid=metadata["uid"].text(), resource_version=metadata["resourceVersion"].text(), created=created)
 
 

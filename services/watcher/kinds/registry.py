@@ -15,6 +15,8 @@ from services.watcher.kinds.gateway import GATEWAY
 from services.watcher.kinds.gatewayclass import GATEWAYCLASS
 from services.watcher.kinds.grpcroute import GRPCROUTE
 from services.watcher.kinds.httproute import HTTPROUTE
+from services.watcher.kinds.ingress import INGRESS
+from services.watcher.kinds.ingressclass import INGRESSCLASS
 from services.watcher.kinds.kind import Kind
 from services.watcher.kinds.lbnode import LBNODE
 from services.watcher.kinds.lbservice import LBSERVICE
@@ -34,6 +36,7 @@ KINDS: Final = (
     *(VIPPOOL, NAMESPACE, NODE, LBNODE, BGPPEER, BGPADVERTISEMENT, LBSERVICE, SERVICE, ENDPOINTSLICE),
     *(REFERENCEGRANT, SECRET, CONFIGMAP, GATEWAYCLASS, GATEWAY, LISTENERSET),
     *(HTTPROUTE, GRPCROUTE, TLSROUTE, TCPROUTE, UDPROUTE, BACKENDTLSPOLICY),
+    *(INGRESSCLASS, INGRESS),
 )
 
 OTHERS: Final = {  # group -> its kinds that are not followed; each kind has a list too, which is called so
@@ -43,6 +46,7 @@ OTHERS: Final = {  # group -> its kinds that are not followed; each kind has a l
     ),
     "discovery.k8s.io": "",
     "gateway.networking.k8s.io": "",
+    "networking.k8s.io": "IPAddress NetworkPolicy ServiceCIDR",
     "weir.dev": "",
 }
 

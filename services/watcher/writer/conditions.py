@@ -10,9 +10,9 @@ import msgspec
 
 from services.watcher.writer.status import Json
 from weir.decider import World
-from weir.events import PlannedStatus, StatusPlanned, VipAllocated, key
+from weir.events import PlannedStatus, StatusPlanned, VipAllocated, status_key
 from weir.lbnodes import counted, is_silent
-from weir.model import Condition, Owner
+from weir.model import Condition
 
 MOST_WORDS: Final = 1000  # characters of a Kubernetes Event's note
 
@@ -37,8 +37,7 @@ def is_programmed(planned: StatusPlanned) -> bool:
 
 def planned_status(world: World, owner: str) -> PlannedStatus | None:
     """The status that the planner planned for an owner of any kind."""
-    where = Owner.parse(owner)
-    planned = world.get(key("planner", "status", where.space, f"{where.kind}:{where.name}"))
+    planned = world.get(status_key(owner))
     return planned if isinstance(planned, PlannedStatus) else None
 
 

@@ -21,15 +21,24 @@ class Notes:
 
     def __init__(self) -> None:
         self._queued: dict[Target, dict[Note, None]] = {}
+        self._standing: dict[Target, tuple[Note, ...]] = {}
 
     def add(self, target: Target, *notes: Note) -> None:
         """Queue Events for the next `send`."""
         if notes:
             self._queued.setdefault(target, {}).update(dict.fromkeys(notes))
 
+    def stand(self, target: Target, notes: tuple[Note, ...]) -> None:
+        """Queue those of `notes`, which are all that hold now, that did not hold at the last call."""
+        held = self._standing.pop(target, ())
+        self.add(target, *(note for note in notes if note not in held))
+        if notes:
+            self._standing[target] = notes
+
     def forget(self, target: Target) -> None:
         """Drop the Events about an object that is gone."""
         self._queued.pop(target, None)
+        self._standing.pop(target, None)
 
     async def send(self, cluster: Kube, kind: Kind, target: Target, seen: Seen, now: str) -> None:
         """Send what is queued.  Raises NotAccepted, ApiError or UNREACHABLE; the rest is sent by the next call.   now: RFC 3339."""
@@ -43,7 +52,7 @@ class Notes:
                     raise NotAccepted(f"Event {note.reason}: {error}") from error
                 raise
             queued.pop(note, None)
-        self.forget(target)
+        self._queued.pop(target, None)
 
 
 async def _send(cluster: Kube, kind: Kind, seen: Seen, note: Note, now: str) -> None:

@@ -111,7 +111,7 @@ def service_status(
     ports, families = (observed.ports, observed.families) if observed else ((), ())
     first = families[0] if families else "IPv4"
     vips = sorted(planned.vips, key=lambda vip: family_of(vip) != first)
-    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or _written_as(vip, host) in written]
+    ingress = [_ingress(vip, ports, host) for vip in vips if programmed or written_as(vip, host) in written]
     conditions = [condition_of(condition, DOMAIN, before, now) for condition in planned.conditions]
     return {"loadBalancer": {"ingress": ingress}, "conditions": conditions}
 
@@ -138,12 +138,15 @@ def service_notes(planned: StatusPlanned | None, before: Mapping[str, Any], node
 
 def _ingress(vip: str, ports: Sequence[ServicePort], host: str) -> Json:
     served = [{"port": port.port, "protocol": port.protocol} for port in ports]
-    entry = {"hostname": _written_as(vip, host)} if host else {"ip": vip, "ipMode": "VIP"}
+    entry = {"hostname": written_as(vip, host)} if host else {"ip": vip, "ipMode": "VIP"}
     return {**entry, "ports": served} if served else entry
 
 
-def _written_as(vip: str, host: str) -> str:
-    """A hostname takes no colons, and ends in a letter or digit: 2001:db8:: is written as 2001:db8::0."""
+def written_as(vip: str, host: str) -> str:
+    """A VIP as a status names it.   host: as in `View`.
+
+    A hostname takes no colons, and ends in a letter or digit: 2001:db8:: is written as 2001:db8::0.
+    """
     address = f"{vip}0" if vip.endswith(":") else vip
     return f"{host}-{address.replace(':', '-')}" if host else vip
 

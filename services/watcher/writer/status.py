@@ -71,6 +71,7 @@ class Wanted(NamedTuple):
 
     status: Json | None = None
     notes: Sequence[Note] = ()  # Kubernetes Events that go with a new status
+    standing: Sequence[Note] = ()  # those about how it is, where its status cannot say it: each when it begins
     settling: bool = False  # only waits for nodes to confirm, which they mostly do before anybody reads it: the status may wait
     finalizer: bool | None = None  # whether Weir's finalizer should be on it
     created: Json | None = None  # where it is missing, it is created with this metadata and spec

@@ -174,6 +174,7 @@ class Writer:
             return
         if wanted.status is not None:
             await self._write_status(cluster, kind, target, seen, wanted)
+        self._notes.stand(target, tuple(wanted.standing))
         await self._notes.send(cluster, kind, target, seen, _now())
         if wanted.finalizer is False and has:
             await self._release(cluster, kind, seen)

@@ -19,6 +19,8 @@ _ALIASES: Final = {
     "gateway": "gateways",
     "gtw": "gateways",
     "route": "routes",
+    "ingress": "ingresses",
+    "ing": "ingresses",
 }
 
 
@@ -40,6 +42,9 @@ class Noun(StrEnum):
     gtw = "gtw"
     routes = "routes"
     route = "route"
+    ingresses = "ingresses"
+    ingress = "ingress"
+    ing = "ing"
     nodes = "nodes"
     node = "node"
     lb = "lb"
@@ -55,7 +60,10 @@ class Noun(StrEnum):
 
 
 Kind = Annotated[
-    Noun, typer.Argument(metavar="KIND", help="svc, gateways, routes, vips, owners, bgp, pools, nodes, lb, ep, ct, drops or verdicts.")
+    Noun,
+    typer.Argument(
+        metavar="KIND", help="svc, gateways, routes, ingresses, vips, owners, bgp, pools, nodes, lb, ep, ct, drops or verdicts."
+    ),
 ]
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", metavar="NAME", help="Only of Services in this namespace.", show_default=False)
@@ -91,9 +99,9 @@ def get(
 ) -> None:
     """Show one kind of thing, all of it or by name.
 
-    From the log: svc (Services), gateways, routes, vips, owners (of VIPs on the wire), bgp (sessions with routers), pools, nodes.  From
-    the maps of this machine: lb (frontends), ep (endpoints), ct (connections), drops (dropped packets by reason), verdicts (all packets
-    by outcome).
+    From the log: svc (Services), gateways, routes, ingresses, vips, owners (of VIPs on the wire), bgp (sessions with routers), pools,
+    nodes.  From this machine's maps: lb (frontends), ep (endpoints), ct (connections), drops (dropped packets by reason), verdicts (all
+    packets by outcome).
     """
     from weir.cli.show.get import Wanted, get, labels_of
 
@@ -102,7 +110,7 @@ def get(
 
 
 def route(
-    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="NAMESPACE/NAME of a Gateway.")],
+    gateway: Annotated[str, typer.Argument(metavar="GATEWAY", help="NAMESPACE/NAME of a Gateway, or NAME of an IngressClass.")],
     method: Annotated[str, typer.Argument(metavar="METHOD", help="GET, POST and so on.")],
     url: Annotated[str, typer.Argument(metavar="URL", help="http://HOST[:PORT]/PATH or https://...")],
     headers: Annotated[

@@ -21,6 +21,7 @@ from weir.view.value import when
 from weir.view.why import names_of
 
 EVENTS_MOST = 10
+KINDS = {"gateways": "", "routes": "", "ingresses": "Ingress"}  # whose events are those about the objects; "": their rows have it
 
 
 def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
@@ -50,7 +51,7 @@ def describe(noun: str, instance: str, wanted: Wanted, output: str) -> None:
         return
     print("\n".join(to_yaml(row) for row in rows), end="")
     if events:
-        more = "weir log why KIND/NAME" if noun in ("gateways", "routes") else "weir log tail --service NAME --since AGE"
+        more = "weir log why KIND/NAME" if noun in KINDS else "weir log tail --service NAME --since AGE"
         print(f"events: # the last {EVENTS_MOST}; more: {more}")
         show_all(events, "")
 
@@ -74,9 +75,9 @@ def _down(row: Row, noun: str, world: World, latest: Mapping[str, Delivered]) ->
 
 
 async def _events(bus: Bus, noun: str, rows: list[Row], view: View, world: World) -> list[Entry]:
-    """Return the latest events about Gateways and routes, of other nouns about the Services of `rows`."""
-    if noun in ("gateways", "routes"):
-        objects = {f"{row['kind']}/{row['name']}" for row in rows}
+    """Return the latest events about Gateways, routes and Ingresses, of other nouns about the Services of `rows`."""
+    if noun in KINDS:
+        objects = {f"{row.get('kind', KINDS[noun])}/{row['name']}" for row in rows}
         about = [entry async for entry in entries(bus, 1) if names_of(entry.fact.event) & objects]
         return list(deque(about, EVENTS_MOST))
     named = [row[view.service] for row in rows] if view.service else []

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 SVC = ("name", "vips", "ports", "ready", "state", "message")  # columns of the table
 GATEWAYS = ("name", "kind", "vips", "listeners", "routes", "state", "message")
 ROUTES = ("name", "kind", "hostnames", "parent", "state", "message")
-OF_LOG = ("svc", "gateways", "routes", "vips", "owners", "bgp", "pools", "nodes")
+INGRESSES = ("name", "class_name", "hosts", "vips", "tls", "state", "message")
+OF_LOG = ("svc", "gateways", "routes", "ingresses", "vips", "owners", "bgp", "pools", "nodes")
 
 
 class View(NamedTuple):
@@ -141,6 +142,7 @@ def log_view(noun: str, world: "World") -> View:
     """Return the rows that come from the log."""
     from weir.view.bgp import sessions
     from weir.view.gateways import gateways, routes
+    from weir.view.ingresses import ingresses
     from weir.view.nodes import nodes
     from weir.view.owners import owners
     from weir.view.pools import pools
@@ -154,6 +156,8 @@ def log_view(noun: str, world: "World") -> View:
             return View(list(map(row_of, gateways(world))), ("kind", "name"), ("name", "vips"), "name", GATEWAYS)
         case "routes":
             return View(list(map(row_of, routes(world))), ("kind", "name", "parent"), ("name", "hostnames"), "name", ROUTES)
+        case "ingresses":
+            return View(list(map(row_of, ingresses(world))), ("name",), ("name", "hosts", "vips"), "name", INGRESSES)
         case "vips":
             return View(list(map(row_of, vips(world))), ("vip",), ("vip", "services"), "services")
         case "owners":

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from weir.cli.output import MACHINE, emit_one, harmless, paint, row_of
 from weir.view import status as view
 from weir.view.gateways import GatewayView, RouteView
+from weir.view.ingresses import IngressView
 from weir.view.processes import ProcessView
 from weir.view.status import NodeStatus, Status
 
 WAITS = {
     "all": "all is well",
     "programmed": "every Service and Gateway is in the kernel of every node",
-    "serving": "every Service and Gateway is programmed, every Service has an endpoint, and every route is served",
+    "serving": "every Service and Gateway is programmed, every Service has an endpoint, and every route and Ingress is served",
 }  # what can be waited for
 
 
@@ -59,6 +60,8 @@ def _print(found: Status) -> None:
         _print_served("gateway", f"{gateway.name} {_vips(gateway.vips)}", _state(gateway), good=gateway.good)
     for route in found.routes:
         _print_served("route", f"{route.name} at {route.parent}", _state(route), good=route.good)
+    for ingress in found.ingresses:
+        _print_served("ingress", f"{ingress.name} {_vips(ingress.vips)}", _state(ingress), good=ingress.good)
     for problem in found.problems:
         print(_mark(False), harmless(problem))
     sys.stdout.flush()
@@ -72,7 +75,7 @@ def _vips(vips: Sequence[str]) -> str:
     return ",".join(vips) or "no VIP"
 
 
-def _state(found: GatewayView | RouteView) -> str:
+def _state(found: GatewayView | RouteView | IngressView) -> str:
     return view.SERVING if found.good else ": ".join(filter(None, (found.state, found.message)))
 
 
