@@ -77,7 +77,7 @@ class Agent:
         self.health_ports = HealthPorts(node, self.l4.rejections, self._applied.set)
         source = source_of(secrets)
         self.proxy = self._proxy(where, source) if proxy else NoProxy()
-        self.routers = FrrApplier(node, where, source, self._applied.set) if frr else NoFrr(node)
+        self.routers = FrrApplier(node, where, source, self._not_served, self._applied.set) if frr else NoFrr(node)
         self._appliers: tuple[Applier, ...] = (self.l4, self.announcements, self.health_ports, self.proxy, self.routers)
         self._kinds = {event.kind for applier in self._appliers for event in applier.interested}
         self._path = where.state / "plan.json"
@@ -90,6 +90,9 @@ class Agent:
         self._unsaved = ""  # why the plan is not on disk
         self._kept = False  # the log knows less than the plan we forward by
         self._kept_since_s = self._followed_s = 0.0
+
+    def _not_served(self) -> list[Rejection]:
+        return [*self.l4.rejections(), *self.proxy.rejections()]
 
     def _proxy(self, where: Where, source: SecretSource) -> EnvoyApplier:
         return EnvoyApplier(self._name, files_of(where), admin_of(where), source, self._applied.set)

@@ -10,6 +10,7 @@ from weir.events import (
     AnnouncersPlanned,
     AnyEvent,
     BgpAdvertisementObserved,
+    BgpPeerObserved,
     BgpRoutePlanned,
     Event,
     NodeCordoned,
@@ -31,7 +32,7 @@ class Vips:
     indexes: Mapping[str, Index] = INDEXES
     subscribes: tuple[type[Event], ...] = (
         *(VipAllocated, VipPlanned, AnnouncersPlanned, NodeCordoned, PoolObserved, VipTaken),
-        *(BgpAdvertisementObserved, BgpRoutePlanned),
+        *(BgpAdvertisementObserved, BgpPeerObserved, BgpRoutePlanned),
     )
 
     def owners(self, world: World) -> list[str]:

@@ -116,6 +116,19 @@ def test_a_router_that_does_not_answer_is_told_of_and_the_other_goes_on(told: To
     assert wait_until(lambda: len(sessions(told)) == 2, 20), sessions(told)
 
 
+def test_one_router_in_two_peers_is_one_session_and_stays(told: Told) -> None:
+    told.write(*PEERS, peer("zzz", "10.76.0.2", peerASN=65055), advertisement())
+
+    def message() -> str:
+        return next((str(row["message"]) for row in told.stage.ask("get bgp") if row["peer"] == "zzz"), "")
+
+    assert wait_until(lambda: message() == "10.76.0.2 is the router of BGPPeer tor-v4", 30), message()
+    assert told.routes() == {V4, V6}
+    told.write(*PEERS, advertisement())
+    assert wait_until(lambda: len(sessions(told)) == 2, 20), sessions(told)
+    assert told.routes() == {V4, V6}
+
+
 def test_a_session_that_frr_refuses_is_told_in_its_words(told: Told) -> None:
     told.write(*PEERS, peer("wrong", "10.76.0.99", myASN=65077, peerASN=65077), advertisement())
 
@@ -199,3 +212,9 @@ def test_weir_down_ends_the_daemons_and_the_router_knows_at_once(told: Told) -> 
     done = told.stage.network.run("lb", *words, check=False)
     assert "the keeper of frr ended" in done.stdout, (done.stdout, done.stderr)
     told.await_routes(within_s=10)
+
+
+def test_a_machine_that_starts_tells_of_a_vip_once_it_forwards_for_it(told: Told) -> None:
+    told.stage.up()
+    told.await_routes(V4, V6, within_s=90)
+    assert told.fetched(), "the router was told, and nothing answers"

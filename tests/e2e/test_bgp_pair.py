@@ -55,6 +55,10 @@ class Routed:
     def settles(self, *nodes: str, within_s: float = 60) -> None:
         assert wait_until(lambda: self.gateways() == sorted(nodes), within_s), (self.gateways(), self.pair.told())
 
+    def guarded(self) -> None:
+        """Wait until BFD watches over both sessions: it comes up after them."""
+        assert wait_until(lambda: [row["bfd"] for row in self.pair.rows("get", "bgp")] == ["up", "up"], 60), self.pair.rows("get", "bgp")
+
     def write(self, **advertised: Any) -> None:
         (self.manifests / "bgp.yaml").write_text(yaml.safe_dump_all([peer("tor", CLIENT[0]), advertisement(**advertised)]))
 
@@ -83,6 +87,7 @@ def test_flows_are_shared_and_move_when_a_node_is_gone(tmp_path: Path) -> None:
     with routed(tmp_path) as found:
         found.settles(*NODES)
         for node in NODES:
+            found.guarded()
             with found.pair.streaming(VIP, place="user") as end:
                 found.pair.network.unplug(node)
                 found.settles(*(each for each in NODES if each != node), within_s=20)
@@ -113,6 +118,7 @@ def test_one_node_is_preferred_and_another_takes_over(tmp_path: Path) -> None:
     with routed(tmp_path, activeBackup=True) as found:
         assert wait_until(lambda: len(found.gateways()) == 1, 60), found.pair.told()
         assert wait_until(lambda: "BGP.med: 100" in found.router.attributes(VIP), 30), "the other node's way is known"
+        found.guarded()
         (first,) = found.gateways()
         with found.pair.streaming(VIP, place="user") as end:
             found.pair.network.unplug(first)

@@ -13,8 +13,10 @@ from weir.events import (
     BgpSessionPlanned,
     EndpointSliceObserved,
     NodeCordoned,
+    NodeHeard,
     NodeLeft,
     NodeObserved,
+    NodeSilent,
     NodeUncordoned,
     PoolGone,
     PoolObserved,
@@ -132,6 +134,22 @@ def test_a_cordoned_node_tells_of_none_as_long_as_another_does() -> None:
     assert {*routes(found)[vip]} == {"lb-1", "lb-2"}, "somebody has to"
     found.take(NodeUncordoned(lbnode="lb-1"))
     assert routes(found) == {vip: ("lb-1",)}
+
+
+def test_a_cordoned_node_tells_on_where_no_other_can() -> None:
+    found = log(peer("tor", RACK_1), node("lb-1", rack="1"), advertisement(), *served(1))
+    assert routes(found) == {"192.0.2.1": ("lb-1",)}, "lb-2 has no session"
+    found.take(NodeCordoned(lbnode="lb-1"))
+    assert routes(found) == {"192.0.2.1": ("lb-1",)}
+    found.take(node("lb-2", rack="1"))
+    assert routes(found) == {"192.0.2.1": ("lb-2",)}
+    found.take(NodeSilent(lbnode="lb-2"))
+    assert {*routes(found)["192.0.2.1"]} == {"lb-1", "lb-2"}, "nothing is heard of the other"
+    found.take(NodeHeard(lbnode="lb-2"))
+    assert routes(found) == {"192.0.2.1": ("lb-2",)}
+    found.take(BgpPeerGone(root=peer().root))
+    assert routes(found) == {}
+    assert not list(found.core.reconcile(found.fold.world))
 
 
 def test_who_took_a_vip_over_is_the_first_to_be_preferred() -> None:

@@ -1,12 +1,13 @@
 """FRR's configuration: rendered from the plan, compared with what a daemon runs, and brought there by commands."""
 
 from hypothesis import given
+from hypothesis import strategies as st
 
 from services.dataplane.bgp.config import Statement, changes, parse, text_of
-from services.dataplane.bgp.render import concerns, render, told
-from tests.unit.bgp_plans import PASSWORDS, SESSION, planned, plans, route, world
-from weir.events import AnyEvent, BgpSessionPlanned
-from weir.model import Bfd, BgpOffer, BgpSession
+from services.dataplane.bgp.render import concerns, doubled, passwords_in, render, told, unserved
+from tests.unit.bgp_plans import PASSWORDS, ROOT, SESSION, planned, plans, route, world
+from weir.events import AnyEvent, BgpSessionPlanned, FrontendPlanned, ListenerPlanned, VipPlanned, key_of
+from weir.model import PROXY, Bfd, BgpOffer, BgpSession, Rejection
 
 
 def lines(*events: AnyEvent, node: str = "lb-1") -> list[str]:
@@ -90,10 +91,10 @@ def test_a_node_has_one_as_and_shows_routers_another_where_they_ask_for_it() -> 
 def test_nothing_that_comes_in_is_taken_over() -> None:
     found = lines(planned(), planned("six", BgpSession(local_asn=65001, peer_asn=1, address="2001:db8::1")))
     assert [line for line in found if line.endswith(" in")] == [
-        "router bgp 65001 / address-family ipv4 unicast / neighbor 192.0.2.1 route-map weir-none in",
-        "router bgp 65001 / address-family ipv6 unicast / neighbor 2001:db8::1 route-map weir-none in",
+        "router bgp 65001 / address-family ipv4 unicast / neighbor 192.0.2.1 route-map weir_none in",
+        "router bgp 65001 / address-family ipv6 unicast / neighbor 2001:db8::1 route-map weir_none in",
     ]
-    assert [line for line in found if "weir-none" in line and "map weir-none deny 10" in line] == ["route-map weir-none deny 10"]
+    assert [line for line in found if "weir_none" in line and "map weir_none deny 10" in line] == ["route-map weir_none deny 10"]
 
 
 def test_a_session_without_its_password_is_none() -> None:
@@ -102,6 +103,63 @@ def test_a_session_without_its_password_is_none() -> None:
     found = lines(planned("a", secret), planned("b", unknown), route("203.0.113.1"))
     assert "router bgp 65001 / neighbor 192.0.2.1 password hunter2!" in found
     assert not [line for line in found if "192.0.2.2" in line or "weir-b" in line]
+
+
+def test_one_router_has_one_session_that_of_the_first_peer_by_name() -> None:
+    twice = planned("b", BgpSession(local_asn=65001, peer_asn=65055, address="192.0.2.1"))
+    assert lines(planned("a"), twice) == lines(planned("a"))
+    assert (doubled(planned("a"), [planned("a"), twice]), doubled(twice, [planned("a"), twice])) == ("", "a")
+
+
+def test_preference_is_among_the_nodes_that_offer_it() -> None:
+    two = BgpOffer(nodes=("lb-4", "lb-5"), active_backup=True)
+    events = planned("tor", SESSION, two), route("203.0.113.1", "lb-1", "lb-2", "lb-3", "lb-5", "lb-4")
+    assert (networks("lb-5", *events), networks("lb-4", *events)) == ({"203.0.113.1/32": 0}, {"203.0.113.1/32": 1})
+
+
+@given(st.text(min_size=1))
+def test_a_router_id_is_that_of_a_host(node: str) -> None:
+    here = BgpSessionPlanned(peer="tor", session=SESSION, nodes=(node,), root=ROOT)
+    said = next(each[-1] for each in render(node, world(here), PASSWORDS)["bgpd"] if each[-1].startswith("bgp router-id "))
+    assert 1 <= int(said.split()[-1].split(".")[0]) <= 126
+
+
+def test_a_long_name_stays_a_word_that_frr_does_not_cut() -> None:
+    names = [f"{'a' * 80}{number}" for number in range(2)]
+    entries = {line for name in names for line in lines(planned(name)) if line.startswith("route-map weir-") and " / " not in line}
+    assert (len(entries), max(map(len, entries)) < 80) == (2, True)
+
+
+def test_many_vips_go_at_once_by_a_command_each() -> None:
+    many = [route(f"203.0.{number // 250}.{number % 250 + 1}") for number in range(5000)]
+    before, after = (render("lb-1", world(planned(), *routes), PASSWORDS)["bgpd"] for routes in (many, many[:1]))
+    assert len([line for line in changes(before, after) if line.startswith("no network ")]) == 4999
+
+
+def test_routers_are_not_told_of_a_vip_of_which_nothing_is_served() -> None:
+    def frontend(vip: str, port: int, mode: str = "default") -> FrontendPlanned:
+        return FrontendPlanned(vip=vip, port=port, protocol="TCP", owner="Service/a/b", sets=(), mode=mode, root=ROOT)
+
+    web, dns, other = frontend("203.0.113.1", 80), frontend("203.0.113.1", 53), frontend("203.0.113.2", 80)
+    edge = ListenerPlanned(owner="Gateway/a/b", port=80, vips=("203.0.113.3",), chains=(), root=ROOT)
+    vips = [VipPlanned(vip=f"203.0.113.{number}", root=ROOT) for number in range(1, 5)]
+    found = world(web, dns, other, edge, frontend("203.0.113.3", 80, PROXY), *vips, planned(), *(route(vip.vip) for vip in vips))
+
+    def without(*events: AnyEvent) -> set[str]:
+        return {*unserved(found, [Rejection(entity=key_of(event), reason="full") for event in events])}
+
+    assert without() == without(web) == set(), "one port of a VIP is no reason to withdraw it"
+    assert without(web, dns) == {"203.0.113.1"}
+    assert without(other, edge, vips[3]) == {"203.0.113.2", "203.0.113.3", "203.0.113.4"}
+    left = told("lb-1", found, found.of(BgpSessionPlanned), without(web, dns, edge))
+    assert {str(net) for net in left} == {"203.0.113.2/32", "203.0.113.4/32"}
+
+
+def test_a_password_that_frr_runs_with_is_found_again() -> None:
+    secret = BgpSession(local_asn=65001, peer_asn=65000, address="192.0.2.1", password="Secret/weir/tor")
+    text = text_of(render("lb-1", world(planned("a", secret)), PASSWORDS)["bgpd"])
+    assert passwords_in([planned("a", secret), planned("b")], text) == PASSWORDS
+    assert passwords_in([planned("a", secret)], "") == {}
 
 
 def test_bfd_has_a_profile_for_each_router() -> None:
@@ -125,7 +183,7 @@ def test_what_is_running_needs_no_command() -> None:
 def test_a_vip_costs_one_command() -> None:
     before = render("lb-1", world(planned(), route("203.0.113.1")), PASSWORDS)["bgpd"]
     after = render("lb-1", world(planned(), route("203.0.113.1"), route("203.0.113.2")), PASSWORDS)["bgpd"]
-    told = "network 203.0.113.2/32 route-map weir-rank-0"
+    told = "network 203.0.113.2/32 route-map weir_rank_0"
     assert changes(before, after) == [ROUTER, V4, told, "exit", "exit"]
     assert changes(after, before) == [ROUTER, V4, f"no {told}", "exit", "exit"]
 
@@ -133,7 +191,7 @@ def test_a_vip_costs_one_command() -> None:
 def test_a_vip_whose_node_is_preferred_no_more_is_never_withdrawn() -> None:
     before = render("lb-1", world(planned(), route("203.0.113.1")), PASSWORDS)["bgpd"]
     after = render("lb-1", world(planned(), route("203.0.113.1", "lb-2", "lb-1")), PASSWORDS)["bgpd"]
-    assert changes(before, after) == [ROUTER, V4, "network 203.0.113.1/32 route-map weir-rank-1", "exit", "exit"]
+    assert changes(before, after) == [ROUTER, V4, "network 203.0.113.1/32 route-map weir_rank_1", "exit", "exit"]
 
 
 def test_a_router_of_another_as_is_another_neighbor() -> None:
@@ -155,7 +213,7 @@ router bgp 65001
  neighbor 192.0.2.1 remote-as 65000
  !
  address-family ipv4 unicast
-  network 203.0.113.1/32 route-map weir-rank-0
+  network 203.0.113.1/32 route-map weir_rank_0
  exit-address-family
 exit
 !
@@ -169,7 +227,7 @@ exit
         (ROUTER,),
         (ROUTER, "bgp router-id 1.2.3.4"),
         (ROUTER, "neighbor 192.0.2.1 remote-as 65000"),
-        (ROUTER, V4, "network 203.0.113.1/32 route-map weir-rank-0"),
+        (ROUTER, V4, "network 203.0.113.1/32 route-map weir_rank_0"),
         ("ip prefix-list weir-tor:0 permit 203.0.113.0/28 ge 32",),
         ("route-map weir-tor permit 10",),
         ("route-map weir-tor permit 10", "match ip address prefix-list weir-tor:0"),
@@ -233,7 +291,7 @@ def test_a_statement_is_about_the_session_that_it_names() -> None:
     assert about["neighbor 2001:db8::1 timers 30 90"] == {"2001:db8::1"}
     assert about["ipv6 prefix-list weir-tor-1:0 permit ::/0 ge 128"] == {"weir-tor-1"}
     assert about["neighbor 192.0.2.1 route-map weir-tor out"] == {"192.0.2.1", "weir-tor"}
-    assert about["no bgp default ipv4-unicast"] == about["set metric 2"] == about["route-map weir-none deny 10"] == set()
+    assert about["no bgp default ipv4-unicast"] == about["set metric 2"] == about["route-map weir_none deny 10"] == set()
 
 
 def test_names_are_words_of_frr() -> None:

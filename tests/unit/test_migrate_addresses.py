@@ -169,7 +169,7 @@ KINDS = {
     "a pool of its name": ("LoxiURL", "{type: cidrpool, loxiURL: 192.0.2.8-192.0.2.9}", ["odd"], "converted to VIPPools"),
     "no pool": ("LoxiURL", "{type: cidrpool, loxiURL: 'http://192.0.2.1:11111'}", [], "without a pool in its loxiURL; write"),
     "an address": ("LoxiURL", "{loxiURL: 'http://192.0.2.1:11111'}", [], "no load balancer is called"),
-    "BGP": ("BGPPeerService", "{ipAddress: 192.0.2.1}", [], "BGP is not served yet"),
+    "BGP": ("BGPPeerService", "{ipAddress: 192.0.2.1}", [], "give kube-loxilb's --setBGP"),
     "another": ("Egress", "{addresses: [192.0.2.1]}", [], "not served"),
 }
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from services.dataplane.bgp.places import DAEMONS, command, zebra_socket
+from services.dataplane.bgp.places import DAEMONS, command
 
 _START_S, _STOP_S = 20.0, 5.0
 _LOOK_S = 0.02
@@ -35,7 +35,7 @@ def main() -> None:
     pids: list[int] = []
     try:
         pids.append(_start(given.run, given.config.parent, "zebra"))
-        _await_zebra(zebra_socket(given.run), pids)
+        _await_zebra(given.run / "zebra.vty", pids)
         pids += [_start(given.run, given.config.parent, daemon) for daemon in DAEMONS if daemon != "zebra"]
         _await_any(pids)
     finally:
@@ -48,7 +48,7 @@ def _start(run: Path, folder: Path, daemon: str) -> int:
 
 
 def _await_zebra(path: Path, pids: Sequence[int]) -> None:
-    """The others would try again only after 10 s."""
+    """Until it takes commands, which is later than that the others find it: they would try again only after 10 s."""
     end_s = time.monotonic() + _START_S
     while time.monotonic() < end_s and not _ended(pids):
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as tried:

@@ -18,7 +18,7 @@ from services.dataplane.applier import Step
 from services.dataplane.bgp.config import Statement, changes, parse, text_of
 from services.dataplane.bgp.passwords import Passwords
 from services.dataplane.bgp.places import DAEMONS, GROUP, config_of, socket_of
-from services.dataplane.bgp.render import Wanted, concerns, names_of, planned_on, render
+from services.dataplane.bgp.render import Wanted, at, concerns, doubled, names_of, passwords_in, planned_on, render, unserved
 from services.dataplane.bgp.sessions import sessions
 from services.dataplane.bgp.vty import NoAnswer, Vty
 from services.dataplane.secrets import SecretSource
@@ -29,6 +29,7 @@ from weir.plan import BGP_PLAN
 from weir.service.runner import Runner
 from weir.where import Where, write_file
 
+_TOLD = ("bgpd", "bfdd")  # zebra has what its file says
 _LOOK_S = 1.0
 _SILENT_S = 5.0  # a daemon may take so long to start
 _MOST_WORDS = 300  # characters of what a daemon says
@@ -36,26 +37,31 @@ _MOST_WORDS = 300  # characters of what a daemon says
 log = structlog.get_logger()
 
 
+Refusals = Callable[[], Sequence[Rejection]]
+
+
 class Refused(NamedTuple):
-    """A statement that a daemon does not run, and its words for all that it refused."""
+    """A statement that a daemon does not run, or still runs, and its words for all that it refused."""
 
     statement: Statement
-    daemon: str
+    fault: str  # "bgpd does not run"
     words: str
 
 
 class FrrApplier:
-    """One node's FRR, as a part of the node.   impaired: what it cannot do, in words.
+    """One node's FRR, as a part of the node.   refused: what else on this node is refused; routers are not told of what is not served.
 
     Until a session is planned for this node it does nothing, and FRR need not run.
     """
 
     interested = BGP_PLAN
 
-    def __init__(self, node: str, where: Where, source: SecretSource, moved: Callable[[], None]) -> None:
-        self._node, self._moved, self._passwords = node, moved, Passwords(source)
+    def __init__(self, node: str, where: Where, source: SecretSource, refused: Refusals, moved: Callable[[], None]) -> None:
+        self._node, self._moved, self._passwords, self._others = node, moved, Passwords(source), refused
+        self._unserved: frozenset[str] = frozenset()
+        self._begun = False
         self._configs = {daemon: config_of(where, daemon) for daemon in DAEMONS}
-        self._daemons = {daemon: Vty(socket_of(where, daemon)) for daemon in DAEMONS}
+        self._daemons = {daemon: Vty(socket_of(where, daemon)) for daemon in _TOLD}
         self._wanted: Wanted = {}
         self._behind: set[str] = set()  # daemons that have not been told of it
         self._world, self._position, self.through = World(), 0, 0
@@ -63,8 +69,8 @@ class FrrApplier:
         self._awake = asyncio.Event()
         self._refused: dict[str, list[Refused]] = {}  # by daemon
         self._silent_since_s: float | None = None
+        self._silent = self._unsaved = ""  # why the daemons cannot be told, and why their files cannot be written
         self._states: tuple[SessionState, ...] = ()
-        self.impaired = ""
 
     def apply(self, step: Step) -> None:
         """Hand a step to `serve`, which applies it later."""
@@ -80,17 +86,26 @@ class FrrApplier:
         return planned_on(self._node, self._world)
 
     @property
+    def impaired(self) -> str:
+        """What it cannot do, in words."""
+        return self._silent or self._unsaved
+
+    @property
     def unfinished(self) -> bool:
         """Whether FRR refused something."""
         return any(self._refused.values())
 
     def rejections(self) -> Sequence[Rejection]:
         """Return the sessions of which FRR does not run all that is planned."""
-        if self.impaired:
-            return [Rejection(entity=key_of(each), reason=self.impaired) for each in self._planned()]
-        refused = [each for every in self._refused.values() for each in every]
-        reasons = ((each, self._passwords.missing.get(each.session.password) or _reason(each, refused)) for each in self._planned())
+        ours, refused = self._planned(), [each for every in self._refused.values() for each in every]
+        reasons = [(each, self._silent or self._why_not(each, ours) or _reason(each, refused)) for each in ours]
         return [Rejection(entity=key_of(each), reason=why) for each, why in reasons if why]
+
+    def _why_not(self, planned: BgpSessionPlanned, ours: Sequence[BgpSessionPlanned]) -> str:
+        """Why FRR is told nothing of a session."""
+        if first := doubled(planned, ours):
+            return f"{at(planned.session)} is the router of BGPPeer {first}"
+        return self._passwords.missing.get(planned.session.password, "")
 
     def news(self, world: World) -> Iterator[AnyEvent]:
         """How sessions stand, where the log has it otherwise."""
@@ -112,30 +127,45 @@ class FrrApplier:
         self._awake.clear()
         position, before = self._position, (self.through, self._states, self.rejections())
         try:
+            if not self._begun and self._planned():
+                self._begun = True
+                self._passwords.remember(passwords_in(self._planned(), _read(self._configs["bgpd"])))
             home = next((event.cluster for event in self._world.of(HomeNamed)), "")
-            if await self._passwords.look((each.session.password for each in self._planned()), home) or changed:
+            before_served, self._unserved = self._unserved, unserved(self._world, self._others())
+            other = await self._passwords.look((each.session.password for each in self._planned()), home)
+            if other or changed or self._unserved != before_served:
                 self._plan()
+            elif self._unsaved:
+                self._save()
             await self._tell()
             self._states = sessions(self._planned(), await self._daemons["bgpd"].show("bgp neighbors json"))
-            self._silent_since_s, self.impaired = None, ""
+            self._silent_since_s, self._silent = None, ""
         except (NoAnswer, msgspec.MsgspecError) as error:
             self._note_silence(str(error))
-        if self._silent_since_s is None or self.impaired:
+        if self._silent_since_s is None or self._silent:
             self.through = max(self.through, position)
         if (self.through, self._states, self.rejections()) != before:
             self._moved()
 
     def _plan(self) -> None:
-        self._wanted = render(self._node, self._world, self._passwords.found)
-        self._behind = {*self._wanted}
-        for daemon, path in self._configs.items():
-            _save(path, text_of(self._wanted.get(daemon, ())))
+        self._wanted = render(self._node, self._world, self._passwords.found, self._unserved)
+        self._behind = {*_TOLD}
+        self._save()
+
+    def _save(self) -> None:
+        """A full disk must not keep the daemons from being told."""
+        try:
+            for daemon, path in self._configs.items():
+                _write(path, text_of(self._wanted.get(daemon, ())))
+            self._unsaved = ""
+        except OSError as error:
+            self._unsaved = f"{error.filename}: {error.strerror}"
 
     async def _tell(self) -> None:
         """Bring those daemons to what is planned that are behind, or were started again.  Raises NoAnswer."""
-        for daemon, statements in self._wanted.items():
+        for daemon in _TOLD if self._wanted else ():
             if daemon in self._behind or not self._daemons[daemon].connected:
-                self._refused[daemon] = await self._bring(daemon, statements)
+                self._refused[daemon] = await self._bring(daemon, self._wanted[daemon])
                 self._behind.discard(daemon)
 
     async def _bring(self, daemon: str, wanted: list[Statement]) -> list[Refused]:
@@ -149,24 +179,32 @@ class FrrApplier:
         log.info("routers_told", daemon=daemon, commands=len(commands), ms=round((time.perf_counter() - begun_s) * 1000, 1))
         running = set(parse(await vty.show("running-config")))
         said = self._passwords.hidden("; ".join(words))[:_MOST_WORDS]
-        return [Refused(each, daemon, said) for each in wanted if each not in running]
+        lacking = [Refused(each, f"{daemon} does not run", said) for each in wanted if each not in running]
+        return lacking + [Refused(each, f"{daemon} still runs", said) for each in sorted(running - {*wanted})]
 
     def _note_silence(self, reason: str) -> None:
         self._silent_since_s = self._silent_since_s or time.monotonic()
         if time.monotonic() - self._silent_since_s > _SILENT_S:
-            self.impaired = reason
+            self._silent = reason
             self._states = tuple(SessionState(peer=each.peer, reason=reason) for each in self._planned())
 
 
-def _save(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> None:
     """For the next start of a daemon.  The file may hold a password: it is for the daemons alone."""
     if not path.exists() or path.read_text() != text:
-        write_file(path, text.encode(), sync=True, secret=True)
-        shutil.chown(path, group=GROUP)
-        path.chmod(0o640)
+        write_file(path, text.encode(), secret=True)
+    shutil.chown(path, group=GROUP)
+    path.chmod(0o640)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def _reason(planned: BgpSessionPlanned, refused: Sequence[Refused]) -> str:
     """Why not all of a session runs: what is said of its router, by address or name, or of none in particular."""
     about = [each for each in refused if not concerns(each.statement) or concerns(each.statement) & names_of(planned)]
-    return f"{about[0].daemon} does not run {about[0].statement[-1].partition(' password ')[0]!r}: {about[0].words}" if about else ""
+    return f"{about[0].fault} {about[0].statement[-1].partition(' password ')[0]!r}: {about[0].words}" if about else ""

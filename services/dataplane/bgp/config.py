@@ -44,9 +44,10 @@ def changes(running: Sequence[Statement], wanted: Sequence[Statement]) -> list[s
     for each in reversed(running):
         if each not in goal and each in held and _network(each) not in networks:
             gone.append(each)
-            held -= {other for other in held if _goes_with(other, each)}
-    removals = ((*each[:-1], _removal(each[-1])) for each in _outermost(gone))
-    return [*_entered(removals), *_entered(each for each in wanted if each not in held)]
+            held -= {other for other in held if _goes_with(other, each)} if _takes_others(each) else {each}
+    outer = [each for each in gone if _takes_others(each)]
+    alone = (each for each in gone if not any(_goes_with(each, other) for other in outer if other != each))
+    return [*_entered((*each[:-1], _removal(each[-1])) for each in alone), *_entered(each for each in wanted if each not in held)]
 
 
 def _entered(statements: Iterable[Statement]) -> Iterator[str]:
@@ -70,11 +71,8 @@ def _is_always(line: str) -> bool:
     return line.startswith("address-family ") or line == "bfd"
 
 
-def _outermost(gone: Sequence[Statement]) -> Iterator[Statement]:
-    """Without those that go with another."""
-    for each in gone:
-        if not any(_goes_with(each, other) for other in gone if other != each):
-            yield each
+def _takes_others(removed: Statement) -> bool:
+    return _is_context(removed[-1]) or bool(_NEIGHBOR.match(removed[-1]))
 
 
 def _goes_with(statement: Statement, removed: Statement) -> bool:

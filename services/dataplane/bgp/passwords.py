@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from services.dataplane.secrets import SecretError, SecretSource
@@ -20,6 +20,10 @@ class Passwords:
         self._read_s: dict[str, float] = {}
         self.found: dict[str, str] = {}
         self.missing: dict[str, str] = {}
+
+    def remember(self, known: Mapping[str, str]) -> None:
+        """What FRR runs with counts until a Secret says otherwise: a session does not end because the agent was started again."""
+        self.found |= known
 
     async def look(self, owners: Iterable[str], home: str) -> bool:
         """Read those that were not read for a while; return whether a password is another now.   home: as in `SecretSource.read`."""

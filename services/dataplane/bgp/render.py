@@ -5,15 +5,16 @@ address, or a name of letters, digits, `.`, `-` and `_`.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Container, Iterable, Iterator, Mapping
 from hashlib import blake2b
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_address, ip_network, summarize_address_range
 from typing import Final
 
 from services.dataplane.bgp.config import BFD_DEFAULTS, Statement
 from weir.decider import World
-from weir.events import BgpRoutePlanned, BgpSessionPlanned
-from weir.model import BgpOffer, BgpSession, family_of
+from weir.events import BgpRoutePlanned, BgpSessionPlanned, FrontendPlanned, ListenerPlanned, VipPlanned, key_of
+from weir.model import PROXY, BgpOffer, BgpSession, Rejection, family_of
 
 RANKS: Final = 4  # nodes that are told apart by preference; all behind them are the last
 _FIRST: Final = 1  # the metric of rank 0 within FRR: after `match metric 0` FRR 8.4 aborts when it is to show what it runs
@@ -28,8 +29,11 @@ _WELL_KNOWN: Final = {  # IANA, Border Gateway Protocol (BGP) Well-known Communi
     "local-AS": 0xFFFFFF03,
     "no-peer": 0xFFFFFF04,
 }
-_RANK: Final = "weir-rank-"
-_NOBODY: Final = "weir-none"  # the route map of what comes in: nothing is accepted
+_RANK: Final = "weir_rank_"  # with signs that no name of a session has
+_NOBODY: Final = "weir_none"  # the route map of what comes in: nothing is accepted
+_ZEBRA: Final[list[Statement]] = [("ip nht resolve-via-default",), ("ipv6 nht resolve-via-default",)]  # a router may be behind that
+_BEYOND: Final = 1 << 128  # any address
+_NAME_MOST: Final = 40  # characters: FRR cuts the names of BFD profiles at 63
 
 Network = IPv4Network | IPv6Network
 
@@ -43,16 +47,45 @@ def planned_on(node: str, world: World) -> list[BgpSessionPlanned]:
     return sorted((each for each in world.of(BgpSessionPlanned) if node in each.nodes), key=lambda each: each.peer)
 
 
-def render(node: str, world: World, passwords: Passwords) -> Wanted:
-    """What FRR should run on this node.  A session whose password is not there is none: a router would not answer it."""
-    planned = [each for each in planned_on(node, world) if not each.session.password or each.session.password in passwords]
+def passwords_in(ours: Iterable[BgpSessionPlanned], bgpd: str) -> dict[str, str]:
+    """By Secret, what the file of bgpd has for these sessions."""
+    said = dict(re.findall(r"^neighbor (\S+) password (\S+)$", bgpd, re.MULTILINE))
+    return {each.session.password: said[at(each.session)] for each in ours if each.session.password and at(each.session) in said}
+
+
+def doubled(planned: BgpSessionPlanned, ours: Iterable[BgpSessionPlanned]) -> str:
+    """The peer that has the same router, and counts before it, as FRR has one session with each; "" for none."""
+    first = next(each.peer for each in ours if at(each.session) == at(planned.session))
+    return first if first != planned.peer else ""
+
+
+def unserved(world: World, refused: Iterable[Rejection]) -> frozenset[str]:
+    """The VIPs of which this node serves nothing, by what its kernel and its proxy refuse: routers are told of them by others."""
+    entities = {each.entity for each in refused}
+    if not entities:
+        return frozenset()
+    parts = [(frontend.vip, key_of(frontend)) for frontend in world.of(FrontendPlanned) if frontend.mode != PROXY]
+    parts += [(vip, key_of(listener)) for listener in world.of(ListenerPlanned) for vip in listener.vips]
+    whole = {planned.vip for planned in world.of(VipPlanned) if key_of(planned) in entities}
+    lost, served = ({vip for vip, entity in parts if (entity in entities) == wanted} for wanted in (True, False))
+    return frozenset(whole | (lost - served))
+
+
+def render(node: str, world: World, passwords: Passwords, without: Container[str] = ()) -> Wanted:
+    """What FRR should run on this node.  A session whose password is not there is none: a router would not answer it.
+
+    without: VIPs that routers are not told of.
+    """
+    ours = planned_on(node, world)
+    planned = [each for each in ours if (not each.session.password or each.session.password in passwords) and not doubled(each, ours)]
     return {
-        "bgpd": _bgpd(node, world, planned, passwords) if planned else [],
+        "zebra": _ZEBRA,
+        "bgpd": _bgpd(node, planned, told(node, world, planned, without), passwords) if planned else [],
         "bfdd": [line for each in planned for line in _profile(each)],
     }
 
 
-def _bgpd(node: str, world: World, planned: list[BgpSessionPlanned], passwords: Passwords) -> list[Statement]:
+def _bgpd(node: str, planned: list[BgpSessionPlanned], networks: Mapping[Network, int], passwords: Passwords) -> list[Statement]:
     router = f"router bgp {planned[0].session.local_asn}"
     bgpd: list[Statement] = [statement for each in planned for statement in _offered(node, each)]
     for rank in range(RANKS):
@@ -62,7 +95,6 @@ def _bgpd(node: str, world: World, planned: list[BgpSessionPlanned], passwords: 
     always = ("no bgp default ipv4-unicast", "bgp graceful-restart-disable", "no bgp network import-check")
     bgpd += [(router, line) for line in always]
     bgpd += [(router, line) for each in planned for line in _neighbor(each, planned[0].session.local_asn, passwords)]
-    networks = told(node, world, planned)
     for family, (word, _) in _FAMILIES.items():
         inside = (router, f"address-family {word} unicast")
         lines = [line for each in planned if family in _families(each.session) for line in _activated(each)]
@@ -71,19 +103,30 @@ def _bgpd(node: str, world: World, planned: list[BgpSessionPlanned], passwords: 
     return bgpd
 
 
-def told(node: str, world: World, planned: Iterable[BgpSessionPlanned]) -> dict[Network, int]:
+def told(node: str, world: World, planned: Iterable[BgpSessionPlanned], without: Container[str] = ()) -> dict[Network, int]:
     """Prefix -> the rank of this node for it: 0 where it is preferred to all others.  Of VIPs with one prefix the best counts."""
-    offers = [offer for each in planned for offer in each.offers if node in offer.nodes]
-    reach = {offer: [(net.version, int(net[0]), int(net[-1])) for net in _networks(offer)] for offer in offers}
+    offers = {offer: _reach(offer) for each in planned for offer in each.offers if node in offer.nodes}
     found: dict[Network, int] = {}
     for route in world.of(BgpRoutePlanned):
-        if node in route.nodes:
-            address, rank = ip_address(route.vip), min(route.nodes.index(node), RANKS - 1)
-            for offer in offers:
-                if any(version == address.version and low <= int(address) <= high for version, low, high in reach[offer]):
+        if node in route.nodes and route.vip not in without:
+            address = ip_address(route.vip)
+            place = address.version, int(address)
+            for offer, reach in offers.items():
+                nearest = bisect_right(reach, (*place, _BEYOND)) - 1
+                if nearest >= 0 and reach[nearest][0] == address.version and reach[nearest][2] >= int(address):
                     net = ip_network(f"{address}/{_length(offer, address.version)}", strict=False)
+                    rank = min([other for other in route.nodes if other in offer.nodes].index(node), RANKS - 1)
                     found[net] = min(rank, found.get(net, rank))
     return found
+
+
+def _reach(offer: BgpOffer) -> list[tuple[int, int, int]]:
+    """The ranges of an offer that do not meet: IP version, first and last address as numbers, in order."""
+    return sorted((net.version, int(net[0]), int(net[-1])) for family in (4, 6) for net in _merged(offer, family))
+
+
+def _merged(offer: BgpOffer, version: int) -> Iterable[Network]:
+    return collapse_addresses([net for net in _networks(offer) if net.version == version])  # type: ignore[type-var]
 
 
 def _offered(node: str, planned: BgpSessionPlanned) -> Iterator[Statement]:
@@ -169,7 +212,7 @@ def names_of(planned: BgpSessionPlanned) -> set[str]:
 def concerns(statement: Statement) -> set[str]:
     """The names, of routers and of ours, of those that a statement is about."""
     words = " ".join(statement).split(" ")
-    own = {word.partition(":")[0] for word in words if word.startswith("weir-") and word != _NOBODY and not word.startswith(_RANK)}
+    own = {word.partition(":")[0] for word in words if word.startswith("weir-")}
     return own | {words[place + 1] for place, word in enumerate(words) if word == "neighbor"}
 
 
@@ -203,7 +246,8 @@ def _family(net: Network) -> str:
 
 
 def _name(peer: str) -> str:
-    return f"weir-{re.sub('[^A-Za-z0-9.-]', '_', peer)}"
+    word = re.sub("[^A-Za-z0-9.-]", "_", peer)
+    return f"weir-{word}" if len(word) <= _NAME_MOST else f"weir-{word[:_NAME_MOST]}_{blake2b(peer.encode(), digest_size=4).hexdigest()}"
 
 
 def _number(community: str) -> int:
@@ -217,4 +261,5 @@ def _numbers(community: str) -> tuple[int, ...]:
 
 def _router_id(node: str) -> str:
     """The same for a node for ever, whatever addresses it gets: FRR would take the highest of these, and end all sessions for it."""
-    return str(ip_address(int.from_bytes(blake2b(node.encode(), digest_size=4).digest()) | 1))
+    first, *rest = blake2b(node.encode(), digest_size=4).digest()
+    return ".".join(map(str, (1 + first % 126, *rest)))  # one of a host (RFC 4271, 6.2)

@@ -69,14 +69,18 @@ class Sessions:
         if not isinstance(peer, BgpPeerObserved) or not nodes:
             return []
         advertisements = sorted(world.of(BgpAdvertisementObserved), key=lambda each: each.root.path)
-        ours = (each for each in advertisements if not each.peers or peer.root.path in _paths(each.root, each.peers))
-        offers = tuple(offer for each in ours if (offer := _offer(world, each, nodes)))
+        offers = tuple(offer for each in advertisements if concerns(each, peer) and (offer := _offer(world, each, nodes)))
         return [BgpSessionPlanned(peer=peer.root.path, session=peer.session, nodes=nodes, offers=offers, root=peer.root)]
 
 
 def covers(advertisement: BgpAdvertisementObserved, vip: VipAllocated) -> bool:
     """Whether the VIP is of a pool that is advertised."""
     return not advertisement.pools or vip.pool in _paths(advertisement.root, advertisement.pools)
+
+
+def concerns(advertisement: BgpAdvertisementObserved, peer: BgpPeerObserved) -> bool:
+    """Whether the router is told of what is advertised."""
+    return not advertisement.peers or peer.root.path in _paths(advertisement.root, advertisement.peers)
 
 
 def chosen(world: World, selectors: tuple[Selector, ...]) -> tuple[str, ...]:

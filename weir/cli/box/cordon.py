@@ -1,14 +1,13 @@
 """`weir node cordon`, `drain` and `uncordon`: move what a node announces to others, with the operator's key."""
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 from weir.bus.client import Bus
 from weir.bus.permissions import OPERATOR
 from weir.cli.box.join import speak_as_operator
 from weir.decider import Decided, World
-from weir.events import NodeCordoned, NodeSeen, NodeUncordoned, key_of
+from weir.events import AppliedThrough, BgpRoutePlanned, NodeCordoned, NodeSeen, NodeUncordoned, key_of
 from weir.view.history import world_at
 from weir.view.owners import owners
 
@@ -51,7 +50,7 @@ async def _drain(url: str, node: str, timeout_s: float) -> list[str]:
         async with bus.follow(position) as pull:
             try:
                 async with asyncio.timeout(timeout_s):
-                    while any(_announced(world, node)):
+                    while _announced(world, node):
                         for entry in await pull.next():
                             world.evolve(entry.fact)
             except TimeoutError:
@@ -59,5 +58,9 @@ async def _drain(url: str, node: str, timeout_s: float) -> list[str]:
     return []
 
 
-def _announced(world: World, node: str) -> Iterator[str]:
-    return (owner.vip for owner in owners(world) if owner.node == node)
+def _announced(world: World, node: str) -> set[str]:
+    """The VIPs that the node announces on the wire, or tells routers of: as long as it has not confirmed that it does no more."""
+    applied = world.get(key_of(AppliedThrough(node=node, seq=0)))
+    through = applied.seq if isinstance(applied, AppliedThrough) else 0
+    told = {route.vip for route in world.of(BgpRoutePlanned) if node in route.nodes or (world.seq(route) > through)}
+    return {owner.vip for owner in owners(world) if owner.node == node} | told

@@ -224,6 +224,8 @@ def _routers(where: Where) -> list[str]:
     if not (kept := frr.kept(where)):
         return []
     frr.make_folders(where)
+    if not keeper.Keeper(where.run / KEEPERS, kept).running():
+        kept.needs.unlink(missing_ok=True)  # this machine may forward for nothing yet: the agent writes it again once it does
     keeper.start(where.run / KEEPERS, kept)
     return ["--frr"]
 
