@@ -174,8 +174,9 @@ class Agent:
         return self._shared.alive() if self._shared else Alive()
 
     def samples(self) -> Iterator[Sample]:
-        """For `weir_apply_*`, `weir_map_*`, `weir_rejected` and `weir_lb_nodes*`."""
+        """For `weir_apply_*`, `weir_map_*`, `weir_rejected`, `weir_lb_nodes*` and `weir_b*_session_up`."""
         yield from self.l4.samples()
+        yield from self.routers.samples()
         alive = self.alive()
         yield Sample("weir_lb_nodes_alive", (), len(alive.alive))
         yield Sample("weir_lb_nodes_ready", (), len(alive.ready))

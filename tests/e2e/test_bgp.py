@@ -13,6 +13,7 @@ from tests.e2e.router import ASN, BESIDE_PORT, NODES_ASN, Router, router
 from tests.own import own
 from weir.demo.network import wait_until
 from weir.demo.stage import Stage, stage
+from weir.view.processes import SERVICES
 
 V4, V6 = "203.0.113.10", "2001:db8:113::10"
 API = "weir.dev/v1alpha1"
@@ -69,7 +70,7 @@ def told() -> Iterator[Told]:
     with stage(own("weirbgp"), fast=True) as found, router(found.network, "client", ["10.76.0.1", "fd76::1"]) as tor:
         made = Told(found, tor)
         made.write(*PEERS, advertisement())
-        found.up()
+        found.up("--metrics 127.0.0.1:9600")
         made.await_routes(V4, V6, within_s=90)
         yield made
 
@@ -79,6 +80,9 @@ def test_vips_are_told_and_reached(told: Told) -> None:
     assert told.fetched()
     up = {("tor-v4", "Established", "up"), ("tor-v6", "Established", "up")}
     assert wait_until(lambda: sessions(told) == up, 20), sessions(told)
+    counted = told.stage.network.run("lb", "curl", "-s", f"http://127.0.0.1:{9600 + SERVICES.index('dataplane')}/metrics").stdout
+    for name in ("bgp", "bfd"):
+        assert [line[-3:] for line in counted.splitlines() if line.startswith(f"weir_{name}_session_up{{")] == ["1.0", "1.0"]
 
 
 def test_a_vip_that_goes_is_withdrawn_and_no_session_is_touched(told: Told) -> None:

@@ -52,6 +52,7 @@ def test_service_serves_its_metrics_and_no_other(weir: Running, service: str) ->
     wanted = {metric.name for metric in METRICS if metric.service in (service, EVERY)}
     unsaid = {"weir_events_heard_total", "weir_events_appended_total"}  # a service may have had nothing to hear or say yet
     unsaid |= {"weir_cluster_kinds_lost", "weir_writes_refused"}  # no cluster is followed here
+    unsaid |= {"weir_bgp_session_up", "weir_bfd_session_up"}  # nor is there a router
     assert wanted - unsaid <= families <= wanted
     assert value(metrics, "weir_following") == 1
     assert value(metrics, "weir_sessions_total") >= 1

@@ -147,7 +147,7 @@ def test_standard_input_is_read(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 
 
 @pytest.mark.parametrize("words", [("lint",), ("up", "--dry-run")])
-@pytest.mark.parametrize("example", ["examples/shop", "examples/gateway.yaml"])
+@pytest.mark.parametrize("example", ["examples/shop", "examples/gateway.yaml", "examples/bgp"])
 def test_examples_are_clean_by_both_commands_without_a_machine_to_run_on(words: tuple[str, ...], example: str) -> None:
     argv = [sys.executable, "-m", "weir.cli", *words, "-f", example]
     done = subprocess.run(argv, text=True, capture_output=True, check=False, cwd=Path(__file__).parents[2])

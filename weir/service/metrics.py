@@ -95,6 +95,8 @@ METRICS = (
     Metric("weir_vips_announced", "gauge", "dataplane", "VIPs that this node announces now."),
     Metric("weir_lb_nodes_alive", "gauge", "dataplane", "LB nodes that this one hears, by their hellos, and itself."),
     Metric("weir_lb_nodes_ready", "gauge", "dataplane", "Of these, those that may announce VIPs."),
+    Metric("weir_bgp_session_up", "gauge", "dataplane", "Whether the session with a router is established.", ("peer",)),
+    Metric("weir_bfd_session_up", "gauge", "dataplane", "Whether BFD watches over it, where that is asked for.", ("peer",)),
     Metric("weir_backends_probed", "gauge", "health", "Backends that are probed."),
     Metric("weir_backends_down", "gauge", "health", "Of these, those that the log has as down, as probed from this node."),
     Metric("weir_probes_total", "counter", "health", "Probes that came to an end: good or failed.", ("result",)),

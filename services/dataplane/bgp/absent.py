@@ -7,6 +7,7 @@ from services.dataplane.applier import Step
 from weir.decider import World
 from weir.events import AnyEvent, BgpSessionPlanned, key_of
 from weir.model import Rejection
+from weir.service.metrics import Sample
 from weir.service.runner import Runner
 
 
@@ -31,6 +32,10 @@ class NoFrr:
 
     def news(self, _: World) -> Iterator[AnyEvent]:
         """There is nothing to tell."""
+        return iter(())
+
+    def samples(self) -> Iterator[Sample]:
+        """Nor to count."""
         return iter(())
 
     async def serve(self, _: Runner) -> None:

@@ -26,6 +26,7 @@ from weir.decider import World
 from weir.events import AnyEvent, BgpSessionPlanned, BgpSessionsObserved, HomeNamed, key_of
 from weir.model import Rejection, SessionState
 from weir.plan import BGP_PLAN
+from weir.service.metrics import Sample
 from weir.service.runner import Runner
 from weir.where import Where, write_file
 
@@ -113,6 +114,13 @@ class FrrApplier:
         held = world.get(key_of(observed))
         if held != observed and (held or self._states):
             yield observed
+
+    def samples(self) -> Iterator[Sample]:
+        """For `weir_bgp_session_up` and `weir_bfd_session_up`."""
+        for state in self._states:
+            yield Sample("weir_bgp_session_up", (state.peer,), int(state.established))
+            if state.bfd:
+                yield Sample("weir_bfd_session_up", (state.peer,), int(state.bfd == "up"))
 
     async def serve(self, _: Runner) -> None:
         """Apply until the process ends; look each second how sessions stand."""
