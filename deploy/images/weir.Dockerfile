@@ -51,6 +51,16 @@ FROM service AS health
 USER 0:0
 ENTRYPOINT ["python", "-m", "services.health"]
 
+# FRR, which tells routers of VIPs.  The group is known by its number, one of the system: the agent's image does not have it.
+FROM base AS frr
+RUN groupadd --system --gid 785 frrvty \
+ && apt-get update \
+ && apt-get install -y --no-install-recommends frr \
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /usr/share/doc /usr/share/man
+COPY --from=build /weir /weir
+USER 0:0
+ENTRYPOINT ["python", "-m", "services.dataplane.bgp.container"]
+
 # The packet path, the same for every kernel.
 FROM debian:bookworm-slim AS objects
 RUN apt-get update && apt-get install -y --no-install-recommends clang-14 libbpf-dev make

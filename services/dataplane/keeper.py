@@ -16,10 +16,11 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from weir.where import write_file
 
+KEEPERS: Final = "keepers"  # in the folder of an installation's run
 _WAIT_LEAST_S, _WAIT_MOST_S = 0.02, 1.0
 _WELL_AFTER_S = 5.0
 _STOP_S = 10.0

@@ -27,6 +27,7 @@ from tests.cluster.binaries import ROOT, BuildError, cache, install, module
 
 DEPLOY, HERE = ROOT / "deploy", Path(__file__).parent
 PROXY = DEPLOY / "components" / "proxy" / "kustomization.yaml"
+FRR = DEPLOY / "components" / "bgp" / "kustomization.yaml"
 RECIPE, TESTS_RECIPE = DEPLOY / "images" / "weir.Dockerfile", HERE / "testdata" / "images.Dockerfile"
 PAUSE, BACKEND, TOOLS = "localhost/pause:1", ("docker.io/weir/backend:1", "docker.io/weir/backend:2"), "docker.io/weir/tools:1"
 _DEBIAN = "docker.io/library/debian:bookworm-slim"
@@ -52,6 +53,12 @@ def proxy_image() -> str:
     """The whole name of Envoy's image."""
     ((name, tag),) = _tags(PROXY)
     return f"docker.io/{name}:{tag}"
+
+
+def frr_image() -> str:
+    """The whole name of the image with FRR."""
+    ((name, tag),) = _tags(FRR)
+    return f"docker.io/library/{name}:{tag}"
 
 
 def _tags(kustomization: Path) -> list[tuple[str, str]]:
@@ -112,11 +119,12 @@ def _build(folder: Path, found: Path) -> None:
         builder.build(RECIPE, "weir", ROOT, names.pop("weir"), "localhost/weir:latest")  # and with it what the others share
         with _context() as context, ThreadPoolExecutor(4) as several:
             others = {"pause": (PAUSE,), "nats": (nats,), "tools": (TOOLS,), "backend": BACKEND, "envoy": (proxy_image(),)}
+            names["frr"] = frr_image()
             made = [several.submit(builder.build, RECIPE, target, ROOT, name) for target, name in names.items()]
             made += [several.submit(builder.build, TESTS_RECIPE, target, context, *tags) for target, tags in others.items()]
             for each in made:
                 each.result()
-        builder.copy([*weir_images().values(), proxy_image(), PAUSE, TOOLS, *BACKEND], new)
+        builder.copy([*weir_images().values(), proxy_image(), frr_image(), PAUSE, TOOLS, *BACKEND], new)
     _remove_unnamed(new)
     new.rename(found)
 

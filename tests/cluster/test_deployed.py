@@ -16,13 +16,27 @@ from tests.cluster.deployed import SPACE, WEB, Deployed, vips
 from tests.cluster.machines import Machines, condition, machines
 from tests.cluster.node import family
 from tests.cluster.rig import LB
+from tests.e2e.router import router
 from tests.l7.certificates import Authority
 from weir.demo.load import Load
 
 BESIDE = Path(__file__).with_name("testdata") / "beside.yaml"
 GATEWAY = Path(__file__).with_name("testdata") / "gateway.yaml"
 HOSTNAME = "web.example.com"
-CAPABILITIES = {"NET_BIND_SERVICE": 10, "NET_ADMIN": 12, "NET_RAW": 13, "SYS_NICE": 23, "PERFMON": 38, "BPF": 39}
+CAPABILITIES = {
+    "CHOWN": 0,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
+    "NET_BIND_SERVICE": 10,
+    "NET_ADMIN": 12,
+    "NET_RAW": 13,
+    "SYS_ADMIN": 21,
+    "SYS_NICE": 23,
+    "PERFMON": 38,
+    "BPF": 39,
+}
 PODS, DEPLOYMENT = 3, "/apis/apps/v1/namespaces/default/deployments/web"
 
 
@@ -78,7 +92,7 @@ def test_every_container_runs_as_confined_as_its_manifest_says(weir: Deployed) -
                 wanted = {**spec["securityContext"], **specs[each["name"]]["securityContext"]}
                 assert _confinement(by_container[each["containerID"].rpartition("/")[2]]) == _wanted(wanted), each["name"]
                 seen.add(each["name"])
-    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "hello", "health", "envoy"}
+    assert seen == {"nats", "watcher", "ipam", "planner", "loader", "dataplane", "hello", "health", "envoy", "frr"}
 
 
 class Confinement(NamedTuple):
@@ -116,6 +130,31 @@ def _read(pid: int, file: str) -> str:
     with contextlib.suppress(OSError):
         return (Path("/proc") / str(pid) / file).read_text()
     return ""
+
+
+PEER = """
+apiVersion: weir.dev/v1alpha1
+kind: BGPPeer
+metadata: {name: tor}
+spec: {myASN: 65001, peerASN: 65000, peerAddress: 10.76.0.2, bfd: {interval: 300}}
+---
+apiVersion: weir.dev/v1alpha1
+kind: BGPAdvertisement
+metadata: {name: all}
+spec: {}
+"""
+
+
+def test_a_router_is_told_of_the_vip(weir: Deployed) -> None:
+    site = weir.site
+    (vip,) = (vip for vip in vips(site) if "." in vip)
+    with router(site.rig, "client", ["10.76.0.1"]) as tor:
+        site.cluster.api.apply(PEER)
+        site.cluster.wait_for("a route", lambda: tor.routes().get(vip) == ["10.76.0.1"])
+        site.cluster.wait_for("an answer", lambda: asked(site, vip))
+        site.cluster.kubectl("delete", "bgppeer", "tor")
+        site.cluster.wait_for("no route", lambda: not tor.routes())
+    site.cluster.kubectl("delete", "bgpadvertisement", "all")
 
 
 def test_a_rolling_update_fails_no_request(weir: Deployed) -> None:

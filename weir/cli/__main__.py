@@ -135,7 +135,7 @@ def down(instance: Instance = "weir") -> None:
     from services.dataplane import keeper
     from services.dataplane.l7.local_vips import LocalVips
     from services.dataplane.load.loader import detach
-    from weir.cli.box.supervise import KEEPERS, UpError, claim
+    from weir.cli.box.supervise import UpError, claim
     from weir.view.processes import running
     from weir.where import Where
 
@@ -149,7 +149,7 @@ def down(instance: Instance = "weir") -> None:
             claim(where)  # held until this command ends
         for line in detach(where.pins, where.settings):
             typer.echo(line)
-        for name in keeper.stop(where.run / KEEPERS):
+        for name in keeper.stop(where.run / keeper.KEEPERS):
             typer.echo(f"the keeper of {name} ended")
         LocalVips().set(())
     except (OSError, UpError) as error:

@@ -27,7 +27,7 @@ class NoFrr:
 
     def rejections(self) -> Sequence[Rejection]:
         """Return one for each session."""
-        reason = "this node runs no FRR: install it (Debian: frr), and start Weir again"
+        reason = "this node runs no FRR: install it (Debian: frr) and start Weir again; in a cluster: deploy/components/bgp"
         return [Rejection(entity=key_of(each), reason=reason) for each in self._world.of(BgpSessionPlanned) if self._node in each.nodes]
 
     def news(self, _: World) -> Iterator[AnyEvent]:

@@ -5,7 +5,7 @@ FRR needs none of this to go on: it holds its sessions, and starts again from th
 
 import asyncio
 import contextlib
-import shutil
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ import structlog
 from services.dataplane.applier import Step
 from services.dataplane.bgp.config import Statement, changes, parse, text_of
 from services.dataplane.bgp.passwords import Passwords
-from services.dataplane.bgp.places import DAEMONS, GROUP, config_of, socket_of
+from services.dataplane.bgp.places import DAEMONS, config_of, socket_of
 from services.dataplane.bgp.render import Wanted, at, concerns, doubled, names_of, passwords_in, planned_on, render, unserved
 from services.dataplane.bgp.sessions import sessions
 from services.dataplane.bgp.vty import NoAnswer, Vty
@@ -61,6 +61,7 @@ class FrrApplier:
         self._node, self._moved, self._passwords, self._others = node, moved, Passwords(source), refused
         self._unserved: frozenset[str] = frozenset()
         self._begun = False
+        self._sockets = socket_of(where, "bgpd").parent
         self._configs = {daemon: config_of(where, daemon) for daemon in DAEMONS}
         self._daemons = {daemon: Vty(socket_of(where, daemon)) for daemon in _TOLD}
         self._wanted: Wanted = {}
@@ -164,7 +165,7 @@ class FrrApplier:
         """A full disk must not keep the daemons from being told."""
         try:
             for daemon, path in self._configs.items():
-                _write(path, text_of(self._wanted.get(daemon, ())))
+                _write(path, text_of(self._wanted.get(daemon, ())), self._sockets.stat().st_gid)
             self._unsaved = ""
         except OSError as error:
             self._unsaved = f"{error.filename}: {error.strerror}"
@@ -197,11 +198,11 @@ class FrrApplier:
             self._states = tuple(SessionState(peer=each.peer, reason=reason) for each in self._planned())
 
 
-def _write(path: Path, text: str) -> None:
-    """For the next start of a daemon.  The file may hold a password: it is for the daemons alone."""
+def _write(path: Path, text: str, group: int) -> None:
+    """For the next start of a daemon.  The file may hold a password: it is for the daemons alone, which are in the group."""
     if not path.exists() or path.read_text() != text:
         write_file(path, text.encode(), secret=True)
-    shutil.chown(path, group=GROUP)
+    os.chown(path, -1, group)
     path.chmod(0o640)
 
 

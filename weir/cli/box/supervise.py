@@ -36,7 +36,6 @@ from weir.view.processes import HELLO, SERVICES, is_running, noted
 from weir.where import Where, node_name, write_file
 
 RESTART_MOST_S = 5.0
-KEEPERS = "keepers"  # in `run`: of daemons that outlive this process
 _ANY_BYTES = 1 << 50
 Work = Callable[[], Awaitable[None]]
 Env = Mapping[str, str]
@@ -215,7 +214,7 @@ def _proxy(where: Where, secrets: Sequence[str]) -> list[str]:
     except NoEnvoy as error:
         log.warning("no_proxy", reason=str(error))
         return []
-    keeper.start(where.run / KEEPERS, kept)
+    keeper.start(where.run / keeper.KEEPERS, kept)
     return ["--proxy", *(f"--secrets={path}" for path in secrets)]
 
 
@@ -224,9 +223,9 @@ def _routers(where: Where) -> list[str]:
     if not (kept := frr.kept(where)):
         return []
     frr.make_folders(where)
-    if not keeper.Keeper(where.run / KEEPERS, kept).running():
+    if not keeper.Keeper(where.run / keeper.KEEPERS, kept).running():
         kept.needs.unlink(missing_ok=True)  # this machine may forward for nothing yet: the agent writes it again once it does
-    keeper.start(where.run / KEEPERS, kept)
+    keeper.start(where.run / keeper.KEEPERS, kept)
     return ["--frr"]
 
 
