@@ -162,14 +162,33 @@ def test_no_secret_is_in_the_repository() -> None:
             assert not re.search(r"\bS[UAO][A-Z2-7]{56}\b|PRIVATE KEY|^kind: Secret", text, re.M), path
 
 
-PROXY = {"resources": "overlays/in-cluster", "components": "components/proxy"}
+def with_component(name: str, folder: Path) -> list[Object]:
+    """What an overlay with the component comes to."""
+    places = {"resources": "overlays/in-cluster", "components": f"components/{name}"}
+    here = {word: [os.path.relpath(DEPLOY / place, folder)] for word, place in places.items()}
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(here))
+    done = subprocess.run([*kubectl(), "kustomize", str(folder)], check=True, capture_output=True, text=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+def test_component_puts_frr_beside_each_agent(tmp_path: Path) -> None:
+    objects = with_component("bgp", tmp_path)
+    pod = next(each["spec"]["template"]["spec"] for each in objects if each["kind"] == "DaemonSet")
+    found = {container["name"]: container for container in pod["containers"]}
+    assert found["frr"]["image"].startswith("weir-frr:")
+    assert found["frr"]["securityContext"]["readOnlyRootFilesystem"]
+    assert {"--frr", "--secrets=kubernetes"} < set(found["dataplane"]["args"])
+    (group,) = pod["securityContext"]["supplementalGroups"]
+    assert f"--gid {group} frrvty" in (DEPLOY / "images" / "weir.Dockerfile").read_text()
+    (role,) = (each for each in objects if each["kind"] == "Role" and each["metadata"]["name"] == "weir-node-passwords")
+    assert (role["metadata"]["namespace"], role["rules"]) == (
+        "weir-system",
+        [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}],
+    )
 
 
 def test_component_puts_an_envoy_beside_each_agent(tmp_path: Path) -> None:
-    here = {name: [os.path.relpath(DEPLOY / place, tmp_path)] for name, place in PROXY.items()}
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(here))
-    done = subprocess.run([*kubectl(), "kustomize", str(tmp_path)], check=True, capture_output=True, text=True)
-    objects = list(yaml.safe_load_all(done.stdout))
+    objects = with_component("proxy", tmp_path)
     pod = next(each["spec"]["template"]["spec"] for each in objects if each["kind"] == "DaemonSet")
     found = {container["name"]: container for container in (*pod["initContainers"], *pod["containers"])}
     assert found["envoy"]["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]}
