@@ -466,7 +466,7 @@ def test_a_watcher_that_may_not_see_a_kind_says_so_and_is_not_ready(deployed: Cl
         return json.loads(told.read_text()).get("reason", "") if told.exists() else ""
 
     with log_server(tmp_path, ["n1"], free_port()) as server, services(tmp_path, server, kubeconfig):
-        unseen = "cannot see BackendTLSPolicy, EndpointSlice, GRPCRoute"
+        unseen = "cannot see BGPAdvertisement, BGPPeer, BackendTLSPolicy"
         deployed.wait_for("a reason", lambda: unseen in reason() and "403 Forbidden" in reason())
         assert json.loads(told.read_text())["state"] == "degraded"
 
