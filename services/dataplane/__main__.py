@@ -39,21 +39,7 @@ def main() -> None:
     )
     agent.start()
     counted = exposed(settings.metrics, samples(where, agent))
-    edges = (
-        agent.acknowledge,
-        agent.save,
-        agent.try_again,
-        agent.give_up,
-        agent.l4.sweep,
-        agent.l4.drain,
-        agent.node.follow_interfaces,
-        agent.node.follow_addresses,
-        agent.announcements.follow_peers,
-        agent.health_ports.serve,
-        agent.proxy.serve,
-        agent.routers.serve,
-    )
-    serve(runner, *edges, *counted)
+    serve(runner, *agent.edges, *counted)
 
 
 if __name__ == "__main__":

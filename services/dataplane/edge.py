@@ -35,6 +35,7 @@ from weir.lbnodes import RETIRED
 from weir.model import MORE_REJECTED, Rejection
 from weir.pins import Map
 from weir.service.metrics import Sample
+from weir.service.process import Edge
 from weir.service.runner import Runner
 from weir.where import Where
 
@@ -187,6 +188,13 @@ class Agent:
         """Return what this node cannot do: it could not forward by this plan after a reboot without the log."""
         return self._unsaved or self.proxy.impaired or self.routers.impaired
 
+    @property
+    def edges(self) -> tuple[Edge, ...]:
+        """Its own, and those of its parts."""
+        own = (self.acknowledge, self.save, self.try_again, self.give_up)
+        node = (self.l4.sweep, self.l4.drain, self.node.follow_interfaces, self.node.follow_addresses)
+        return *own, *node, self.announcements.follow_peers, self.health_ports.serve, self.proxy.serve, self.routers.serve
+
     # ── edges: each runs until the process ends ────────────────────────────────────────────────────────────────────
 
     async def acknowledge(self, runner: Runner) -> None:
@@ -209,8 +217,13 @@ class Agent:
         differs = not isinstance(held, AppliedThrough) or held.rejected != applied.rejected or held.seq < min(self._newest, applied.seq)
         reported = (differs or self.node.joins(world)) and not self._kept  # a plan that is kept is not what this log says
         # That this node is there comes after what it holds: from here on others wait for it.
-        first, then = [*self.announcements.news(world)], [*self.node.news(world), *self.l4.news(world), *self.routers.news(world)]
-        return [*first, *([applied] if reported else []), *then]
+        return [
+            *self.announcements.news(world),
+            *([applied] if reported else []),
+            *self.node.news(world),
+            *self.l4.news(world),
+            *self.routers.news(world),
+        ]
 
     def _through(self) -> int:
         """Return the position that all appliers have reached: the log's, unless one of them is behind with a step.

@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import h11
 import yaml
 
+from weir.decider import World
+from weir.events import HomeNamed
 from weir.model import Owner
 
 KUBERNETES = "kubernetes"
@@ -42,6 +44,11 @@ class SecretSource(Protocol):
 
         Raises SecretError.
         """
+
+
+def home_of(world: World) -> str:
+    """The home cluster, as `SecretSource.read` wants it."""
+    return next((event.cluster for event in world.of(HomeNamed)), "")
 
 
 class Nowhere:

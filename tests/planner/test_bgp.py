@@ -160,6 +160,13 @@ def test_who_took_a_vip_over_is_the_first_to_be_preferred() -> None:
     assert routes(found) == {vip: (second, first)}
 
 
+def test_a_node_without_a_session_tells_of_nothing_though_it_announces() -> None:
+    found = Log()
+    hellos = (replace(seen(name), hellos=True) for name in ("lb-1", "lb-2"))
+    found.take(*hellos, node("lb-1", rack="1"), peer("tor", RACK_1), advertisement(), *served(1))
+    assert routes(found) == {"192.0.2.1": ("lb-1",)}
+
+
 def test_only_nodes_with_a_backend_tell_of_a_service_that_wants_its_own_nodes() -> None:
     observed, slice_of_it, _ = events = list(served(1))
     assert isinstance(observed, ServiceObserved)

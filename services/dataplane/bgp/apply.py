@@ -21,9 +21,9 @@ from services.dataplane.bgp.places import DAEMONS, config_of, socket_of
 from services.dataplane.bgp.render import Wanted, at, concerns, doubled, names_of, passwords_in, planned_on, render, unserved
 from services.dataplane.bgp.sessions import sessions
 from services.dataplane.bgp.vty import NoAnswer, Vty
-from services.dataplane.secrets import SecretSource
+from services.dataplane.secrets import SecretSource, home_of
 from weir.decider import World
-from weir.events import AnyEvent, BgpSessionPlanned, BgpSessionsObserved, HomeNamed, key_of
+from weir.events import AnyEvent, BgpSessionPlanned, BgpSessionsObserved, key_of
 from weir.model import Rejection, SessionState
 from weir.plan import BGP_PLAN
 from weir.service.metrics import Sample
@@ -139,10 +139,8 @@ class FrrApplier:
             if not self._begun and self._planned():
                 self._begun = True
                 self._passwords.remember(passwords_in(self._planned(), _read(self._configs["bgpd"])))
-            home = next((event.cluster for event in self._world.of(HomeNamed)), "")
-            before_served, self._unserved = self._unserved, unserved(self._world, self._others())
-            other = await self._passwords.look((each.session.password for each in self._planned()), home)
-            if other or changed or self._unserved != before_served:
+            other = await self._passwords.look((each.session.password for each in self._planned()), home_of(self._world))
+            if self._serves_others() or other or changed:
                 self._plan()
             elif self._unsaved:
                 self._save()
@@ -155,6 +153,11 @@ class FrrApplier:
             self.through = max(self.through, position)
         if (self.through, self._states, self.rejections()) != before:
             self._moved()
+
+    def _serves_others(self) -> bool:
+        """Whether this node serves other VIPs than when it last looked."""
+        before, self._unserved = self._unserved, unserved(self._world, self._others())
+        return self._unserved != before
 
     def _plan(self) -> None:
         self._wanted = render(self._node, self._world, self._passwords.found, self._unserved)

@@ -11,9 +11,9 @@ import msgspec
 from services.dataplane.l7.disk import Disk
 from services.dataplane.l7.protobuf import Files
 from services.dataplane.l7.resources import secrets_of
-from services.dataplane.secrets import Fields, SecretError, SecretSource
+from services.dataplane.secrets import Fields, SecretError, SecretSource, home_of
 from weir.decider import World
-from weir.events import HomeNamed, ListenerPlanned, UpstreamPlanned, key_of
+from weir.events import ListenerPlanned, UpstreamPlanned, key_of
 from weir.model import Rejection
 
 _NAMES: Final = (("tls.crt", "tls.key"), ("server.crt", "server.key"))  # of fields: Kubernetes's, and LoxiLB's
@@ -50,7 +50,7 @@ class Certificates:
 
     async def write(self, world: World) -> None:
         """Write what is planned and not yet written in this version; an absent one is an empty file, so that its chain alone fails."""
-        wanted, home = secrets_of(world), next((event.cluster for event in world.of(HomeNamed)), "")
+        wanted, home = secrets_of(world), home_of(world)
         for owner in wanted:
             if self._digests.get(owner) != wanted[owner] or owner in self.missing:
                 await self._write(owner, home)

@@ -5,7 +5,7 @@ node's.
 """
 
 from services.planner.announcers import local_nodes, ranked
-from services.planner.bgp.sessions import chosen, concerns, covers
+from services.planner.bgp.sessions import chooses_anew, chosen, concerns, covers
 from weir.decider import Change, World
 from weir.events import (
     AnnouncersPlanned,
@@ -15,12 +15,7 @@ from weir.events import (
     BgpPeerObserved,
     BgpRoutePlanned,
     NodeCordoned,
-    NodeGone,
     NodeHeard,
-    NodeLeft,
-    NodeObserved,
-    NodeRetired,
-    NodeSeen,
     NodeSilent,
     NodeUncordoned,
     VipAllocated,
@@ -52,17 +47,14 @@ def _telling(world: World, vip: VipAllocated) -> set[str]:
 
 def touched(world: World, change: Change) -> set[str]:
     """The VIPs that others may tell of after `change`, as "VIP/192.0.2.1"; beside those that others may announce."""
-    event, before = change.fact.event, change.before
-    match event:
+    match change.fact.event:
         case BgpAdvertisementObserved() | BgpAdvertisementGone() | BgpPeerObserved() | BgpPeerGone():
             return _all(world)
-        case NodeSeen() | NodeRetired() | NodeLeft() | NodeCordoned() | NodeUncordoned() | NodeGone() if _advertised(world):
+        case NodeCordoned() | NodeUncordoned() if _advertised(world):
             return _all(world)
-        case NodeObserved(labels=labels) if _advertised(world):
-            return set() if isinstance(before, NodeObserved) and labels == before.labels else _all(world)
         case NodeSilent() | NodeHeard() if _advertised(world) and world.of(NodeCordoned):
             return _all(world)
-    return set()
+    return _all(world) if chooses_anew(change) and _advertised(world) else set()
 
 
 def _advertised(world: World) -> bool:

@@ -52,15 +52,11 @@ class Sessions:
         match event:
             case BgpPeerObserved(root=root) | BgpPeerGone(root=root):
                 return {root.owner}
-            case NodeObserved(labels=labels) if isinstance(before, NodeObserved) and labels == before.labels:
-                return set()
             case VipAllocated() | VipReleased() | VipFreed():
                 return {*self.owners(world)} if _is_orphaned(event) or _is_orphaned(before) else set()
             case BgpAdvertisementObserved() | BgpAdvertisementGone() | PoolObserved() | PoolGone():
                 return {*self.owners(world)}
-            case NodeObserved() | NodeGone() | NodeSeen() | NodeRetired() | NodeLeft():
-                return {*self.owners(world)}
-        return set()
+        return {*self.owners(world)} if chooses_anew(change) else set()
 
     def plan(self, world: World, owner: str) -> list[AnyEvent]:
         """The session, where a node is to have it."""
@@ -81,6 +77,14 @@ def covers(advertisement: BgpAdvertisementObserved, vip: VipAllocated) -> bool:
 def concerns(advertisement: BgpAdvertisementObserved, peer: BgpPeerObserved) -> bool:
     """Whether the router is told of what is advertised."""
     return not advertisement.peers or peer.root.path in _paths(advertisement.root, advertisement.peers)
+
+
+def chooses_anew(change: Change) -> bool:
+    """Whether other LB nodes may be `chosen` after `change`: one came or went, or has other labels."""
+    event, before = change.fact.event, change.before
+    if isinstance(event, NodeObserved):
+        return not isinstance(before, NodeObserved) or event.labels != before.labels
+    return isinstance(event, NodeGone | NodeSeen | NodeRetired | NodeLeft)
 
 
 def chosen(world: World, selectors: tuple[Selector, ...]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ _NOT_SAID: Final = {  # of a BGPPeer of MetalLB
     "enableGracefulRestart": "graceful restart is off, so that routers do not keep the routes of a dead node",
     "dualStackAddressFamily": "a session carries the family of its address; give the router a BGPPeer for each",
 }
-_OF_NO_ACCOUNT: Final = ("disableMP", "addressFamilies")
 _POOL_LABELS: Final = "ipAddressPoolSelectors"
 
 
